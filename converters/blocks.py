@@ -1,0 +1,221 @@
+"""Pairs of atoms and the blocks between them: one Hermitian half of each real-space matrix, stored flat.
+
+A pair is (i, j, R): atom i in cell 0 and atom j in cell R. Of (i, j, R) and (j, i, -R) only one is kept: the one with
+i < j, and for i = j the one whose R is not negative (first nonzero component > 0). Onsite blocks are kept whole.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from basis import Array
+from basis.spin import TRANSPOSED, Spin
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """The pair list of a structure: sorted, without partners, with the places of the blocks in the flat arrays."""
+
+    i_p: Array
+    j_p: Array
+    R_pc: Array
+    norb_a: Array
+
+    def __len__(self) -> int:
+        return int(self.i_p.shape[0])
+
+    @cached_property
+    def reach(self) -> int:
+        """Largest component of any R."""
+        return int(np.abs(self.R_pc).max(initial=0))
+
+    @cached_property
+    def key_p(self) -> Array:
+        return pack_pairs(self.i_p, self.j_p, self.R_pc, len(self.norb_a), self.reach)
+
+    def find(self, i_q: Array, j_q: Array, R_qc: Array) -> Array:
+        """Index of each given pair, -1 where the list does not hold it."""
+        inside = np.abs(R_qc).max(axis=1, initial=0) <= self.reach
+        key_q = pack_pairs(i_q, j_q, np.where(inside[:, None], R_qc, 0), len(self.norb_a), self.reach)
+        place_q = np.minimum(np.searchsorted(self.key_p, key_q), len(self) - 1)
+        return np.where(inside & (self.key_p[place_q] == key_q), place_q, -1)
+
+    @cached_property
+    def size_p(self) -> Array:
+        """Elements of each block."""
+        return self.norb_a[self.i_p] * self.norb_a[self.j_p]
+
+    @cached_property
+    def start_p(self) -> Array:
+        """Where each block starts in a flat array; one more entry for the end."""
+        return np.concatenate([[0], np.cumsum(self.size_p)])
+
+    @property
+    def elements(self) -> int:
+        return int(self.start_p[-1])
+
+    @cached_property
+    def onsite_p(self) -> Array:
+        """True for the blocks that are their own partner."""
+        return np.equal(self.i_p, self.j_p) & np.equal(self.R_pc, 0).all(axis=1)
+
+    @cached_property
+    def orbital_start_a(self) -> Array:
+        """First orbital of each atom; one more entry for the end."""
+        return np.concatenate([[0], np.cumsum(self.norb_a)])
+
+    @cached_property
+    def pair_x(self) -> Array:
+        """Pair of each element."""
+        return np.repeat(np.arange(len(self)), self.size_p)
+
+    @cached_property
+    def row_column_x(self) -> tuple[Array, Array]:
+        """Row and column of each element in the matrix of the cell."""
+        inside_x = np.arange(self.elements) - self.start_p[self.pair_x]
+        width_x = self.norb_a[self.j_p][self.pair_x]
+        row_x = self.orbital_start_a[self.i_p][self.pair_x] + inside_x // width_x
+        column_x = self.orbital_start_a[self.j_p][self.pair_x] + inside_x % width_x
+        return row_x, column_x
+
+    def block(self, values_sx: Array, p: int) -> Array:
+        """Block of pair p, shape (spin components, orbitals of i, orbitals of j)."""
+        shape = (-1, self.norb_a[self.i_p[p]], self.norb_a[self.j_p[p]])
+        return values_sx[:, self.start_p[p] : self.start_p[p + 1]].reshape(shape)
+
+
+def pack_pairs(i_p: Array, j_p: Array, R_pc: Array, natoms: int, reach: int) -> Array:
+    """One integer per pair, ordered as (i, j, R); `reach` bounds the components of R."""
+    width = 2 * reach + 1
+    if natoms**2 * width**3 >= 1 << 63:
+        raise ValueError(f"pairs of {natoms} atoms over {reach} cells are too many to number")
+    shifted = np.asarray(R_pc, dtype=np.int64) + reach
+    R_key = (shifted[:, 0] * width + shifted[:, 1]) * width + shifted[:, 2]
+    return (np.asarray(i_p, dtype=np.int64) * natoms + j_p) * width**3 + R_key
+
+
+def make_pairs(i_p: Array, j_p: Array, R_pc: Array, norb_a: Array) -> Pairs:
+    """Pair list of the given pairs, which may come in any order, repeated and with their partners."""
+    i_p, j_p, R_pc, _ = canonical(np.asarray(i_p), np.asarray(j_p), np.asarray(R_pc).reshape(-1, 3))
+    reach = int(np.abs(R_pc).max(initial=0))
+    _, first = np.unique(pack_pairs(i_p, j_p, R_pc, len(norb_a), reach), return_index=True)
+    i_p, j_p, R_pc = (np.ascontiguousarray(a[first], dtype=np.int64) for a in (i_p, j_p, R_pc))
+    return Pairs(i_p, j_p, R_pc, np.asarray(norb_a, dtype=np.int64))
+
+
+def is_canonical(i_p: Array, j_p: Array, R_pc: Array) -> Array:
+    """True for pairs of the half that is kept."""
+    x, y, z = R_pc.T
+    positive = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z >= 0))))
+    return (i_p < j_p) | ((i_p == j_p) & positive)
+
+
+def canonical(i_p: Array, j_p: Array, R_pc: Array) -> tuple[Array, Array, Array, Array]:
+    """The pairs with partners exchanged where needed, and where that was."""
+    swapped = ~is_canonical(i_p, j_p, R_pc)
+    i, j = np.where(swapped, j_p, i_p), np.where(swapped, i_p, j_p)
+    return i, j, np.where(swapped[:, None], -R_pc, R_pc), swapped
+
+
+@dataclass(frozen=True, eq=False)
+class Elements:
+    """A real-space matrix as a code stores it: single elements, both Hermitian halves, in any order.
+
+    Element e is <row_e in cell 0 | O | column_e in cell R_tc[t_e]> of each spin component.
+    """
+
+    row_e: Array
+    column_e: Array
+    t_e: Array
+    R_tc: Array
+    values_se: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """One matrix on a pair list: elements of each spin component, and which of them the code stored.
+
+    `known_x` None means that every element is known. An element that is not known is held as zero.
+    """
+
+    values_sx: Array
+    known_x: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """What packing gives: the matrix, and how far its two stored halves differed."""
+
+    operator: Operator
+    asymmetry: float
+    unpaired: int
+
+
+def pairs_of_elements(matrices: Iterable[Elements], norb_a: Array) -> Pairs:
+    """Union of the pair lists of some matrices."""
+    found = [element_pairs(matrix, norb_a)[:3] for matrix in matrices]
+    i_p, j_p, R_pc = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return make_pairs(i_p, j_p, R_pc, norb_a)
+
+
+def element_pairs(matrix: Elements, norb_a: Array) -> tuple[Array, Array, Array, Array]:
+    """Distinct pairs (i, j, R) of a matrix, and the pair of each of its elements."""
+    atom_M = np.repeat(np.arange(len(norb_a)), norb_a)
+    cells = len(matrix.R_tc)
+    key_e = (atom_M[matrix.row_e] * len(norb_a) + atom_M[matrix.column_e]) * cells + matrix.t_e
+    keys = len(norb_a) ** 2 * cells
+    if keys <= 1_000_000 + 4 * len(key_e):  # a table of all possible keys is faster than sorting, where it fits
+        seen_key = np.zeros(keys, dtype=bool)
+        seen_key[key_e] = True
+        key_q = np.flatnonzero(seen_key)
+        q_e = (np.cumsum(seen_key) - 1)[key_e]
+    else:
+        key_q, q_e = np.unique(key_e, return_inverse=True)
+    atoms_q, t_q = np.divmod(key_q, cells)
+    return atoms_q // len(norb_a), atoms_q % len(norb_a), matrix.R_tc[t_q], q_e
+
+
+def pack_elements(
+    matrix: Elements, pairs: Pairs, spin: Spin, *, whole_blocks: bool = True, upper_triangle: bool = False
+) -> Packed:
+    """The kept half of a matrix on a pair list that holds all of its pairs.
+
+    The two halves of the input are averaged; with `upper_triangle` the elements with row <= column are taken, as a code
+    does that hands one triangle to its solver. With `whole_blocks` an element that the code left out of a block is a
+    known zero, otherwise it is unknown.
+    """
+    i_q, j_q, R_qc, q_e = element_pairs(matrix, pairs.norb_a)
+    i_q, j_q, R_qc, swapped_q = canonical(i_q, j_q, R_qc)
+    p_q = pairs.find(i_q, j_q, R_qc)
+    start = pairs.orbital_start_a
+    swapped_e, onsite_e, p_e = swapped_q[q_e], pairs.onsite_p[p_q][q_e], p_q[q_e]
+    row_e = matrix.row_e - start[np.where(swapped_e, pairs.j_p[p_e], pairs.i_p[p_e])]
+    column_e = matrix.column_e - start[np.where(swapped_e, pairs.i_p[p_e], pairs.j_p[p_e])]
+    width_e = pairs.norb_a[pairs.j_p][p_e]
+    direct_x = pairs.start_p[p_e] + row_e * width_e + column_e
+    partner_x = pairs.start_p[p_e] + column_e * width_e + row_e
+
+    halves, known = [], []
+    for mine_e, place_e, transposed in ((~swapped_e, direct_x, False), (swapped_e | onsite_e, partner_x, True)):
+        values_se = matrix.values_se[:, mine_e]
+        half_sx = np.zeros((spin.components, pairs.elements), dtype=spin.dtype)
+        half_sx[:, place_e[mine_e]] = values_se[TRANSPOSED[spin]].conj() if transposed else values_se
+        known_x = np.zeros(pairs.elements, dtype=bool)
+        known_x[place_e[mine_e]] = True
+        halves.append(half_sx)
+        known.append(known_x)
+    asymmetry = float(np.abs(halves[0] - halves[1]).max(initial=0))
+    if upper_triangle:
+        row_x, column_x = pairs.row_column_x
+        values_sx = np.where(row_x <= column_x, halves[0], halves[1])
+    else:
+        values_sx = (halves[0] + halves[1]) / 2
+    known_x = known[0] | known[1]
+    if whole_blocks:
+        known_p = np.zeros(len(pairs), dtype=bool)
+        known_p[p_q] = True
+        known_x = known_p[pairs.pair_x]
+    unpaired = int(np.count_nonzero(known[0] != known[1]))
+    return Packed(Operator(values_sx, None if known_x.all() else known_x), asymmetry, unpaired)

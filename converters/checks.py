@@ -1,0 +1,211 @@
+"""Physical checks of a frame: each gives the number found and the number expected.
+
+>>> for result in check_frame(frame):
+...     print(result)
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from basis import Array
+from basis.spin import TRANSPOSED, Spin
+from converters import kspace
+from converters.errors import Refused
+from converters.frame import Frame, Spectrum
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """What each check allows; the defaults are what sound runs of the four codes reach with room to spare."""
+
+    asymmetry: float = 1e-6
+    unit_diagonal: float = 1e-4
+    electrons: float = 1e-6
+    density: float = 1e-3
+    largest_dense: int = 2000
+
+    def __post_init__(self) -> None:
+        if min(self.asymmetry, self.unit_diagonal, self.electrons, self.density) <= 0:
+            raise ValueError("tolerances must be positive")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One check: what was found, what was expected, and whether that is good enough. `ok` None: not done, and why."""
+
+    name: str
+    ok: bool | None
+    found: float | None
+    expected: str
+
+    def __str__(self) -> str:
+        mark = {True: "ok", False: "FAILED", None: "not done"}[self.ok]
+        found = "" if self.found is None else f" {self.found:.3g}"
+        return f"{self.name}:{found} ({self.expected}) {mark}"
+
+
+def at_most(name: str, found: float, limit: float, unit: str = "") -> Result:
+    """A number that should be below a limit; NaN is not."""
+    return Result(name, bool(found <= limit), float(found), f"expected at most {limit:.3g}{unit}")
+
+
+def not_done(name: str, reason: str) -> Result:
+    return Result(name, None, None, reason)
+
+
+def check_frame(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[Result]:
+    """All checks that the frame's contents allow, in the order in which a failure would explain the next."""
+    results = [check_finite(frame)]
+    if not results[0].ok:
+        return results
+    results += [check_converged(frame), *check_asymmetry(frame, tolerances)]
+    if not {"H", "S", "DM"} & set(frame.operators):
+        return results
+    if "S" in frame.operators:
+        results += [check_unit_diagonal(frame, tolerances), check_positive(frame, tolerances)]
+        if results[-1].ok is False:
+            return results
+    if {"S", "DM"} <= set(frame.operators):
+        results += [check_electrons(frame, tolerances), *check_moment(frame, tolerances)]
+    if {"H", "S"} <= set(frame.operators) and frame.spectrum is not None:
+        results += check_spectrum(frame, frame.spectrum, tolerances)
+    return results
+
+
+def require_sound(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[Result]:
+    """The results of all checks; raises `Refused` with the first one that failed."""
+    results = check_frame(frame, tolerances)
+    for result in results:
+        if result.ok is False:
+            raise Refused(frame.provenance.path or frame.formula, str(result).removesuffix(" FAILED"))
+    return results
+
+
+def check_finite(frame: Frame) -> Result:
+    arrays = {name: operator.values_sx for name, operator in frame.operators.items()}
+    arrays |= {"positions": frame.positions_av, "cell": frame.cell_cv}
+    bad = {name: int(np.count_nonzero(~np.isfinite(array))) for name, array in arrays.items()}
+    count = sum(bad.values())
+    where = ", ".join(name for name, number in bad.items() if number)
+    return Result(
+        "finite numbers", count == 0, count, f"expected no NaN or infinity{f'; found in {where}' * bool(where)}"
+    )
+
+
+def check_converged(frame: Frame) -> Result:
+    converged = frame.outcome.converged
+    if converged is None:
+        return not_done("converged", "the files do not say whether the SCF converged")
+    return Result("converged", converged, None, "expected a converged SCF")
+
+
+def check_asymmetry(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
+    """Onsite blocks against their own transpose, and what the reader measured between the two stored halves."""
+    for name, operator in frame.operators.items():
+        worst = frame.provenance.measured.get(f"asymmetry of {name}", 0.0)
+        layout = frame.layout(name)
+        for p in np.flatnonzero(frame.pairs.onsite_p).tolist():
+            block = frame.pairs.block(operator.values_sx, p)
+            mirrored = block[TRANSPOSED[layout]].conj().swapaxes(1, 2)
+            worst = max(worst, float(np.abs(block - mirrored).max(initial=0)))
+        yield at_most(f"{name} Hermitian", worst, tolerances.asymmetry, " eV" if name == "H" else "")
+
+
+def check_unit_diagonal(frame: Frame, tolerances: Tolerances) -> Result:
+    if frame.folded:
+        return not_done("S_ii = 1", "the matrices are folded into the supercell of the k mesh, images add to S_ii")
+    pairs = frame.pairs
+    diagonals = [np.diagonal(frame.block("S", p)[0]) for p in np.flatnonzero(pairs.onsite_p).tolist()]
+    if len(diagonals) != frame.natoms:
+        return Result("S_ii = 1", False, len(diagonals), f"expected onsite blocks of all {frame.natoms} atoms")
+    worst = max((float(np.abs(diagonal - 1).max(initial=0)) for diagonal in diagonals), default=0.0)
+    return at_most("S_ii = 1", worst, tolerances.unit_diagonal)
+
+
+def check_positive(frame: Frame, tolerances: Tolerances) -> Result:
+    """Smallest eigenvalue of S(k) over the run's k-points (at Gamma when there are none)."""
+    name = "S positive definite"
+    if frame.norb > tolerances.largest_dense:
+        return not_done(name, f"{frame.norb} orbitals are more than {tolerances.largest_dense}")
+    lowest = np.inf
+    for k_c in few_kpoints(frame):
+        lowest = min(lowest, float(np.linalg.eigvalsh(spatial_overlap(frame, k_c))[0]))
+    return Result(name, lowest > 0, lowest, "expected a smallest eigenvalue above 0")
+
+
+def spatial_overlap(frame: Frame, k_c: Array) -> Array:
+    """S(k) once, also for spinors."""
+    return kspace.dense_at(frame, "S", k_c)[0][: frame.norb, : frame.norb]
+
+
+def few_kpoints(frame: Frame) -> Array:
+    """Gamma and up to seven of the run's k-points."""
+    if frame.spectrum is None or not len(frame.spectrum.kpoints_kc):
+        return np.zeros((1, 3))
+    kpoints_kc = frame.spectrum.kpoints_kc
+    chosen = np.unique(np.linspace(0, len(kpoints_kc) - 1, 7).astype(int))
+    return np.concatenate([np.zeros((1, 3)), kpoints_kc[chosen]])
+
+
+def check_electrons(frame: Frame, tolerances: Tolerances) -> Result:
+    counts = kspace.count_electrons(frame)
+    found = float(counts[0] + counts[3] if frame.spin is Spin.SPINOR else counts.sum())
+    expected = frame.outcome.electrons
+    if expected is None:
+        return not_done("Tr(DM S) = electrons", f"the files do not say how many electrons; the trace is {found:.8f}")
+    wanted = f"expected {expected:.8g} within {tolerances.electrons:.3g}"
+    result = Result("Tr(DM S) = electrons", abs(found - expected) <= tolerances.electrons, found, wanted)
+    return result if result.ok else Result(result.name, False, found, f"{wanted}; found {found:.8f}")
+
+
+def check_moment(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
+    expected = frame.outcome.moment
+    if frame.spin is Spin.COLLINEAR and expected is not None:
+        up, down = kspace.count_electrons(frame)
+        limit = max(tolerances.electrons, 1e-4)  # codes print a moment with few digits
+        wanted = f"expected {expected:.6g} within {limit:.3g}"
+        yield Result("spin moment", abs(up - down - expected) <= limit, float(up - down), wanted)
+
+
+def check_spectrum(frame: Frame, spectrum: Spectrum, tolerances: Tolerances) -> Iterator[Result]:
+    """Eigenvalues against the printed ones, and DM against the levels of (H, S) filled as the run filled them."""
+    if frame.norb > tolerances.largest_dense:
+        yield not_done("eigenvalues", f"{frame.norb} orbitals are more than {tolerances.largest_dense}")
+        return
+    try:
+        if spectrum.energies_skn.size:
+            yield compare_eigenvalues(frame, spectrum)
+        if "DM" in frame.operators:
+            yield compare_density(frame, spectrum, tolerances)
+    except linalg.LinAlgError as error:
+        yield Result("eigenvalues", False, None, f"expected a solvable problem: {error}")
+
+
+def compare_eigenvalues(frame: Frame, spectrum: Spectrum) -> Result:
+    found_skn = kspace.eigenvalues(frame, spectrum.kpoints_kc)
+    printed_skn = spectrum.energies_skn
+    if found_skn.shape[0] != printed_skn.shape[0] or found_skn.shape[2] < printed_skn.shape[2]:
+        return Result("eigenvalues", False, None, f"expected the shape {printed_skn.shape}, found {found_skn.shape}")
+    difference = np.abs(found_skn[:, :, : printed_skn.shape[2]] - printed_skn).max(initial=0)
+    return at_most("eigenvalues against the printed ones", difference, spectrum.tolerance, " eV")
+
+
+def compare_density(frame: Frame, spectrum: Spectrum, tolerances: Tolerances) -> Result:
+    name = "DM against f(H, S)"
+    electrons = frame.outcome.electrons
+    if not spectrum.smearing or electrons is None:
+        return not_done(name, "the files do not say how the levels were filled")
+    moment = None
+    if spectrum.fixed_moment:
+        up, down = kspace.count_electrons(frame)
+        moment = float(up - down)
+    filling = kspace.Filling(electrons, spectrum.smearing, spectrum.width, moment)
+    rebuilt, _ = kspace.density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling)
+    stored = frame.operators["DM"]
+    difference_sx = np.abs(rebuilt.values_sx - stored.values_sx)
+    if stored.known_x is not None:
+        difference_sx = difference_sx[:, stored.known_x]
+    return at_most(name, difference_sx.max(initial=0), tolerances.density)

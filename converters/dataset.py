@@ -1,0 +1,430 @@
+"""The dataset file: frames in one HDF5 file, specified in docs/dataset.md.
+
+    >>> with Dataset("data.h5") as data:
+    ...     frame = data[0]
+    >>> with DatasetWriter("data.h5") as writer:
+    ...     writer.append(frame)
+
+Everything ragged is one long array with the ends of the frames beside it, so reading frame n costs the same for any n.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from basis import Array
+from basis.shells import Shell, Species
+from basis.spin import Spin
+from converters.blocks import Operator, Pairs
+from converters.errors import Refused
+from converters.frame import OPERATORS, Frame, Outcome, Provenance, Spectrum
+from converters.journal import JournaledFile, journal_path
+
+FORMAT, VERSION = "slem-dataset", 1
+UNITS = "energy: eV; length: Angstrom; density matrix: electrons; spin moment: Bohr magneton"
+CONVENTION = (
+    "Real spherical harmonics without Condon-Shortley phase, m = -l..l inside a shell (p: y z x). Block (i, j, R) is "
+    "<phi_i in cell 0 | O | phi_j in cell R>; O(k) = sum_R exp(+2 pi i k.R) O(R), k fractional. Of (i, j, R) and "
+    "(j, i, -R) one is stored: i < j, or i = j and the first nonzero component of R positive, or R = 0."
+)
+
+# Arrays whose frames differ in length: name, type and shape of one row. `frames/ends` has one column for each.
+RAGGED: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "atoms/species": (np.int32, ()),
+    "atoms/positions": (np.float64, (3,)),
+    "pairs": (np.int32, (5,)),
+    **{f"{name}/values": (None, ()) for name in OPERATORS},
+    **{f"{name}/known": (np.uint8, ()) for name in OPERATORS},
+    "spectrum/kpoints": (np.float64, (4,)),
+    "spectrum/energies": (np.float64, ()),
+    "record": (np.uint8, ()),
+}
+# Arrays with one row for each frame.
+FIXED: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "frames/ends": (np.int64, (len(RAGGED),)),
+    "frames/cell": (np.float64, (3, 3)),
+    "frames/periodic": (np.uint8, (3,)),
+    "frames/outcome": (np.float64, (6,)),
+    "frames/source": (np.uint8, (32,)),
+}
+BASIS: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "basis/name": (h5py.string_dtype(), ()),
+    "basis/radial": (h5py.string_dtype(), ()),
+    "basis/number": (np.int32, ()),
+    "basis/shells_end": (np.int64, ()),
+    "basis/shells": (np.int32, (4,)),
+}
+OUTCOME = tuple(field.name for field in dataclasses.fields(Outcome))
+SMALLEST_CHUNK, LARGEST_CHUNK = 1 << 10, 1 << 20  # bytes
+
+
+class Dataset:
+    """A dataset open for reading: `len(data)`, `data[n]`, iteration, `data.basis`, `data.spin`, `data.code`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._journaled: JournaledFile | None = None
+        try:
+            if journal_path(self.path).exists():
+                self._journaled = JournaledFile(self.path, writable=False)
+            self._file = h5py.File(self._journaled or self.path, "r")
+        except OSError as error:
+            raise Refused(self.path, reason_of(error)) from error
+        try:
+            check_header(self.path, self._file)
+            self.spin = Spin(self._file.attrs["spin"])
+            self.code = str(self._file.attrs["code"])
+            self.basis = read_basis(self._file)
+            self._ends = self._file["frames/ends"]
+            self._length = int(self._ends.shape[0])
+            self._ragged = {name: self._file[name] for name in RAGGED}
+            self._fixed = {name: self._file[name] for name in FIXED}
+        except (KeyError, ValueError, OSError, RuntimeError) as error:
+            self.close()
+            raise Refused(self.path, f"is no whole {FORMAT}: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (self[n] for n in range(len(self)))
+
+    def __getitem__(self, n: int) -> Frame:
+        if not -len(self) <= n < len(self):
+            raise IndexError(f"{self.path} has {len(self)} frames; there is no frame {n}")
+        n %= len(self)
+        try:
+            return self._read_frame(n)
+        except (ValueError, KeyError, TypeError, IndexError, OSError, RuntimeError) as error:
+            raise Refused(f"{self.path} frame {n}", f"cannot be read: {error}") from error
+
+    def _read_frame(self, n: int) -> Frame:
+        ends = self._ends[max(0, n - 1) : n + 1]
+        starts = ends[0] if n else np.zeros_like(ends[0])
+        arrays: dict[str, Array] = {}
+        for (name, dataset), start, stop in zip(self._ragged.items(), starts, ends[-1], strict=True):
+            if not 0 <= start <= stop <= dataset.shape[0]:
+                raise ValueError(f"{name} ends at {stop}; expected {start} to {dataset.shape[0]}")
+            arrays[name] = dataset[start:stop] if stop > start else np.empty((0, *dataset.shape[1:]), dataset.dtype)
+        record = json.loads(arrays["record"].tobytes())
+        species_a = arrays["atoms/species"].astype(np.int64)
+        norb_a = np.array([species.size for species in self.basis])[species_a]
+        i_p, j_p, R_pc = arrays["pairs"][:, 0], arrays["pairs"][:, 1], arrays["pairs"][:, 2:]
+        return Frame(
+            cell_cv=self._fixed["frames/cell"][n],
+            pbc_c=self._fixed["frames/periodic"][n].astype(bool),
+            positions_av=arrays["atoms/positions"],
+            species_a=species_a,
+            basis=self.basis,
+            pairs=Pairs(i_p.astype(np.int64), j_p.astype(np.int64), R_pc.astype(np.int64), norb_a),
+            spin=self.spin,
+            operators={name: self._operator(name, arrays) for name in OPERATORS if len(arrays[f"{name}/values"])},
+            outcome=outcome_from_row(self._fixed["frames/outcome"][n]),
+            spectrum=spectrum_from_record(record.pop("spectrum"), arrays),
+            folded=record.pop("folded"),
+            provenance=Provenance(**record | {"notes": tuple(record["notes"])}),
+        )
+
+    def _operator(self, name: str, arrays: dict[str, Array]) -> Operator:
+        layout = Spin.NONE if name == "S" else self.spin
+        known_x = arrays[f"{name}/known"]
+        values_sx = arrays[f"{name}/values"].reshape(layout.components, -1)
+        return Operator(values_sx, known_x.astype(bool) if len(known_x) else None)
+
+    def array(self, name: str) -> Array:
+        """A whole array that has one row for each frame, such as "frames/outcome"."""
+        return np.asarray(self._fixed[name][:])
+
+    def sources(self) -> set[str]:
+        """Identities of the runs whose frames are in the file."""
+        return {row.tobytes().hex() for row in self.array("frames/source")}
+
+    def close(self) -> None:
+        self._file.close()
+        if self._journaled is not None:
+            self._journaled.close()
+
+    def __enter__(self) -> "Dataset":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class DatasetWriter:
+    """A dataset open for appending; made by the first frame if it does not exist.
+
+    Each `append` is committed at once: a process killed at any later moment leaves it in the file. With
+    `commit_every` > 1 frames are committed in groups, which is faster for many small ones.
+    """
+
+    def __init__(self, path: str | Path, *, commit_every: int = 1) -> None:
+        self.path, self.commit_every = Path(path), commit_every
+        self._pending: list[Frame] = []
+        self._journaled: JournaledFile | None = None
+        self._file: h5py.File | None = None
+        if self.path.exists():
+            self._open()
+
+    def _open(self) -> None:
+        try:
+            self._journaled = JournaledFile(self.path, writable=True)
+        except OSError as error:
+            raise Refused(self.path, reason_of(error)) from error
+        try:
+            self._file = h5py.File(self._journaled, "r+", libver=("earliest", "v108"))
+            check_header(self.path, self._file)
+            self.spin, self.code = Spin(self._file.attrs["spin"]), str(self._file.attrs["code"])
+            self.basis = list(read_basis(self._file))
+            self._ends = np.asarray(last_row(self._file["frames/ends"]))
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            self._close_unchanged()
+            raise Refused(self.path, f"is no whole {FORMAT}: {error}") from error
+        except Refused:
+            self._close_unchanged()
+            raise
+
+    def append(self, frame: Frame) -> None:
+        """Add one frame; refused when its code, spin layout or basis does not fit the file."""
+        if self._file is None:
+            create(self.path, frame)
+            self._open()
+        where = frame.provenance.path or str(self.path)
+        if frame.provenance.code != self.code:
+            raise Refused(where, f"is of {frame.provenance.code}; {self.path} holds {self.code}")
+        if frame.spin is not self.spin:
+            raise Refused(where, f"has the spin layout {frame.spin}; {self.path} holds {self.spin}")
+        self._add_species(frame, where)
+        self._pending.append(frame)
+        if len(self._pending) >= self.commit_every:
+            self.commit()
+
+    def _add_species(self, frame: Frame, where: str) -> None:
+        known = {species.name: species for species in self.basis}
+        for species in frame.basis:
+            have = known.get(species.name)
+            if have is not None and have != species:
+                what = f"{have} ({have.radial})" if str(have) == str(species) else str(have)
+                reason = f"has the basis {species} ({species.radial}); {self.path} holds {what}"
+                raise Refused(where, reason + ": other basis sets need another file")
+        self.basis += [species for species in frame.basis if species.name not in known]
+
+    def commit(self) -> None:
+        """Make all appended frames part of the file."""
+        if self._file is None or self._journaled is None or not self._pending:
+            return
+        write_basis(self._file, self.basis)
+        place = {species.name: index for index, species in enumerate(self.basis)}
+        rows = [rows_of(frame, place) for frame in self._pending]
+        lengths = np.array([[len(row[name]) for name in RAGGED] for row in rows])
+        ends = self._ends + np.cumsum(lengths, axis=0)
+        for column, name in enumerate(RAGGED):
+            parts = [row[name] for row in rows if len(row[name])]
+            if parts:
+                extend(self._file[name], int(self._ends[column]), np.concatenate(parts))
+        start = self._file["frames/ends"].shape[0]
+        for name in FIXED:
+            extend(self._file[name], start, ends if name == "frames/ends" else np.array([row[name] for row in rows]))
+        self._file.flush()
+        self._journaled.commit()
+        self._ends, self._pending = ends[-1], []
+
+    def forget_pending(self) -> None:
+        """Drop the frames that were appended since the last commit."""
+        self._pending = []
+        if self._file is not None:
+            self.basis = list(read_basis(self._file))
+
+    def _close_unchanged(self) -> None:
+        """Let go of the file as the last commit left it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._journaled is not None:
+            self._journaled.discard()
+            self._journaled.close()
+            self._journaled = None
+
+    def close(self) -> None:
+        self.commit()
+        if self._file is not None and self._journaled is not None:
+            self._file.close()
+            self._journaled.commit()
+            self._journaled.close()
+            self._file = self._journaled = None
+
+    def __enter__(self) -> "DatasetWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._close_unchanged()
+
+
+def reason_of(error: OSError) -> str:
+    """The operating system's or HDF5's message, in few words."""
+    if error.strerror:
+        return error.strerror.lower()
+    text = str(error)
+    if "file signature not found" in text:
+        return "is no HDF5 file"
+    if "truncated file" in text:
+        return "is cut off: " + text[text.index("truncated file") :].rstrip(")")
+    return text
+
+
+def check_header(path: Path, file: h5py.File) -> None:
+    """Refuse a file that is not a dataset of a version that this program knows."""
+    found = file.attrs.get("format")
+    if found != FORMAT:
+        raise Refused(path, f'is an HDF5 file with format "{found}"; expected "{FORMAT}"')
+    version = file.attrs.get("version")
+    if version != VERSION:
+        raise Refused(path, f"has version {version} of {FORMAT}; this program reads version {VERSION}")
+
+
+def create(path: Path, first: Frame) -> None:
+    """Write an empty dataset that fits frames like the first one; the file appears whole or not at all."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+    rows = rows_of(first, {species.name: index for index, species in enumerate(first.basis)})
+    try:
+        with h5py.File(draft, "w", libver=("earliest", "v108")) as file:
+            attributes = {"format": FORMAT, "version": VERSION, "units": UNITS, "convention": CONVENTION}
+            file.attrs.update(attributes | {"spin": str(first.spin), "code": first.provenance.code})
+            for name, (dtype, row) in {**RAGGED, **FIXED, **BASIS}.items():
+                dtype = dtype or (Spin.NONE if name == "S/values" else first.spin).dtype
+                chunk = chunk_rows(rows.get(name), dtype, row) if name not in BASIS else 16
+                packing = {} if name in BASIS else {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+                file.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(chunk, *row), **packing)
+            file["frames/ends"].attrs["columns"] = list(RAGGED)
+            file["frames/outcome"].attrs["columns"] = list(OUTCOME)
+            file["basis/shells"].attrs["columns"] = ["l", "n", "zeta", "polarisation"]
+            file["pairs"].attrs["columns"] = ["i", "j", "R1", "R2", "R3"]
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise Refused(path, f"cannot be written: {reason_of(error)}") from error
+
+
+def chunk_rows(example: Array | None, dtype: Any, row: tuple[int, ...]) -> int:
+    """Rows of a chunk: about one frame, so that reading one frame unpacks little else."""
+    width = int(np.dtype(dtype).itemsize * np.prod(row, dtype=int))
+    wanted = min(max(0 if example is None else example.nbytes, SMALLEST_CHUNK), LARGEST_CHUNK)
+    return max(1, wanted // width)
+
+
+def extend(dataset: h5py.Dataset, start: int, rows: Array) -> None:
+    """Put rows at a place and let the dataset end there."""
+    dataset.resize(start + len(rows), axis=0)
+    dataset[start:] = rows
+
+
+def last_row(dataset: h5py.Dataset) -> Array:
+    return np.asarray(dataset[-1] if dataset.shape[0] else np.zeros(dataset.shape[1:], dataset.dtype))
+
+
+def rows_of(frame: Frame, place: dict[str, int]) -> dict[str, Array]:
+    """What one frame adds to each array of the file; `place` is the number of each species in the file."""
+    pairs, outcome, spectrum = frame.pairs, frame.outcome, frame.spectrum
+    species = np.array([place[item.name] for item in frame.basis])
+    rows = {
+        "atoms/species": species[frame.species_a],
+        "atoms/positions": np.asarray(frame.positions_av),
+        "pairs": np.column_stack([pairs.i_p, pairs.j_p, pairs.R_pc]),
+        "spectrum/kpoints": np.empty((0, 4)),
+        "spectrum/energies": np.empty(0),
+        "record": np.frombuffer(json.dumps(record_of(frame)).encode(), np.uint8),
+        "frames/cell": frame.cell_cv,
+        "frames/periodic": frame.pbc_c,
+        "frames/outcome": np.array([np.nan if (v := getattr(outcome, name)) is None else float(v) for name in OUTCOME]),
+        "frames/source": np.frombuffer(bytes.fromhex(frame.provenance.source or "00" * 32), np.uint8),
+    }
+    for name in OPERATORS:
+        operator = frame.operators.get(name)
+        known = operator is None or operator.known_x is None
+        rows[f"{name}/values"] = np.empty(0) if operator is None else operator.values_sx.ravel()
+        rows[f"{name}/known"] = np.empty(0) if known else np.asarray(operator.known_x)  # type: ignore[union-attr]
+    if spectrum is not None:
+        rows["spectrum/kpoints"] = np.column_stack([spectrum.kpoints_kc, spectrum.weights_k])
+        rows["spectrum/energies"] = spectrum.energies_skn.ravel()
+    return rows
+
+
+def record_of(frame: Frame) -> dict[str, Any]:
+    """Provenance and the small facts of the spectrum, as JSON holds them."""
+    record: dict[str, Any] = {
+        field.name: getattr(frame.provenance, field.name) for field in dataclasses.fields(Provenance)
+    }
+    record |= {name: dict(record[name]) for name in ("files", "settings", "measured")}
+    record["folded"] = frame.folded
+    spectrum = frame.spectrum
+    record["spectrum"] = spectrum and {
+        "shape": list(spectrum.energies_skn.shape),
+        "tolerance": spectrum.tolerance,
+        "smearing": spectrum.smearing,
+        "width": spectrum.width,
+        "fixed_moment": spectrum.fixed_moment,
+    }
+    return record
+
+
+def spectrum_from_record(record: dict[str, Any] | None, arrays: dict[str, Array]) -> Spectrum | None:
+    if record is None:
+        return None
+    energies_skn = arrays["spectrum/energies"].reshape(record.pop("shape"))
+    kpoints = arrays["spectrum/kpoints"]
+    return Spectrum(kpoints[:, :3], kpoints[:, 3], energies_skn, **record)
+
+
+def outcome_from_row(row: Array) -> Outcome:
+    values: dict[str, Any] = {
+        name: None if np.isnan(value) else float(value) for name, value in zip(OUTCOME, row, strict=True)
+    }
+    for name, kind in (("converged", bool), ("iterations", int)):
+        values[name] = None if values[name] is None else kind(values[name])
+    return Outcome(**values)
+
+
+def read_basis(file: h5py.File) -> tuple[Species, ...]:
+    """Species of the file, in its order."""
+    shells = [Shell(int(l), int(n), int(zeta), bool(p)) for l, n, zeta, p in file["basis/shells"][:]]
+    ends = file["basis/shells_end"][:].tolist()
+    names, radials = file["basis/name"].asstr()[:], file["basis/radial"].asstr()[:]
+    return tuple(
+        Species(str(name), int(number), tuple(shells[start:end]), str(radial))
+        for name, number, radial, start, end in zip(
+            names, file["basis/number"][:], radials, [0, *ends][:-1], ends, strict=True
+        )
+    )
+
+
+def write_basis(file: h5py.File, basis: Sequence[Species]) -> None:
+    """Add the species that the file does not have yet."""
+    have = file["basis/name"].shape[0]
+    new = basis[have:]
+    if not new:
+        return
+    shells_start = file["basis/shells"].shape[0]
+    shells = [(s.l, s.n, s.zeta, s.polarisation) for species in new for s in species.shells]
+    ends = shells_start + np.cumsum([len(species.shells) for species in new])
+    extend(file["basis/name"], have, np.array([species.name for species in new], dtype=object))
+    extend(file["basis/radial"], have, np.array([species.radial for species in new], dtype=object))
+    extend(file["basis/number"], have, np.array([species.number for species in new]))
+    extend(file["basis/shells_end"], have, ends)
+    extend(file["basis/shells"], shells_start, np.array(shells).reshape(-1, 4))

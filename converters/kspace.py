@@ -1,0 +1,180 @@
+"""Views of a frame in reciprocal space: H(k), S(k), eigenvalues, and the density matrix of (H, S).
+
+O(k) = sum_R exp(+2 pi i k.R) O(R) with k in fractions of the reciprocal vectors. A spinor matrix has all up orbitals
+first: its index is s * norb + orbital.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg, optimize, sparse, special
+
+from basis import Array
+from basis.spin import TRANSPOSED, Spin
+from converters.blocks import Operator
+from converters.frame import Frame
+
+
+def matrix_at(frame: Frame, name: str, kpoint_c: Array) -> list[sparse.csr_array]:
+    """O(k) as sparse matrices: two for a collinear operator, else one.
+
+    S of a spinor frame comes doubled, one copy for each spin.
+    """
+    phased_sx = frame.operators[name].values_sx * phases(frame, kpoint_c)[frame.pairs.pair_x]
+    row_x, column_x = frame.pairs.row_column_x
+    layout = frame.layout(name)
+    offsite_x = ~frame.pairs.onsite_p[frame.pairs.pair_x]
+    rows = np.concatenate([row_x, column_x[offsite_x]])
+    columns = np.concatenate([column_x, row_x[offsite_x]])
+    mirrored_sx = phased_sx[TRANSPOSED[layout]].conj()[:, offsite_x]
+    values_sx = np.concatenate([phased_sx, mirrored_sx], axis=1)
+    norb = frame.norb
+    blocks = [sparse.coo_array((values_x, (rows, columns)), shape=(norb, norb)).tocsr() for values_x in values_sx]
+    if layout is Spin.SPINOR:
+        return [sparse.block_array([blocks[:2], blocks[2:]], format="csr")]
+    if name == "S" and frame.spin is Spin.SPINOR:
+        return [sparse.block_diag([blocks[0], blocks[0]], format="csr")]
+    return blocks
+
+
+def dense_at(frame: Frame, name: str, kpoint_c: Array) -> list[Array]:
+    """O(k) as dense matrices; real where all phases are real and the operator is."""
+    dense = [matrix.toarray() for matrix in matrix_at(frame, name, kpoint_c)]
+    if frame.layout(name) is not Spin.SPINOR and not np.any(np.mod(2 * np.asarray(kpoint_c), 1)):
+        return [matrix.real for matrix in dense]
+    return dense
+
+
+def phases(frame: Frame, kpoint_c: Array) -> Array:
+    """exp(2 pi i k.R) of each pair."""
+    return np.exp(2j * np.pi * (frame.pairs.R_pc @ np.asarray(kpoint_c, dtype=float)))
+
+
+def hamiltonian_and_overlap(frame: Frame, kpoint_c: Array) -> Iterator[tuple[Array, Array]]:
+    """Dense (H(k), S(k)) of each spin channel: two for a collinear frame, else one."""
+    H_sMM, S_sMM = dense_at(frame, "H", kpoint_c), dense_at(frame, "S", kpoint_c)
+    for H_MM in H_sMM:
+        yield H_MM, S_sMM[0]
+
+
+def eigenvalues(frame: Frame, kpoints_kc: Array) -> Array:
+    """Eigenvalues (eV) of H(k) c = e S(k) c, shape (spin channel, k, band)."""
+    return np.array(
+        [
+            [linalg.eigh(H, S, eigvals_only=True, check_finite=False) for H, S in hamiltonian_and_overlap(frame, k)]
+            for k in np.atleast_2d(kpoints_kc)
+        ]
+    ).swapaxes(0, 1)
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How levels are filled: electrons, smearing kind and width (eV), and the moment if it is held fixed."""
+
+    electrons: float
+    smearing: str = "fixed"
+    width: float = 0.0
+    moment: float | None = None
+
+
+def monkhorst_pack(mesh_c: tuple[int, int, int]) -> tuple[Array, Array]:
+    """Gamma-centred mesh: all k-points as fractions, and equal weights."""
+    grid = np.stack(np.meshgrid(*(np.arange(n) / n for n in mesh_c), indexing="ij"), axis=-1).reshape(-1, 3)
+    return grid, np.full(len(grid), 1 / len(grid))
+
+
+def occupations(energies_skn: Array, weights_k: Array, filling: Filling, spin: Spin) -> tuple[Array, list[float]]:
+    """Occupation of each level (at most 2 without spin, else 1) and the Fermi level (eV) of each filled set."""
+    if spin is Spin.COLLINEAR and filling.moment is not None:
+        wanted = [(filling.electrons + sign * filling.moment) / 2 for sign in (1, -1)]
+        parts = [fill(e_kn[None], weights_k, n, filling, 1.0) for e_kn, n in zip(energies_skn, wanted, strict=True)]
+        return np.concatenate([part[0] for part in parts]), [part[1] for part in parts]
+    f_skn, fermi = fill(energies_skn, weights_k, filling.electrons, filling, 2.0 if spin is Spin.NONE else 1.0)
+    return f_skn, [fermi]
+
+
+def fill(e_skn: Array, weights_k: Array, electrons: float, filling: Filling, most: float) -> tuple[Array, float]:
+    """Occupations that hold the wanted electrons, and their Fermi level."""
+    capacity = most * e_skn.shape[0] * e_skn.shape[2] * weights_k.sum()
+    if not 0 <= electrons <= capacity * (1 + 1e-12):
+        raise ValueError(f"{electrons:g} electrons do not fit into levels for {capacity:g}")
+    if filling.smearing == "fixed" or filling.width <= 0:
+        return fill_lowest(e_skn, weights_k, electrons, most)
+    shape = {"fermi": fermi_dirac, "gauss": gaussian}[filling.smearing]
+
+    def excess(fermi: float) -> float:
+        return float(np.einsum("skn,k->", shape((e_skn - fermi) / filling.width), weights_k) * most - electrons)
+
+    margin = 60 * filling.width + 1.0
+    fermi = optimize.brentq(excess, e_skn.min() - margin, e_skn.max() + margin, xtol=1e-13, rtol=1e-14)
+    return most * shape((e_skn - fermi) / filling.width), fermi
+
+
+def fill_lowest(e_skn: Array, weights_k: Array, electrons: float, most: float) -> tuple[Array, float]:
+    """Lowest levels full; levels equal to 1e-6 eV at the top share what is left."""
+    order = np.argsort(e_skn, axis=None, kind="stable")
+    level = e_skn.ravel()[order]
+    room = most * np.broadcast_to(weights_k[None, :, None], e_skn.shape).ravel()[order]
+    last = min(int(np.searchsorted(np.cumsum(room), electrons * (1 - 1e-12))), len(level) - 1)
+    shared = np.abs(level - level[last]) < 1e-6
+    below = (level < level[last]) & ~shared
+    part = (electrons - room[below].sum()) / room[shared].sum()
+    f = np.empty(e_skn.size)
+    f[order] = most * np.where(below, 1.0, np.where(shared, part, 0.0))
+    first_empty = level[level > level[last] + 1e-6]
+    top = (level[last] + first_empty[0]) / 2 if part > 1 - 1e-9 and len(first_empty) else level[last]
+    return f.reshape(e_skn.shape), float(top)
+
+
+def fermi_dirac(x: Array) -> Array:
+    return np.asarray(special.expit(-x))
+
+
+def gaussian(x: Array) -> Array:
+    return np.asarray(special.erfc(x) / 2)
+
+
+def density_matrix(frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling) -> tuple[Operator, list[float]]:
+    """DM of the frame's (H, S) on its pair list, and the Fermi levels (eV).
+
+    DM(R) = sum_k w_k exp(-2 pi i k.R) rho(k). Without spinors only the real part is kept, which is what the partners
+    that time reversal removed from the k-points would leave.
+    """
+    levels = []
+    states = []
+    for k_c in kpoints_kc:
+        solved = [linalg.eigh(H, S, check_finite=False) for H, S in hamiltonian_and_overlap(frame, k_c)]
+        levels.append([e_n for e_n, _ in solved])
+        states.append([c_Mn for _, c_Mn in solved])
+    f_skn, fermi = occupations(np.array(levels).swapaxes(0, 1), weights_k, filling, frame.spin)
+    row_x, column_x = frame.pairs.row_column_x
+    values_sx = np.zeros((frame.spin.components, frame.pairs.elements), dtype=complex)
+    for k, k_c in enumerate(kpoints_kc):
+        phase_x = weights_k[k] * phases(frame, k_c).conj()[frame.pairs.pair_x]
+        for s, c_Mn in enumerate(states[k]):
+            rho_MM = (c_Mn * f_skn[s, k]) @ c_Mn.conj().T
+            for component, part_MM in enumerate(split_spinor(rho_MM, frame)):
+                values_sx[s + component] += phase_x * part_MM[row_x, column_x]
+    return Operator(values_sx if frame.spin is Spin.SPINOR else np.ascontiguousarray(values_sx.real)), fermi
+
+
+def split_spinor(matrix: Array, frame: Frame) -> list[Array]:
+    """The uu, ud, du, dd parts of a spinor matrix; any other matrix as it is."""
+    if frame.spin is not Spin.SPINOR:
+        return [matrix]
+    n = frame.norb
+    return [matrix[:n, :n], matrix[:n, n:], matrix[n:, :n], matrix[n:, n:]]
+
+
+def count_electrons(frame: Frame) -> Array:
+    """Tr(DM S) of each spin component: one number, (up, down), or (uu, ud, du, dd)."""
+    weight_x = np.where(frame.pairs.onsite_p, 1.0, 2.0)[frame.pairs.pair_x]
+    return np.asarray((frame.operators["DM"].values_sx * frame.operators["S"].values_sx[0] * weight_x).real.sum(axis=1))
+
+
+def band_energy(frame: Frame) -> float:
+    """Tr(DM H) in eV, the sum of the occupied levels when DM belongs to H."""
+    weight_x = np.where(frame.pairs.onsite_p, 1.0, 2.0)[frame.pairs.pair_x]
+    H_sx, DM_sx = frame.operators["H"].values_sx, frame.operators["DM"].values_sx
+    return float((DM_sx * H_sx.conj() * weight_x).real.sum())

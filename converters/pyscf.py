@@ -1,0 +1,563 @@
+"""PySCF: frames from SCF objects and from checkpoint files, and back to checkpoint files and starting densities.
+
+A converged PySCF run diagonalised one last Fock matrix; its orbitals C and energies e are what it reports. H is that
+matrix, restored as F = S C e C^dagger S, so (H, S) gives PySCF's own orbital energies and DM = C f C^dagger is exactly
+the density of its levels. Only a run that dropped linearly dependent orbitals has its Fock matrix built anew.
+
+Matrices of a k mesh are folded: H(R) = 1/N sum_k exp(-2 pi i k.R) H(k) knows R only up to the supercell of the mesh.
+Each block goes to the image where its two atoms are closest, in equal parts where several are equally close.
+"""
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+from ase.data import atomic_numbers
+from scipy import linalg
+
+from basis import Array
+from basis.conventions import shells_to_standard, standard
+from basis.shells import Shell, Species
+from basis.spin import Spin
+from basis.units import BOHR, HARTREE
+from converters import kspace
+from converters.blocks import Operator, Pairs, is_canonical, make_pairs
+from converters.errors import Refused
+from converters.frame import Frame, Outcome, Provenance, Spectrum
+from converters.runs import HDF5_MAGIC, Run, starts_with
+
+if TYPE_CHECKING:
+    from pyscf.gto import Mole
+
+NAME = "pyscf"
+
+# PySCF stores its levels in full, so only rounding separates them from those of the restored H (eV).
+LEVEL_TOLERANCE = 1e-7
+# Atoms that are equally close up to this (Angstrom) share a folded block.
+SAME_DISTANCE = 1e-6
+
+
+def convention(l: int) -> Sequence[str]:
+    """PySCF has p = x, y, z and every other l as m = -l..l, all positive."""
+    return ("c1", "s1", "c0") if l == 1 else standard(l)
+
+
+# From objects
+
+
+def frame_from_scf(mf: Any) -> Frame:
+    """Frame of a finished SCF object: RHF, RKS, UHF, UKS, ROHF, GHF, GKS of molecules, and of crystals on a k mesh.
+
+    H of ROHF is its effective (Roothaan) Fock matrix, the same for both spins.
+    """
+    place = f"PySCF {type(mf).__name__}"
+    if mf.mo_coeff is None:
+        raise Refused(place, "has no orbitals; call mf.kernel() first")
+    if hasattr(getattr(mf, "kpts", None), "ibz2bz"):
+        raise Refused(place, "uses k-point symmetry; expected a run with kpts=cell.make_kpts(mesh)")
+    from pyscf.pbc.scf.khf import KSCF
+
+    mesh = isinstance(mf, KSCF)
+    kpoints_kc = np.reshape(mf.kpts if mesh else mf.kpt, (-1, 3)) if hasattr(mf, "cell") else None
+    orbitals = (as_array(array, place) for array in (mf.mo_coeff, mf.mo_energy, mf.mo_occ))
+    levels = make_levels(place, int(mf.mol.nao_nr()), mesh, *orbitals)
+    fock = None if levels.complete else np.asarray(mf.get_fock(dm=mf.make_rdm1()))
+    width = float(getattr(mf, "sigma", None) or 0) * HARTREE
+    kind = {"fermi": "fermi", "gauss": "gauss"}.get(getattr(mf, "smearing_method", None) or "", "") if width else ""
+    cycles = int(getattr(mf, "cycles", 0)) or None
+    outcome = Outcome(energy=float(mf.e_tot) * HARTREE, converged=bool(mf.converged), iterations=cycles)
+    settings = {"method": type(mf).__name__, "xc": getattr(mf, "xc", None), "k mesh": mesh}
+    provenance = Provenance(NAME, pyscf_version(), settings=settings)
+    return make_frame(place, mf.mol, levels, kpoints_kc, fock, (kind, width), outcome, provenance)
+
+
+def as_array(per_k: Any, place: str) -> Array:
+    """One array of PySCF's lists over k-points."""
+    try:
+        return np.array(per_k)
+    except ValueError as error:
+        raise Refused(place, "dropped other numbers of orbitals at other k-points; expected the same") from error
+
+
+def pyscf_version() -> str:
+    import pyscf
+
+    return str(pyscf.__version__)
+
+
+# From disk
+
+
+def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
+    """One run for each checkpoint file of a folder."""
+    for path in files:
+        if starts_with(path, HDF5_MAGIC) and is_checkpoint(path):
+            logs = tuple(other for other in files if other.suffix in (".log", ".out", ".txt"))
+            yield Run(NAME, folder, (path,), logs)
+
+
+def is_checkpoint(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r") as file:
+            return "mol" in file and "scf" in file
+    except OSError:
+        return False
+
+
+def read_run(run: Run) -> Iterator[Frame]:
+    """The frame of a checkpoint file; what the file does not say is taken from the log beside it."""
+    path = run.main
+    try:
+        with h5py.File(path, "r") as file:
+            stored = {
+                key: file[f"scf/{key}"][()] for key in file["scf"] if isinstance(file[f"scf/{key}"], h5py.Dataset)
+            }
+            dropped = any(
+                key.startswith("mo_coeff") and isinstance(file[f"scf/{key}"], h5py.Group) for key in file["scf"]
+            )
+            description = file["mol"][()]
+    except (OSError, KeyError, RuntimeError) as error:
+        raise Refused(path, f"cannot be read: {error}") from error
+    if dropped:
+        raise Refused(path, "has other numbers of orbitals at other k-points; expected the same")
+    missing = {"mo_coeff", "mo_energy", "mo_occ", "e_tot"} - set(stored)
+    if missing:
+        raise Refused(path, f"has no scf/{sorted(missing)[0]}; expected the checkpoint of an SCF run")
+    mesh = "kpts" in stored
+    kpoints = stored.get("kpts", stored.get("kpt"))
+    kpoints_kc = None if kpoints is None else np.reshape(kpoints, (-1, 3))
+    molecule = load_molecule(path, description)
+    norb = int(molecule.nao_nr())
+    levels = make_levels(path, norb, mesh, stored["mo_coeff"], stored["mo_energy"], stored["mo_occ"])
+    if not levels.complete:
+        lost = levels.coeff_skMn.shape[-2] - levels.coeff_skMn.shape[-1]
+        reason = f"lacks {lost} linearly dependent orbitals and so does not determine H; convert the SCF object instead"
+        raise Refused(path, reason)
+    energy = float(stored["e_tot"])
+    log = find_log(energy, run.others)
+    provenance = Provenance(
+        NAME,
+        log.version,
+        str(path),
+        source=run.source,
+        files=run.digests(path, *log.files),
+        settings={"method": log.method, "k mesh": mesh},
+        notes=("S was computed anew, H restored from the stored orbitals and their energies",),
+    )
+    outcome = Outcome(energy=energy * HARTREE, converged=log.converged, iterations=log.iterations)
+    yield make_frame(path, molecule, levels, kpoints_kc, None, ("", 0.0), outcome, provenance)
+
+
+@dataclass(frozen=True)
+class Log:
+    """What the log of a run says that its checkpoint file does not."""
+
+    converged: bool | None = None
+    iterations: int | None = None
+    version: str = ""
+    method: str = ""
+    files: tuple[Path, ...] = ()
+
+
+def find_log(energy: float, candidates: Sequence[Path]) -> Log:
+    """The log among the candidates that ends with the given energy (Hartree)."""
+    for path in candidates:
+        text = path.read_text(errors="replace")
+        endings = list(re.finditer(r"^(converged )?SCF energy = +(\S+)", text, re.M))
+        for ending in endings:
+            if abs(float(ending[2]) - energy) < 1e-9 * max(1.0, abs(energy)):
+                head = text[: ending.start()]
+                version, method = re.findall(r"PySCF version (\S+)", head), re.findall(r"^method = (\S+)", head, re.M)
+                cycles = re.findall(r"^cycle= (\d+)", head, re.M)
+                iterations = int(cycles[-1]) if cycles else None
+                return Log(bool(ending[1]), iterations, (version or [""])[-1], (method or [""])[-1], (path,))
+    return Log()
+
+
+def load_molecule(path: Path, description: bytes | str) -> "Mole":
+    """Mole or Cell of a checkpoint's JSON text. PySCF's own loader would execute parts of the text; this reads data."""
+    from pyscf.gto import Mole
+    from pyscf.pbc.gto import Cell
+
+    try:
+        stored: dict[str, Any] = json.loads(description)
+        molecule = Cell() if "a" in stored else Mole()
+        molecule.verbose = 0
+        for key in ("cart", "charge", "spin", "unit", "a", "dimension", "precision", "_rcut"):
+            if stored.get(key) is not None:
+                setattr(molecule, key, stored[key])
+        for key, dtype in (("_atm", np.int32), ("_bas", np.int32), ("_env", np.float64), ("_ecpbas", np.int32)):
+            setattr(molecule, key, np.array(literal(stored[key]), dtype=dtype))
+        molecule._atom = [(str(name), list(map(float, xyz))) for name, xyz in literal(stored["_atom"])]
+        molecule._built = True
+        require_inside(molecule)
+    except (ValueError, KeyError, TypeError, SyntaxError, IndexError) as error:
+        raise Refused(path, f"has no readable molecule: {error}") from error
+    return molecule
+
+
+def literal(value: Any) -> Any:
+    """The value that a text such as "[1, 2]" stands for."""
+    return ast.literal_eval(value) if isinstance(value, str) else value
+
+
+def require_inside(molecule: Any) -> None:
+    """Raise unless all pointers of the integral tables stay inside them, for the integral library does not look."""
+    atm, bas, env = molecule._atm.reshape(-1, 6), molecule._bas.reshape(-1, 8), molecule._env
+    molecule._atm, molecule._bas, molecule._ecpbas = atm, bas, molecule._ecpbas.reshape(-1, 8)
+    ends = [atm[:, 1] + 3, bas[:, 5] + bas[:, 2], bas[:, 6] + bas[:, 2] * bas[:, 3]]
+    low = min(atm[:, 1].min(initial=0), bas.min(initial=0))
+    if low < 0 or max(end.max(initial=0) for end in ends) > len(env) or bas[:, 0].max(initial=0) >= len(atm):
+        raise ValueError("its integral tables point outside of themselves")
+    if len(atm) != len(molecule._atom) or bas[:, 1].max(initial=0) > 12 or not np.isfinite(env).all():
+        raise ValueError("its integral tables do not fit its atoms")
+
+
+# What both have in common
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Orbitals of a run in one shape: spin channel, k-point, orbital of PySCF's order, level; energies in Hartree."""
+
+    spin: Spin
+    coeff_skMn: Array
+    energy_skn: Array
+    occupation_skn: Array
+
+    @property
+    def complete(self) -> bool:
+        """False when linearly dependent orbitals were dropped."""
+        return self.coeff_skMn.shape[-2] == self.coeff_skMn.shape[-1]
+
+    def fock(self, S_kMM: Array) -> Array:
+        """The matrix F = S C e C^dagger S that has these levels."""
+        SC_skMn = S_kMM @ self.coeff_skMn
+        return (SC_skMn * self.energy_skn[:, :, None]) @ SC_skMn.conj().swapaxes(-1, -2)
+
+    def density(self) -> Array:
+        return (self.coeff_skMn * self.occupation_skn[:, :, None]) @ self.coeff_skMn.conj().swapaxes(-1, -2)
+
+    def is_aufbau(self) -> bool:
+        """True when exactly the lowest levels are filled, over all k-points, in each spin that has its own number."""
+        most = 2.0 if self.spin is Spin.NONE else 1.0
+        for e_kn, f_kn in zip(self.energy_skn, self.occupation_skn, strict=True):
+            full = f_kn > most / 2
+            if np.abs(f_kn - most * full).max(initial=0) > 1e-10:
+                return False
+            if full.any() and not full.all() and e_kn[full].max() > e_kn[~full].min():
+                return False
+        return True
+
+
+def make_levels(place: str | Path, norb: int, mesh: bool, mo_coeff: Array, mo_energy: Array, mo_occ: Array) -> Levels:
+    """Levels of PySCF's arrays, which begin with an axis of spins (UHF) and one of k-points (`mesh`) where there are."""
+    C, e, f = np.asarray(mo_coeff), np.asarray(mo_energy, dtype=float), np.asarray(mo_occ, dtype=float)
+    spins = C.ndim - 2 - mesh
+    if (
+        spins not in (0, 1)
+        or e.shape != f.shape
+        or C.shape[:-2] + C.shape[-1:] != e.shape
+        or C.shape[-2] not in (norb, 2 * norb)
+    ):
+        raise Refused(
+            place, f"has orbitals {C.shape}, energies {e.shape}, occupations {f.shape}; expected {norb} orbitals"
+        )
+    if not mesh:
+        C, e, f = np.expand_dims(C, -3), np.expand_dims(e, -2), np.expand_dims(f, -2)
+    if spins:
+        return Levels(Spin.COLLINEAR, C, e, f)
+    if C.shape[-2] == 2 * norb:
+        return Levels(Spin.SPINOR, C[None], e[None], f[None])
+    if np.isin(f, (0, 1, 2)).all() and (f == 1).any():  # ROHF
+        return Levels(Spin.COLLINEAR, np.stack([C, C]), np.stack([e, e]), np.stack([f > 0, f == 2]).astype(float))
+    return Levels(Spin.NONE, C[None], e[None], f[None])
+
+
+def make_frame(
+    place: str | Path,
+    molecule: Any,
+    levels: Levels,
+    kpoints_kc: Array | None,
+    fock: Array | None,
+    smearing: tuple[str, float],
+    outcome: Outcome,
+    provenance: Provenance,
+) -> Frame:
+    """Frame of PySCF's orbitals (or of a Fock matrix that was given) in our convention; None for k: a molecule."""
+    if molecule.cart:
+        raise Refused(place, "has Cartesian d functions (cart=True); expected spherical ones, rerun with cart=False")
+    basis, species_a = make_basis(molecule)
+    fractional_kc, cell_cv, pbc_c = np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, dtype=bool)
+    if kpoints_kc is not None:
+        cell_cv, pbc_c = molecule.lattice_vectors() * BOHR, np.arange(3) < molecule.dimension
+        fractional_kc = kpoints_kc @ molecule.lattice_vectors().T / (2 * np.pi)
+    positions_av = molecule.atom_coords() * BOHR
+    S_kMM = overlaps(molecule, kpoints_kc)
+    spin, nk = levels.spin, len(fractional_kc)
+    full_S_kMM = np.kron(np.eye(2), S_kMM) if spin is Spin.SPINOR else S_kMM
+    fock_skMM = (
+        levels.fock(full_S_kMM) if fock is None else fock.reshape(len(levels.energy_skn), nk, *full_S_kMM.shape[1:])
+    )
+    folding = fold(place, fractional_kc, positions_av, cell_cv, pbc_c, [basis[s].size for s in species_a])
+    order, signs = cell_order(basis, species_a)
+    real = spin is not Spin.SPINOR
+    H_skMM = split_spins(fock_skMM, spin)[..., order[:, None], order] * np.outer(signs, signs) * HARTREE
+    DM_skMM = split_spins(levels.density(), spin)[..., order[:, None], order] * np.outer(signs, signs)
+    S_kMM = S_kMM[:, order[:, None], order] * np.outer(signs, signs)
+    operators = {
+        "H": folding.operator(place, H_skMM, real),
+        "S": folding.operator(place, S_kMM[None], True),
+        "DM": folding.operator(place, DM_skMM, real),
+    }
+    electrons = float(levels.occupation_skn.sum()) / nk
+    if abs(electrons - molecule.tot_electrons()) > 1e-6:
+        raise Refused(place, f"has {electrons:.8g} electrons in its levels; expected {molecule.tot_electrons()}")
+    printed = (
+        np.sort(levels.energy_skn, axis=-1) * HARTREE if fock is None else np.empty((len(levels.energy_skn), nk, 0))
+    )
+    kind, width = smearing if smearing[0] else ("fixed" if levels.is_aufbau() else "", 0.0)
+    spectrum = Spectrum(
+        fractional_kc, np.full(nk, 1 / nk), printed, LEVEL_TOLERANCE, kind, width, fixed_moment=spin is Spin.COLLINEAR
+    )
+    moment = float(molecule.spin) if spin is Spin.COLLINEAR and kpoints_kc is None else None
+    return Frame(
+        cell_cv=cell_cv,
+        pbc_c=pbc_c,
+        positions_av=positions_av,
+        species_a=species_a,
+        basis=basis,
+        pairs=folding.pairs,
+        spin=spin,
+        operators=operators,
+        outcome=replace(outcome, electrons=electrons, moment=moment),
+        spectrum=spectrum,
+        provenance=provenance,
+        folded=kpoints_kc is not None,
+    )
+
+
+def overlaps(molecule: Any, kpoints_kc: Array | None) -> Array:
+    """S of each k-point (one for a molecule), without spin."""
+    if kpoints_kc is None:
+        return np.asarray(molecule.intor("int1e_ovlp"))[None]
+    return np.array(molecule.pbc_intor("int1e_ovlp", hermi=1, kpts=kpoints_kc))
+
+
+def split_spins(M_skMM: Array, spin: Spin) -> Array:
+    """The spin components as the first axis: (uu, ud, du, dd) for spinors."""
+    if spin is not Spin.SPINOR:
+        return M_skMM
+    n = M_skMM.shape[-1] // 2
+    return np.stack([M_skMM[0, :, a : a + n, b : b + n] for a in (0, n) for b in (0, n)])
+
+
+def make_basis(molecule: Any) -> tuple[tuple[Species, ...], Array]:
+    """Distinct species of a molecule, and the species of each atom.
+
+    Atoms with the same label and the same functions are of one species.
+    """
+    found: dict[Species, int] = {}
+    species_a = []
+    for a in range(molecule.natm):
+        shells, numbers, zetas = [], [], dict[int, int]()
+        for b in range(molecule.nbas):
+            if molecule.bas_atom(b) == a:
+                l = int(molecule.bas_angular(b))
+                for _ in range(molecule.bas_nctr(b)):
+                    zetas[l] = zetas.get(l, 0) + 1
+                    shells.append(Shell(l, zeta=zetas[l]))
+                numbers += [l, *molecule.bas_exp(b), *molecule._libcint_ctr_coeff(b).ravel()]
+        name = str(molecule.atom_symbol(a))
+        element = re.sub(r"^(GHOST|X)[-_:.]*(?=[A-Z])", "", name, flags=re.I)
+        number = 0 if element != name else atomic_numbers[re.match(r"[A-Z][a-z]?", name)[0]]  # type: ignore[index]
+        digest = hashlib.sha256(np.round(np.array(numbers, dtype=float), 9).tobytes()).hexdigest()[:16]
+        species = Species(name, number, tuple(shells), f"gto-{digest}")
+        species_a.append(found.setdefault(species, len(found)))
+    return tuple(found), np.array(species_a)
+
+
+def cell_order(basis: Sequence[Species], species_a: Array) -> tuple[Array, Array]:
+    """Order and signs from PySCF's orbitals of the cell to ours."""
+    orders, signs, start = [], [], 0
+    for s in species_a:
+        order, sign = shells_to_standard(basis[s].shells, convention)
+        orders.append(start + order)
+        signs.append(sign)
+        start += basis[s].size
+    return np.concatenate(orders), np.concatenate(signs)
+
+
+@dataclass(frozen=True, eq=False)
+class Folding:
+    """Where the blocks of a k mesh go: pairs with their weights, and the phases of the mesh."""
+
+    pairs: Pairs
+    weight_p: Array
+    phase_pk: Array
+
+    def operator(self, place: str | Path, M_skMM: Array, real: bool) -> Operator:
+        """The matrix in real space on the pairs."""
+        asymmetry = np.abs(M_skMM.swapaxes(-1, -2) - adjoint_partner(M_skMM)).max(initial=0)
+        if not asymmetry < 1e-6:
+            raise Refused(place, f"has a matrix that is not Hermitian by {asymmetry:.3g}; expected at most 1e-06")
+        row_x, column_x = self.pairs.row_column_x
+        values_sx = np.zeros((len(M_skMM), self.pairs.elements), dtype=complex)
+        for k in range(M_skMM.shape[1]):
+            values_sx += (self.weight_p * self.phase_pk[:, k])[self.pairs.pair_x] * M_skMM[:, k, row_x, column_x]
+        if not real:
+            return Operator(values_sx)
+        if (imaginary := np.abs(values_sx.imag).max(initial=0)) > 1e-6:
+            reason = f"has complex H(R) or DM(R) (imaginary part {imaginary:.3g}); expected a mesh with -k for each k"
+            raise Refused(place, reason)
+        return Operator(np.ascontiguousarray(values_sx.real))
+
+
+def adjoint_partner(M_skMM: Array) -> Array:
+    """Conjugate of each component's partner under transposition (ud and du exchanged for spinors)."""
+    return (M_skMM[[0, 2, 1, 3]] if len(M_skMM) == 4 else M_skMM).conj()
+
+
+def fold(
+    place: str | Path, fractional_kc: Array, positions_av: Array, cell_cv: Array, pbc_c: Array, norb_a: list[int]
+) -> Folding:
+    """Closest images of all pairs of atoms in the supercell of a k mesh; all pairs in cell 0 for a molecule."""
+    mesh_c = mesh_of(place, fractional_kc)
+    cells_tc = np.stack(np.meshgrid(*(np.arange(n) for n in mesh_c), indexing="ij"), axis=-1).reshape(-1, 3)
+    images_c = [np.arange(-2, 3) if periodic else np.zeros(1, dtype=int) for periodic in pbc_c]
+    images_nc = np.stack(np.meshgrid(*images_c, indexing="ij"), axis=-1).reshape(-1, 3) * mesh_c
+    R_tnc = cells_tc[:, None] + images_nc
+    i_q, j_q, R_qc, weight_q = [], [], [], []
+    for i, position_v in enumerate(positions_av):
+        between_av = positions_av[i:] - position_v
+        distance_atn = np.linalg.norm(between_av[:, None, None] + R_tnc @ cell_cv, axis=-1)
+        closest_atn = distance_atn < distance_atn.min(axis=-1, keepdims=True) + SAME_DISTANCE
+        a_q, t_q, n_q = np.nonzero(closest_atn)
+        i_q.append(np.full(len(a_q), i))
+        j_q.append(a_q + i)
+        R_qc.append(R_tnc[t_q, n_q])
+        weight_q.append(1 / closest_atn.sum(axis=-1)[a_q, t_q])
+    found = [np.concatenate(parts) for parts in (i_q, j_q, R_qc, weight_q)]
+    kept = is_canonical(*found[:3])
+    i_p, j_p, R_pc, weight_p = (array[kept] for array in found)
+    pairs = make_pairs(i_p, j_p, R_pc, np.array(norb_a))
+    weight_p[pairs.find(i_p, j_p, R_pc)] = weight_p.copy()
+    phase_pk = np.exp(-2j * np.pi * pairs.R_pc @ fractional_kc.T) / len(fractional_kc)
+    return Folding(pairs, weight_p, phase_pk)
+
+
+def mesh_of(place: str | Path, fractional_kc: Array) -> Array:
+    """Numbers of k-points along each axis of a uniform mesh."""
+    shifted = fractional_kc - fractional_kc[0]
+    mesh_c = np.array([len(np.unique(np.round(np.mod(k, 1 - 1e-9), 6))) for k in shifted.T])
+    on_mesh = np.abs(shifted * mesh_c - np.round(shifted * mesh_c)).max(initial=0) < 1e-6
+    if not on_mesh or mesh_c.prod() != len(fractional_kc):
+        raise Refused(
+            place, f"has {len(fractional_kc)} k-points that are no uniform mesh; expected cell.make_kpts(mesh)"
+        )
+    return mesh_c
+
+
+# Back to PySCF
+
+
+def starting_density(frame: Frame) -> Array:
+    """`dm0` for the SCF of the same structure, in PySCF's order and shape: (spin,) (k,) orbital, orbital."""
+    DM_skMM = to_pyscf(frame, "DM")
+    if frame.spin is Spin.SPINOR:
+        DM_skMM = join_spins(DM_skMM)[None]
+    if not frame.pbc_c.any() or not is_mesh(frame):
+        DM_skMM = DM_skMM[:, 0]
+    return DM_skMM if frame.spin is Spin.COLLINEAR else DM_skMM[0]
+
+
+def is_mesh(frame: Frame) -> bool:
+    """True when the run had an axis of k-points (a K class of PySCF)."""
+    return bool(frame.provenance.settings.get("k mesh"))
+
+
+def to_pyscf(frame: Frame, name: str) -> Array:
+    """A matrix at the k-points of the run, in PySCF's orbital order."""
+    orders, signs = cell_order(frame.basis, frame.species_a)
+    back = np.argsort(orders)
+    kpoints_kc = np.zeros((1, 3)) if frame.spectrum is None else frame.spectrum.kpoints_kc
+    M_ksMM = []
+    for k_c in kpoints_kc:
+        parts = kspace.dense_at(frame, name, k_c)
+        if frame.layout(name) is Spin.SPINOR:
+            parts = kspace.split_spinor(parts[0], frame)
+        M_ksMM.append(
+            [(part * np.outer(signs, signs))[back[:, None], back] for part in parts[: frame.layout(name).components]]
+        )
+    return np.array(M_ksMM).swapaxes(0, 1)
+
+
+def join_spins(M_skMM: Array) -> Array:
+    """The matrix (k, 2M, 2M) of components uu, ud, du, dd."""
+    return np.block([[M_skMM[0], M_skMM[1]], [M_skMM[2], M_skMM[3]]])
+
+
+def write(frame: Frame, path: Path, molecule: Any) -> None:
+    """A checkpoint file from which `mf.init_guess = "chkfile"; mf.chkfile = path` starts.
+
+    `molecule` is PySCF's Mole or Cell, or another checkpoint file of it. The orbitals are those of (H, S) when DM is
+    diagonal in them, else the natural orbitals of DM, which give the same density.
+    """
+    if not {"S", "DM"} <= set(frame.operators):
+        raise Refused(path, f"needs S and DM; the frame has {', '.join(frame.operators)}")
+    description = checkpoint_text(molecule) if isinstance(molecule, str | Path) else molecule.dumps()
+    DM_skMM, S_kMM = to_pyscf(frame, "DM"), to_pyscf(frame, "S")[0]
+    H_skMM = to_pyscf(frame, "H") / HARTREE if "H" in frame.operators else None
+    if frame.spin is Spin.SPINOR:
+        DM_skMM, S_kMM = join_spins(DM_skMM)[None], np.kron(np.eye(2), S_kMM)
+        H_skMM = None if H_skMM is None else join_spins(H_skMM)[None]
+    solved = [
+        [orbitals_of(DM_skMM[s, k], S_MM, None if H_skMM is None else H_skMM[s, k]) for k, S_MM in enumerate(S_kMM)]
+        for s in range(len(DM_skMM))
+    ]
+    arrays = {key: np.array([[entry[n] for entry in row] for row in solved]) for n, key in enumerate(ORBITAL_KEYS)}
+    if not is_mesh(frame):
+        arrays = {key: array[:, 0] for key, array in arrays.items()}
+    if frame.spin is not Spin.COLLINEAR:
+        arrays = {key: array[0] for key, array in arrays.items()}
+    arrays["scf/e_tot"] = np.array((frame.outcome.energy or 0.0) / HARTREE)
+    if frame.pbc_c.any():
+        reciprocal_cv = 2 * np.pi * np.linalg.inv(frame.cell_cv / BOHR).T
+        kpoints_kc = np.zeros((1, 3)) if frame.spectrum is None else frame.spectrum.kpoints_kc
+        kpoints_kv = kpoints_kc @ reciprocal_cv
+        arrays["scf/kpts" if is_mesh(frame) else "scf/kpt"] = kpoints_kv if is_mesh(frame) else kpoints_kv[0]
+    draft = path.with_name(path.name + ".draft")
+    with h5py.File(draft, "w") as file:
+        file["mol"] = description
+        for key, array in arrays.items():
+            file[key] = array
+    draft.replace(path)
+
+
+ORBITAL_KEYS = ("scf/mo_energy", "scf/mo_coeff", "scf/mo_occ")
+
+
+def orbitals_of(DM_MM: Array, S_MM: Array, H_MM: Array | None) -> tuple[Array, Array, Array]:
+    """Energies, coefficients and occupations of orbitals whose density is DM, those of H where they are its own."""
+    if H_MM is not None:
+        e_n, C_Mn = linalg.eigh(H_MM, S_MM)
+        f_nn = C_Mn.conj().T @ S_MM @ DM_MM @ S_MM @ C_Mn
+        if np.abs(f_nn - np.diag(np.diagonal(f_nn))).max() < 1e-7:
+            return e_n, C_Mn, np.diagonal(f_nn).real
+    f_n, SC_Mn = linalg.eigh(S_MM @ DM_MM @ S_MM, S_MM)
+    f_n, C_Mn = f_n[::-1], SC_Mn[:, ::-1]
+    e_n = np.zeros(len(f_n)) if H_MM is None else np.einsum("Mn,MN,Nn->n", C_Mn.conj(), H_MM, C_Mn).real
+    return e_n, C_Mn, f_n
+
+
+def checkpoint_text(path: str | Path) -> str:
+    """The description of the molecule in a checkpoint file."""
+    with h5py.File(path, "r") as file:
+        return str(file["mol"].asstr()[()])

@@ -1,0 +1,87 @@
+"""Fixtures that several test files share."""
+
+import numpy as np
+import pytest
+
+from basis.shells import Species, parse_shells
+from basis.spin import Spin
+from converters.blocks import Operator, make_pairs
+from converters.frame import Frame, Outcome, Provenance, Spectrum
+
+
+@pytest.fixture
+def random_frame():
+    """A function that makes a frame of random Hermitian matrices; it satisfies shapes and symmetry, not physics."""
+    return make_random_frame
+
+
+def make_random_frame(seed=0, spin=Spin.NONE, code="test", natoms=3, source=None, masked=False):
+    random = np.random.default_rng(seed)
+    basis = (Species("Si", 14, parse_shells("2s1p1d"), "r1"), Species("O", 8, parse_shells("1s1p1s"), "r2"))
+    species_a = random.integers(0, 2, natoms)
+    norb_a = np.array([basis[s].size for s in species_a])
+    i_p, j_p = (random.integers(0, natoms, 12) for _ in range(2))
+    onsite = np.arange(natoms)
+    R_pc = np.concatenate([random.integers(-2, 3, (12, 3)), np.zeros((natoms, 3), dtype=int)])
+    pairs = make_pairs(np.concatenate([i_p, onsite]), np.concatenate([j_p, onsite]), R_pc, norb_a)
+    operators = {name: random_operator(random, pairs, spin if name != "S" else Spin.NONE) for name in ("H", "S", "DM")}
+    if masked:
+        known_x = random.random(pairs.elements) < 0.7
+        values_sx = np.where(known_x, operators["DM"].values_sx, 0)
+        operators["DM"] = Operator(values_sx, known_x)
+    channels = 2 if spin is Spin.COLLINEAR else 1
+    spectrum = Spectrum(
+        random.random((4, 3)), np.full(4, 0.25), random.normal(size=(channels, 4, 5)), 1e-6, "fermi", 0.1
+    )
+    source = f"{seed:064x}" if source is None else source
+    return Frame(
+        cell_cv=random.normal(size=(3, 3)) + 5 * np.eye(3),
+        pbc_c=np.array([True, True, False]),
+        positions_av=random.normal(size=(natoms, 3)),
+        species_a=species_a,
+        basis=basis,
+        pairs=pairs,
+        spin=spin,
+        operators=operators,
+        outcome=Outcome(energy=-1.5 * seed, fermi=0.25, electrons=8.0, converged=True, iterations=7),
+        spectrum=spectrum,
+        provenance=Provenance(
+            code, "1.0", f"run{seed}", source, 0, {"a": "b"}, {"x": 1}, {"asymmetry of H": 1e-9}, ("n",)
+        ),
+    )
+
+
+def random_operator(random, pairs, layout):
+    values_sx = random.normal(size=(layout.components, pairs.elements)).astype(layout.dtype)
+    if layout is Spin.SPINOR:
+        values_sx = values_sx + 1j * random.normal(size=values_sx.shape)
+    for p in np.flatnonzero(pairs.onsite_p):
+        block = pairs.block(values_sx, p)
+        mirrored = block.conj().swapaxes(1, 2)
+        if layout is Spin.SPINOR:
+            mirrored = mirrored[[0, 2, 1, 3]]
+        values_sx[:, pairs.start_p[p] : pairs.start_p[p + 1]] = ((block + mirrored) / 2).reshape(len(block), -1)
+    return Operator(values_sx)
+
+
+def assert_same_frame(a, b):
+    """Two frames are equal in everything, to the last bit."""
+    for name in ("cell_cv", "pbc_c", "positions_av"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    assert [a.basis[s] for s in a.species_a] == [b.basis[s] for s in b.species_a]
+    for name in ("i_p", "j_p", "R_pc", "norb_a"):
+        np.testing.assert_array_equal(getattr(a.pairs, name), getattr(b.pairs, name))
+    assert (a.spin, a.outcome, a.provenance, a.folded) == (b.spin, b.outcome, b.provenance, b.folded)
+    assert set(a.operators) == set(b.operators)
+    for name, operator in a.operators.items():
+        np.testing.assert_array_equal(operator.values_sx, b.operators[name].values_sx)
+        known, other = operator.known_x, b.operators[name].known_x
+        assert (known is None) == (other is None)
+        if known is not None:
+            np.testing.assert_array_equal(known, other)
+    assert (a.spectrum is None) == (b.spectrum is None)
+    if a.spectrum is not None:
+        for name in ("kpoints_kc", "weights_k", "energies_skn"):
+            np.testing.assert_array_equal(getattr(a.spectrum, name), getattr(b.spectrum, name))
+        for name in ("tolerance", "smearing", "width", "fixed_moment"):
+            assert getattr(a.spectrum, name) == getattr(b.spectrum, name)

@@ -1,0 +1,238 @@
+"""The dataset file: exact round trips, damage, locks, and kills at any moment."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from basis.shells import Species, parse_shells
+from basis.spin import Spin
+from converters.blocks import make_pairs
+from converters.dataset import Dataset, DatasetWriter
+from converters.errors import Refused
+from converters.journal import JournaledFile, journal_path
+from tests.conftest import assert_same_frame, make_random_frame
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("spin", list(Spin))
+@pytest.mark.parametrize("commit_every", [1, 3])
+def test_frames_come_back_to_the_last_bit(tmp_path, spin, commit_every):
+    frames = [make_random_frame(n, spin, natoms=2 + n % 3, masked=n % 2 == 0) for n in range(7)]
+    frames[2] = replace(frames[2], operators={"H": frames[2].operators["H"]}, spectrum=None)
+    path = tmp_path / "data.h5"
+    with DatasetWriter(path, commit_every=commit_every) as writer:
+        for frame in frames[:4]:
+            writer.append(frame)
+    with DatasetWriter(path) as writer:
+        for frame in frames[4:]:
+            writer.append(frame)
+    with Dataset(path) as data:
+        assert (len(data), data.code, data.spin) == (7, "test", spin)
+        for n in (6, 0, 3, 1, 5, 2, 4, -1):
+            assert_same_frame(data[n], frames[n])
+        assert data.sources() == {frame.provenance.source for frame in frames}
+        with pytest.raises(IndexError, match="there is no frame 7"):
+            data[7]
+
+
+def test_any_h5py_reads_the_file(tmp_path):
+    """The 15-line reader of the specification, run as it stands there."""
+    frame = make_random_frame(4, Spin.COLLINEAR)
+    with DatasetWriter(tmp_path / "data.h5") as writer:
+        writer.append(make_random_frame(1, Spin.COLLINEAR))
+        writer.append(frame)
+    text = (ROOT / "docs" / "dataset.md").read_text()
+    code = re.search(r"```python\n(# reader.*?)```", text, re.S)[1]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    space: dict = {}
+    exec(code, space)  # the page is ours
+    positions, pairs, blocks = space["read_frame"](str(tmp_path / "data.h5"), 1, "H")
+    np.testing.assert_array_equal(positions, frame.positions_av)
+    np.testing.assert_array_equal(pairs[:, 2:], frame.pairs.R_pc)
+    for p, block in enumerate(blocks):
+        np.testing.assert_array_equal(block, frame.block("H", p))
+
+
+def test_new_species_are_added_and_changed_ones_refused(tmp_path):
+    path = tmp_path / "data.h5"
+    frame = make_random_frame(0)
+    carbon = Species("C", 6, parse_shells("2s1p"), "r3")
+    pairs = make_pairs([0], [0], [[0, 0, 0]], np.array([carbon.size]))
+    small = {"species_a": np.array([0]), "positions_av": np.zeros((1, 3)), "pairs": pairs, "operators": {}}
+    with DatasetWriter(path) as writer:
+        writer.append(frame)
+        writer.append(replace(frame, basis=(carbon,), **small))
+        with pytest.raises(Refused, match=r"has the basis C 2s1p \(other\).*holds C 2s1p \(r3\)"):
+            writer.append(replace(frame, basis=(replace(carbon, radial="other"),), **small))
+        with pytest.raises(Refused, match=r"is of abacus; .* holds test"):
+            writer.append(make_random_frame(1, code="abacus"))
+        with pytest.raises(Refused, match=r"spin layout spinor; .* holds none"):
+            writer.append(make_random_frame(1, Spin.SPINOR))
+    with Dataset(path) as data:
+        assert len(data) == 2
+        assert [species.name for species in data.basis] == ["Si", "O", "C"]
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path):
+    path = tmp_path / "data.h5"
+    with DatasetWriter(path) as writer:
+        for n in range(3):
+            writer.append(make_random_frame(n))
+    whole = path.read_bytes()
+    cases = {
+        "cut.h5": (whole[: len(whole) // 2], "is cut off"),
+        "text.h5": (b"hello" * 100, "is no HDF5 file"),
+        "empty.h5": (b"", "is no HDF5 file"),
+    }
+    for name, (content, message) in cases.items():
+        (tmp_path / name).write_bytes(content)
+        for opener in (Dataset, DatasetWriter):
+            with pytest.raises(Refused, match=message):
+                opener(tmp_path / name)
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(Refused, match='format "None"; expected "slem-dataset"'):
+        Dataset(tmp_path / "foreign.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = 99
+    with pytest.raises(Refused, match="has version 99 of slem-dataset; this program reads version 1"):
+        Dataset(path)
+    with pytest.raises(Refused, match="no such file"):
+        Dataset(tmp_path / "missing.h5")
+
+
+def test_lying_offsets_are_refused(tmp_path):
+    path = tmp_path / "data.h5"
+    with DatasetWriter(path) as writer:
+        for n in range(3):
+            writer.append(make_random_frame(n))
+    with h5py.File(path, "r+") as file:
+        ends = file["frames/ends"][:]
+        ends[1, 2] = 1 << 60
+        file["frames/ends"][:] = ends
+    with Dataset(path) as data:
+        assert_same_frame(data[0], make_random_frame(0))
+        with pytest.raises(Refused, match="frame 1: cannot be read: pairs ends at"):
+            data[1]
+
+
+def test_a_second_writer_is_told_so(tmp_path):
+    path = tmp_path / "data.h5"
+    with DatasetWriter(path) as writer:
+        writer.append(make_random_frame(0))
+        with pytest.raises(Refused, match="is in use by another process"):
+            DatasetWriter(path)
+
+
+def test_an_error_while_writing_leaves_the_last_commit(tmp_path):
+    path = tmp_path / "data.h5"
+    with DatasetWriter(path) as writer:
+        writer.append(make_random_frame(0))
+    before = path.read_bytes()
+    writer = DatasetWriter(path, commit_every=9)
+    writer.append(make_random_frame(1))
+    writer.__exit__(RuntimeError, RuntimeError("stop"), None)
+    assert path.read_bytes() == before
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("survived", ["journal", "half applied"])
+def test_a_commit_interrupted_at_any_step_is_finished_by_the_next_reader(tmp_path, monkeypatch, survived):
+    path = tmp_path / "data.h5"
+    with DatasetWriter(path) as writer:
+        writer.append(make_random_frame(0))
+
+    def stop(journaled):
+        if survived == "half applied":
+            number = next(iter(journaled.pages))
+            os.pwrite(journaled.descriptor, bytes(journaled.pages[number]), number * 4096)
+        raise Killed
+
+    writer = DatasetWriter(path)
+    monkeypatch.setattr(JournaledFile, "_apply", stop)
+    with pytest.raises(Killed):
+        writer.append(make_random_frame(1))
+    monkeypatch.undo()
+    os.close(writer._journaled.descriptor)  # what a kill does: nothing is flushed, the lock is gone
+    assert journal_path(path).exists()
+    with Dataset(path) as data:  # reading lays the journal over the file and leaves both alone
+        assert_same_frame(data[1], make_random_frame(1))
+    assert journal_path(path).exists()
+    with DatasetWriter(path) as again:
+        again.append(make_random_frame(2))
+    assert not journal_path(path).exists()
+    with Dataset(path) as data:
+        for n in range(3):
+            assert_same_frame(data[n], make_random_frame(n))
+
+
+def test_a_damaged_journal_is_refused(tmp_path):
+    path = tmp_path / "data.h5"
+    with DatasetWriter(path) as writer:
+        writer.append(make_random_frame(0))
+    journal_path(path).write_bytes(b"SLEMJRN1" + b"\0" * 40)
+    with pytest.raises(Refused, match="journal: is damaged"):
+        Dataset(path)
+
+
+WRITE_FOREVER = """
+import sys
+from tests.conftest import make_random_frame
+from converters.dataset import DatasetWriter
+frames = [make_random_frame(n) for n in range(5)]
+with DatasetWriter(sys.argv[1]) as writer:
+    n = 0
+    while True:
+        writer.append(frames[n % 5])
+        n += 1
+        print(n, flush=True)
+"""
+
+
+def kill_a_writer(path, delay):
+    """Frames that a writer reported as appended before it was killed, and that a reader finds."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    process.stdout.readline()
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    reported = max([1, *map(int, re.findall(r"(\d+)\n", process.stdout.read()))])
+    process.wait()
+    process.stdout.close()
+    with h5py.File(path, "r") as file:  # a stranger's reader, without our journal
+        assert file["frames/ends"].shape[0] >= reported - 1
+    with Dataset(path) as data:
+        assert len(data) in (reported, reported + 1)
+        for n in range(len(data)):
+            assert_same_frame(data[n], make_random_frame(n % 5))
+    with DatasetWriter(path) as writer:
+        writer.append(make_random_frame(7))
+    with Dataset(path) as data:
+        assert_same_frame(data[len(data) - 1], make_random_frame(7))
+    return reported
+
+
+def test_a_killed_writer_leaves_every_complete_frame(tmp_path):
+    random = np.random.default_rng(0)
+    for n in range(3):
+        assert kill_a_writer(tmp_path / f"{n}.h5", random.uniform(0.0, 0.3)) >= 1
+
+
+if __name__ == "__main__":  # all 50 tries: python -m tests.test_dataset SCRATCH_FOLDER
+    chosen = np.random.default_rng(int(time.time()))
+    counts = [kill_a_writer(Path(sys.argv[1]) / f"{n}.h5", chosen.uniform(0.0, 1.0)) for n in range(50)]
+    print(f"50 kills, all files whole; frames before the kill: {min(counts)} to {max(counts)}")

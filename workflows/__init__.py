@@ -1,0 +1,1 @@
+"""What a user does: the commands and the work behind them."""

@@ -1,0 +1,91 @@
+"""Benchmarks: what this program costs on this machine, beside a floor measured in the same run."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from basis.shells import Species, parse_shells
+from basis.spin import Spin
+from converters.blocks import Operator, make_pairs
+from converters.dataset import Dataset, DatasetWriter
+from converters.frame import Frame, Provenance
+
+
+def bench_dataset(frames: int, folder: Path | None) -> list[dict[str, Any]]:
+    """Writing and reading a file of small frames (water, 2s1p and 1s: 7 orbitals... as many as asked)."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        return list(measure_dataset(frames, Path(scratch)))
+
+
+def measure_dataset(frames: int, scratch: Path) -> list[dict[str, Any]]:
+    frame = water_like_frame()
+    few = min(frames, 1000)
+    rows = []
+    raw = cpu_seconds(lambda: write_raw(frame, few, scratch / "raw.h5")) / few
+    rows.append(row("write, raw arrays with h5py", raw, raw))
+    for commit_every in (1, 100):
+        path = scratch / f"commit{commit_every}.h5"
+        count = frames if commit_every > 1 else few
+        spent = cpu_seconds(lambda: write_frames(frame, count, path, commit_every)) / count  # noqa: B023 - called at once
+        rows.append(row(f"write, commit every {commit_every}", spent, raw))
+    with Dataset(scratch / "commit100.h5") as data:
+        first = median_read(data, np.zeros(200, dtype=int))
+        rows.append(row("read frame 0", first, first))
+        places = np.random.default_rng(0).integers(0, len(data), 200)
+        rows.append(row(f"read a random one of {len(data)} frames", median_read(data, places), first))
+    return rows
+
+
+def row(work: str, seconds: float, floor: float) -> dict[str, Any]:
+    return {"work": work, "ms": seconds * 1e3, "floor_ms": floor * 1e3, "ratio": seconds / floor}
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def median_read(data: Dataset, places: Any) -> float:
+    """Median CPU time of reading one frame."""
+    return float(np.median([cpu_seconds(lambda: data[int(n)]) for n in places]))  # noqa: B023 - called at once
+
+
+def water_like_frame() -> Frame:
+    """A frame of the size of water in def2-SVP, filled with random numbers."""
+    basis = (Species("O", 8, parse_shells("3s2p1d")), Species("H", 1, parse_shells("2s1p")))
+    species_a = np.array([0, 1, 1])
+    norb_a = np.array([basis[s].size for s in species_a])
+    i_p, j_p = np.triu_indices(3)
+    pairs = make_pairs(i_p, j_p, np.zeros((len(i_p), 3), dtype=int), norb_a)
+    random = np.random.default_rng(0)
+    operators = {name: Operator(random.normal(size=(1, pairs.elements))) for name in ("H", "S", "DM")}
+    positions_av = random.normal(size=(3, 3))
+    provenance = Provenance("bench", path="memory")
+    pbc_c = np.zeros(3, dtype=bool)
+    return Frame(
+        np.zeros((3, 3)), pbc_c, positions_av, species_a, basis, pairs, Spin.NONE, operators, provenance=provenance
+    )
+
+
+def write_frames(frame: Frame, count: int, path: Path, commit_every: int) -> None:
+    with DatasetWriter(path, commit_every=commit_every) as writer:
+        for _ in range(count):
+            writer.append(frame)
+
+
+def write_raw(frame: Frame, count: int, path: Path) -> None:
+    """The floor: the same arrays with plain h5py, one group for each frame, not compressed."""
+    pairs = np.column_stack([frame.pairs.i_p, frame.pairs.j_p, frame.pairs.R_pc]).astype(np.int32)
+    with h5py.File(path, "w") as file:
+        for n in range(count):
+            group = file.create_group(str(n))
+            group["positions"], group["cell"] = frame.positions_av, frame.cell_cv
+            group["species"], group["pairs"] = frame.species_a.astype(np.int32), pairs
+            for name, operator in frame.operators.items():
+                group[name] = operator.values_sx

@@ -1,0 +1,81 @@
+"""Checks of datasets and of run folders, frame by frame."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.checks import Result, Tolerances, check_frame
+from converters.dataset import Dataset
+from converters.errors import Refused
+from converters.frame import Frame
+from converters.runs import HDF5_MAGIC, code_module, search, starts_with
+from workflows.convert import BAD_INPUT
+
+
+@dataclass(frozen=True)
+class Report:
+    """The checks of one frame, or why it could not be read."""
+
+    place: str
+    results: tuple[Result, ...] = ()
+    refusal: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.refusal and all(result.ok is not False for result in self.results)
+
+    def as_dict(self) -> dict[str, Any]:
+        checks = [vars(result) for result in self.results]
+        return {"place": self.place, "ok": self.ok, "refusal": self.refusal, "checks": checks}
+
+
+def check_path(path: Path, codes: list[str], step: Callable[[], None]) -> Iterator[Report]:
+    """Reports of all frames of a dataset, of a run or of all runs below a folder."""
+    frames = frames_of_runs(path, codes)
+    if path.is_file() and (not starts_with(path, HDF5_MAGIC) or is_dataset(path)):
+        frames = frames_of_dataset(path)
+    for place, frame in frames:
+        step()
+        if isinstance(frame, Refused):
+            yield Report(frame.place, refusal=frame.reason)
+        else:
+            yield Report(place, tuple(check_frame(frame, Tolerances())))
+
+
+def is_dataset(path: Path) -> bool:
+    """False for the HDF5 file of a DFT code; a damaged file counts as a dataset, whose reader says what is wrong."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return not {"mol", "scf"} <= set(file)
+    except OSError:
+        return True
+
+
+def frames_of_dataset(path: Path) -> Iterator[tuple[str, Frame | Refused]]:
+    try:
+        with Dataset(path) as data:
+            for n in range(len(data)):
+                place = f"{path} frame {n}"
+                try:
+                    yield place, data[n]
+                except Refused as refusal:
+                    yield place, refusal
+    except Refused as refusal:
+        yield refusal.place, refusal
+
+
+def frames_of_runs(path: Path, codes: list[str]) -> Iterator[tuple[str, Frame | Refused]]:
+    for run in search(path, codes):
+        if isinstance(run, Refused):
+            yield run.place, run
+            continue
+        try:
+            for frame in code_module(run.code).read_run(run):
+                yield str(run.main), frame
+        except Refused as refusal:
+            yield refusal.place, refusal
+        except BAD_INPUT as error:
+            yield str(run.main), Refused(run.main, f"cannot be read: {error or type(error).__name__}")

@@ -1,0 +1,168 @@
+"""The command line: one function for each verb, as `slem <verb>` and as `slem-<verb>`.
+
+Exit codes: 0 all done, 1 something was refused (the rest is done), 2 wrong usage, 130 interrupted.
+Only click is imported here; each command imports its work when it runs.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+CODES = ("pyscf",)
+EXISTING = click.Path(exists=True, path_type=Path)
+
+
+def report_errors(function: Callable[..., int | None]) -> Callable[..., None]:
+    """Turn what a command returns or raises into its exit code and one line; `--debug` shows where an error came from."""
+
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(function)
+    def run(*args: Any, debug: bool, **options: Any) -> None:
+        from converters.errors import Refused
+
+        try:
+            sys.exit(function(*args, **options) or 0)
+        except (Refused, OSError, MemoryError) as error:
+            if debug:
+                raise
+            click.echo(f"error: {error or type(error).__name__}", err=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted: all that was done is saved; run the same command again to go on", err=True)
+            sys.exit(130)
+
+    return run
+
+
+def as_command(text: str) -> Callable[[Callable[..., int | None]], click.Command]:
+    """A command whose help ends with examples."""
+
+    def make(function: Callable[..., int | None]) -> click.Command:
+        name = function.__name__.removesuffix("_command").replace("_", "-")
+        return click.command(name, epilog=f"\b\nExamples:\n{text}")(report_errors(function))
+
+    return make
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
+CODE = click.option(
+    "--code", type=click.Choice(["auto", *CODES]), default="auto", show_default=True, help="DFT code of the folders."
+)
+
+
+@as_command(
+    """  slem-convert runs/ -o data.h5
+  slem-convert run1 run2 -o data.h5 -j 4 --code pyscf
+  slem-convert runs/ -o data.h5 --json > report.json"""
+)
+@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset to make or to add to.")
+@CODE
+@click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that read.")
+@click.option("--strict", is_flag=True, help="Refuse also what could not be checked for lack of information.")
+@JSON
+def convert_command(paths: tuple[Path, ...], output: Path, code: str, jobs: int, strict: bool, as_json: bool) -> int:
+    """Turn run folders into one dataset of H, S and DM.
+
+    Folders below PATHS are searched for runs, which are recognised by the contents of their files. Every run is checked;
+    one that fails is refused with its reason and the others go on. Runs that the dataset has already are skipped, so an
+    interrupted conversion is continued by the same command.
+    """
+    from workflows import convert
+    from workflows.show import print_json, progress, show_outcomes
+
+    items = convert.find(list(paths), list(CODES) if code == "auto" else [code])
+    with progress("converting", len(items)) as step:
+        outcomes = convert.convert(items, output, convert.Options(strict=strict), jobs, lambda _: step())
+    refused = any(outcome.status == "refused" for outcome in outcomes)
+    if as_json:
+        print_json({"output": str(output), "inputs": [vars(outcome) for outcome in outcomes]})
+    else:
+        show_outcomes(outcomes, output)
+    return int(refused)
+
+
+@as_command(
+    """  slem-check data.h5
+  slem-check runs/
+  slem-check data.h5 --json | jq .frames[0]"""
+)
+@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@CODE
+@JSON
+def check_command(paths: tuple[Path, ...], code: str, as_json: bool) -> int:
+    """Check the physics of datasets and run folders, with the numbers found and expected."""
+    from workflows import check
+    from workflows.show import print_json, progress, show_checks
+
+    codes = list(CODES) if code == "auto" else [code]
+    with progress("checking", None) as step:
+        reports = [report for path in paths for report in check.check_path(path, codes, step)]
+    if as_json:
+        print_json({"frames": [report.as_dict() for report in reports]})
+    else:
+        show_checks(reports)
+    return int(any(not report.ok for report in reports))
+
+
+@as_command(
+    """  slem-info data.h5
+  slem-info data.h5 --json"""
+)
+@click.argument("path", type=EXISTING)
+@JSON
+def info_command(path: Path, as_json: bool) -> int:
+    """Show at a glance what a dataset holds."""
+    from workflows.info import describe
+    from workflows.show import print_json, show_facts
+
+    facts = describe(path)
+    if as_json:
+        print_json(facts)
+    else:
+        show_facts(str(path), facts)
+    return 0
+
+
+@as_command(
+    """  slem-bench dataset
+  slem-bench dataset --frames 100000 --json"""
+)
+@click.argument("what", type=click.Choice(["dataset"]))
+@click.option("--frames", type=click.IntRange(2), default=10_000, show_default=True, help="Frames in the test file.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to write; default: a temporary folder.")
+@JSON
+def bench_command(what: str, frames: int, folder: Path | None, as_json: bool) -> int:
+    """Measure this program on this machine, each number beside a floor measured in the same run."""
+    from workflows import bench
+    from workflows.show import print_json, show_rows
+
+    rows = {"dataset": bench.bench_dataset}[what](frames, folder)
+    if as_json:
+        print_json(rows)
+    else:
+        show_rows(what, rows)
+    return 0
+
+
+@as_command("  slem demo --folder demo")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+def demo_command(folder: Path) -> int:
+    """Run the whole path on water with PySCF."""
+    from workflows.demo import run_demo
+
+    return run_demo(folder)
+
+
+@click.group()
+@click.version_option(package_name="slem-plugin")
+def main() -> None:
+    """Machine-learned quantum operators for DFT codes."""
+
+
+for verb in (convert_command, check_command, info_command, bench_command, demo_command):
+    main.add_command(verb)

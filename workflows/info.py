@@ -1,0 +1,52 @@
+"""What a dataset holds, read from its small arrays alone."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters.dataset import OUTCOME, RAGGED, Dataset
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Facts about a dataset, in the order in which a person asks for them."""
+    with Dataset(path) as data:
+        ends = data.array("frames/ends")
+        outcome = dict(zip(OUTCOME, data.array("frames/outcome").T, strict=True))
+        lengths = dict(
+            zip(RAGGED, np.diff(ends, axis=0, prepend=np.zeros((1, len(RAGGED)), ends.dtype)).T, strict=True)
+        )
+        facts: dict[str, Any] = {
+            "frames": len(data),
+            "runs": len(data.sources()),
+            "code": data.code,
+            "spin layout": str(data.spin),
+            "species": {species.name: str(species).split(" ", 1)[-1] for species in data.basis},
+            "atoms per frame": span(lengths["atoms/species"]),
+            "pairs per frame": span(lengths["pairs"]),
+            "frames with": {name: int(np.count_nonzero(lengths[f"{name}/values"])) for name in ("H", "S", "DM")},
+            "converged": convergence(outcome["converged"]),
+            "iterations": span(outcome["iterations"]),
+            "energy per atom (eV)": span(outcome["energy"] / np.maximum(lengths["atoms/species"], 1)),
+            "size (MB)": round(path.stat().st_size / 1e6, 3),
+        }
+        if len(data):
+            first = data[0]
+            facts["first frame"] = f"{first.formula}, {first.norb} orbitals, from {first.provenance.path or 'memory'}"
+            facts["code version"] = first.provenance.version or "unknown"
+    return facts
+
+
+def span(values: Any) -> str:
+    """Smallest and largest of some numbers that may be missing."""
+    known = np.asarray(values)[np.isfinite(values)]
+    if not len(known):
+        return "unknown"
+    low, high = known.min(), known.max()
+    return f"{low:.10g}" if low == high else f"{low:.10g} to {high:.10g}"
+
+
+def convergence(flags: Any) -> str:
+    names = Counter({1.0: "yes", 0.0: "no"}.get(float(flag), "unknown") for flag in flags)
+    return ", ".join(f"{count} {name}" for name, count in names.items()) or "unknown"

@@ -1,0 +1,104 @@
+"""What people and programs see: tables, progress bars on stderr, JSON on stdout."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from workflows.check import Report
+from workflows.convert import Outcome
+
+COLOURS = {"converted": "green", "there already": "cyan", "refused": "red", "ok": "green", "FAILED": "red"}
+MOST_ROWS = 40
+
+
+def console() -> Console:
+    """Standard output; as wide as its text needs when it is no terminal."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=200)
+
+
+@contextmanager
+def progress(title: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """A bar on stderr while it is a terminal; call what it gives after each step."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    err = Console(stderr=True)
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def show_outcomes(outcomes: Sequence[Outcome], output: Path) -> None:
+    """Table of what became of each input; a long one shows the refused inputs and counts the rest."""
+    shown = [o for o in outcomes if o.status == "refused"] if len(outcomes) > MOST_ROWS else outcomes
+    table = Table("input", "code", "frames", "status", "reason", box=None, header_style="bold")
+    for o in shown:
+        status = Text(o.status, style=COLOURS[o.status])
+        table.add_row(
+            Text(o.path, overflow="fold"), o.code, str(o.frames or ""), status, Text(o.reason, overflow="fold")
+        )
+    out = console()
+    if shown:
+        out.print(table)
+    counts = {status: sum(o.status == status for o in outcomes) for status in ("converted", "there already", "refused")}
+    frames = sum(o.frames for o in outcomes)
+    text = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    out.print(f"{text}; {frames} new frames in {output}", soft_wrap=True)
+
+
+def show_checks(reports: Sequence[Report]) -> None:
+    """Each check's worst number over all frames, then every failure."""
+    out = console()
+    table = Table("check", "frames", "worst", "failed", "not done", box=None, header_style="bold")
+    for name in dict.fromkeys(result.name for report in reports for result in report.results):
+        results = [result for report in reports for result in report.results if result.name == name]
+        found = [result.found for result in results if result.found is not None]
+        worst = "" if not found else f"{min(found) if 'positive' in name else max(found):.3g}"
+        failed, undone = sum(r.ok is False for r in results), sum(r.ok is None for r in results)
+        table.add_row(name, str(len(results)), worst, Text(str(failed or ""), style="red"), str(undone or ""))
+    if table.row_count:
+        out.print(table)
+    for report in reports:
+        if report.refusal:
+            out.print(Text(f"{report.place}: {report.refusal}", style="red"), soft_wrap=True)
+        for result in report.results:
+            if result.ok is False:
+                out.print(Text(f"{report.place}: {result}", style="red"), soft_wrap=True)
+    good = sum(report.ok for report in reports)
+    out.print(f"{good} of {len(reports)} sound", soft_wrap=True)
+
+
+def show_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Two columns: what, and how much."""
+    table = Table(box=None, show_header=False)
+    for name, value in facts.items():
+        text = "\n".join(f"{key}: {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+        table.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
+    out = console()
+    out.print(Text(title, style="bold"), soft_wrap=True)
+    out.print(table)
+
+
+def show_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table of measurements."""
+    table = Table(*rows[0], title=title, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    console().print(table)
