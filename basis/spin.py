@@ -27,6 +27,11 @@ class Spin(str, Enum):
         return {Spin.NONE: 1, Spin.COLLINEAR: 2, Spin.SPINOR: 4}[self]
 
     @property
+    def channels(self) -> int:
+        """Spin directions that a trace tells apart: 1 without spin, else up and down."""
+        return 1 if self is Spin.NONE else 2
+
+    @property
     def dtype(self) -> np.dtype[np.float64] | np.dtype[np.complex128]:
         return np.dtype(np.complex128) if self is Spin.SPINOR else np.dtype(np.float64)
 

@@ -23,9 +23,10 @@ from basis import Array
 from basis.shells import Shell, Species
 from basis.spin import Spin
 from converters.blocks import Operator, Pairs
-from converters.errors import Refused
+from converters.errors import Refused, reason_of
 from converters.frame import OPERATORS, Frame, Outcome, Provenance, Spectrum
 from converters.journal import JournaledFile, journal_path
+from converters.runs import HDF5_MAGIC, starts_with
 
 FORMAT, VERSION = "slem-dataset", 1
 UNITS = "energy: eV; length: Angstrom; density matrix: electrons; spin moment: Bohr magneton"
@@ -179,6 +180,8 @@ class DatasetWriter:
             self._open()
 
     def _open(self) -> None:
+        if not starts_with(self.path, HDF5_MAGIC):  # h5py would begin a new file inside
+            raise Refused(self.path, "is no HDF5 file")
         try:
             self._journaled = JournaledFile(self.path, writable=True)
         except OSError as error:
@@ -188,8 +191,12 @@ class DatasetWriter:
             check_header(self.path, self._file)
             self.spin, self.code = Spin(self._file.attrs["spin"]), str(self._file.attrs["code"])
             self.basis = list(read_basis(self._file))
-            self._ends = np.asarray(last_row(self._file["frames/ends"]))
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            self._arrays = {name: self._file[name] for name in (*RAGGED, *FIXED)}
+            self._ends = last_row(self._arrays["frames/ends"])
+        except OSError as error:
+            self._close_unchanged()
+            raise Refused(self.path, reason_of(error)) from error
+        except (KeyError, ValueError, RuntimeError) as error:
             self._close_unchanged()
             raise Refused(self.path, f"is no whole {FORMAT}: {error}") from error
         except Refused:
@@ -233,10 +240,10 @@ class DatasetWriter:
         for column, name in enumerate(RAGGED):
             parts = [row[name] for row in rows if len(row[name])]
             if parts:
-                extend(self._file[name], int(self._ends[column]), np.concatenate(parts))
-        start = self._file["frames/ends"].shape[0]
+                extend(self._arrays[name], int(self._ends[column]), np.concatenate(parts))
+        start = self._arrays["frames/ends"].shape[0]
         for name in FIXED:
-            extend(self._file[name], start, ends if name == "frames/ends" else np.array([row[name] for row in rows]))
+            extend(self._arrays[name], start, ends if name == "frames/ends" else np.array([row[name] for row in rows]))
         self._file.flush()
         self._journaled.commit()
         self._ends, self._pending = ends[-1], []
@@ -275,18 +282,6 @@ class DatasetWriter:
             self.close()
         else:
             self._close_unchanged()
-
-
-def reason_of(error: OSError) -> str:
-    """The operating system's or HDF5's message, in few words."""
-    if error.strerror:
-        return error.strerror.lower()
-    text = str(error)
-    if "file signature not found" in text:
-        return "is no HDF5 file"
-    if "truncated file" in text:
-        return "is cut off: " + text[text.index("truncated file") :].rstrip(")")
-    return text
 
 
 def check_header(path: Path, file: h5py.File) -> None:

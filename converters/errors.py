@@ -12,3 +12,15 @@ class Refused(Exception):
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.place, self.reason)
+
+
+def reason_of(error: OSError) -> str:
+    """The operating system's or HDF5's message, in few words."""
+    if error.strerror:
+        return error.strerror.lower()
+    text = str(error)
+    if "file signature not found" in text:
+        return "is no HDF5 file"
+    if "truncated file" in text:
+        return "is cut off: " + text[text.index("truncated file") :].rstrip(")")
+    return text

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import struct
+import weakref
 import zlib
 from pathlib import Path
 
@@ -45,6 +46,18 @@ def read_journal(path: Path) -> tuple[dict[int, bytes], int] | None:
     raise Refused(journal_path(path), "is damaged; expected a journal of this program (restore it or delete it)")
 
 
+# Files that are open in this process. A forked child closes its copies: they would keep the lock after the parent ended.
+OPEN: "weakref.WeakSet[JournaledFile]" = weakref.WeakSet()
+
+
+def close_inherited() -> None:
+    for journaled in OPEN:
+        os.close(journaled.descriptor)
+
+
+os.register_at_fork(after_in_child=close_inherited)
+
+
 class JournaledFile:
     """A binary file for h5py's file-object driver, with `commit` in place of single writes.
 
@@ -64,6 +77,7 @@ class JournaledFile:
             os.close(self.descriptor)
             raise
         self.position = 0
+        OPEN.add(self)
 
     def _lock(self, kind: int) -> None:
         try:
@@ -113,6 +127,7 @@ class JournaledFile:
                 with contextlib.suppress(OSError):  # not every file system can
                     os.fsync(self.descriptor)
             os.close(self.descriptor)
+            OPEN.discard(self)
             self.descriptor = -1
 
     # The file interface that HDF5 uses.

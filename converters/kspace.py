@@ -135,46 +135,73 @@ def gaussian(x: Array) -> Array:
     return np.asarray(special.erfc(x) / 2)
 
 
-def density_matrix(frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling) -> tuple[Operator, list[float]]:
-    """DM of the frame's (H, S) on its pair list, and the Fermi levels (eV).
+def densities_at(
+    frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling, energies_skn: Array | None = None
+) -> Iterator[list[Array]]:
+    """rho(k) of each spin channel at one k-point after the other, for levels filled over all of them.
+
+    `energies_skn` saves solving for the levels where they are known already.
+    """
+    if energies_skn is None:
+        energies_skn = eigenvalues(frame, kpoints_kc)
+    f_skn, _ = occupations(energies_skn, weights_k, filling, frame.spin)
+    for k, k_c in enumerate(kpoints_kc):
+        rho_sMM = []
+        for s, (H_MM, S_MM) in enumerate(hamiltonian_and_overlap(frame, k_c)):
+            _, c_Mn = linalg.eigh(H_MM, S_MM, check_finite=False)
+            rho_sMM.append((c_Mn * f_skn[s, k]) @ c_Mn.conj().T)
+        yield rho_sMM
+
+
+def density_matrix(
+    frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling, energies_skn: Array | None = None
+) -> Operator:
+    """DM of the frame's (H, S) on its pair list, for matrices that are not folded.
 
     DM(R) = sum_k w_k exp(-2 pi i k.R) rho(k). Without spinors only the real part is kept, which is what the partners
     that time reversal removed from the k-points would leave.
     """
-    levels = []
-    states = []
-    for k_c in kpoints_kc:
-        solved = [linalg.eigh(H, S, check_finite=False) for H, S in hamiltonian_and_overlap(frame, k_c)]
-        levels.append([e_n for e_n, _ in solved])
-        states.append([c_Mn for _, c_Mn in solved])
-    f_skn, fermi = occupations(np.array(levels).swapaxes(0, 1), weights_k, filling, frame.spin)
     row_x, column_x = frame.pairs.row_column_x
     values_sx = np.zeros((frame.spin.components, frame.pairs.elements), dtype=complex)
-    for k, k_c in enumerate(kpoints_kc):
-        phase_x = weights_k[k] * phases(frame, k_c).conj()[frame.pairs.pair_x]
-        for s, c_Mn in enumerate(states[k]):
-            rho_MM = (c_Mn * f_skn[s, k]) @ c_Mn.conj().T
-            for component, part_MM in enumerate(split_spinor(rho_MM, frame)):
-                values_sx[s + component] += phase_x * part_MM[row_x, column_x]
-    return Operator(values_sx if frame.spin is Spin.SPINOR else np.ascontiguousarray(values_sx.real)), fermi
+    for k, rho_sMM in enumerate(densities_at(frame, kpoints_kc, weights_k, filling, energies_skn)):
+        phase_x = weights_k[k] * phases(frame, kpoints_kc[k]).conj()[frame.pairs.pair_x]
+        parts = split_spinor(rho_sMM[0], frame) if frame.spin is Spin.SPINOR else rho_sMM
+        for s, part_MM in enumerate(parts):
+            values_sx[s] += phase_x * part_MM[row_x, column_x]
+    return Operator(values_sx if frame.spin is Spin.SPINOR else np.ascontiguousarray(values_sx.real))
 
 
 def split_spinor(matrix: Array, frame: Frame) -> list[Array]:
-    """The uu, ud, du, dd parts of a spinor matrix; any other matrix as it is."""
-    if frame.spin is not Spin.SPINOR:
-        return [matrix]
+    """The uu, ud, du, dd parts of a spinor matrix."""
     n = frame.norb
     return [matrix[:n, :n], matrix[:n, n:], matrix[n:, :n], matrix[n:, n:]]
 
 
 def count_electrons(frame: Frame) -> Array:
-    """Tr(DM S) of each spin component: one number, (up, down), or (uu, ud, du, dd)."""
-    weight_x = np.where(frame.pairs.onsite_p, 1.0, 2.0)[frame.pairs.pair_x]
-    return np.asarray((frame.operators["DM"].values_sx * frame.operators["S"].values_sx[0] * weight_x).real.sum(axis=1))
+    """Tr(DM S) of each spin channel: up and down where the layout knows them, else one number."""
+    if not frame.folded:
+        weight_x = np.where(frame.pairs.onsite_p, 1.0, 2.0)[frame.pairs.pair_x]
+        DM_sx, S_x = frame.operators["DM"].values_sx, frame.operators["S"].values_sx[0]
+        traces = (DM_sx * S_x * weight_x).real.sum(axis=1)
+        return traces[[0, 3]] if frame.spin is Spin.SPINOR else np.asarray(traces)
+    # Folded blocks were shared among images: only the sums at the k-points of the run are whole.
+    total = np.zeros(frame.spin.channels)
+    for k_c, weight in run_kpoints(frame):
+        S_MM, DM_sMM = spatial_overlap(frame, k_c), dense_at(frame, "DM", k_c)
+        if frame.spin is Spin.SPINOR:
+            DM_sMM = [split_spinor(DM_sMM[0], frame)[s] for s in (0, 3)]
+        total += weight * np.array([np.vdot(S_MM, DM_MM).real for DM_MM in DM_sMM])
+    return total
 
 
-def band_energy(frame: Frame) -> float:
-    """Tr(DM H) in eV, the sum of the occupied levels when DM belongs to H."""
-    weight_x = np.where(frame.pairs.onsite_p, 1.0, 2.0)[frame.pairs.pair_x]
-    H_sx, DM_sx = frame.operators["H"].values_sx, frame.operators["DM"].values_sx
-    return float((DM_sx * H_sx.conj() * weight_x).real.sum())
+def run_kpoints(frame: Frame) -> Iterator[tuple[Array, float]]:
+    """k-points of the run with their weights; Gamma when it has none."""
+    if frame.spectrum is None:
+        yield np.zeros(3), 1.0
+    else:
+        yield from zip(frame.spectrum.kpoints_kc, frame.spectrum.weights_k, strict=True)
+
+
+def spatial_overlap(frame: Frame, kpoint_c: Array) -> Array:
+    """Dense S(k) once, also for spinors."""
+    return dense_at(frame, "S", kpoint_c)[0][: frame.norb, : frame.norb]

@@ -29,7 +29,7 @@ from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters import kspace
 from converters.blocks import Operator, Pairs, is_canonical, make_pairs
-from converters.errors import Refused
+from converters.errors import Refused, reason_of
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.runs import HDF5_MAGIC, Run, starts_with
 
@@ -40,6 +40,8 @@ NAME = "pyscf"
 
 # PySCF stores its levels in full, so only rounding separates them from those of the restored H (eV).
 LEVEL_TOLERANCE = 1e-7
+# Imaginary part of H(R) that integrals on a coarse grid may leave (eV); a mesh without -k for each k leaves far more.
+LARGEST_IMAGINARY = 1e-4
 # Atoms that are equally close up to this (Angstrom) share a folded block.
 SAME_DISTANCE = 1e-6
 
@@ -108,7 +110,7 @@ def is_checkpoint(path: Path) -> bool:
         with h5py.File(path, "r") as file:
             return "mol" in file and "scf" in file
     except OSError:
-        return False
+        return path.suffix in (".chk", ".chkfile")  # a damaged one is to be reported, not passed over
 
 
 def read_run(run: Run) -> Iterator[Frame]:
@@ -123,7 +125,9 @@ def read_run(run: Run) -> Iterator[Frame]:
                 key.startswith("mo_coeff") and isinstance(file[f"scf/{key}"], h5py.Group) for key in file["scf"]
             )
             description = file["mol"][()]
-    except (OSError, KeyError, RuntimeError) as error:
+    except OSError as error:
+        raise Refused(path, reason_of(error)) from error
+    except (KeyError, RuntimeError) as error:
         raise Refused(path, f"cannot be read: {error}") from error
     if dropped:
         raise Refused(path, "has other numbers of orbitals at other k-points; expected the same")
@@ -270,6 +274,9 @@ def make_levels(place: str | Path, norb: int, mesh: bool, mo_coeff: Array, mo_en
         raise Refused(
             place, f"has orbitals {C.shape}, energies {e.shape}, occupations {f.shape}; expected {norb} orbitals"
         )
+    for name, array in (("coefficients", C), ("energies", e), ("occupations", f)):
+        if not np.isfinite(array).all():
+            raise Refused(place, f"has a NaN or infinity in its orbital {name}; expected finite numbers")
     if not mesh:
         C, e, f = np.expand_dims(C, -3), np.expand_dims(e, -2), np.expand_dims(f, -2)
     if spins:
@@ -414,7 +421,7 @@ class Folding:
             values_sx += (self.weight_p * self.phase_pk[:, k])[self.pairs.pair_x] * M_skMM[:, k, row_x, column_x]
         if not real:
             return Operator(values_sx)
-        if (imaginary := np.abs(values_sx.imag).max(initial=0)) > 1e-6:
+        if (imaginary := np.abs(values_sx.imag).max(initial=0)) > LARGEST_IMAGINARY:
             reason = f"has complex H(R) or DM(R) (imaginary part {imaginary:.3g}); expected a mesh with -k for each k"
             raise Refused(place, reason)
         return Operator(np.ascontiguousarray(values_sx.real))
@@ -456,7 +463,7 @@ def fold(
 def mesh_of(place: str | Path, fractional_kc: Array) -> Array:
     """Numbers of k-points along each axis of a uniform mesh."""
     shifted = fractional_kc - fractional_kc[0]
-    mesh_c = np.array([len(np.unique(np.round(np.mod(k, 1 - 1e-9), 6))) for k in shifted.T])
+    mesh_c = np.array([len(np.unique(np.mod(np.round(k, 6), 1))) for k in shifted.T])
     on_mesh = np.abs(shifted * mesh_c - np.round(shifted * mesh_c)).max(initial=0) < 1e-6
     if not on_mesh or mesh_c.prod() != len(fractional_kc):
         raise Refused(
@@ -485,17 +492,15 @@ def is_mesh(frame: Frame) -> bool:
 
 def to_pyscf(frame: Frame, name: str) -> Array:
     """A matrix at the k-points of the run, in PySCF's orbital order."""
-    orders, signs = cell_order(frame.basis, frame.species_a)
-    back = np.argsort(orders)
+    order, signs = cell_order(frame.basis, frame.species_a)
+    back = np.argsort(order)
     kpoints_kc = np.zeros((1, 3)) if frame.spectrum is None else frame.spectrum.kpoints_kc
     M_ksMM = []
     for k_c in kpoints_kc:
-        parts = kspace.dense_at(frame, name, k_c)
+        parts = [kspace.spatial_overlap(frame, k_c)] if name == "S" else kspace.dense_at(frame, name, k_c)
         if frame.layout(name) is Spin.SPINOR:
             parts = kspace.split_spinor(parts[0], frame)
-        M_ksMM.append(
-            [(part * np.outer(signs, signs))[back[:, None], back] for part in parts[: frame.layout(name).components]]
-        )
+        M_ksMM.append([(part * np.outer(signs, signs))[back[:, None], back] for part in parts])
     return np.array(M_ksMM).swapaxes(0, 1)
 
 
@@ -508,7 +513,8 @@ def write(frame: Frame, path: Path, molecule: Any) -> None:
     """A checkpoint file from which `mf.init_guess = "chkfile"; mf.chkfile = path` starts.
 
     `molecule` is PySCF's Mole or Cell, or another checkpoint file of it. The orbitals are those of (H, S) when DM is
-    diagonal in them, else the natural orbitals of DM, which give the same density.
+    diagonal in them, else the natural orbitals of DM, which give the same density. PySCF drops negative occupations, so
+    they are set to zero and the others scaled to the same number of electrons.
     """
     if not {"S", "DM"} <= set(frame.operators):
         raise Refused(path, f"needs S and DM; the frame has {', '.join(frame.operators)}")
@@ -523,9 +529,14 @@ def write(frame: Frame, path: Path, molecule: Any) -> None:
         for s in range(len(DM_skMM))
     ]
     arrays = {key: np.array([[entry[n] for entry in row] for row in solved]) for n, key in enumerate(ORBITAL_KEYS)}
+    one_spin = frame.spin is not Spin.COLLINEAR
+    if frame.spin is Spin.NONE and np.abs(arrays["scf/mo_occ"] % 2).max() > 1e-6:
+        # PySCF reads a closed shell with occupations below 1 as full ones; as two spins it takes them as they are.
+        arrays = {key: np.concatenate([array, array]) for key, array in arrays.items()}
+        arrays["scf/mo_occ"], one_spin = arrays["scf/mo_occ"] / 2, False
     if not is_mesh(frame):
         arrays = {key: array[:, 0] for key, array in arrays.items()}
-    if frame.spin is not Spin.COLLINEAR:
+    if one_spin:
         arrays = {key: array[0] for key, array in arrays.items()}
     arrays["scf/e_tot"] = np.array((frame.outcome.energy or 0.0) / HARTREE)
     if frame.pbc_c.any():
@@ -550,9 +561,9 @@ def orbitals_of(DM_MM: Array, S_MM: Array, H_MM: Array | None) -> tuple[Array, A
         e_n, C_Mn = linalg.eigh(H_MM, S_MM)
         f_nn = C_Mn.conj().T @ S_MM @ DM_MM @ S_MM @ C_Mn
         if np.abs(f_nn - np.diag(np.diagonal(f_nn))).max() < 1e-7:
-            return e_n, C_Mn, np.diagonal(f_nn).real
-    f_n, SC_Mn = linalg.eigh(S_MM @ DM_MM @ S_MM, S_MM)
-    f_n, C_Mn = f_n[::-1], SC_Mn[:, ::-1]
+            return e_n, C_Mn, np.maximum(np.round(np.diagonal(f_nn).real, 12), 0)
+    f_n, C_Mn = linalg.eigh(S_MM @ DM_MM @ S_MM, S_MM)
+    f_n, C_Mn = np.maximum(f_n, 0)[::-1] * (f_n.sum() / np.maximum(f_n, 0).sum()), C_Mn[:, ::-1]
     e_n = np.zeros(len(f_n)) if H_MM is None else np.einsum("Mn,MN,Nn->n", C_Mn.conj(), H_MM, C_Mn).real
     return e_n, C_Mn, f_n
 

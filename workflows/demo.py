@@ -49,4 +49,6 @@ def run_water(folder: Path, random: np.random.Generator) -> float:
     )
     mf = dft.RKS(molecule, xc="pbe")
     mf.chkfile = str(folder / "water.chk")
-    return float(mf.kernel())
+    energy = float(mf.kernel())
+    molecule.stdout.close()
+    return energy

@@ -1,0 +1,249 @@
+"""The commands as a user meets them: what they print, what they refuse, how they end."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from pyscf import gto, scf
+
+import workflows.convert
+from converters.blocks import Operator
+from converters.dataset import Dataset, DatasetWriter
+from converters.pyscf import frame_from_scf
+from workflows.cli import main
+from workflows.demo import run_demo
+
+ROOT = Path(__file__).parent.parent
+
+
+def slem(*arguments):
+    """Exit code, stdout and stderr of `slem` with these arguments."""
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def hydrogen(folder, distance, name="run.chk"):
+    folder.mkdir(parents=True, exist_ok=True)
+    mf = scf.RHF(gto.M(atom=f"H 0 0 0; H 0 0 {distance}", basis="6-31g", verbose=0))
+    mf.chkfile = str(folder / name)
+    mf.kernel()
+    return mf
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for n in range(4):
+        hydrogen(folder / f"h{n}", 0.7 + 0.05 * n)
+    return folder
+
+
+def test_convert_check_info(runs, tmp_path):
+    data = tmp_path / "data.h5"
+    code, out, err = slem("convert", runs, "-o", data)
+    assert (code, err) == (0, "")
+    assert "4 converted; 4 new frames" in out
+    code, out, _ = slem("check", data)
+    assert code == 0
+    assert "4 of 4 sound" in out
+    code, out, _ = slem("info", data, "--json")
+    facts = json.loads(out)
+    assert (code, facts["frames"], facts["code"], facts["species"]) == (0, 4, "pyscf", {"H": "2s"})
+    assert facts["frames with"] == {"H": 4, "S": 4, "DM": 4}
+    assert "H: 2s" in slem("info", data)[1]
+
+
+def test_order_is_kept_and_nothing_is_read_twice(runs, tmp_path):
+    data = tmp_path / "data.h5"
+    paths = [runs / f"h{n}" for n in (2, 0, 3, 1)]
+    assert slem("convert", paths[0], paths[1], "-o", data)[0] == 0
+    code, out, _ = slem("convert", *paths, "-o", data, "-j", 2, "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert [entry["status"] for entry in report["inputs"]] == ["there already"] * 2 + ["converted"] * 2
+    with Dataset(data) as frames:
+        assert [Path(frame.provenance.path).parent for frame in frames] == paths
+    before = data.read_bytes()
+    copy = shutil.copytree(runs / "h1", tmp_path / "moved")
+    assert "5 there already" in slem("convert", *paths, copy, "-o", data)[1]
+    assert data.read_bytes() == before
+
+
+def bad_folders(tmp_path, monkeypatch):
+    """Inputs that cannot be used, each with what the user must be told."""
+    good = hydrogen(tmp_path / "a_good", 0.74)
+    (tmp_path / "b_cut").mkdir()
+    content = (tmp_path / "a_good" / "run.chk").read_bytes()
+    (tmp_path / "b_cut" / "run.chk").write_bytes(content[: len(content) - 9000])
+    for name, key, change in [
+        ("c_nan", "mo_energy", lambda a: np.where(np.arange(len(a)) == 1, np.nan, a)),
+        ("d_trace", "mo_occ", lambda a: a * 1.01),
+        ("e_levels", "mo_coeff", lambda a: a * 1.1),
+    ]:
+        shutil.copytree(tmp_path / "a_good", tmp_path / name)
+        with h5py.File(tmp_path / name / "run.chk", "r+") as file:
+            file[f"scf/{key}"][...] = change(file[f"scf/{key}"][()])
+    (tmp_path / "f_locked").mkdir()
+    real = os.scandir
+
+    def scandir(path="."):
+        if str(path).endswith("f_locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    hydrogen(tmp_path / "z_good", 0.8)
+    return good
+
+
+def test_bad_inputs_are_refused_and_the_others_converted(tmp_path, monkeypatch):
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    bad_folders(inputs, monkeypatch)
+    code, out, err = slem("convert", inputs, "-o", tmp_path / "data.h5", "--json")
+    assert (code, err) == (1, "")
+    report = {Path(entry["path"]).relative_to(inputs).parts[0]: entry for entry in json.loads(out)["inputs"]}
+    reasons = {name: entry["reason"] for name, entry in report.items() if entry["status"] == "refused"}
+    assert set(reasons) == {"b_cut", "c_nan", "d_trace", "e_levels", "f_locked"}
+    assert "is cut off" in reasons["b_cut"]
+    assert "has a NaN or infinity in its orbital energies" in reasons["c_nan"]
+    assert "has 2.02 electrons in its levels; expected 2" in reasons["d_trace"]
+    assert "Tr(DM S) = electrons: 2.42 (expected 2" in reasons["e_levels"]
+    assert reasons["f_locked"] == "cannot be searched: permission denied"
+    with Dataset(tmp_path / "data.h5") as data:
+        assert [Path(frame.provenance.path).parent.name for frame in data] == ["a_good", "z_good"]
+
+
+def test_a_cut_checkpoint_is_named(tmp_path):
+    hydrogen(tmp_path, 0.74)
+    content = (tmp_path / "run.chk").read_bytes()
+    (tmp_path / "run.chk").write_bytes(content[:-9000])
+    code, out, _ = slem("convert", tmp_path, "-o", tmp_path / "data.h5")
+    assert code == 1
+    assert "run.chk" in out
+    assert "is cut off" in out
+
+
+def test_nothing_to_read_is_said(tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, out, _ = slem("convert", tmp_path / "empty", "-o", tmp_path / "data.h5")
+    assert code == 1
+    assert "holds nothing to read; expected run folders of" in out
+    assert not (tmp_path / "data.h5").exists()
+
+
+def test_check_finds_bad_physics(tmp_path):
+    frame = frame_from_scf(hydrogen(tmp_path, 0.74))
+    broken = {
+        "NaN": ("H", lambda x: np.where(np.arange(x.shape[1]) == 2, np.nan, x), "finite numbers"),
+        "skew": ("H", lambda x: x + np.where(np.arange(x.shape[1]) == 1, 1.0, 0.0), "H Hermitian"),
+        "trace": ("DM", lambda x: 1.1 * x, "Tr(DM S)"),
+        "negative": ("S", lambda x: np.where(np.arange(x.shape[1]) == 5, 9.0, x), "S positive definite"),
+    }
+    for name, (operator, change, check) in broken.items():
+        data = tmp_path / f"{name}.h5"
+        values = Operator(change(frame.operators[operator].values_sx))
+        with DatasetWriter(data) as writer:
+            writer.append(frame)
+            writer.append(replace(frame, operators={**frame.operators, operator: values}))
+        code, out, _ = slem("check", data)
+        assert code == 1
+        assert f"{data} frame 1: {check}" in out
+        assert "1 of 2 sound" in out
+
+
+def test_strict_refuses_what_cannot_be_known(runs, tmp_path):
+    code, out, _ = slem("convert", runs / "h0", "-o", tmp_path / "data.h5", "--strict")
+    assert code == 1
+    assert "converged could not be checked: the files do not say whether the SCF converged" in out
+
+
+def test_wrong_files_end_in_one_line(tmp_path):
+    (tmp_path / "text.h5").write_text("no dataset")
+    for verb in ("info", "check"):
+        code, out, err = slem(verb, tmp_path / "text.h5")
+        assert code == 1
+        assert "text.h5: is no HDF5 file" in out + err
+        assert "Traceback" not in out + err
+    code, _, err = slem("convert", tmp_path, "-o", tmp_path / "text.h5")
+    assert code == 1
+    assert "text.h5: is no HDF5 file" in err
+    code, _, err = slem("convert", tmp_path, "-o", tmp_path / "no" / "data.h5")
+    assert "lies in a folder that does not exist" in err
+
+
+def test_wrong_usage_is_2(tmp_path):
+    assert slem("convert", tmp_path)[0] == 2
+    assert slem("convert", tmp_path / "missing", "-o", "x.h5")[0] == 2
+    assert slem("nonsense")[0] == 2
+
+
+def test_debug_shows_where_an_error_came_from(tmp_path):
+    (tmp_path / "text.h5").write_text("no dataset")
+    result = CliRunner().invoke(main, ["info", str(tmp_path / "text.h5"), "--debug"])
+    assert "no HDF5 file" in str(result.exception)
+
+
+def end_process(run, **_):
+    if run.main.parent.name == "h1":
+        os._exit(9)
+    return workflows.convert.read_new(run, frozenset(), workflows.convert.Options())
+
+
+def test_a_reader_that_dies_takes_no_other_along(runs):
+    items = workflows.convert.find([runs], ["pyscf"])
+    results = dict(workflows.convert.read_all(items, end_process, 2))
+    refusals = {run.main.parent.name: result for run, result in results.items() if not isinstance(result, list)}
+    assert list(refusals) == ["h1"]
+    assert "ended the process that read it" in str(refusals["h1"])
+
+
+def test_an_interrupted_conversion_goes_on(tmp_path):
+    runs = tmp_path / "runs"
+    for n in range(12):
+        hydrogen(runs / f"h{n:02}", 0.7 + 0.02 * n)
+    whole, data = tmp_path / "whole.h5", tmp_path / "data.h5"
+    assert slem("convert", runs, "-o", whole)[0] == 0
+    random = np.random.default_rng(1)
+    for _ in range(4):
+        command = [sys.executable, "-m", "workflows", "convert", str(runs), "-o", str(data)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        time.sleep(random.uniform(0.3, 1.0))
+        process.kill()
+        process.wait()
+    assert slem("convert", runs, "-o", data)[0] == 0
+    with Dataset(whole) as expected, Dataset(data) as found:
+        assert len(found) == 12
+        for n in range(12):
+            assert found[n].provenance == expected[n].provenance
+            np.testing.assert_array_equal(found[n].operators["H"].values_sx, expected[n].operators["H"].values_sx)
+
+
+def test_benchmark_prints_its_numbers(tmp_path):
+    code, out, _ = slem("bench", "dataset", "--frames", "50", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [set(row) for row in rows] == [{"work", "ms", "floor_ms", "ratio"}] * 5
+
+
+def test_demo_runs(tmp_path, capfd):
+    assert run_demo(tmp_path / "demo") == 0
+    assert "6 of 6 sound" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["convert", "check", "info", "bench"])
+def test_help_has_examples(verb):
+    code, out, _ = slem(verb, "--help")
+    assert code == 0
+    assert f"Examples:\n    slem-{verb}" in out
