@@ -40,8 +40,11 @@ def permutation_and_signs(source: Sequence[str], target: Sequence[str]) -> tuple
     return order, np.where(negative, -1.0, 1.0)
 
 
-def shells_to_standard(shells: Iterable[Shell], convention: Convention) -> tuple[Array, Array]:
-    """Order and signs that bring the orbitals of an atom from a code's convention to ours; shells keep their places."""
+def to_standard(shells: Iterable[Shell], convention: Convention) -> tuple[Array, Array]:
+    """Order and signs that bring the orbitals of some shells from a code's convention to ours; shells keep their places.
+
+    The shells are those of an atom, or of all atoms of a cell one after the other.
+    """
     orders, signs, start = [], [], 0
     for shell in shells:
         order, sign = permutation_and_signs(convention(shell.l), standard(shell.l))

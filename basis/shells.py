@@ -1,7 +1,7 @@
 """Shells and species: which orbitals an atom carries, in which order, for any l."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -81,3 +81,8 @@ class Species:
 
     def __str__(self) -> str:
         return f"{self.name} {format_shells(self.shells)}"
+
+
+def cell_shells(basis: Sequence[Species], species_a: Iterable[int]) -> list[Shell]:
+    """Shells of all atoms of a cell, one atom after the other."""
+    return [shell for s in species_a for shell in basis[s].shells]

@@ -5,7 +5,7 @@ i < j, and for i = j the one whose R is not negative (first nonzero component > 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -133,6 +133,14 @@ class Elements:
     values_se: Array
 
 
+def reorder_elements(matrix: Elements, order: Array, signs: Array) -> Elements:
+    """The same matrix in another orbital order: new orbital t is signs[t] times the old orbital order[t]."""
+    place, sign = np.empty_like(order), np.empty_like(signs)
+    place[order], sign[order] = np.arange(len(order)), signs
+    values_se = matrix.values_se * (sign[matrix.row_e] * sign[matrix.column_e])
+    return replace(matrix, row_e=place[matrix.row_e], column_e=place[matrix.column_e], values_se=values_se)
+
+
 @dataclass(frozen=True, eq=False)
 class Operator:
     """One matrix on a pair list: elements of each spin component, and which of them the code stored.
@@ -219,3 +227,19 @@ def pack_elements(
         known_x = known_p[pairs.pair_x]
     unpaired = int(np.count_nonzero(known[0] != known[1]))
     return Packed(Operator(values_sx, None if known_x.all() else known_x), asymmetry, unpaired)
+
+
+def unpack_elements(pairs: Pairs, operator: Operator, spin: Spin) -> Elements:
+    """Both Hermitian halves of a matrix as single elements, only those that are known; sorted by R, row and column."""
+    row_x, column_x = pairs.row_column_x
+    known_x = np.ones(pairs.elements, dtype=bool) if operator.known_x is None else operator.known_x
+    partner_x = known_x & ~pairs.onsite_p[pairs.pair_x]
+    R_tc, t_q = np.unique(np.concatenate([pairs.R_pc, -pairs.R_pc]), axis=0, return_inverse=True)
+    t_p, partner_t_p = np.split(t_q.ravel(), 2)
+    row_e = np.concatenate([row_x[known_x], column_x[partner_x]])
+    column_e = np.concatenate([column_x[known_x], row_x[partner_x]])
+    t_e = np.concatenate([t_p[pairs.pair_x[known_x]], partner_t_p[pairs.pair_x[partner_x]]])
+    mirrored_sx = operator.values_sx[TRANSPOSED[spin]].conj()
+    values_se = np.concatenate([operator.values_sx[:, known_x], mirrored_sx[:, partner_x]], axis=1)
+    order = np.lexsort((column_e, row_e, t_e))
+    return Elements(row_e[order], column_e[order], t_e[order], R_tc, values_se[:, order])

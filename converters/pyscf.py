@@ -23,8 +23,8 @@ from ase.data import atomic_numbers
 from scipy import linalg
 
 from basis import Array
-from basis.conventions import shells_to_standard, standard
-from basis.shells import Shell, Species
+from basis.conventions import standard, to_standard
+from basis.shells import Shell, Species, cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters import kspace
@@ -314,7 +314,7 @@ def make_frame(
         levels.fock(full_S_kMM) if fock is None else fock.reshape(len(levels.energy_skn), nk, *full_S_kMM.shape[1:])
     )
     folding = fold(place, fractional_kc, positions_av, cell_cv, pbc_c, [basis[s].size for s in species_a])
-    order, signs = cell_order(basis, species_a)
+    order, signs = to_standard(cell_shells(basis, species_a), convention)
     real = spin is not Spin.SPINOR
     H_skMM = split_spins(fock_skMM, spin)[..., order[:, None], order] * np.outer(signs, signs) * HARTREE
     DM_skMM = split_spins(levels.density(), spin)[..., order[:, None], order] * np.outer(signs, signs)
@@ -389,17 +389,6 @@ def make_basis(molecule: Any) -> tuple[tuple[Species, ...], Array]:
         species = Species(name, number, tuple(shells), f"gto-{digest}")
         species_a.append(found.setdefault(species, len(found)))
     return tuple(found), np.array(species_a)
-
-
-def cell_order(basis: Sequence[Species], species_a: Array) -> tuple[Array, Array]:
-    """Order and signs from PySCF's orbitals of the cell to ours."""
-    orders, signs, start = [], [], 0
-    for s in species_a:
-        order, sign = shells_to_standard(basis[s].shells, convention)
-        orders.append(start + order)
-        signs.append(sign)
-        start += basis[s].size
-    return np.concatenate(orders), np.concatenate(signs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -492,7 +481,7 @@ def is_mesh(frame: Frame) -> bool:
 
 def to_pyscf(frame: Frame, name: str) -> Array:
     """A matrix at the k-points of the run, in PySCF's orbital order."""
-    order, signs = cell_order(frame.basis, frame.species_a)
+    order, signs = to_standard(cell_shells(frame.basis, frame.species_a), convention)
     back = np.argsort(order)
     kpoints_kc = np.zeros((1, 3)) if frame.spectrum is None else frame.spectrum.kpoints_kc
     M_ksMM = []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import expm
 
-from basis.conventions import permutation_and_signs, shells_to_standard, standard
+from basis.conventions import permutation_and_signs, standard, to_standard
 from basis.couplings import Irrep, block_to_irreps, clebsch_gordan, coupling, spinor_block_to_irreps
 from basis.rotations import spin_rotation, wigner
 from basis.shells import LETTERS, Shell, Species, format_shells, parse_shells
@@ -62,7 +62,7 @@ def test_labels_must_name_the_same_functions(labels):
 
 
 def test_shells_of_an_atom_keep_their_places():
-    order, signs = shells_to_standard(parse_shells("1s1d1p"), lambda l: [f"-{label}" for label in standard(l)][::-1])
+    order, signs = to_standard(parse_shells("1s1d1p"), lambda l: [f"-{label}" for label in standard(l)][::-1])
     assert order.tolist() == [0, 5, 4, 3, 2, 1, 8, 7, 6]
     assert (signs == -1).all()
 

@@ -1,0 +1,143 @@
+"""OpenMX's own files of a frame: .scfout, and the restart folder NAME_rst with one .rst file for each atom.
+
+Both are made from a template, the .scfout file of any run of the same structure and basis (one cheap iteration is enough):
+it has the pair list, the grid and the spin-orbit part of H, which a frame does not hold apart.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from basis import Array
+from basis.conventions import to_standard
+from basis.shells import cell_shells
+from basis.spin import Spin
+from basis.units import HARTREE
+from converters.blocks import Pairs, is_canonical
+from converters.errors import Refused
+from converters.frame import Frame
+from converters.openmx.convention import BOHR, convention
+from converters.openmx.scfout import SETS, ScfOut, read_scfout, replace_values
+from converters.openmx.text import parse_input, read_output, read_species
+
+
+def write(frame: Frame, folder: Path, template_path: Path, name: str) -> list[Path]:
+    """Write NAME.scfout and NAME_rst/ with the frame's H (and DM, where the file has a place for it); returns the files."""
+    template = read_scfout(template_path)
+    given = parse_input(template.text)
+    require_same_structure(frame, template, template_path)
+    has_soc = given.is_on("scf.spinorbit.coupling")
+    values = stored_values(frame, template, has_soc)
+    (folder / f"{name}_rst").mkdir(parents=True, exist_ok=True)
+    written = {folder / f"{name}.scfout": replace_values(template, values)}
+    for a in range(frame.natoms):
+        written[folder / f"{name}_rst" / f"{name}.rst{a + 1}"] = restart_file(
+            template, given_species(template), values, a, has_soc
+        )
+    written[folder / f"{name}_rst" / f"{name}.crst_check"] = grid_line(template).encode()
+    for path, content in written.items():
+        draft = path.with_name(path.name + ".draft")
+        draft.write_bytes(content)
+        draft.replace(path)
+    return list(written)
+
+
+def require_same_structure(frame: Frame, template: ScfOut, path: Path) -> None:
+    """Refuse a template of another structure, basis or spin: its pair list would not be the frame's."""
+    components = {0: Spin.NONE, 1: Spin.COLLINEAR, 3: Spin.SPINOR}[template.spin_switch]
+    if frame.spin is not components:
+        raise Refused(path, f"is of a run with the spin layout {components}; the frame has {frame.spin}")
+    if template.norb_a.tolist() != frame.pairs.norb_a.tolist():
+        raise Refused(path, "is of a run with other orbitals than the frame")
+    moved = np.abs(template.positions_av * BOHR - frame.positions_av).max()
+    strained = np.abs(template.cell_cv * BOHR - frame.cell_cv).max()
+    if max(moved, strained) > 1e-4:
+        raise Refused(
+            path, f"is of another structure: atoms differ by {moved:.2g}, the cell by {strained:.2g} Angstrom"
+        )
+
+
+def stored_values(frame: Frame, template: ScfOut, has_soc: bool) -> dict[str, Array]:
+    """The frame's matrices as the template stores them; a pair that the frame lacks becomes zero."""
+    pairs = Pairs(template.i_q, template.j_q, template.R_qc, template.norb_a)
+    values = {}
+    if "S" in frame.operators:
+        values["S"] = spread(frame, "S", pairs).real
+    if "H" in frame.operators:
+        H_sx = spread(frame, "H", pairs) / HARTREE
+        values["H"] = H_sx.real
+        if frame.spin is Spin.SPINOR:
+            iH_sx = template.values["iH"] if has_soc else np.zeros((3, pairs.elements))
+            values["H"] = np.stack([H_sx[0].real, H_sx[3].real, H_sx[1].real, H_sx[1].imag - iH_sx[2]])
+            values["iH"] = template.values["iH"]
+    if "DM" in frame.operators:
+        DM_sx = spread(frame, "DM", pairs)
+        values["DM"] = DM_sx.real / (2 if frame.spin is Spin.NONE else 1)
+        if frame.spin is Spin.SPINOR:
+            values["DM"] = np.stack([DM_sx[0].real, DM_sx[3].real, DM_sx[1].real, -DM_sx[1].imag])
+            if template.version == 3:
+                values["iDM"] = np.stack([-DM_sx[0].imag, -DM_sx[3].imag])
+    return values
+
+
+def spread(frame: Frame, name: str, pairs: Pairs) -> Array:
+    """A matrix on the template's list of pairs, both halves, in OpenMX's orbital order."""
+    order, signs = to_standard(cell_shells(frame.basis, frame.species_a), convention)
+    place_M, sign_M = np.empty_like(order), np.empty_like(signs)
+    place_M[order], sign_M[order] = np.arange(len(order)), signs
+    row_x, column_x = pairs.row_column_x
+    ours = frame.pairs
+    start = ours.orbital_start_a
+    mine_q = is_canonical(pairs.i_p, pairs.j_p, pairs.R_pc)
+    i_q, j_q = np.where(mine_q, pairs.i_p, pairs.j_p), np.where(mine_q, pairs.j_p, pairs.i_p)
+    p_q = ours.find(i_q, j_q, np.where(mine_q[:, None], pairs.R_pc, -pairs.R_pc))
+    mine_x, p_x = mine_q[pairs.pair_x], p_q[pairs.pair_x]
+    first_x = place_M[np.where(mine_x, row_x, column_x)] - start[i_q][pairs.pair_x]
+    second_x = place_M[np.where(mine_x, column_x, row_x)] - start[j_q][pairs.pair_x]
+    x = ours.start_p[p_x] + first_x * ours.norb_a[j_q][pairs.pair_x] + second_x
+    values_sx = frame.operators[name].values_sx[:, np.where(p_x >= 0, x, 0)]
+    transposed = values_sx.conj() if len(values_sx) != 4 else values_sx[[0, 2, 1, 3]].conj()
+    sign_x = sign_M[row_x] * sign_M[column_x]
+    result: Array = np.where(p_x >= 0, np.where(mine_x, values_sx, transposed) * sign_x, 0)
+    return result
+
+
+def given_species(template: ScfOut) -> Array:
+    return read_species(template.path, parse_input(template.text), template.norb_a)[1]
+
+
+def restart_file(template: ScfOut, species_a: Array, values: dict[str, Array], a: int, has_soc: bool) -> bytes:
+    """The bytes of the .rst file of atom a."""
+    norb_a, neighbours = template.norb_a, int(template.neighbours_a[a])
+    switch, order = template.spin_switch, template.byte_order
+    q = np.flatnonzero(template.i_q == a)
+    sizes_q = norb_a[template.i_q] * norb_a[template.j_q]
+    start_q = np.concatenate([[0], np.cumsum(sizes_q)])
+    mine = slice(start_q[q[0]], start_q[q[-1] + 1])
+    j_q = template.j_q[q]
+    largest = int(template.neighbours_a.max()) + 7
+    header = [switch, SETS[switch], len(norb_a) + 1, largest, int(norb_a.max()), len(norb_a)]
+    header += [int(species_a[a]), int(norb_a[a]), neighbours, int(has_soc)]
+    rows = [j_q + 1, *template.R_qc[q].T, species_a[j_q], norb_a[j_q]]
+    blocks = [values.get("H", template.values["H"])[:, mine]]
+    if switch == 3:
+        blocks.append(values.get("iH", template.values["iH"])[:, mine])
+    if template.version == 3:
+        blocks.append(values.get("DM", template.values["DM"])[:, mine])
+    integers = np.concatenate([header, *rows]).astype(f"{order}i4")
+    reals = np.concatenate([[0.0], *(block.ravel() for block in blocks)]).astype(f"{order}f8")
+    return integers.tobytes() + reals.tobytes()
+
+
+def grid_line(template: ScfOut) -> str:
+    """The line of crst_check: one process, the grid of the template's run, and (3.9) the spin switch."""
+    output_path = template.path.with_suffix(".out")
+    output = (
+        read_output(output_path, parse_input(template.text), template.spin_switch == 3)
+        if output_path.exists()
+        else None
+    )
+    if output is None or output.grid_c is None:
+        raise Refused(output_path, "does not give the grid; expected the main output of the template's run beside it")
+    numbers = [1, *output.grid_c] + ([template.spin_switch] if template.version == 3 else [])
+    return " ".join(map(str, numbers))

@@ -1,0 +1,342 @@
+"""SIESTA: TSHS, HSX, DM, TSDE, onlyS, H_DMGEN and nc files, and back to the files from which SIESTA restarts.
+
+Facts that the code's manual does not tell:
+
+- Real harmonics carry (-1)^m, and polarisation shells come last in an atom.
+- SIESTA hands the upper triangle of M(k) to its solver. The stored halves differ by 1e-9, which near-singular overlaps
+  turn into 1e-5 eV, so the same triangle is taken here.
+- The element of a spin-orbit H at (row i, column jR) is <j R s|H|i 0 s'>, the Hermitian conjugate of what one expects; that of
+  the density matrix is rho(i 0 s, j R s') itself. Versions may differ: the sum over occupied levels decides.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from basis import Array
+from basis.conventions import to_standard
+from basis.shells import Species, cell_shells
+from basis.spin import Spin
+from basis.units import BOHR, RYDBERG
+from converters import kspace
+from converters.blocks import Elements, Packed, pack_elements, pairs_of_elements, reorder_elements
+from converters.errors import Refused
+from converters.folding import closest_images
+from converters.frame import Frame, Outcome, Provenance, Spectrum
+from converters.runs import HDF5_MAGIC, Run, starts_with
+from converters.siesta import sparse, text
+from converters.siesta.convention import LEGACY_BOHR, LEGACY_RYDBERG, convention, spinor_of
+from converters.siesta.sparse import LAYOUT, Kind, Matrices, Sparse
+from converters.siesta.write import write
+
+__all__ = ["NAME", "find_runs", "read_run", "write"]
+
+NAME = "siesta"
+
+# How exactly the printed eigenvalues are met (eV): by double-precision files, and by HSX of version 0, which is single.
+DOUBLE_TOLERANCE, SINGLE_TOLERANCE = 2e-6, 0.05
+
+# Files that hold H and S, best first, and their readers; then files that hold DM.
+HAMILTONIANS = {".TSHS": sparse.read_tshs, ".nc": sparse.read_nc, ".HSX": sparse.read_hsx, ".onlyS": sparse.read_tshs}
+DENSITIES = (".DM", ".nc", ".TSDE")
+H_FILES = ("H_DMGEN", "H_MIXED")
+TEXTS = (".ORB_INDX", ".XV", ".STRUCT_OUT", ".EIG", ".KP")
+
+# Atomic numbers above are SIESTA's own for ghosts, floating orbitals and mixtures.
+LAST_ELEMENT = 118
+
+
+def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
+    """One run for each label that has a matrix file."""
+    labels = dict.fromkeys(path.stem for path in files if path.suffix in (*HAMILTONIANS, ".DM") and is_sparse(path))
+    for label in labels:
+        own = {path.suffix: path for path in files if path.stem == label}
+        suffixes = [suffix for suffix in dict.fromkeys((*HAMILTONIANS, *DENSITIES)) if suffix in own]
+        matrices = [own[suffix] for suffix in suffixes]
+        matrices += [path for path in files if path.name in H_FILES and len(labels) == 1]
+        texts = [own[suffix] for suffix in TEXTS if suffix in own]
+        outputs = [path for path in files if path.suffix in (".out", ".log")]
+        yield Run(NAME, folder, tuple(matrices), tuple(texts + outputs))
+
+
+def is_sparse(path: Path) -> bool:
+    """True for a file that begins like a Fortran record (a length of 4 to 20 bytes), or like NetCDF-4."""
+    if path.suffix == ".nc":
+        return starts_with(path, HDF5_MAGIC)
+    return any(starts_with(path, bytes([length, 0, 0, 0])) for length in (4, 8, 16, 20))
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """Geometry (Bohr) and species of a run."""
+
+    cell_cv: Array
+    positions_av: Array
+    species_a: Array
+    kinds: tuple[Kind, ...]
+    basis: tuple[Species, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def norb_a(self) -> Array:
+        return np.array([self.basis[s].size for s in self.species_a])
+
+    def has_second_images(self) -> bool:
+        """True when orbitals reach more than one image of some atom."""
+        radius_a = np.array([max(self.kinds[s].radii, default=np.inf) for s in self.species_a])
+        return closest_images(self.positions_av, self.cell_cv, np.add.outer(radius_a, radius_a))[1]
+
+
+def read_run(run: Run) -> Iterator[Frame]:
+    """The frame of a run, from the best file for each quantity."""
+    own = {path.suffix: path for path in run.matrices + run.others if path.stem == run.main.stem}
+    matrices, used = read_matrices(run, own)
+    density, used["DM"] = read_density(run, own, matrices)
+    output_path, output = find_output(run)
+    structure = read_structure(run, own, matrices)
+    rydberg, bohr = constants_of(output.version, matrices)
+    if (norb := int(structure.norb_a.sum())) != matrices.sparse.norb:
+        raise Refused(run.main, f"has {matrices.sparse.norb} orbitals; expected the {norb} of its atoms")
+
+    cells_c = matrices.sparse.cells_c
+    elements = {
+        name: matrices.sparse.elements(used[name], M_se, cells_c)
+        for name, M_se in matrices.sparse.values.items()
+        if name != "DM"
+    }
+    if density is not None:
+        elements["DM"] = density.elements(used["DM"], density.values["DM"], cells_c)
+    else:
+        del used["DM"]
+    spin = common_layout(run, elements)
+    packed = pack(elements, structure, spin)
+    if "H" in packed and not packed["H"].operator.values_sx.any():
+        raise Refused(used["H"], "holds H = 0, as a run with MaxSCFIterations 0 leaves it; expected a finished SCF")
+    scale = {"H": rydberg, "S": 1.0, "DM": 1.0}
+    pairs = pairs_of_elements(elements.values(), structure.norb_a)
+    operators = {name: replace(p.operator, values_sx=p.operator.values_sx * scale[name]) for name, p in packed.items()}
+    spectrum, fermi = read_spectrum(own, matrices, output, structure.cell_cv, rydberg)
+    texts = [own[suffix] for suffix in TEXTS if suffix in own] + ([output_path] if output_path else [])
+    outcome = Outcome(output.energy, fermi, matrices.electrons, None, output.converged, output.iterations)
+    provenance = Provenance(
+        NAME,
+        output.version,
+        str(run.main),
+        run.source,
+        files=run.digests(*dict.fromkeys(used.values()), *texts),
+        settings={f"{name} from": path.name for name, path in used.items()}
+        | {
+            "Ry in eV": rydberg,
+            "Bohr in Angstrom": bohr,
+            "spin components": len(elements.get("H", elements["S"]).values_se),
+        }
+        | ({} if cells_c is None else {"supercell": " ".join(map(str, cells_c.tolist()))}),
+        notes=structure.notes,
+        measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()},
+    )
+    frame = Frame(
+        cell_cv=structure.cell_cv * bohr,
+        pbc_c=np.ones(3, dtype=bool),
+        positions_av=structure.positions_av * bohr,
+        species_a=structure.species_a,
+        basis=structure.basis,
+        pairs=pairs,
+        spin=spin,
+        operators=operators,
+        outcome=outcome,
+        spectrum=spectrum,
+        provenance=provenance,
+        folded=cells_c is not None and int(cells_c.prod()) == 1 and structure.has_second_images(),
+    )
+    yield decide_density(frame) if spin is Spin.SPINOR else frame
+
+
+def read_matrices(run: Run, own: dict[str, Path]) -> tuple[Matrices, dict[str, Path]]:
+    """H and S from the best file that has both, and which file each is from; S alone where no file has H."""
+    only_overlap: Matrices | None = None
+    for suffix, read in HAMILTONIANS.items():
+        if suffix in own:
+            matrices = read(own[suffix])
+            if "H" in matrices.sparse.values:
+                return matrices, {"H": matrices.path, "S": matrices.path}
+            only_overlap = only_overlap or matrices
+    if only_overlap is None:
+        raise Refused(run.main, "has no H or S beside it; expected a TSHS, nc, HSX or onlyS file (TS.HS.Save true)")
+    used = {"S": only_overlap.path}
+    for path in run.matrices:
+        if path.name in H_FILES:
+            stored = sparse.read_density_file(path, "H")
+            same = np.array_equal(stored.counts_M, only_overlap.sparse.counts_M)
+            if not same or not np.array_equal(stored.column_e, only_overlap.sparse.column_e):
+                raise Refused(path, f"has another pattern than {only_overlap.path.name}; expected files of one run")
+            values = {**only_overlap.sparse.values, "H": stored.values["H"]}
+            only_overlap = replace(only_overlap, sparse=replace(only_overlap.sparse, values=values))
+            return only_overlap, used | {"H": path}
+    return only_overlap, used
+
+
+def read_density(run: Run, own: dict[str, Path], matrices: Matrices) -> tuple[Sparse | None, Path]:
+    """The density matrix and the file it is from."""
+    for suffix in DENSITIES:
+        if suffix not in own:
+            continue
+        path = own[suffix]
+        found = sparse.read_nc(path).sparse if suffix == ".nc" else sparse.read_density_file(path, "DM")
+        if "DM" in found.values:
+            if found.norb != matrices.sparse.norb:
+                raise Refused(path, f"has {found.norb} orbitals; {matrices.path.name} has {matrices.sparse.norb}")
+            return found, path
+    return None, run.main
+
+
+def common_layout(run: Run, elements: dict[str, Elements]) -> Spin:
+    """Spin layout of H and DM."""
+    layouts = {name: LAYOUT.get(len(item.values_se)) for name, item in elements.items() if name != "S"}
+    if len(set(layouts.values())) > 1 or None in layouts.values():
+        found = ", ".join(f"{len(elements[name].values_se)} spin components in {name}" for name in layouts)
+        raise Refused(run.main, f"has {found}; expected the same")
+    return layouts.popitem()[1] or Spin.NONE if layouts else Spin.NONE
+
+
+def pack(elements: dict[str, Elements], structure: Structure, spin: Spin) -> dict[str, Packed]:
+    """Matrices in our convention on one pair list, energies still in Ry."""
+    order, signs = to_standard(cell_shells(structure.basis, structure.species_a), convention)
+    pairs = pairs_of_elements(elements.values(), structure.norb_a)
+    packed = {}
+    for name, item in elements.items():
+        layout = Spin.NONE if name == "S" else spin
+        values_se = item.values_se if layout is not Spin.SPINOR else spinor_of(item.values_se, conjugate=name == "H")
+        ours = reorder_elements(replace(item, values_se=values_se), order, signs)
+        packed[name] = pack_elements(ours, pairs, layout, whole_blocks=False, upper_triangle=True)
+    return packed
+
+
+def decide_density(frame: Frame) -> Frame:
+    """The frame with DM conjugated in spin if that is what gives Tr(DM H) the sum of the occupied levels."""
+    spectrum, operators = frame.spectrum, frame.operators
+    if (
+        spectrum is None
+        or not spectrum.smearing
+        or not {"H", "DM"} <= set(operators)
+        or frame.outcome.electrons is None
+    ):
+        return frame
+    filling = kspace.Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width)
+    f_skn, _ = kspace.occupations(spectrum.energies_skn, spectrum.weights_k, filling, frame.spin)
+    levels = np.einsum("skn,skn,k->", f_skn, spectrum.energies_skn, spectrum.weights_k)
+    both_x = np.where(frame.pairs.onsite_p, 1.0, 2.0)[frame.pairs.pair_x]
+    DM_sx, H_sx = operators["DM"].values_sx, operators["H"].values_sx
+    other_sx = DM_sx[[0, 2, 1, 3]].conj()
+    energies = [float((M_sx * H_sx.conj() * both_x).real.sum()) for M_sx in (DM_sx, other_sx)]
+    if abs(energies[0] - levels) <= abs(energies[1] - levels) + 1e-6:
+        return frame
+    note = f"DM was stored as the conjugate: Tr(DM H) = {energies[1]:.6f} eV, the levels sum to {levels:.6f} eV"
+    provenance = replace(frame.provenance, notes=(*frame.provenance.notes, note))
+    changed = {**operators, "DM": replace(operators["DM"], values_sx=other_sx)}
+    return replace(frame, operators=changed, provenance=provenance)
+
+
+def find_output(run: Run) -> tuple[Path | None, text.Output]:
+    """The main output that belongs to the label: the one that names it, else the only one."""
+    found = []
+    for path in run.others:
+        if path.suffix in (".out", ".log"):
+            output = text.read_output(path)
+            if output.version:
+                found.append((path, output))
+    named = [item for item in found if item[1].label == run.main.stem or item[0].stem == run.main.stem]
+    chosen = named or (found if len(found) == 1 else [])
+    return chosen[0] if chosen else (None, text.Output())
+
+
+def constants_of(version: str, matrices: Matrices) -> tuple[float, float]:
+    """Rydberg (eV) and Bohr (Angstrom) of the version that wrote the files."""
+    number = version.lstrip("v").split(".")[0]
+    is_modern = int(number) >= 5 if number.isdigit() else matrices.modern
+    return (RYDBERG, BOHR) if is_modern else (LEGACY_RYDBERG, LEGACY_BOHR)
+
+
+def read_structure(run: Run, own: dict[str, Path], matrices: Matrices) -> Structure:
+    """Geometry from the matrices where they have it, else from XV or STRUCT_OUT; orbitals from ORB_INDX, nc or HSX."""
+    cell_cv, positions_av, number_a = matrices.cell_cv, matrices.positions_av, None
+    if ".XV" in own:
+        *geometry, number_a = text.read_xv(own[".XV"])
+    elif ".STRUCT_OUT" in own:
+        *geometry, number_a = text.read_structure(own[".STRUCT_OUT"], LEGACY_BOHR)
+    elif cell_cv is None:
+        raise Refused(run.main, "has no geometry beside it; expected an XV or STRUCT_OUT file of the same label")
+    if cell_cv is None or positions_av is None:
+        cell_cv, positions_av = geometry
+    kinds, species_a = matrices.kinds, matrices.species_a
+    if ".ORB_INDX" in own:
+        kinds, species_a = text.read_orbital_index(own[".ORB_INDX"])
+    if species_a is None:
+        raise Refused(
+            run.main, "does not say which orbitals its atoms have; expected an ORB_INDX file of the same label"
+        )
+    if len(species_a) != len(positions_av) or species_a.min() < 0 or species_a.max() >= len(kinds):
+        raise Refused(
+            run.main, f"has {len(positions_av)} atoms and the orbitals of {len(species_a)}; expected the same"
+        )
+    numbers = [kind.number for kind in kinds]
+    if number_a is not None and len(number_a) == len(species_a):
+        numbers = [int(number_a[np.argmax(species_a == s)]) for s in range(len(kinds))]
+    basis = tuple(species_of(run, kind, number) for kind, number in zip(kinds, numbers, strict=True))
+    guessed = [kind.label for kind, number in zip(kinds, numbers, strict=True) if number is None]
+    notes = (
+        (f"no file has the atomic numbers; the labels {', '.join(guessed)} were taken as elements",) if guessed else ()
+    )
+    return Structure(cell_cv, positions_av, species_a, kinds, basis, notes)
+
+
+def species_of(run: Run, kind: Kind, number: int | None) -> Species:
+    """Species of a kind of atom; its element is read from its label only where no file has the atomic number."""
+    if number is None:
+        symbol = re.match(r"[A-Z][a-z]?(?![a-z])", kind.label)
+        if symbol is None or symbol[0] not in atomic_numbers:
+            raise Refused(
+                run.main, f"does not say which element {kind.label} is; expected an XV file of the same label"
+            )
+        number = atomic_numbers[symbol[0]]
+    radial = " ".join(f"{radius:.3f}" for radius in kind.radii)
+    return Species(
+        kind.label, number if 0 < number <= LAST_ELEMENT else 0, kind.shells, f"rc {radial}" if radial else ""
+    )
+
+
+def read_spectrum(
+    own: dict[str, Path], matrices: Matrices, output: text.Output, cell_cv: Array, rydberg: float
+) -> tuple[Spectrum | None, float | None]:
+    """k-points, printed eigenvalues and smearing, and the Fermi level (eV)."""
+    fermi = None if matrices.fermi is None else matrices.fermi * rydberg
+    if ".KP" not in own:
+        return None, fermi
+    kpoints_kv, weights_k = text.read_kpoints(own[".KP"])
+    k_cell_cc = output.k_cell_cc if matrices.k_cell_cc is None else matrices.k_cell_cc
+    k_shift_c = output.k_shift_c if matrices.k_shift_c is None else matrices.k_shift_c
+    kpoints_kc = kpoints_kv @ cell_cv.T / (2 * np.pi)
+    if k_cell_cc is not None and k_shift_c is not None:
+        kpoints_kc = snap(kpoints_kc, k_cell_cc, k_shift_c)
+    energies_skn = np.empty((1, len(weights_k), 0))
+    if ".EIG" in own:
+        fermi, energies_skn = text.read_eigenvalues(own[".EIG"])
+        if energies_skn.shape[1] != len(weights_k):
+            raise Refused(own[".EIG"], f"has {energies_skn.shape[1]} k-points; {own['.KP'].name} has {len(weights_k)}")
+    tolerance = SINGLE_TOLERANCE if matrices.single else DOUBLE_TOLERANCE
+    width = None if matrices.width is None else matrices.width * rydberg
+    smearing = output.smearing if width is not None else ""
+    spectrum = Spectrum(
+        kpoints_kc, weights_k / weights_k.sum(), energies_skn, tolerance, smearing, width or 0.0, output.fixed_moment
+    )
+    return spectrum, fermi
+
+
+def snap(kpoints_kc: Array, k_cell_cc: Array, k_shift_c: Array) -> Array:
+    """The k-points of the mesh that are closest: files hold them with 7 digits."""
+    steps = kpoints_kc @ k_cell_cc.T - k_shift_c
+    snapped = (np.round(steps) + k_shift_c) @ np.linalg.inv(k_cell_cc).T
+    return snapped if np.abs(snapped - kpoints_kc).max(initial=0) < 1e-4 else kpoints_kc

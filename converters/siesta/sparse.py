@@ -1,0 +1,335 @@
+"""The sparse files of SIESTA: TSHS, onlyS, HSX, DM, TSDE, H_DMGEN and nc.
+
+All hold one scheme: for each orbital of the cell a row of columns in an auxiliary supercell. The table of images in TSHS and nc
+has arbitrary entries for images without elements, so the order of images is taken from the rule that SIESTA follows.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from basis import Array
+from basis.shells import Shell
+from basis.spin import Spin
+from converters.binary import FortranFile
+from converters.blocks import Elements
+from converters.errors import Refused, reason_of
+from converters.siesta.convention import images_of
+
+# Spin components in a file, and the layout that they are.
+LAYOUT = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR, 8: Spin.SPINOR}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A species as a file describes it; the atomic number and the radii (Bohr) only where the file has them."""
+
+    label: str
+    shells: tuple[Shell, ...]
+    number: int | None = None
+    radii: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse:
+    """Rows of columns in the auxiliary supercell, and the matrices on them: values[name] is (component, element)."""
+
+    counts_M: Array
+    column_e: Array
+    cells_c: Array | None
+    values: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def norb(self) -> int:
+        return len(self.counts_M)
+
+    def elements(self, path: Path, values_se: Array, cells_c: Array | None = None) -> Elements:
+        """The elements with their lattice vectors; `cells_c` is the supercell where the file does not say it."""
+        row_e = np.repeat(np.arange(self.norb), self.counts_M)
+        image_e, column_e = np.divmod(self.column_e - 1, self.norb)
+        cells = self.cells_c if self.cells_c is not None else cells_c
+        if cells is None:
+            raise Refused(
+                path, "does not say which supercell its columns belong to; expected a TSHS, HSX or nc file beside it"
+            )
+        R_tc = images_of(cells)
+        if image_e.max(initial=0) >= len(R_tc):
+            raise Refused(path, f"has columns in image {image_e.max() + 1}; expected at most {len(R_tc)} images")
+        return Elements(row_e, column_e, image_e, R_tc, values_se)
+
+
+def require_pattern(file: FortranFile | Path, counts_M: Array, column_e: Array, images: int) -> None:
+    """Refuse rows and columns that do not lie inside the supercell."""
+    if column_e.min(initial=1) < 1 or column_e.max(initial=1) > len(counts_M) * images:
+        place = file.path if isinstance(file, FortranFile) else file
+        low, high = column_e.min(initial=1), column_e.max(initial=1)
+        raise Refused(place, f"has columns {low} to {high}; expected 1 to {len(counts_M) * images}")
+
+
+def require_cells(file: FortranFile, cells_c: Array) -> None:
+    if (cells_c < 1).any() or (cells_c % 2 == 0).any() or cells_c.prod(dtype=np.int64) > 1_000_000:
+        raise file.refuse(f"has a supercell {cells_c.tolist()}; expected odd numbers of cells")
+
+
+def read_counts(file: FortranFile, norb: int) -> Array:
+    if norb < 1:
+        raise file.refuse(f"has {norb} orbitals; expected at least 1")
+    counts_M = file.record("<i4", norb, "numbers of elements in each row").astype(np.int64)
+    if counts_M.min() < 0:
+        raise file.refuse("has a row with a negative number of elements")
+    return counts_M
+
+
+def read_density_file(path: Path, name: str) -> Sparse:
+    """Matrices of a .DM, .TSDE or H_DMGEN file: a header, the pattern, and one record for each row and spin."""
+    file = FortranFile(path)
+    size = file.record_size()
+    if size not in (8, 20):
+        raise file.refuse(f"begins with a record of {size} bytes; expected 8 or 20 (orbitals, spin components, cells)")
+    header = file.record("<i4", size // 4, "the header")
+    norb, components = int(header[0]), int(header[1])
+    if components not in LAYOUT:
+        raise file.refuse(f"has {components} spin components; expected 1, 2, 4 or 8")
+    cells_c = header[2:] if size == 20 else None
+    if cells_c is not None:
+        require_cells(file, cells_c)
+    counts_M = read_counts(file, norb)
+    column_e = file.rows(counts_M, "<i4", "columns").astype(np.int64)
+    require_pattern(file, counts_M, column_e, 1_000_000 if cells_c is None else int(cells_c.prod()))
+    values_se = np.stack([file.rows(counts_M, "<f8", f"component {s + 1}") for s in range(components)])
+    if path.suffix != ".TSDE":
+        file.require_end()
+    return Sparse(counts_M, column_e, cells_c, {name: values_se})
+
+
+# Hamiltonian and overlap
+
+
+@dataclass(frozen=True, eq=False)
+class Matrices:
+    """What a file of H and S holds; geometry, filling and orbitals where it has them. Units are SIESTA's: Bohr and Ry."""
+
+    path: Path
+    sparse: Sparse
+    cell_cv: Array | None = None
+    positions_av: Array | None = None
+    electrons: float | None = None
+    width: float | None = None
+    fermi: float | None = None
+    k_cell_cc: Array | None = None
+    k_shift_c: Array | None = None
+    kinds: tuple[Kind, ...] = ()
+    species_a: Array | None = None
+    single: bool = False
+    modern: bool = False
+
+
+def read_tshs(path: Path) -> Matrices:
+    """TSHS and onlyS, version 1."""
+    file = FortranFile(path)
+    if file.record_size() != 4 or file.record("<i4", 1, "the version")[0] != 1:
+        raise Refused(path, "is no TSHS file of version 1; expected one of SIESTA 4.1 or later (older: use HSX)")
+    natoms, norb, columns, components, nonzeros = (int(n) for n in file.record("<i4", 5, "sizes"))
+    cells_c = file.record("<i4", 3, "the supercell")
+    require_cells(file, cells_c)
+    if natoms < 1 or columns != norb * cells_c.prod(dtype=np.int64) or components not in LAYOUT:
+        sizes = f"{natoms} atoms, {norb} orbitals, {columns} columns, {components} spin components, cells {cells_c.tolist()}"
+        raise file.refuse(f"has sizes that do not fit together: {sizes}")
+    cell, positions = file.fields("cell and atoms", ("<f8", 9), ("<f8", 3 * natoms))
+    _, _, only_overlap = file.record("<i4", 3, "logical values")
+    k_cell, k_shift = file.fields("the k mesh", ("<i4", 9), ("<f8", 3))
+    fermi, electrons, width = file.record("<f8", 3, "Fermi level, charge and temperature")
+    file.record("<i4", 2, "step counters")
+    last_orbital = file.record("<i4", natoms + 1, "last orbital of each atom")
+    if last_orbital[0] != 0 or last_orbital[-1] != norb or (np.diff(last_orbital) < 1).any():
+        raise file.refuse("has atoms whose orbitals do not follow each other")
+    counts_M = read_counts(file, norb)
+    if counts_M.sum() != nonzeros:
+        raise file.refuse(f"has {counts_M.sum()} elements in its rows; expected {nonzeros}")
+    column_e = file.rows(counts_M, "<i4", "columns").astype(np.int64)
+    require_pattern(file, counts_M, column_e, int(cells_c.prod()))
+    values = {"S": file.rows(counts_M, "<f8", "S")[None]}
+    if not only_overlap:
+        values["H"] = np.stack([file.rows(counts_M, "<f8", f"component {s + 1} of H") for s in range(components)])
+    return Matrices(
+        path,
+        Sparse(counts_M, column_e, cells_c, values),
+        cell_cv=cell.reshape(3, 3),
+        positions_av=positions.reshape(-1, 3),
+        electrons=None if only_overlap else float(electrons),
+        width=None if only_overlap else float(width),
+        fermi=None if only_overlap else float(fermi),
+        k_cell_cc=k_cell.reshape(3, 3),
+        k_shift_c=k_shift,
+    )
+
+
+def read_hsx(path: Path) -> Matrices:
+    """HSX of version 0 (one record of four integers), 1 or 2 (one integer)."""
+    file = FortranFile(path)
+    if file.record_size() == 4:
+        version = int(file.record("<i4", 1, "the version")[0])
+        if version not in (1, 2):
+            raise file.refuse(f"has version {version} of HSX; expected 0, 1 or 2")
+        return read_hsx_modern(file, version)
+    return read_hsx_single(file)
+
+
+def read_hsx_single(file: FortranFile) -> Matrices:
+    """Version 0: single precision, with the vector between the two orbitals of each element in place of a geometry."""
+    norb, columns, components, nonzeros = (int(n) for n in file.record("<i4", 4, "sizes"))
+    if components not in LAYOUT or norb < 1 or columns < norb or columns % norb:
+        raise file.refuse(
+            f"has {norb} orbitals, {columns} columns and {components} spin components; they do not fit together"
+        )
+    at_gamma = bool(file.record("<i4", 1, "a logical value")[0])
+    if not at_gamma:
+        file.record("<i4", columns, "the orbital of each column")
+    counts_M = read_counts(file, norb)
+    if counts_M.sum() != nonzeros:
+        raise file.refuse(f"has {counts_M.sum()} elements in its rows; expected {nonzeros}")
+    column_e = file.rows(counts_M, "<i4", "columns").astype(np.int64)
+    require_pattern(file, counts_M, column_e, columns // norb)
+    H_se = np.stack([file.rows(counts_M, "<f4", f"component {s + 1} of H") for s in range(components)]).astype(float)
+    S_e = file.rows(counts_M, "<f4", "S").astype(float)
+    electrons, width = file.record("<f8", 2, "charge and temperature")
+    file.rows(3 * counts_M, "<f4", "vectors between orbitals")
+    kinds = read_hsx_species(file)
+    natoms = int(file.record("<i4", 1, "the number of atoms")[0])
+    species_a = file.record("<i4", natoms, "the species of each atom").astype(np.int64) - 1
+    sparse = Sparse(counts_M, column_e, None, {"H": H_se, "S": S_e[None]})
+    return Matrices(
+        file.path, sparse, electrons=float(electrons), width=float(width), kinds=kinds, species_a=species_a, single=True
+    )
+
+
+def read_hsx_species(file: FortranFile) -> tuple[Kind, ...]:
+    """Labels and shells of version 0: for each orbital a record (n, l, zeta), where m runs from -l to l."""
+    count = int(file.record("<i4", 1, "the number of species")[0])
+    file.require(32 * max(count, 0), "species")
+    entry = np.dtype([("label", "S20"), ("charge", "<f8"), ("norb", "<i4")])
+    heads = file.record(entry, count, "the species")
+    return tuple(
+        Kind(
+            label_of(head["label"]),
+            shells_of(np.array([file.record("<i4", 3, "n, l, zeta") for _ in range(head["norb"])])),
+        )
+        for head in heads
+    )
+
+
+def read_hsx_modern(file: FortranFile, version: int) -> Matrices:
+    """Versions 1 and 2 (SIESTA 5): with geometry, in single or double precision."""
+    is_double = bool(file.record("<i4", 1, "a logical value")[0])
+    natoms, norb, components, species_count, *cells = (int(n) for n in file.record("<i4", 7, "sizes"))
+    cells_c = np.array(cells)
+    require_cells(file, cells_c)
+    if components not in LAYOUT or min(natoms, norb, species_count) < 1:
+        raise file.refuse(
+            f"has {natoms} atoms, {norb} orbitals, {components} spin components; they do not fit together"
+        )
+    cell, (fermi, electrons, width) = file.fields("cell and filling", ("<f8", 9), ("<f8", 3))
+    images = int(cells_c.prod())
+    file.require(12 * images + 32 * natoms, "the geometry")
+    _, positions, species_a, _ = file.fields(
+        "the geometry", ("<i4", 3 * images), ("<f8", 3 * natoms), ("<i4", natoms), ("<i4", natoms)
+    )
+    entry = np.dtype([("label", "S20"), ("charge", "<f8"), ("norb", "<i4")])
+    heads = file.record(entry, species_count, "the species")
+    kinds = tuple(
+        Kind(label_of(head["label"]), shells_of(file.record("<i4", 3 * head["norb"], "n, l, zeta").reshape(-1, 3)))
+        for head in heads
+    )
+    k_cell = k_shift = None
+    if version == 2:
+        k_cell, k_shift = file.fields("the k mesh", ("<i4", 9), ("<f8", 3))
+        k_cell = k_cell.reshape(3, 3)
+    counts_M = read_counts(file, norb)
+    column_e = file.rows(counts_M, "<i4", "columns").astype(np.int64)
+    require_pattern(file, counts_M, column_e, images)
+    real = "<f8" if is_double else "<f4"
+    H_se = np.stack([file.rows(counts_M, real, f"component {s + 1} of H") for s in range(components)]).astype(float)
+    S_e = file.rows(counts_M, real, "S").astype(float)
+    file.require_end()
+    known = electrons > 0
+    return Matrices(
+        file.path,
+        Sparse(counts_M, column_e, cells_c, {"H": H_se, "S": S_e[None]}),
+        cell_cv=cell.reshape(3, 3),
+        positions_av=positions.reshape(-1, 3),
+        electrons=float(electrons) if known else None,
+        width=float(width) if known else None,
+        fermi=float(fermi) if known else None,
+        k_cell_cc=k_cell,
+        k_shift_c=k_shift,
+        kinds=kinds,
+        species_a=species_a.astype(np.int64) - 1,
+        single=not is_double,
+        modern=True,
+    )
+
+
+def label_of(raw: bytes) -> str:
+    return raw.decode("ascii", "replace").strip()
+
+
+def shells_of(orbitals: Array) -> tuple[Shell, ...]:
+    """Shells of a list of orbitals (n, l, zeta), each shell repeated for its m; a repeated (n, l, zeta) is a new shell."""
+    shells, at = [], 0
+    while at < len(orbitals):
+        n, l, zeta = (int(value) for value in orbitals[at])
+        shell = Shell(l, n, zeta)
+        if (orbitals[at : at + shell.size] != orbitals[at]).any() or at + shell.size > len(orbitals):
+            raise ValueError(f"orbital {at + 1} of a species begins the shell {shell}, which is not complete")
+        shells.append(shell)
+        at += shell.size
+    return tuple(shells)
+
+
+def read_nc(path: Path) -> Matrices:
+    """NetCDF-4 files (HDF5 inside): everything of a run in one place."""
+    try:
+        with h5py.File(path, "r") as file:
+            return read_nc_groups(path, file)
+    except OSError as error:
+        raise Refused(path, reason_of(error)) from error
+    except (KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
+        raise Refused(path, f"is no whole SIESTA nc file: {error}") from error
+
+
+def read_nc_groups(path: Path, file: h5py.File) -> Matrices:
+    sparse, settings = file["SPARSE"], file["SETTINGS"]
+    counts_M, column_e = sparse["n_col"][()].astype(np.int64), sparse["list_col"][()].astype(np.int64)
+    cells_c = file["nsc"][()]
+    if (cells_c < 1).any() or counts_M.min() < 0 or counts_M.sum() != len(column_e):
+        raise ValueError(
+            f"{len(column_e)} columns, {counts_M.sum()} elements in rows, cells {cells_c.tolist()} do not fit together"
+        )
+    require_pattern(path, counts_M, column_e, int(cells_c.prod()))
+    values = {name: np.atleast_2d(sparse[name][()]) for name in ("S", "H", "DM") if name in sparse}
+    groups = sorted(
+        (group for group in file["BASIS"].values() if isinstance(group, h5py.Group)),
+        key=lambda g: int(g.attrs["ID"][0]),
+    )
+    return Matrices(
+        path,
+        Sparse(counts_M, column_e, cells_c, values),
+        cell_cv=file["cell"][()],
+        positions_av=file["xa"][()],
+        electrons=float(file["Qtot"][0]),
+        width=float(settings["ElectronicTemperature"][0]),
+        fermi=float(file["Ef"][0]),
+        k_cell_cc=settings["BZ"][()],
+        k_shift_c=settings["BZ_displ"][()],
+        kinds=tuple(kind_of_group(group) for group in groups),
+        species_a=file["BASIS/basis"][()].astype(np.int64) - 1,
+    )
+
+
+def kind_of_group(group: h5py.Group) -> Kind:
+    table = zip(*(group[f"orbnl_{key}"][()].tolist() for key in ("l", "n", "z", "ispol")), strict=True)
+    shells = tuple(Shell(l, n, zeta, bool(polarisation)) for l, n, zeta, polarisation in table)
+    radii = tuple(np.round(group["cutoff"][()], 3).tolist())
+    return Kind(label_of(group.attrs["Label"]), shells, int(group.attrs["Atomic_number"][0]), radii)

@@ -1,0 +1,149 @@
+"""The text files of SIESTA: ORB_INDX, XV, EIG, KP and the main output."""
+
+import re
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from basis import Array
+from basis.shells import Shell
+from converters.errors import Refused
+from converters.siesta.sparse import Kind
+
+
+def read_numbers(path: Path, skip: int = 0) -> Array:
+    """All numbers of a file after some lines."""
+    text = path.read_text(errors="replace")
+    for _ in range(skip):
+        text = text.partition("\n")[2]
+    try:
+        return np.array(text.split(), dtype=float)
+    except ValueError as error:
+        raise Refused(path, f"expected only numbers: {error}") from error
+
+
+def read_orbital_index(path: Path) -> tuple[tuple[Kind, ...], Array]:
+    """Kinds of atoms and the kind of each atom, from the first rows of ORB_INDX (those of the cell)."""
+    with path.open(errors="replace") as lines:
+        head = next(lines, "").split()
+        try:
+            norb = int(head[0])
+            rows = [line.split() for line in islice(lines, 2, 2 + norb)]
+            if len(rows) != norb or any(len(row) != 16 for row in rows):
+                raise ValueError(f"expected {norb} rows of 16 columns")
+            atoms = np.array([int(row[1]) for row in rows])
+            orbitals = [(int(row[5]), int(row[6]), int(row[8]), row[9] == "T", float(row[11])) for row in rows]
+            labels = [row[3] for row in rows]
+            kind_ids = [int(row[2]) for row in rows]
+        except (ValueError, IndexError) as error:
+            raise Refused(path, f"is no whole ORB_INDX file: {error}") from error
+    kinds: dict[int, Kind] = {}
+    species_a = []
+    starts = np.flatnonzero(np.diff(atoms, prepend=0))
+    if (atoms[starts] != np.arange(1, len(starts) + 1)).any():
+        raise Refused(path, "has atoms that do not follow each other")
+    for start, stop in zip(starts, [*starts[1:], norb], strict=True):
+        kind = kind_of(path, labels[start], orbitals[start:stop])
+        if kinds.setdefault(kind_ids[start], kind) != kind:
+            raise Refused(path, f"has two sets of orbitals for the species {labels[start]}")
+        species_a.append(kind_ids[start] - 1)
+    if sorted(kinds) != list(range(1, len(kinds) + 1)):
+        raise Refused(path, f"has the species {sorted(kinds)}; expected 1 to {len(kinds)}")
+    return tuple(kinds[number] for number in sorted(kinds)), np.array(species_a)
+
+
+def kind_of(path: Path, label: str, orbitals: list[tuple[int, int, int, bool, float]]) -> Kind:
+    """Kind of an atom from its orbitals (n, l, zeta, polarisation, radius)."""
+    shells, radii, at = [], [], 0
+    while at < len(orbitals):
+        n, l, zeta, polarisation, radius = orbitals[at]
+        shell = Shell(l, n, zeta, polarisation)
+        if orbitals[at : at + shell.size] != [orbitals[at]] * shell.size:
+            raise Refused(path, f"begins the shell {shell} of {label} and does not complete it")
+        shells.append(shell)
+        radii.append(radius)
+        at += shell.size
+    return Kind(label, tuple(shells), radii=tuple(radii))
+
+
+def read_xv(path: Path) -> tuple[Array, Array, Array]:
+    """Cell and positions (Bohr) and the atomic number of each atom."""
+    numbers = read_numbers(path)
+    if len(numbers) < 19 or len(numbers) != 19 + 8 * int(numbers[18]):
+        raise Refused(path, f"has {len(numbers)} numbers; expected a cell, the number of atoms and 8 numbers for each")
+    cell_cv, rows = numbers[:18].reshape(3, 6)[:, :3], numbers[19:].reshape(-1, 8)
+    return cell_cv, rows[:, 2:5], rows[:, 1].astype(int)
+
+
+def read_structure(path: Path, bohr: float) -> tuple[Array, Array, Array]:
+    """The same from STRUCT_OUT, which is in Angstrom and fractions."""
+    numbers = read_numbers(path)
+    if len(numbers) < 10 or len(numbers) != 10 + 5 * int(numbers[9]):
+        raise Refused(path, f"has {len(numbers)} numbers; expected a cell, the number of atoms and 5 numbers for each")
+    cell_cv, rows = numbers[:9].reshape(3, 3) / bohr, numbers[10:].reshape(-1, 5)
+    return cell_cv, rows[:, 2:] @ cell_cv, rows[:, 1].astype(int)
+
+
+def read_eigenvalues(path: Path) -> tuple[float, Array]:
+    """Fermi level and eigenvalues (eV), shape (spin channel, k, band)."""
+    numbers = read_numbers(path)
+    if len(numbers) < 4:
+        raise Refused(path, "is no whole EIG file")
+    bands, spins, nk = (int(n) for n in numbers[1:4])
+    channels = 2 if spins == 2 else 1
+    if min(bands, nk) < 1 or len(numbers) != 4 + nk * (1 + channels * bands):
+        raise Refused(path, f"has {len(numbers)} numbers; expected {nk} k-points of {channels} x {bands} eigenvalues")
+    rows = numbers[4:].reshape(nk, -1)[:, 1:]
+    return float(numbers[0]), rows.reshape(nk, channels, bands).swapaxes(0, 1)
+
+
+def read_kpoints(path: Path) -> tuple[Array, Array]:
+    """Cartesian k-points (1/Bohr) and their weights."""
+    numbers = read_numbers(path)
+    if not len(numbers) or len(numbers) != 1 + 5 * int(numbers[0]):
+        raise Refused(path, "is no whole KP file; expected the number of k-points and 5 numbers for each")
+    rows = numbers[1:].reshape(-1, 5)
+    return rows[:, 1:4], rows[:, 4]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the main output says about the run; None where it says nothing."""
+
+    version: str = ""
+    converged: bool | None = None
+    iterations: int | None = None
+    energy: float | None = None
+    smearing: str = "fermi"
+    fixed_moment: bool = False
+    k_cell_cc: Array | None = None
+    k_shift_c: Array | None = None
+    label: str = ""
+
+
+def read_output(path: Path) -> Output:
+    """The last SCF cycle of an output."""
+    text = path.read_text(errors="replace")
+    version = re.search(r"^(?:Siesta )?Version\s*:\s*(\S+)", text, re.M | re.I)
+    ended = [int(n) for n in re.findall(r"SCF cycle converged after\s+(\d+) iterations", text)]
+    failed = "SCF_NOT_CONV" in text or "SCF did not converge" in text or "(E) SCF" in text
+    total = re.findall(r"^siesta:\s+Total\s*=\s+(-?[\d.]+)", text, re.M)
+    grid = re.findall(r"^siesta: k-grid:\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)\s+(-?[\d.]+)\s*$", text, re.M)[:3]
+    table = np.array(grid, dtype=float) if len(grid) == 3 else None
+    label = re.search(r"^\s*system[-_.]?label\s+(\S+)", text, re.M | re.I)
+    fixed = re.search(r"^redata: Fix the spin of the system\s*=\s*T", text, re.M)
+    other_smearing = re.search(r"^redata:.*(Methfessel|Cold|Gaussian)", text, re.M | re.I)
+    finished = bool(ended) and not failed
+    return Output(
+        version=version[1] if version else "",
+        converged=finished if finished or failed or "End of run" in text or "iscf" in text else None,
+        iterations=ended[-1] if ended else None,
+        energy=float(total[-1]) if total else None,
+        smearing="" if other_smearing else "fermi",
+        fixed_moment=bool(fixed),
+        k_cell_cc=None if table is None else table[:, :3].astype(int),
+        k_shift_c=None if table is None else table[:, 3],
+        label=label[1] if label else "",
+    )
