@@ -63,7 +63,7 @@ class Spectrum:
 
     The density matrix is the weighted sum over these k-points; time reversal may have removed the partner of a k-point
     where matrices are real. `energies_skn` (eV) has one spin for none and spinor layouts and two for collinear; it may
-    hold fewer bands than there are orbitals. `tolerance` is how exactly the code printed them; `smearing` is "fermi",
+    hold fewer bands than there are orbitals, and NaN where nothing was printed. `tolerance` is how exactly the code printed them; `smearing` is "fermi",
     "gauss", "fixed" (lowest levels filled) or "" when it is not known, and `width` its width (eV). `fixed_moment` says
     that each spin has its own electron number.
     """

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-CODES = ("openmx", "pyscf", "siesta")
+CODES = ("abacus", "openmx", "pyscf", "siesta")
 EXISTING = click.Path(exists=True, path_type=Path)
 
 

@@ -1,0 +1,266 @@
+"""ABACUS's sparse matrices in text, of all generations, and its dense Gamma-only matrices.
+
+A file holds one or more ionic steps; a step holds blocks, one for each lattice vector R: values, column indices and row
+pointers. New files (3.11) begin a step with "--- Ionic Step n ---" and carry the structure, old ones with "STEP: n" or
+nothing. Numbers may be wrapped in any way.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from basis import Array
+from converters.blocks import Elements
+from converters.errors import Refused
+
+NEW_STEP = re.compile(r"^[ \t]*--- Ionic Step (\d+) ---[ \t]*$", re.M)
+OLD_STEP = re.compile(r"^[ \t]*(?:IONIC_)?STEP:[ \t]*(\d+)[ \t]*$", re.M)
+OLD_HEAD = re.compile(r"\s*Matrix Dimension of \w+\(R\):\s*(\d+)\s*Matrix number of \w+\(R\):\s*(\d+)")
+LARGEST_BASIS = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One ionic step of a file: the matrix, and the geometry where the file carries it (cell in Angstrom, 6 digits)."""
+
+    number: int
+    norb: int
+    matrix: Elements
+    cell_cv: Array | None = None
+    fractional_ac: Array | None = None
+
+
+def read_steps(path: Path) -> list[Step]:
+    """All steps of a file in order; of steps with the same number the last, as a repeated run appends to old files."""
+    text = path.read_text(errors="replace")
+    is_new = NEW_STEP.search(text) is not None
+    mark = NEW_STEP if is_new else OLD_STEP
+    found = list(mark.finditer(text))
+    starts = [(int(match[1]), match.end()) for match in found] or [(0, 0)]
+    stops = [match.start() for match in found[1:]] + [len(text)]
+    steps: dict[int, Step] = {}
+    for (number, start), stop in zip(starts, stops, strict=True):
+        section = text[start:stop]
+        steps[number] = read_new(path, number, section) if is_new else read_old(path, number, section)
+    return [steps[number] for number in sorted(steps)]
+
+
+def numbers_of(path: Path, text: str, what: str) -> Array:
+    """All numbers of a text; complex ones written (re,im) as two."""
+    if "(" in text:
+        text = text.translate(str.maketrans("(),", "   "))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            return np.fromstring(text, sep=" ")
+        except (DeprecationWarning, ValueError) as error:
+            raise Refused(path, f"expected only numbers in {what}; found something else") from error
+
+
+def first_number(path: Path, pattern: str, text: str) -> int:
+    match = re.search(pattern, text, re.M)
+    if match is None:
+        raise Refused(path, f'has no line "{pattern.split("#")[-1].strip()}" in its header')
+    return int(match[1])
+
+
+def read_new(path: Path, number: int, section: str) -> Step:
+    """A step with the structure in its header."""
+    norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", section)
+    blocks = first_number(path, r"^\s*(\d+)\s+# number of Bravais lattice vector R", section)
+    coordinates = re.search(r"^\s*Direct\s*$", section, re.M)
+    if coordinates is None:
+        raise Refused(path, 'has no line "Direct" in its header')
+    lines = [line.split() for line in section[: coordinates.start()].splitlines() if line.strip() and "#" not in line]
+    try:
+        lattice = float(lines[1][0]) * np.array(lines[2:5], dtype=float)
+        natoms = sum(int(count) for count in lines[6])
+        rest = section[coordinates.end() :].lstrip("\n").split("\n", natoms)
+        fractional_ac = np.array([line.split()[:3] for line in rest[:natoms]], dtype=float)
+        if lattice.shape != (3, 3) or fractional_ac.shape != (natoms, 3):
+            raise ValueError("cell or positions have the wrong shape")
+    except (ValueError, IndexError) as error:
+        raise Refused(path, f"has a header that cannot be read: {error}") from error
+    body = re.sub(r"^[ \t]*#.*$", "", rest[-1] if len(rest) > natoms else "", flags=re.M)
+    matrix = read_blocks(path, body, norb, blocks, empty_has_pointers=True)
+    return Step(number, norb, matrix, lattice, fractional_ac)
+
+
+def read_old(path: Path, number: int, section: str) -> Step:
+    """A step with two header lines."""
+    head = OLD_HEAD.match(section)
+    if head is None:
+        raise Refused(path, 'does not begin a step with "Matrix Dimension of" and "Matrix number of"')
+    norb, blocks = int(head[1]), int(head[2])
+    return Step(number, norb, read_blocks(path, section[head.end() :], norb, blocks, empty_has_pointers=False))
+
+
+def read_blocks(path: Path, body: str, norb: int, blocks: int, *, empty_has_pointers: bool) -> Elements:
+    """The matrix of a step, from its numbers."""
+    if not 0 < norb <= LARGEST_BASIS:
+        raise Refused(path, f"has {norb} orbitals; expected 1 to {LARGEST_BASIS}")
+    width = 2 if "(" in body else 1
+    numbers = numbers_of(path, body, "the blocks")
+    R_tc, rows, columns, images, values = [], [], [], [], []
+    for t, (R_c, value_e, column_e, pointer_M) in enumerate(
+        split_blocks(path, numbers, norb, blocks, width, empty_has_pointers)
+    ):
+        R_tc.append(R_c)
+        rows.append(np.repeat(np.arange(norb), np.diff(pointer_M)))
+        columns.append(column_e)
+        images.append(np.full(len(column_e), t))
+        values.append(value_e)
+    if not R_tc:
+        raise Refused(path, "holds no block")
+    if len(np.unique(R_tc, axis=0)) != len(R_tc):
+        raise Refused(path, "holds two blocks of the same lattice vector")
+    value_e = np.concatenate(values)
+    if width == 2:
+        value_e = value_e.view(complex)
+    return Elements(
+        np.concatenate(rows), np.concatenate(columns), np.concatenate(images), np.array(R_tc), value_e[None]
+    )
+
+
+class Numbers:
+    """The numbers of a step and a place in them; every count is compared with what is left."""
+
+    def __init__(self, path: Path, numbers: Array) -> None:
+        self.path, self.numbers, self.at, self.block = path, numbers, 0, 0
+
+    def take(self, count: int, what: str) -> Array:
+        left = len(self.numbers) - self.at
+        if count > left:
+            raise Refused(
+                self.path, f"ends in block {self.block + 1}: expected {count} {what}, {left} numbers are left"
+            )
+        self.at += count
+        return self.numbers[self.at - count : self.at]
+
+    def integers(self, count: int, what: str) -> Array:
+        found = self.take(count, what)
+        if not (np.abs(found) < 1e15).all() or (found != np.floor(found)).any():
+            raise Refused(self.path, f"has {what} in block {self.block + 1} that are no whole numbers")
+        return found.astype(np.int64)
+
+
+def split_blocks(
+    path: Path, numbers: Array, norb: int, blocks: int, width: int, empty_has_pointers: bool
+) -> Iterator[tuple[Array, Array, Array, Array]]:
+    """(R, values, columns, row pointers) of each block."""
+    stream = Numbers(path, numbers)
+    while stream.block < blocks:
+        *R_c, count = stream.integers(4, "numbers of a block's first line").tolist()
+        if not 0 <= count <= norb**2 or max(map(abs, R_c)) > 10_000:
+            raise Refused(
+                path, f"has {count} elements in block {stream.block + 1} at R = {R_c}; expected at most {norb**2}"
+            )
+        value_e = stream.take(width * count, "values")
+        column_e = stream.integers(count, "column indices")
+        pointer_M = np.zeros(norb + 1, dtype=np.int64)
+        if count or empty_has_pointers:
+            pointer_M = stream.integers(norb + 1, "row pointers")
+        if pointer_M[0] != 0 or pointer_M[-1] != count or (np.diff(pointer_M) < 0).any():
+            raise Refused(path, f"has row pointers in block {stream.block + 1} that do not rise from 0 to {count}")
+        if count and (column_e.min() < 0 or column_e.max() >= norb):
+            raise Refused(path, f"has column indices in block {stream.block + 1} outside 0 to {norb - 1}")
+        yield np.array(R_c), value_e, column_e, pointer_M
+        stream.block += 1
+    if stream.at != len(numbers):
+        raise Refused(path, f"goes on after its {blocks} blocks with {len(numbers) - stream.at} numbers")
+
+
+def read_dense(path: Path) -> Array:
+    """A Gamma-only matrix: rows of the upper triangle under "Row i", or all elements after the structure."""
+    text = path.read_text(errors="replace")
+    rows = re.split(r"^\s*Row\s+\d+\s*$", text, flags=re.M)
+    if len(rows) > 1:
+        norb = first_number(path, r"^\s*#\s*rows\s+(\d+)", rows[0])
+        parts = [numbers_of(path, row, f"row {number + 1}") for number, row in enumerate(rows[1:])]
+        if [len(part) for part in parts] != list(range(norb, 0, -1)):
+            raise Refused(path, f"has {len(parts)} rows; expected the upper triangle of {norb} rows")
+        upper = np.zeros((norb, norb))
+        upper[np.triu_indices(norb)] = np.concatenate(parts)
+        return upper + np.triu(upper, 1).T
+    norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", text)
+    coordinates = re.search(r"^\s*Direct\s*$", text, re.M)
+    if coordinates is None:
+        raise Refused(path, 'has no line "Direct" in its header')
+    numbers = numbers_of(path, text[coordinates.end() :], "the matrix")
+    if norb > LARGEST_BASIS or len(numbers) < norb**2 or (len(numbers) - norb**2) % 3:
+        raise Refused(
+            path, f"has {len(numbers)} numbers after its header; expected positions and {norb} x {norb} elements"
+        )
+    return numbers[-(norb**2) :].reshape(norb, norb)
+
+
+def write_new(
+    path: Path, kind: str, matrix: Elements, norb: int, header: str, spins: int, spin: int, digits: int
+) -> None:
+    """A matrix in the grammar of 3.11; `header` is the structure as it stands in the file."""
+    cells = len(matrix.R_tc)
+    lines = [
+        " --- Ionic Step 1 ---",
+        f" # print {kind}",
+        f" {spins} # number of spin directions",
+        f" {spin} # spin index",
+        f" {norb} # number of localized basis",
+        f" {cells} # number of Bravais lattice vector R",
+        "",
+        header,
+        "",
+        " # CSR blocks: the lattice vector and the number of elements, then values, column indices and row pointers.",
+        "",
+    ]
+    for t in np.lexsort(matrix.R_tc.T[::-1]):
+        row_e, column_e, value_e = block_elements(matrix, t)
+        lines.append(" " + " ".join(map(str, [*matrix.R_tc[t], len(value_e)])))
+        pointers = np.concatenate([[0], np.cumsum(np.bincount(row_e, minlength=norb))])
+        lines += [" # CSR values", *wrapped(format_values(value_e, digits), 6)]
+        lines += [" # CSR column indices", *wrapped(map(str, column_e), 16)]
+        lines += [" # CSR row pointers", *wrapped(map(str, pointers), 16), ""]
+    save_text(path, "\n".join(lines) + "\n")
+
+
+def write_old(path: Path, letter: str, matrix: Elements, norb: int, digits: int) -> None:
+    """A matrix in the grammar of 3.8 and 3.10; `letter` is H, S or DM."""
+    lines = ["STEP: 0", f"Matrix Dimension of {letter}(R): {norb}", f"Matrix number of {letter}(R): {len(matrix.R_tc)}"]
+    for t in np.lexsort(matrix.R_tc.T[::-1]):
+        row_e, column_e, value_e = block_elements(matrix, t)
+        lines.append(" ".join(map(str, [*matrix.R_tc[t], len(value_e)])))
+        if len(value_e):
+            pointers = np.concatenate([[0], np.cumsum(np.bincount(row_e, minlength=norb))])
+            lines += [
+                " " + " ".join(part)
+                for part in (format_values(value_e, digits), map(str, column_e), map(str, pointers))
+            ]
+    save_text(path, "\n".join(lines) + "\n")
+
+
+def block_elements(matrix: Elements, t: int) -> tuple[Array, Array, Array]:
+    """Rows, columns and values of one lattice vector, row by row; exact zeros are left out as ABACUS leaves them out."""
+    mine_e = np.flatnonzero((matrix.t_e == t) & (matrix.values_se[0] != 0))
+    mine_e = mine_e[np.lexsort((matrix.column_e[mine_e], matrix.row_e[mine_e]))]
+    return matrix.row_e[mine_e], matrix.column_e[mine_e], matrix.values_se[0, mine_e]
+
+
+def format_values(value_e: Array, digits: int) -> list[str]:
+    if np.iscomplexobj(value_e):
+        return [f"({x.real:.{digits}e},{x.imag:.{digits}e})" for x in value_e]
+    return [f"{x:.{digits}e}" for x in value_e]
+
+
+def wrapped(words: "Iterator[str] | list[str]", most: int) -> Iterator[str]:
+    words = list(words)
+    for at in range(0, len(words), most):
+        yield " " + " ".join(words[at : at + most])
+
+
+def save_text(path: Path, text: str) -> None:
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text(text)
+    draft.replace(path)

@@ -1,0 +1,264 @@
+"""ABACUS's text files: INPUT, STRU, KPT, running_*.log and eig_occ.txt."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from basis import Array
+from basis.shells import LETTERS, Shell, Species, parse_shells
+from converters.abacus.convention import BOHR
+from converters.errors import Refused
+
+
+def lines_of(path: Path) -> list[list[str]]:
+    """Words of each line that has any, without comments."""
+    text = path.read_text(errors="replace")
+    return [words for line in text.splitlines() if (words := re.split(r"//|#", line)[0].split())]
+
+
+def read_input(path: Path) -> dict[str, str]:
+    """Keywords of an INPUT file, in lower case; the first value of each."""
+    lines = lines_of(path)
+    if not lines or lines[0][0].upper() != "INPUT_PARAMETERS":
+        raise Refused(path, "does not begin with INPUT_PARAMETERS")
+    return {words[0].lower(): words[1] for words in lines[1:] if len(words) > 1}
+
+
+def flag(given: dict[str, str], keyword: str, default: str = "0") -> str:
+    """A keyword that is a number or a logical value, as "0", "1", "-1" .. ."""
+    value = given.get(keyword, default).lower().strip(".")
+    return {"true": "1", "t": "1", "false": "0", "f": "0"}.get(value, value)
+
+
+def number(given: dict[str, str], keyword: str, default: float) -> float:
+    value = given.get(keyword, str(default))
+    try:
+        return float(value)
+    except ValueError as error:
+        raise Refused("INPUT", f'has "{keyword} {value}"; expected a number') from error
+
+
+@dataclass(frozen=True, eq=False)
+class Stru:
+    """A STRU file: atoms grouped by species in the order of ATOMIC_SPECIES, as ABACUS uses them. Lengths in Angstrom, the lattice constant in Bohr."""
+
+    labels: tuple[str, ...]
+    pseudopotentials: tuple[str, ...]
+    orbital_files: tuple[str, ...]
+    cell_cv: Array
+    species_a: Array
+    positions_av: Array
+    lattice_constant: float
+
+
+SECTIONS = (
+    "ATOMIC_SPECIES", "NUMERICAL_ORBITAL", "ABFS_ORBITAL", "NUMERICAL_DESCRIPTOR", "PAW_FILES", "LATTICE_CONSTANT",
+    "LATTICE_VECTORS", "LATTICE_PARAMETERS", "ATOMIC_POSITIONS",
+)  # fmt: skip
+
+
+def named_lattice(name: str, parameters: list[float]) -> Array | None:
+    """Rows, in units of the lattice constant, of a lattice that INPUT names (latname); parameters are c/a and b/a."""
+    first, second = [*parameters, 1.0, 1.0][:2]
+    lattices = {
+        "sc": np.eye(3),
+        "fcc": np.array([[-0.5, 0, 0.5], [0, 0.5, 0.5], [-0.5, 0.5, 0]]),
+        "bcc": np.array([[0.5, 0.5, 0.5], [-0.5, 0.5, 0.5], [-0.5, -0.5, 0.5]]),
+        "hexagonal": np.array([[1, 0, 0], [-0.5, np.sqrt(3) / 2, 0], [0, 0, first]]),
+        "st": np.diag([1, 1, first]),
+        "so": np.diag([1, first, second]),
+    }
+    return lattices.get(name)
+
+
+def read_stru(path: Path, latname: str = "none") -> Stru:
+    sections: dict[str, list[list[str]]] = {}
+    current: list[list[str]] | None = None
+    for words in lines_of(path):
+        if words[0] in SECTIONS:
+            current = sections.setdefault(words[0], [])
+        elif current is None:
+            raise Refused(path, f'begins with "{words[0]}"; expected one of {", ".join(SECTIONS)}')
+        else:
+            current.append(words)
+    for name in ("ATOMIC_SPECIES", "LATTICE_CONSTANT", "ATOMIC_POSITIONS"):
+        if not sections.get(name):
+            raise Refused(path, f"has no {name}")
+    try:
+        lattice_constant = float(sections["LATTICE_CONSTANT"][0][0])
+        cell_cv = lattice_constant * BOHR * lattice_vectors(path, sections, latname)
+        labels = tuple(words[0] for words in sections["ATOMIC_SPECIES"])
+        potentials = tuple(words[2] if len(words) > 2 else "" for words in sections["ATOMIC_SPECIES"])
+        species_a, positions_av = read_positions(path, sections["ATOMIC_POSITIONS"], labels, cell_cv, lattice_constant)
+    except (ValueError, IndexError) as error:
+        raise Refused(path, f"cannot be read: {error}") from error
+    orbitals = tuple(words[0] for words in sections.get("NUMERICAL_ORBITAL", []))
+    return Stru(labels, potentials, orbitals, cell_cv, species_a, positions_av, lattice_constant)
+
+
+def lattice_vectors(path: Path, sections: dict[str, list[list[str]]], latname: str) -> Array:
+    """Lattice vectors in units of the lattice constant."""
+    if "LATTICE_VECTORS" in sections:
+        vectors = np.array([words[:3] for words in sections["LATTICE_VECTORS"][:3]], dtype=float)
+        if vectors.shape != (3, 3):
+            raise ValueError("LATTICE_VECTORS has not three vectors")
+        return vectors
+    if latname not in LATTICES:
+        raise Refused(
+            path, f'has no LATTICE_VECTORS for "latname {latname}"; write them out to make the structure readable'
+        )
+    parameters = [float(word) for words in sections.get("LATTICE_PARAMETERS", []) for word in words]
+    return LATTICES[latname](parameters)
+
+
+def read_positions(
+    path: Path, lines: list[list[str]], labels: tuple[str, ...], cell_cv: Array, lattice_constant: float
+) -> tuple[Array, Array]:
+    """Species and positions (Angstrom) of all atoms; what follows the coordinates of an atom does not move it."""
+    kind, at = lines[0][0].lower(), 1
+    rows: list[list[float]] = []
+    species: list[int] = []
+    while at < len(lines):
+        if lines[at][0] not in labels:
+            raise Refused(path, f'has positions of "{lines[at][0]}", which ATOMIC_SPECIES does not name')
+        count = int(lines[at + 2][0])
+        if not 0 <= count <= len(lines) - at - 3:
+            raise Refused(path, f"has {len(lines) - at - 3} lines for the {count} atoms of {lines[at][0]}")
+        rows += [[float(word) for word in words[:3]] for words in lines[at + 3 : at + 3 + count]]
+        species += [labels.index(lines[at][0])] * count
+        at += 3 + count
+    coordinates_av = np.array(rows).reshape(len(species), 3)
+    order = np.argsort(species, kind="stable")
+    return np.array(species)[order], to_angstrom(path, kind, coordinates_av, cell_cv, lattice_constant)[order]
+
+
+def to_angstrom(path: Path, kind: str, coordinates_av: Array, cell_cv: Array, lattice_constant: float) -> Array:
+    """Cartesian positions of coordinates of each kind that ABACUS knows."""
+    if kind == "direct":
+        return coordinates_av @ cell_cv
+    if kind == "cartesian":
+        return coordinates_av * lattice_constant * BOHR
+    if kind == "cartesian_au":
+        return coordinates_av * BOHR
+    centre = re.fullmatch(r"cartesian_angstrom(?:_center_([xyz]+))?", kind)
+    if centre is None:
+        raise Refused(path, f'has "{kind}" coordinates; expected Direct, Cartesian, Cartesian_au or Cartesian_angstrom')
+    middle_v = cell_cv.sum(axis=0) / 2 * np.array([axis in (centre[1] or "") for axis in "xyz"])
+    return coordinates_av + middle_v
+
+
+def read_mesh(path: Path) -> tuple[Array, Array] | None:
+    """Fractional k-points and weights of a KPT file; None for bands."""
+    lines = lines_of(path)
+    try:
+        count, kind = int(lines[1][0]), lines[2][0].lower()
+        if count > 0:
+            if not kind.startswith("direct"):
+                return None
+            table = np.array([words[:4] for words in lines[3 : 3 + count]], dtype=float).reshape(count, 4)
+            return table[:, :3], table[:, 3] / table[:, 3].sum()
+        mesh = np.array([int(word) for word in lines[3][:3]])
+        shift = np.array([float(word) for word in (lines[3] + ["0"] * 3)[3:6]])
+    except (ValueError, IndexError) as error:
+        raise Refused(path, f"cannot be read: {error}") from error
+    if kind[0] not in "gm" or mesh.min() < 1 or mesh.prod() > 1_000_000:
+        raise Refused(path, f"has a mesh {kind} {mesh.tolist()}; expected Gamma or MP and three positive numbers")
+    axes = [
+        (np.arange(n) + s) / n if kind[0] == "g" else (2 * np.arange(n) - n + 1 + s) / (2 * n)
+        for n, s in zip(mesh, shift, strict=True)
+    ]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    return grid, np.full(len(grid), 1 / len(grid))
+
+
+@dataclass(frozen=True)
+class Log:
+    """What running_*.log says; None where it says nothing. Energies in eV."""
+
+    version: str = ""
+    orbitals: dict[str, tuple[Shell, ...]] = field(default_factory=dict)
+    converged: bool | None = None
+    iterations: int | None = None
+    energy: float | None = None
+    fermi: float | None = None
+    electrons: float | None = None
+    moment: float | None = None
+
+
+def read_log(path: Path) -> Log:
+    """The last SCF of a log of the 3.8 or the 3.11 series."""
+    text = path.read_text(errors="replace")
+    version = re.search(r"ABACUS (v\S+)", text) or re.search(r"Version:\s*(\S+)", text)
+    orbitals = {}
+    for part in re.split(r"READING ATOM TYPE\s+\d+", text)[1:]:
+        label = re.search(r"[Aa]tom label\s*=\s*(\S+)", part)
+        counts = re.findall(r"L=(\d+), number of zeta\s*=\s*(\d+)", part[:2000])
+        if label:
+            orbitals[label[1]] = tuple(Shell(int(l), zeta=z) for l, n in counts for z in range(1, min(int(n), 99) + 1))
+    steps = re.findall(r"#ELEC ITER#\s+(\d+)", text) or re.findall(r"ELEC\s*=\s*(\d+)", text)
+    good = "#SCF IS CONVERGED#" in text or "charge density convergence is achieved" in text
+    bad = "convergence has NOT been achieved" in text or "NOT CONVERGED" in text.upper().replace("#SCF IS ", "")
+    energy = re.findall(r"!FINAL_ETOT_IS (-?[\d.]+) eV", text) or re.findall(r"final etot is (-?[\d.]+) eV", text)
+    fermi = re.findall(r"E_Fermi\s+-?[\d.]+\s+(-?[\d.]+)", text) or re.findall(r"EFERMI = (-?[\d.]+) eV", text)
+    electrons = re.findall(r"Autoset the number of electrons\s*=\s*([\d.]+)|nelec\s*=\s*([\d.]+)", text)
+    moment = re.findall(r"Total magnetism \(Bohr mag/cell\)\s*=\s*(-?[\d.eE+-]+)", text, re.I)
+    return Log(
+        version=version[1].lstrip("v") if version else "",
+        orbitals=orbitals,
+        converged=good and not bad if steps else None,
+        iterations=int(steps[-1]) if steps else None,
+        energy=float(energy[-1]) if energy else None,
+        fermi=float(fermi[-1]) if fermi else None,
+        electrons=float(next(filter(None, electrons[-1]))) if electrons else None,
+        moment=float(moment[-1]) if moment else None,
+    )
+
+
+def read_species(path: Path, stru: Stru, log: Log) -> tuple[Species, ...]:
+    """Species with their shells from the log, else from the names of the orbital files (.._2s2p1d.orb)."""
+    basis = []
+    for s, label in enumerate(stru.labels):
+        file = stru.orbital_files[s] if s < len(stru.orbital_files) else ""
+        shells = log.orbitals.get(label) or shells_of_file(file)
+        if not shells:
+            raise Refused(path, f"does not say which orbitals {label} has; expected running_scf.log of the run")
+        basis.append(Species(label, element_number(path, label, stru.pseudopotentials[s]), shells, Path(file).name))
+    return tuple(basis)
+
+
+def shells_of_file(name: str) -> tuple[Shell, ...]:
+    match = re.search(rf"_((?:\d+[{LETTERS}])+)\.orb$", name)
+    return parse_shells(match[1]) if match else ()
+
+
+def element_number(path: Path, label: str, pseudopotential: str) -> int:
+    for name in (label, Path(pseudopotential).name):
+        symbol = re.match(r"[A-Z][a-z]?", name)
+        if symbol and symbol[0] in atomic_numbers:
+            return atomic_numbers[symbol[0]]
+        if symbol and symbol[0][:1] in atomic_numbers:
+            return atomic_numbers[symbol[0][:1]]
+    raise Refused(path, f"does not say which element {label} is; expected its symbol at the beginning")
+
+
+def read_levels(path: Path) -> tuple[Array, Array, Array] | None:
+    """Cartesian k-points (2 pi / lattice constant), eigenvalues (spin, k, band; eV) and occupations of the last step."""
+    text = re.split(r"^\s*\d+\s+# ionic step", path.read_text(errors="replace"), flags=re.M)[-1]
+    heads = list(re.finditer(r"^ *spin=(\d+) k-point=(\d+)/(\d+) Cartesian=(\S+) +(\S+) +(\S+).*$", text, re.M))
+    if not heads:
+        return None
+    tables = []
+    for head, stop in zip(heads, [*(match.start() for match in heads[1:]), len(text)], strict=True):
+        try:
+            tables.append(np.array(text[head.end() : stop].split(), dtype=float).reshape(-1, 3)[:, 1:])
+        except ValueError as error:
+            raise Refused(path, f"has eigenvalues at k-point {head[2]} that cannot be read: {error}") from error
+    nk, spins = int(heads[0][3]), max(int(head[1]) for head in heads)
+    if len({len(table) for table in tables}) != 1 or len(tables) != nk * spins:
+        raise Refused(path, f"has {len(tables)} tables of eigenvalues; expected {spins} x {nk} of one length")
+    levels = np.array(tables).reshape(spins, nk, -1, 2)
+    kpoints_kv = np.array([[float(x) for x in head.groups()[3:]] for head in heads[:nk]])
+    return kpoints_kv, levels[..., 0], levels[..., 1]
