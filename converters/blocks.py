@@ -37,7 +37,7 @@ class Pairs:
 
     def find(self, i_q: Array, j_q: Array, R_qc: Array) -> Array:
         """Index of each given pair, -1 where the list does not hold it."""
-        inside = np.abs(R_qc).max(axis=1, initial=0) <= self.reach
+        inside = np.asarray(np.abs(R_qc).max(axis=1, initial=0) <= self.reach)
         key_q = pack_pairs(i_q, j_q, np.where(inside[:, None], R_qc, 0), len(self.norb_a), self.reach)
         place_q = np.minimum(np.searchsorted(self.key_p, key_q), len(self) - 1)
         return np.where(inside & (self.key_p[place_q] == key_q), place_q, -1)

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import linalg
 
 from basis import Array
+from basis.rotations import wigner
 from basis.spin import TRANSPOSED, Spin, to_pauli
 from converters import kspace
 from converters.errors import Refused
@@ -23,6 +24,7 @@ class Tolerances:
 
     asymmetry: float = 1e-6
     unit_diagonal: float = 1e-4
+    two_centre: float = 1e-4
     electrons: float = 1e-6
     density: float = 1e-3
     largest_dense: int = 2000
@@ -65,7 +67,11 @@ def check_frame(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[Res
     if not {"H", "S", "DM"} & set(frame.operators):
         return results
     if "S" in frame.operators:
-        results += [check_unit_diagonal(frame, tolerances), check_positive(frame, tolerances)]
+        results += [
+            check_unit_diagonal(frame, tolerances),
+            check_two_centre(frame, tolerances),
+            check_positive(frame, tolerances),
+        ]
         if results[-1].ok is False:
             return results
     if reason := frame.provenance.settings.get("DM wrong"):
@@ -127,6 +133,55 @@ def check_unit_diagonal(frame: Frame, tolerances: Tolerances) -> Result:
     worst = max((float(np.abs(diagonal - 1).max(initial=0)) for diagonal in diagonals), default=0.0)
     allowed = frame.provenance.settings.get("error of S_ii") or 0.0
     return at_most("S_ii = 1", worst, max(tolerances.unit_diagonal, float(allowed)))
+
+
+def check_two_centre(frame: Frame, tolerances: Tolerances) -> Result:
+    """An overlap of two shells about their bond as polar axis has only elements with m = m'.
+
+    It holds in the right order and with the right signs of the orbitals and in no other.
+    """
+    name = "S two-centre"
+    if frame.folded:
+        return not_done(name, "the matrices are folded into the supercell of the k mesh, bonds are not known")
+    return at_most(name, two_centre_violation(frame), tolerances.two_centre)
+
+
+def two_centre_violation(frame: Frame) -> float:
+    """Largest element of S between different m about the bond, over up to 50 evenly chosen pairs of each kind."""
+    pairs, worst = frame.pairs, 0.0
+    kind_p = frame.species_a[pairs.i_p] * len(frame.basis) + frame.species_a[pairs.j_p]
+    distance_p = np.linalg.norm(frame.vectors_pv, axis=1)
+    stored_p = np.add.reduceat(np.abs(frame.operators["S"].values_sx[0]), pairs.start_p[:-1]) > 0
+    for kind in np.unique(kind_p):
+        chosen_p = np.flatnonzero((kind_p == kind) & (distance_p > 1e-3) & stored_p)
+        if not len(chosen_p):
+            continue
+        chosen_p = chosen_p[np.linspace(0, len(chosen_p) - 1, min(50, len(chosen_p))).astype(int)]
+        Q_pvv = turn_to_z(frame.vectors_pv[chosen_p])
+        S_pMM = np.array([frame.block("S", p)[0] for p in chosen_p.tolist()])
+        species = [frame.basis[s] for s in divmod(int(kind), len(frame.basis))]
+        degrees = sorted({shell.l for item in species for shell in item.shells})
+        D = {l: wigner(l, Q_pvv) for l in degrees}
+        row = 0
+        for first in species[0].shells:
+            column = 0
+            for second in species[1].shells:
+                block = S_pMM[:, row : row + first.size, column : column + second.size]
+                turned = D[first.l] @ block @ D[second.l].swapaxes(1, 2)
+                m_mm = np.subtract.outer(np.arange(-first.l, first.l + 1), np.arange(-second.l, second.l + 1))
+                worst = max(worst, float(np.abs(turned[:, m_mm != 0]).max(initial=0)))
+                column += second.size
+            row += first.size
+    return worst
+
+
+def turn_to_z(vectors_pv: Array) -> Array:
+    """Rotations that bring each vector to the z axis."""
+    z_pv = vectors_pv / np.linalg.norm(vectors_pv, axis=1, keepdims=True)
+    helper_pv = np.eye(3)[np.abs(z_pv).argmin(axis=1)]
+    x_pv = np.cross(helper_pv, z_pv)
+    x_pv /= np.linalg.norm(x_pv, axis=1, keepdims=True)
+    return np.stack([x_pv, np.cross(z_pv, x_pv), z_pv], axis=1)
 
 
 def check_positive(frame: Frame, tolerances: Tolerances) -> Result:

@@ -19,7 +19,7 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 #   NAME                      the name in this table
 #   find_runs(folder, files)  the runs in a folder, recognised by the contents of its files
 #   read_run(run)             the frames of one run, checked as far as the files allow
-CODES = {name: f"converters.{name}" for name in ("abacus", "openmx", "pyscf", "siesta")}
+CODES = {name: f"converters.{name}" for name in ("abacus", "deeph", "openmx", "pyscf", "siesta")}
 
 
 @dataclass(frozen=True)

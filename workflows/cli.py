@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-CODES = ("abacus", "openmx", "pyscf", "siesta")
+CODES = ("abacus", "deeph", "openmx", "pyscf", "siesta")
 EXISTING = click.Path(exists=True, path_type=Path)
 
 
@@ -64,8 +64,11 @@ CODE = click.option(
 @CODE
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that read.")
 @click.option("--strict", is_flag=True, help="Refuse also what could not be checked for lack of information.")
+@click.option("--rebuild-dm", is_flag=True, help="Build DM from H and S where the code's own is wrong or not whole.")
 @JSON
-def convert_command(paths: tuple[Path, ...], output: Path, code: str, jobs: int, strict: bool, as_json: bool) -> int:
+def convert_command(
+    paths: tuple[Path, ...], output: Path, code: str, jobs: int, strict: bool, rebuild_dm: bool, as_json: bool
+) -> int:
     """Turn run folders into one dataset of H, S and DM.
 
     Folders below PATHS are searched for runs, which are recognised by the contents of their files. Every run is checked;
@@ -77,7 +80,9 @@ def convert_command(paths: tuple[Path, ...], output: Path, code: str, jobs: int,
 
     items = convert.find(list(paths), list(CODES) if code == "auto" else [code])
     with progress("converting", len(items)) as step:
-        outcomes = convert.convert(items, output, convert.Options(strict=strict), jobs, lambda _: step())
+        outcomes = convert.convert(
+            items, output, convert.Options(strict=strict, rebuild_density=rebuild_dm), jobs, lambda _: step()
+        )
     refused = any(outcome.status == "refused" for outcome in outcomes)
     if as_json:
         print_json({"output": str(output), "inputs": [vars(outcome) for outcome in outcomes]})

@@ -7,17 +7,21 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
+
+from converters.blocks import Operator
 from converters.checks import Tolerances, require_sound
 from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
 from converters.frame import Frame
+from converters.kspace import Filling, density_matrix
 from converters.runs import Run, code_module, search
 
 # What a damaged file can make a reader raise without the reader having foreseen it.
@@ -41,6 +45,7 @@ class Options:
 
     tolerances: Tolerances = field(default_factory=Tolerances)
     strict: bool = False
+    rebuild_density: bool = False
 
 
 def find(paths: list[Path], codes: list[str]) -> list[Run | Refused]:
@@ -107,6 +112,8 @@ def read_checked(run: Run, options: Options) -> list[Frame]:
     """Frames of a run that pass the checks; in strict mode a check that could not be done fails."""
     frames = []
     for frame in code_module(run.code).read_run(run):
+        if options.rebuild_density:
+            frame = rebuild_density(frame)
         for result in require_sound(frame, options.tolerances):
             if options.strict and result.ok is None:
                 raise Refused(run.main, f"{result.name} could not be checked: {result.expected}")
@@ -114,6 +121,24 @@ def read_checked(run: Run, options: Options) -> list[Frame]:
     if not frames:
         raise Refused(run.main, "holds no frame")
     return frames
+
+
+def rebuild_density(frame: Frame) -> Frame:
+    """The frame with the DM of its (H, S), where the DM that the code wrote is known to be wrong or not whole."""
+    settings, spectrum = frame.provenance.settings, frame.spectrum
+    whole = not settings.get("DM wrong") and not settings.get("DM parts")
+    if whole or frame.folded or spectrum is None or not spectrum.smearing or frame.outcome.electrons is None:
+        return frame
+    moment = frame.outcome.moment if spectrum.fixed_moment else None
+    filling = Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width, moment)
+    rebuilt = density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling)
+    known_x = frame.operators["DM"].known_x
+    values_sx = rebuilt.values_sx if known_x is None else np.where(known_x, rebuilt.values_sx, 0)
+    density = Operator(values_sx, known_x)
+    kept = {name: value for name, value in settings.items() if name not in ("DM wrong", "DM parts")}
+    notes = (*frame.provenance.notes, "DM was built anew from H and S: the code's own was not whole")
+    provenance = replace(frame.provenance, settings=kept | {"DM from": "H and S"}, notes=notes)
+    return replace(frame, operators={**frame.operators, "DM": density}, provenance=provenance)
 
 
 def read_all(

@@ -33,9 +33,6 @@ __all__ = ["NAME", "find_runs", "read_run", "write"]
 
 NAME = "abacus"
 
-# How exactly printed eigenvalues are met (eV) by files of 12 digits; 8 digits over a near-singular S lose a part of it.
-LEVEL_TOLERANCE = 1e-5
-
 # Names of the matrices in each generation: {s} is the spin from 1, {z} from 0, {g} the ionic step or nothing.
 NEW_FILES = {"H": "hrs{s}{g}_nao.csr", "S": "srs1{g}_nao.csr", "DM": "dmrs{s}{g}_nao.csr"}
 OLD_FILES = {
@@ -413,7 +410,13 @@ def read_spectrum(context: Context, last: bool) -> Spectrum | None:
     kinds = {"gauss": "gauss", "gaussian": "gauss", "fd": "fermi", "fermi-dirac": "fermi", "fixed": "fixed"}
     smearing = kinds.get(given.get("smearing_method", "gauss").lower(), "")
     width = text.number(given, "smearing_sigma", 0.015) * RYDBERG
-    return Spectrum(kpoints_kc, weights_k, energies_skn, LEVEL_TOLERANCE, smearing, width, "nupdown" in given)
+    tolerance = level_tolerance(text.number(given, "scf_thr", 1e-7))
+    return Spectrum(kpoints_kc, weights_k, energies_skn, tolerance, smearing, width, "nupdown" in given)
+
+
+def level_tolerance(threshold: float) -> float:
+    """How exactly printed eigenvalues are met (eV): they are one mixing step of the charge density away from H."""
+    return max(1e-5, 0.1 * threshold**0.5)
 
 
 def closest_kpoint(printed_kc: Array, mesh_kc: Array) -> Array:

@@ -106,12 +106,13 @@ def lattice_vectors(path: Path, sections: dict[str, list[list[str]]], latname: s
         if vectors.shape != (3, 3):
             raise ValueError("LATTICE_VECTORS has not three vectors")
         return vectors
-    if latname not in LATTICES:
-        raise Refused(
-            path, f'has no LATTICE_VECTORS for "latname {latname}"; write them out to make the structure readable'
-        )
-    parameters = [float(word) for words in sections.get("LATTICE_PARAMETERS", []) for word in words]
-    return LATTICES[latname](parameters)
+    lattice = named_lattice(
+        latname, [float(word) for words in sections.get("LATTICE_PARAMETERS", []) for word in words]
+    )
+    if lattice is None:
+        reason = f'has no LATTICE_VECTORS for "latname {latname}"; write them out to make the structure readable'
+        raise Refused(path, reason)
+    return lattice
 
 
 def read_positions(

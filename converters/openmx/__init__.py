@@ -22,7 +22,7 @@ from converters.errors import Refused
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.openmx.convention import BOHR, convention
 from converters.openmx.scfout import ScfOut, read_scfout
-from converters.openmx.text import Output, parse_input, place_kpoints, read_output, read_species
+from converters.openmx.text import Input, Output, parse_input, place_kpoints, read_output, read_species
 from converters.openmx.write import write
 from converters.runs import Run
 
@@ -30,11 +30,10 @@ __all__ = ["NAME", "find_runs", "read_run", "write"]
 
 NAME = "openmx"
 
-# The printed eigenvalues belong to the H before or after the last mixing step: they are met to the SCF criterion (eV).
-LEVEL_TOLERANCE = 1e-5
-
 # OpenMX integrates S on a grid of wave vectors: S_ii of contracted d and f shells is off by up to 0.015 in its own runs.
 OVERLAP_ERROR = 0.03
+
+CLUSTER = 2  # the solver that works at Gamma alone
 
 LAYOUT = {0: Spin.NONE, 1: Spin.COLLINEAR, 3: Spin.SPINOR}
 
@@ -93,7 +92,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         spin=spin,
         operators={name: item.operator for name, item in packed.items()},
         outcome=outcome,
-        spectrum=spectrum_of(stored, output, given.words.get("scf.kgrid", "1 1 1"), spin),
+        spectrum=spectrum_of(stored, output, given, spin),
         provenance=provenance,
     )
 
@@ -145,18 +144,26 @@ def elements_of(pairs: Pairs, values_sx: Array, basis: Sequence[Species], specie
     return reorder_elements(Elements(row_x, column_x, t_p.ravel()[pairs.pair_x], R_tc, values_sx), order, signs)
 
 
-def spectrum_of(stored: ScfOut, output: Output, mesh: str, spin: Spin) -> Spectrum | None:
+def spectrum_of(stored: ScfOut, output: Output, given: Input, spin: Spin) -> Spectrum | None:
     """The run's k-points and printed eigenvalues, with their filling at the electronic temperature."""
     if output.kpoints_kc is None or output.energies_skn is None:
         return None
+    mesh, criterion = given.words.get("scf.kgrid", "1 1 1"), given.words.get("scf.criterion", "1e-6")
     try:
-        mesh_c = np.array([int(n) for n in mesh.split()[:3]])
+        mesh_c = np.array([int(n) for n in mesh.split()[:3]]).reshape(3)
+        tolerance = level_tolerance(float(criterion.split()[0]))
     except ValueError as error:
-        raise Refused(stored.path, f'has "scf.Kgrid {mesh}"; expected three numbers') from error
-    at_gamma = stored.solver == 2
-    mesh_c = np.ones(3, dtype=int) if at_gamma or len(mesh_c) != 3 else mesh_c
+        reason = f'has "scf.Kgrid {mesh}" and "scf.criterion {criterion}" in its input; expected three numbers and one'
+        raise Refused(stored.path, reason) from error
+    if stored.solver == CLUSTER:
+        mesh_c = np.ones(3, dtype=int)
     kpoints_kc, weights_k = place_kpoints(output.kpoints_kc, mesh_c)
     whole = abs(weights_k.sum() - 1) < 1e-9
     energies_skn = output.energies_skn[: 2 if spin is Spin.COLLINEAR else 1] * HARTREE
     width = stored.temperature * KELVIN
-    return Spectrum(kpoints_kc, weights_k, energies_skn, LEVEL_TOLERANCE, "fermi" if whole else "", width)
+    return Spectrum(kpoints_kc, weights_k, energies_skn, tolerance, "fermi" if whole else "", width)
+
+
+def level_tolerance(criterion: float) -> float:
+    """How exactly printed eigenvalues are met (eV): they belong to the H before or after the last mixing step."""
+    return float(max(1e-5, 0.3 * (10 * criterion) ** 0.5))

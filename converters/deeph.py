@@ -1,0 +1,318 @@
+"""DeepH: the folders of its models, in the older layout (one HDF5 dataset for each block) and that of 2026 (flat arrays).
+
+Older: lat.dat, site_positions.dat, element.dat, orbital_types.dat, info.json and hamiltonians.h5, overlaps.h5,
+density_matrixs.h5 with keys "[R1, R2, R3, i, j]", atoms from 1, orbitals in OpenMX's order. New: POSCAR, info.json and
+hamiltonian.h5, overlap.h5, density_matrix.h5 with atom_pairs, chunk_shapes, chunk_boundaries and entries. Energies in eV,
+lengths in Angstrom, spinor blocks with all up orbitals first. The order of orbitals in the new layout is not written in its
+files; an overlap is two-centre in the right order only, and that decides.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+
+from basis import Array
+from basis.conventions import Convention, standard, to_standard
+from basis.shells import Shell, Species, cell_shells
+from basis.spin import Spin
+from converters.blocks import Elements, Pairs, make_pairs, pack_elements, reorder_elements
+from converters.checks import two_centre_violation
+from converters.errors import Refused, reason_of
+from converters.frame import Frame, Outcome, Provenance
+from converters.openmx.convention import convention as openmx_order
+from converters.runs import Run
+
+NAME = "deeph"
+
+OLD_FILES = {"H": "hamiltonians.h5", "S": "overlaps.h5", "DM": "density_matrixs.h5"}
+NEW_FILES = {"H": "hamiltonian.h5", "S": "overlap.h5", "DM": "density_matrix.h5"}
+LARGEST_ATOMS = 1_000_000
+
+
+def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
+    """One run for a folder with info.json and the matrices of either layout."""
+    names = {path.name for path in files}
+    for layout in (OLD_FILES, NEW_FILES):
+        matrices = tuple(folder / name for name in layout.values() if name in names)
+        if matrices and "info.json" in names:
+            yield Run(NAME, folder, matrices, tuple(path for path in files if path.suffix in (".dat", ".json", "")))
+
+
+def read_run(run: Run) -> Iterator[Frame]:
+    """The frame of a folder."""
+    is_old = run.main.name in OLD_FILES.values()
+    info = read_info(run.folder / "info.json")
+    spinful = bool(info.get("isspinful" if is_old else "spinful", False))
+    structure = read_old_structure(run.folder) if is_old else read_new_structure(run.folder, info)
+    read = read_old_blocks if is_old else read_new_blocks
+    files = {name: run.folder / file for name, file in (OLD_FILES if is_old else NEW_FILES).items()}
+    blocks = {name: read(path) for name, path in files.items() if path in run.matrices}
+    fermi = info.get("fermi_level" if is_old else "fermi_energy_eV")
+    orders: tuple[Convention, ...] = (openmx_order,) if is_old else (standard, openmx_order)
+    frames = [make_frame(run, structure, blocks, spinful, order, fermi) for order in orders]
+    yield min(frames, key=two_centre_violation) if "S" in blocks else frames[0]
+
+
+# What the files hold: blocks by (R1, R2, R3, i, j), atoms from 0
+
+Blocks = dict[tuple[int, ...], Array]
+Structure = tuple[Array, Array, tuple[Species, ...], Array]
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise Refused(path, f"cannot be read: {error}") from error
+    if not isinstance(info, dict):
+        raise Refused(path, "holds no table of facts")
+    return info
+
+
+def read_old_blocks(path: Path) -> Blocks:
+    try:
+        with h5py.File(path, "r") as file:
+            found = {tuple(json.loads(key)): np.asarray(block[()]) for key, block in file.items()}
+    except OSError as error:
+        raise Refused(path, reason_of(error)) from error
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise Refused(path, f"has a key that is no [R1, R2, R3, i, j]: {error}") from error
+    if not all(len(key) == 5 and all(isinstance(n, int) for n in key) for key in found):
+        raise Refused(path, "has a key that is no [R1, R2, R3, i, j]")
+    return {(*R, i - 1, j - 1): block for (*R, i, j), block in found.items()}
+
+
+def read_new_blocks(path: Path) -> Blocks:
+    try:
+        with h5py.File(path, "r") as file:
+            parts = [file[name][()] for name in ("atom_pairs", "chunk_shapes", "chunk_boundaries", "entries")]
+    except OSError as error:
+        raise Refused(path, reason_of(error)) from error
+    except (KeyError, RuntimeError) as error:
+        raise Refused(path, f"lacks a part: {error}") from error
+    keys, shapes, ends, entries = parts
+    sizes = np.prod(shapes, axis=1) if shapes.ndim == 2 else np.empty(0)
+    whole = (
+        keys.shape == (len(shapes), 5)
+        and np.array_equal(np.diff(ends), sizes)
+        and ends[0] == 0
+        and ends[-1] == len(entries)
+    )
+    if not whole:
+        raise Refused(path, "has pairs, shapes, boundaries and entries that do not fit together")
+    chunks = np.split(entries, ends[1:-1])
+    return {tuple(key): chunk.reshape(shape) for key, chunk, shape in zip(keys.tolist(), chunks, shapes, strict=True)}
+
+
+def read_old_structure(folder: Path) -> Structure:
+    """Cell, positions, basis and the species of each atom; vectors are columns in these files."""
+    try:
+        cell_cv = np.loadtxt(folder / "lat.dat").T
+        positions_av = np.loadtxt(folder / "site_positions.dat", ndmin=2).T
+        numbers = np.loadtxt(folder / "element.dat", ndmin=1).astype(int).tolist()
+        lists = [
+            tuple(map(int, line.split()))
+            for line in (folder / "orbital_types.dat").read_text().splitlines()
+            if line.strip()
+        ]
+    except (OSError, ValueError) as error:
+        raise Refused(folder, f"has a structure that cannot be read: {error}") from error
+    if cell_cv.shape != (3, 3) or positions_av.shape != (len(numbers), 3) or len(lists) != len(numbers):
+        raise Refused(
+            folder, f"has {len(positions_av)} positions, {len(numbers)} elements and {len(lists)} orbital types"
+        )
+    kinds: dict[tuple[int, tuple[int, ...]], int] = {}
+    species_a = np.array([kinds.setdefault(kind, len(kinds)) for kind in zip(numbers, lists, strict=True)])
+    seen: dict[int, int] = {}
+    basis = []
+    for number, l_list in kinds:
+        seen[number] = seen.get(number, 0) + 1
+        basis.append(make_species(folder, number, l_list, "" if seen[number] == 1 else f"_{seen[number]}"))
+    return cell_cv, positions_av, tuple(basis), species_a
+
+
+def read_new_structure(folder: Path, info: dict[str, Any]) -> Structure:
+    from ase.io import read
+
+    try:
+        atoms = read(folder / "POSCAR", format="vasp")
+        lists = {str(symbol): tuple(map(int, l_list)) for symbol, l_list in info["elements_orbital_map"].items()}
+        symbols = atoms.get_chemical_symbols()
+        species_a = np.array([list(lists).index(symbol) for symbol in symbols])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise Refused(folder, f"has a structure that cannot be read: {error}") from error
+    basis = tuple(make_species(folder, atomic_numbers.get(symbol, 0), l_list, "") for symbol, l_list in lists.items())
+    return atoms.cell.array, atoms.positions, basis, species_a
+
+
+def make_species(folder: Path, number: int, l_list: tuple[int, ...], suffix: str) -> Species:
+    if not 0 <= number < len(chemical_symbols) or not l_list or not 0 <= min(l_list) <= max(l_list) < 10:
+        raise Refused(folder, f"has element {number} with the shells {l_list}")
+    shells = tuple(Shell(l, zeta=l_list[: n + 1].count(l)) for n, l in enumerate(l_list))
+    return Species(chemical_symbols[number] + suffix, number, shells)
+
+
+# From blocks to a frame and back
+
+
+def make_frame(
+    run: Run, structure: Structure, blocks: dict[str, Blocks], spinful: bool, order: Convention, fermi: Any
+) -> Frame:
+    cell_cv, positions_av, basis, species_a = structure
+    norb_a = np.array([basis[s].size for s in species_a])
+    spin = Spin.SPINOR if spinful else Spin.NONE
+    layouts = {name: Spin.NONE if name == "S" else spin for name in blocks}
+    elements = {name: elements_of(run, name, found, norb_a, layouts[name]) for name, found in blocks.items()}
+    moves = to_standard(cell_shells(basis, species_a), order)
+    keys = np.array([key for found in blocks.values() for key in found])
+    pairs = make_pairs(keys[:, 3], keys[:, 4], keys[:, :3], norb_a)
+    packed = {
+        name: pack_elements(reorder_elements(item, *moves), pairs, layouts[name]) for name, item in elements.items()
+    }
+    return Frame(
+        cell_cv=cell_cv,
+        pbc_c=np.ones(3, dtype=bool),
+        positions_av=positions_av,
+        species_a=species_a,
+        basis=basis,
+        pairs=pairs,
+        spin=spin,
+        operators={name: item.operator for name, item in packed.items()},
+        outcome=Outcome(fermi=float(fermi) if isinstance(fermi, int | float) else None),
+        provenance=Provenance(
+            NAME,
+            path=str(run.main),
+            source=run.source,
+            files=run.digests(*run.matrices),
+            settings={"orbital order": "OpenMX" if order is openmx_order else "m = -l..l"},
+            measured={f"asymmetry of {name}": item.asymmetry for name, item in packed.items()},
+        ),
+    )
+
+
+def elements_of(run: Run, name: str, blocks: Blocks, norb_a: Array, layout: Spin) -> Elements:
+    """All elements of some blocks; a block whose partner is missing gets it."""
+    keys = np.array(list(blocks))
+    if not len(keys) or keys[:, 3:].min() < 0 or keys[:, 3:].max() >= len(norb_a) or np.abs(keys[:, :3]).max() > 10_000:
+        raise Refused(run.main, f"has blocks of {name} between atoms that do not exist; expected 1 to {len(norb_a)}")
+    width = 2 if layout is Spin.SPINOR else 1
+    whole: dict[tuple[int, ...], Array] = {}
+    for (*R, i, j), block in blocks.items():
+        if name == "S" and block.shape == (2 * norb_a[i], 2 * norb_a[j]):
+            block = block[: norb_a[i], : norb_a[j]].real  # written once for each spin
+        if block.shape != (width * norb_a[i], width * norb_a[j]):
+            wanted = (width * int(norb_a[i]), width * int(norb_a[j]))
+            raise Refused(
+                run.main, f"has a block of {name} of shape {block.shape} for atoms {i + 1}, {j + 1}; expected {wanted}"
+            )
+        whole[(*R, i, j)] = block
+        whole.setdefault((*(-r for r in R), j, i), block.conj().T)
+    keys = np.array(list(whole))
+    full = Pairs(keys[:, 3], keys[:, 4], keys[:, :3], norb_a)
+    values_sx = np.concatenate(
+        [spin_components(block, width).reshape(width**2, -1) for block in whole.values()], axis=1
+    )
+    row_x, column_x = full.row_column_x
+    R_tc, t_p = np.unique(full.R_pc, axis=0, return_inverse=True)
+    return Elements(row_x, column_x, t_p.ravel()[full.pair_x], R_tc, values_sx.astype(layout.dtype))
+
+
+def spin_components(block: Array, width: int) -> Array:
+    """The spin blocks (uu, ud, du, dd) of a block with all up orbitals first."""
+    rows, columns = block.shape[0] // width, block.shape[1] // width
+    return block.reshape(width, rows, width, columns).transpose(0, 2, 1, 3).reshape(width**2, rows, columns)
+
+
+def write(frame: Frame, folder: Path, *, layout: str = "2026") -> list[Path]:
+    """Write the folder of a frame in the layout "2026" or "legacy"; returns the files."""
+    if frame.spin is Spin.COLLINEAR:
+        raise Refused(folder, "cannot be written: DeepH has no collinear spin")
+    if layout not in ("2026", "legacy"):
+        raise Refused(folder, f'cannot be written in the layout "{layout}"; expected 2026 or legacy')
+    is_old = layout == "legacy"
+    if not is_old and (np.diff(frame.species_a) < 0).any():
+        raise Refused(
+            folder, "would not fit: POSCAR groups atoms by element, and the frame does not; sort its atoms first"
+        )
+    order = openmx_order if is_old else standard
+    (write_old_structure if is_old else write_new_structure)(frame, folder)
+    written = []
+    for name in frame.operators:
+        path = folder / (OLD_FILES if is_old else NEW_FILES)[name]
+        draft = path.with_name(path.name + ".draft")
+        with h5py.File(draft, "w") as file:
+            (write_old_blocks if is_old else write_new_blocks)(file, blocks_of(frame, name, order))
+        draft.replace(path)
+        written.append(path)
+    return written
+
+
+def blocks_of(frame: Frame, name: str, order: Convention) -> Blocks:
+    """All blocks of an operator, both halves, in another orbital order."""
+    layout = frame.layout(name)
+    start = frame.pairs.orbital_start_a
+    moves = np.argsort(to_standard(cell_shells(frame.basis, frame.species_a), order)[0])
+    width = 2 if layout is Spin.SPINOR else 1
+    blocks = {}
+    for p in range(len(frame.pairs)):
+        i, j, R = int(frame.pairs.i_p[p]), int(frame.pairs.j_p[p]), frame.pairs.R_pc[p].tolist()
+        known_x = frame.operators[name].known_x
+        if known_x is not None and not known_x[frame.pairs.start_p[p] : frame.pairs.start_p[p + 1]].any():
+            continue
+        rows, columns = (moves[start[a] : start[a + 1]] - start[a] for a in (i, j))
+        block = frame.block(name, p)[:, rows[:, None], columns]
+        joined = block.reshape(width, width, *block.shape[1:]).transpose(0, 2, 1, 3).reshape(width * len(rows), -1)
+        blocks[(*R, i, j)] = joined
+        blocks[(*(-r for r in R), j, i)] = joined.conj().T
+    return blocks
+
+
+def write_old_blocks(file: h5py.File, blocks: Blocks) -> None:
+    for (*R, i, j), block in blocks.items():
+        file[json.dumps([*R, i + 1, j + 1])] = block
+
+
+def write_new_blocks(file: h5py.File, blocks: Blocks) -> None:
+    file["atom_pairs"] = np.array(list(blocks), dtype=np.int64)
+    file["chunk_shapes"] = np.array([block.shape for block in blocks.values()], dtype=np.int64)
+    file["chunk_boundaries"] = np.concatenate([[0], np.cumsum([block.size for block in blocks.values()])])
+    file["entries"] = np.concatenate([block.ravel() for block in blocks.values()])
+
+
+def write_old_structure(frame: Frame, folder: Path) -> None:
+    np.savetxt(folder / "lat.dat", frame.cell_cv.T, fmt="%.17g")
+    np.savetxt(folder / "site_positions.dat", frame.positions_av.T, fmt="%.17g")
+    np.savetxt(folder / "element.dat", frame.numbers_a, fmt="%d")
+    lists = [" ".join(str(shell.l) for shell in frame.basis[s].shells) for s in frame.species_a]
+    (folder / "orbital_types.dat").write_text("\n".join(lists) + "\n")
+    facts = {
+        "isspinful": frame.spin is Spin.SPINOR,
+        "isorthogonal": False,
+        "nsites": frame.natoms,
+        "norbits": frame.norb,
+    }
+    write_info(folder, facts | {"fermi_level": frame.outcome.fermi})
+
+
+def write_new_structure(frame: Frame, folder: Path) -> None:
+    from ase.io import write as write_atoms
+
+    elements = [chemical_symbols[species.number] for species in frame.basis]
+    if len(set(elements)) != len(elements):
+        raise Refused(
+            folder, "cannot be written: two species are of one element, and this layout tells elements apart only"
+        )
+    write_atoms(folder / "POSCAR", frame.atoms, format="vasp", direct=True)
+    lists = {e: [shell.l for shell in species.shells] for e, species in zip(elements, frame.basis, strict=True)}
+    facts: dict[str, Any] = {"atoms_quantity": frame.natoms, "orbits_quantity": frame.norb, "orthogonal_basis": False}
+    facts |= {"spinful": frame.spin is Spin.SPINOR, "elements_orbital_map": lists}
+    write_info(folder, facts | {"fermi_energy_eV": frame.outcome.fermi})
+
+
+def write_info(folder: Path, facts: dict[str, Any]) -> None:
+    (folder / "info.json").write_text(json.dumps(facts, indent=2) + "\n")
