@@ -79,11 +79,16 @@ class Structure:
     species_a: Array
     kinds: tuple[Kind, ...]
     basis: tuple[Species, ...]
+    cells_c: Array | None
     notes: tuple[str, ...] = ()
 
     @property
     def norb_a(self) -> Array:
         return np.array([self.basis[s].size for s in self.species_a])
+
+    def is_at_gamma(self) -> bool:
+        """True when the run had no auxiliary supercell: each block is the sum over its images."""
+        return self.cells_c is not None and int(self.cells_c.prod()) == 1
 
     def has_second_images(self) -> bool:
         """True when orbitals reach more than one image of some atom."""
@@ -102,14 +107,11 @@ def read_run(run: Run) -> Iterator[Frame]:
     if (norb := int(structure.norb_a.sum())) != matrices.sparse.norb:
         raise Refused(run.main, f"has {matrices.sparse.norb} orbitals; expected the {norb} of its atoms")
 
-    cells_c = matrices.sparse.cells_c
     elements = {
-        name: matrices.sparse.elements(used[name], M_se, cells_c)
-        for name, M_se in matrices.sparse.values.items()
-        if name != "DM"
+        name: matrices.sparse.elements(used[name], name, structure) for name in matrices.sparse.values if name != "DM"
     }
     if density is not None:
-        elements["DM"] = density.elements(used["DM"], density.values["DM"], cells_c)
+        elements["DM"] = density.elements(used["DM"], "DM", structure)
     else:
         del used["DM"]
     spin = common_layout(run, elements)
@@ -128,13 +130,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         str(run.main),
         run.source,
         files=run.digests(*dict.fromkeys(used.values()), *texts),
-        settings={f"{name} from": path.name for name, path in used.items()}
-        | {
-            "Ry in eV": rydberg,
-            "Bohr in Angstrom": bohr,
-            "spin components": len(elements.get("H", elements["S"]).values_se),
-        }
-        | ({} if cells_c is None else {"supercell": " ".join(map(str, cells_c.tolist()))}),
+        settings=settings_of(used, matrices, elements, rydberg, bohr),
         notes=structure.notes,
         measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()},
     )
@@ -150,9 +146,26 @@ def read_run(run: Run) -> Iterator[Frame]:
         outcome=outcome,
         spectrum=spectrum,
         provenance=provenance,
-        folded=cells_c is not None and int(cells_c.prod()) == 1 and structure.has_second_images(),
+        folded=structure.is_at_gamma() and structure.has_second_images(),
     )
     yield decide_density(frame) if spin is Spin.SPINOR else frame
+
+
+def settings_of(
+    used: dict[str, Path], matrices: Matrices, elements: dict[str, Elements], rydberg: float, bohr: float
+) -> dict[str, str | float | int | bool | None]:
+    """What a writer needs to restore the files, and which file each matrix is from."""
+    settings: dict[str, str | float | int | bool | None] = {f"{name} from": path.name for name, path in used.items()}
+    settings |= {"Ry in eV": rydberg, "Bohr in Angstrom": bohr}
+    settings["spin components"] = len(elements.get("H", elements["S"]).values_se)
+    for key, array in (
+        ("supercell", matrices.sparse.cells_c),
+        ("k cell", matrices.k_cell_cc),
+        ("k shift", matrices.k_shift_c),
+    ):
+        if array is not None:
+            settings[key] = " ".join(map(repr, np.ravel(array).tolist()))
+    return settings
 
 
 def read_matrices(run: Run, own: dict[str, Path]) -> tuple[Matrices, dict[str, Path]]:
@@ -290,7 +303,7 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices) -> Struct
     notes = (
         (f"no file has the atomic numbers; the labels {', '.join(guessed)} were taken as elements",) if guessed else ()
     )
-    return Structure(cell_cv, positions_av, species_a, kinds, basis, notes)
+    return Structure(cell_cv, positions_av, species_a, kinds, basis, matrices.sparse.cells_c, notes)
 
 
 def species_of(run: Run, kind: Kind, number: int | None) -> Species:

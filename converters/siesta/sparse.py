@@ -6,6 +6,7 @@ has arbitrary entries for images without elements, so the order of images is tak
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import h5py
 import numpy as np
@@ -17,6 +18,23 @@ from converters.binary import FortranFile
 from converters.blocks import Elements
 from converters.errors import Refused, reason_of
 from converters.siesta.convention import images_of
+
+
+class Geometry(Protocol):
+    """What locates columns where their own file does not."""
+
+    @property
+    def cell_cv(self) -> Array: ...
+
+    @property
+    def positions_av(self) -> Array: ...
+
+    @property
+    def norb_a(self) -> Array: ...
+
+    @property
+    def cells_c(self) -> Array | None: ...
+
 
 # Spin components in a file, and the layout that they are.
 LAYOUT = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR, 8: Spin.SPINOR}
@@ -34,30 +52,46 @@ class Kind:
 
 @dataclass(frozen=True, eq=False)
 class Sparse:
-    """Rows of columns in the auxiliary supercell, and the matrices on them: values[name] is (component, element)."""
+    """Rows of columns in the auxiliary supercell, and the matrices on them: values[name] is (component, element).
+
+    The supercell is `cells_c`; HSX of version 0 has the vectors from orbital to orbital (Bohr) in its place.
+    """
 
     counts_M: Array
     column_e: Array
     cells_c: Array | None
     values: dict[str, Array] = field(default_factory=dict)
+    vectors_ev: Array | None = None
 
     @property
     def norb(self) -> int:
         return len(self.counts_M)
 
-    def elements(self, path: Path, values_se: Array, cells_c: Array | None = None) -> Elements:
-        """The elements with their lattice vectors; `cells_c` is the supercell where the file does not say it."""
+    def elements(self, path: Path, name: str, geometry: Geometry) -> Elements:
+        """A matrix as elements with their lattice vectors."""
         row_e = np.repeat(np.arange(self.norb), self.counts_M)
         image_e, column_e = np.divmod(self.column_e - 1, self.norb)
-        cells = self.cells_c if self.cells_c is not None else cells_c
-        if cells is None:
+        cells_c = geometry.cells_c if self.cells_c is None else self.cells_c
+        if cells_c is None and self.vectors_ev is not None:
+            R_tc, t_e = np.unique(self.lattice_vectors(path, row_e, column_e, geometry), axis=0, return_inverse=True)
+            return Elements(row_e, column_e, t_e.ravel(), R_tc, self.values[name])
+        if cells_c is None:
             raise Refused(
-                path, "does not say which supercell its columns belong to; expected a TSHS, HSX or nc file beside it"
+                path, "does not say which supercell its columns belong to; expected a TSHS or nc file beside it"
             )
-        R_tc = images_of(cells)
+        R_tc = images_of(cells_c)
         if image_e.max(initial=0) >= len(R_tc):
             raise Refused(path, f"has columns in image {image_e.max() + 1}; expected at most {len(R_tc)} images")
-        return Elements(row_e, column_e, image_e, R_tc, values_se)
+        return Elements(row_e, column_e, image_e, R_tc, self.values[name])
+
+    def lattice_vectors(self, path: Path, row_e: Array, column_e: Array, geometry: Geometry) -> Array:
+        """R of each element from the vector between its orbitals and the positions of their atoms."""
+        atom_M = np.repeat(np.arange(len(geometry.norb_a)), geometry.norb_a)
+        between_ev = geometry.positions_av[atom_M[column_e]] - geometry.positions_av[atom_M[row_e]]
+        R_ec = np.linalg.solve(geometry.cell_cv.T, (self.vectors_ev - between_ev).T).T
+        if np.abs(R_ec - np.round(R_ec)).max(initial=0) > 1e-2 or np.abs(R_ec).max(initial=0) > 1000:
+            raise Refused(path, "has orbitals elsewhere than the geometry beside it; expected files of one run")
+        return np.round(R_ec).astype(np.int64)
 
 
 def require_pattern(file: FortranFile | Path, counts_M: Array, column_e: Array, images: int) -> None:
@@ -195,11 +229,11 @@ def read_hsx_single(file: FortranFile) -> Matrices:
     H_se = np.stack([file.rows(counts_M, "<f4", f"component {s + 1} of H") for s in range(components)]).astype(float)
     S_e = file.rows(counts_M, "<f4", "S").astype(float)
     electrons, width = file.record("<f8", 2, "charge and temperature")
-    file.rows(3 * counts_M, "<f4", "vectors between orbitals")
+    vectors_ev = file.rows(3 * counts_M, "<f4", "vectors between orbitals").reshape(-1, 3).astype(float)
     kinds = read_hsx_species(file)
     natoms = int(file.record("<i4", 1, "the number of atoms")[0])
     species_a = file.record("<i4", natoms, "the species of each atom").astype(np.int64) - 1
-    sparse = Sparse(counts_M, column_e, None, {"H": H_se, "S": S_e[None]})
+    sparse = Sparse(counts_M, column_e, None, {"H": H_se, "S": S_e[None]}, vectors_ev)
     return Matrices(
         file.path, sparse, electrons=float(electrons), width=float(width), kinds=kinds, species_a=species_a, single=True
     )

@@ -49,8 +49,7 @@ class Pattern:
     @classmethod
     def of(cls, frame: Frame) -> "Pattern":
         cells_c = 2 * np.abs(frame.pairs.R_pc).max(axis=0, initial=0) + 1
-        stored = np.array(str(frame.provenance.settings.get("supercell", "1 1 1")).split(), dtype=np.int64)
-        cells_c = np.maximum(cells_c, stored)
+        cells_c = np.maximum(cells_c, numbers_of(frame, "supercell", np.ones(3)).astype(np.int64))
         known = [operator.known_x for operator in frame.operators.values() if operator.known_x is not None]
         whole = np.logical_or.reduce(known) if len(known) == len(frame.operators) else None
         empty = Operator(np.zeros((1, frame.pairs.elements)), whole)
@@ -82,6 +81,12 @@ class Pattern:
         return np.ascontiguousarray(values_se, dtype="<f8")
 
 
+def numbers_of(frame: Frame, key: str, plain: Array) -> Array:
+    """Numbers that the reader noted among the settings, or plain ones for a frame from elsewhere."""
+    text = frame.provenance.settings.get(key)
+    return np.array(str(text).split(), dtype=float) if text else plain
+
+
 def integers(*values: object) -> Array:
     return np.concatenate([np.ravel(np.asarray(value)) for value in values]).astype("<i4")
 
@@ -108,7 +113,10 @@ def write_hamiltonian(frame: Frame, pattern: Pattern, path: Path) -> None:
     file.record(integers(pattern.cells_c))
     file.record((frame.cell_cv / bohr).astype("<f8"), (frame.positions_av / bohr).astype("<f8"))
     file.record(integers(cells == 1, cells == 1, "H" not in frame.operators))
-    file.record(integers(np.eye(3)), np.zeros(3))
+    k_cell, k_shift = (
+        numbers_of(frame, key, plain) for key, plain in (("k cell", np.eye(3)), ("k shift", np.zeros(3)))
+    )
+    file.record(integers(k_cell), k_shift.astype("<f8"))
     width = spectrum.width if spectrum is not None else 0.0
     file.record(np.array([(outcome.fermi or 0.0) / rydberg, outcome.electrons or 0.0, width / rydberg], dtype="<f8"))
     file.record(integers(0, 0))

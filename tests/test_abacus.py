@@ -1,0 +1,312 @@
+"""ABACUS: the contract, both generations of its text, spinors, STRU in full, and what must be refused."""
+
+import re
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from basis.spin import Spin, to_pauli
+from converters import abacus, kspace
+from converters.abacus import csr, text
+from converters.abacus.convention import BOHR
+from converters.abacus.write import stored
+from converters.checks import check_frame
+from converters.errors import Refused
+from converters.runs import search
+from tests.contract import CodeContract, Expected, frames_of, unpacked
+from workflows.convert import Options, read_checked
+
+
+class TestAbacus(CodeContract):
+    code = "abacus"
+    good = {  # noqa: RUF012 - the contract reads it
+        "h2o": Expected(("O 2s2p1d", "H 2s1p"), 8, iterations=16, density=1e-8),
+        "h2o_gamma_only": Expected(
+            ("O 2s2p1d", "H 2s1p"),
+            8,
+            energy=-466.0517002707,
+            iterations=16,
+            density=1e-8,
+            not_done=("S_ii = 1", "S two-centre"),
+        ),
+        "si2": Expected(("Si 2s2p1d",), 8, iterations=8, density=1e-8),
+        "spin_fe_f": Expected(("Fe 4s2p2d1f",), 16, Spin.COLLINEAR, density=1e-7, moment=1.75879),
+        "soc_gaas": Expected(("As 2s2p1d", "Ga 2s2p2d1f"), 18, Spin.SPINOR, iterations=16, density=1e-7),
+    }
+    fuzzed = ("h2o",)
+
+
+def read_folder(folder):
+    (run,) = search(folder, ["abacus"])
+    return list(abacus.read_run(run))
+
+
+def copy_of(name, tmp_path):
+    return shutil.copytree(unpacked("abacus", name), tmp_path / "run")
+
+
+def edit(path, *changes):
+    content = path.read_text()
+    for old, new in changes:
+        assert old in content
+        content = content.replace(old, new)
+    path.write_text(content)
+
+
+@pytest.mark.parametrize("name", ["h2o", "si2", "spin_fe_f", "soc_gaas"])
+@pytest.mark.parametrize("generation", ["3.11", "3.8"])
+def test_what_is_written_is_read_back(name, generation, tmp_path):
+    if name == "soc_gaas" and generation == "3.8":
+        pytest.skip("the same code as for the other spin layouts, and 17 MB of text")
+    (frame,) = frames_of("abacus", name)
+    folder = copy_of(name, tmp_path)
+    for path in folder.glob("OUT.*/*.csr"):
+        path.unlink()
+    abacus.write(frame, folder / "OUT.ABACUS", generation=generation, digits=16)
+    (again,) = read_folder(folder)
+    for key in ("H", "S", "DM"):
+        np.testing.assert_array_equal(again.pairs.R_pc, frame.pairs.R_pc)
+        np.testing.assert_allclose(
+            again.operators[key].values_sx, frame.operators[key].values_sx, rtol=1e-14, atol=1e-15
+        )
+    assert again.basis == frame.basis
+
+
+def test_our_text_has_abacus_numbers():
+    """Block by block the numbers of ABACUS's own files, at their own number of digits."""
+    (frame,) = frames_of("abacus", "h2o")
+    original = unpacked("abacus", "h2o") / "OUT.ABACUS"
+    for key, name in (("S", "srs1_nao.csr"), ("H", "hrs1_nao.csr"), ("DM", "dmrs1_nao.csr")):
+        (mine,) = stored(frame, key)
+        (theirs,) = csr.read_steps(original / name)
+        ours, code = dense(mine, theirs.norb), dense(theirs.matrix, theirs.norb)
+        assert set(ours) == set(code)
+        for R in code:
+            np.testing.assert_allclose(ours[R], code[R], rtol=0, atol=1e-12)
+
+
+def dense(matrix, norb):
+    blocks = {}
+    for t, R in enumerate(matrix.R_tc):
+        mine = matrix.t_e == t
+        block = np.zeros((norb, norb))
+        block[matrix.row_e[mine], matrix.column_e[mine]] = matrix.values_se[0, mine]
+        blocks[tuple(R.tolist())] = block
+    return blocks
+
+
+def test_old_text_gives_the_same_matrices(tmp_path):
+    """Matrices of a 3.8 run (8 digits, other threshold) in the folder of the run."""
+    folder = tmp_path / "run"
+    (folder / "OUT.ABACUS").mkdir(parents=True)
+    for path in unpacked("abacus", "old_spin_o2").glob("*.csr"):
+        shutil.copy(path, folder / "OUT.ABACUS")
+    (folder / "INPUT").write_text("INPUT_PARAMETERS\nnspin 2\nsymmetry -1\n")
+    shutil.copy(unpacked("abacus", "bad_spinor_o2") / "STRU", folder)
+    (frame,) = read_folder(folder)
+    np.testing.assert_allclose(kspace.count_electrons(frame), [7, 5], atol=1e-6)
+    assert frame.basis[0].shells == frames_of("abacus", "h2o")[0].basis[0].shells
+    results = {result.name: result for result in check_frame(frame)}
+    assert all(result.ok is not False for result in results.values())
+    assert results["S two-centre"].found < 1e-5  # the STRU is of a sister run
+    assert "are from the names of the orbital files" in frame.provenance.notes[0]
+
+
+def old_spinor_folder(tmp_path, version):
+    folder = tmp_path / "run"
+    (folder / "OUT.ABACUS").mkdir(parents=True)
+    for path in unpacked("abacus", "old_soc_o2").glob("*.csr"):
+        shutil.copy(path, folder / "OUT.ABACUS")
+    for name in ("INPUT", "STRU", "KPT"):
+        shutil.copy(unpacked("abacus", "bad_spinor_o2") / name, folder)
+    (folder / "OUT.ABACUS" / "running_scf.log").write_text(f" ABACUS v{version}\n")
+    return folder
+
+
+def test_a_magnetic_spinor_run_has_its_printed_moment(tmp_path):
+    (frame,) = read_folder(old_spinor_folder(tmp_path, "3.11.0-beta6"))
+    assert frame.spin is Spin.SPINOR
+    assert kspace.count_electrons(frame).sum() == pytest.approx(12, abs=1e-6)
+    weight = np.where(frame.pairs.onsite_p, 1.0, 2.0)[frame.pairs.pair_x]
+    parts = to_pauli(frame.operators["DM"].values_sx).real * frame.operators["S"].values_sx[0] * weight
+    np.testing.assert_allclose(2 * parts.sum(axis=1)[1:], [0.59971, 1.00015, 1.62481], atol=1e-5)
+    assert frame.provenance.measured["asymmetry of H"] < 1e-6
+
+
+def test_an_older_sign_of_sigma_y_is_refused(tmp_path):
+    with pytest.raises(Refused, match=r"spin density along y .* whose sign of sigma_y is the opposite"):
+        read_folder(old_spinor_folder(tmp_path, "3.10.1"))
+
+
+def test_the_wrong_density_of_symmetry_1_is_refused_and_can_be_rebuilt():
+    (run,) = search(unpacked("abacus", "bad_symmetry_si2"), ["abacus"])
+    with pytest.raises(Refused, match=r"symmetry 1 sums DM over a part of the k-points; .* or use --rebuild-dm"):
+        read_checked(run, Options())
+    (rebuilt,) = read_checked(run, Options(rebuild_density=True))
+    (right,) = frames_of("abacus", "si2")
+    np.testing.assert_array_equal(rebuilt.pairs.R_pc, right.pairs.R_pc)
+    assert np.abs(rebuilt.operators["DM"].values_sx - right.operators["DM"].values_sx).max() < 1e-5
+    assert "DM was built anew" in rebuilt.provenance.notes[0]
+
+
+def test_symmetry_is_1_when_input_does_not_say(tmp_path):
+    folder = copy_of("si2", tmp_path)
+    edit(folder / "INPUT", ("symmetry           -1\n", ""))
+    (run,) = search(folder, ["abacus"])
+    with pytest.raises(Refused, match="DM can be trusted"):
+        read_checked(run, Options())
+
+
+def test_a_spinor_h_that_is_not_hermitian_is_refused():
+    (run,) = search(unpacked("abacus", "bad_spinor_o2"), ["abacus"])
+    with pytest.raises(Refused, match=r"not Hermitian by 0\.0\d* Ry.*conjugate the spin-flip blocks"):
+        list(abacus.read_run(run))
+
+
+def test_a_hamiltonian_of_zeros_is_refused(tmp_path):
+    folder = copy_of("h2o", tmp_path)
+    path = folder / "OUT.ABACUS" / "hrs1_nao.csr"
+    path.write_text(re.sub(r"-?\d\.\d{12}e[+-]\d\d", "0.000000000000e+00", path.read_text()))
+    with pytest.raises(Refused, match="holds H = 0: ABACUS"):
+        read_folder(folder)
+
+
+def test_matrices_without_their_run_are_named(tmp_path):
+    with pytest.raises(Refused, match="has no INPUT beside or above it"):
+        read_folder(unpacked("abacus", "old_spin_o2"))
+    folder = copy_of("h2o", tmp_path)
+    for path in folder.glob("OUT.*/*.csr"):
+        path.unlink()
+    with pytest.raises(Refused, match=r"holds no matrices; switch on out_mat_hs2 1"):
+        read_folder(folder)
+
+
+def test_steps_of_one_file_are_frames(tmp_path):
+    """An MD run with all steps in one file: the second step has moved atoms and other numbers."""
+    folder = copy_of("h2o", tmp_path)
+    edit(folder / "INPUT", ("calculation        scf", "calculation md"))
+    for path in folder.glob("OUT.*/*.csr"):
+        first = path.read_text()
+        second = first.replace("Ionic Step 1", "Ionic Step 2").replace("0.5 0.5 0.516757142857386", "0.5 0.5 0.52")
+        path.write_text(first + second)
+    one, two = read_folder(folder)
+    assert (one.provenance.step, two.provenance.step) == (0, 1)
+    np.testing.assert_array_equal(one.operators["H"].values_sx, two.operators["H"].values_sx)
+    moved = two.positions_av - one.positions_av
+    np.testing.assert_allclose(moved[0], [0, 0, (0.52 - 0.516757142857386) * one.cell_cv[2, 2]], atol=1e-12)
+    assert np.abs(moved[1:]).max() < 1e-12
+
+
+def test_steps_of_many_files_are_frames(tmp_path):
+    folder = copy_of("h2o", tmp_path)
+    edit(folder / "INPUT", ("calculation        scf", "calculation md"))
+    for path in list(folder.glob("OUT.*/*.csr")):
+        for step in (1, 2, 10):
+            shutil.copy(path, path.with_name(path.name.replace("s1_nao", f"s1g{step}_nao")))
+        path.unlink()
+    assert [frame.provenance.settings["H from"] for frame in read_folder(folder)] == [
+        f"hrs1g{step}_nao.csr" for step in (1, 2, 10)
+    ]
+
+
+def test_a_repeated_old_run_counts_once(tmp_path):
+    (frame,) = frames_of("abacus", "h2o")
+    abacus.write(frame, tmp_path, generation="3.8")
+    path = tmp_path / "data-DMR-sparse_SPIN0.csr"
+    (once,) = csr.read_steps(path)
+    path.write_text(path.read_text() + path.read_text())
+    (twice,) = csr.read_steps(path)
+    np.testing.assert_array_equal(once.matrix.values_se, twice.matrix.values_se)
+
+
+@pytest.mark.parametrize("first_line", ["STEP: 0\n", "IONIC_STEP: 1\n", ""])
+def test_headers_and_wrapping_of_old_text(first_line, tmp_path):
+    (frame,) = frames_of("abacus", "h2o")
+    abacus.write(frame, tmp_path, generation="3.8")
+    path = tmp_path / "data-HR-sparse_SPIN0.csr"
+    (expected,) = csr.read_steps(path)
+    head, body = path.read_text().replace("STEP: 0\n", first_line).split("Matrix number", 1)
+    count, body = body.split("\n", 1)
+    words = body.split()
+    wrapped = "\n".join(" ".join(words[at : at + 3]) for at in range(0, len(words), 3))
+    path.write_text(f"{head}Matrix number{count}\n{wrapped}\n")
+    (found,) = csr.read_steps(path)
+    np.testing.assert_array_equal(found.matrix.values_se, expected.matrix.values_se)
+    np.testing.assert_array_equal(found.matrix.column_e, expected.matrix.column_e)
+
+
+def test_an_overlap_alone_is_a_frame(tmp_path):
+    folder = copy_of("h2o", tmp_path)
+    (frame,) = frames_of("abacus", "h2o")
+    abacus.write(replace(frame, operators={"S": frame.operators["S"]}), tmp_path, generation="3.8")
+    for path in folder.glob("OUT.*/*.csr"):
+        path.unlink()
+    shutil.move(tmp_path / "data-SR-sparse_SPIN0.csr", folder / "OUT.ABACUS" / "sr_nao.csr")
+    (alone,) = read_folder(folder)
+    assert set(alone.operators) == {"S"}
+    assert all(result.ok is not False for result in check_frame(alone))
+
+
+CELL = "LATTICE_CONSTANT\n10.0 // Bohr\nLATTICE_VECTORS\n1 0 0 # a\n0.1 1.2 0\n0 0 1.5\n"
+HEAD = f"ATOMIC_SPECIES\nSi 28 Si.upf upf201\nO1 16 O.upf\n\nNUMERICAL_ORBITAL\nSi_gga_7au_100Ry_2s2p1d.orb\nO_gga_6au_2s1p.orb\n\n{CELL}\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "position", "expected"),
+    [
+        ("Direct", "0.5 0.5 0.5", [0.55, 0.6, 0.75]),
+        ("Cartesian", "0.1 0.2 0.3", [0.1, 0.2, 0.3]),
+        ("Cartesian_au", "1 2 3", [0.1, 0.2, 0.3]),
+        ("Cartesian_angstrom", f"{BOHR} 0 {2 * BOHR}", [0.1, 0, 0.2]),
+        ("Cartesian_angstrom_center_xy", f"{BOHR} 0 0", [0.65, 0.6, 0]),
+        ("Cartesian_angstrom_center_xyz", "0 0 0", [0.55, 0.6, 0.75]),
+    ],
+)
+def test_stru_knows_every_kind_of_coordinates(kind, position, expected, tmp_path):
+    (tmp_path / "STRU").write_text(
+        f"{HEAD}ATOMIC_POSITIONS\n{kind}\n\nO1 # first in the file, second in ATOMIC_SPECIES\n0.0\n1\n{position} 1 1 0 mag 0.5 0 1\n"
+        f"Si\n0.5\n2\n0 0 0 m 1 1 1 v 0.1 0.2 0.3 magmom 1.0 angle1 90\n0 0 0 0 0 0\n"
+    )
+    stru = text.read_stru(tmp_path / "STRU")
+    assert stru.labels == ("Si", "O1")
+    assert stru.species_a.tolist() == [0, 0, 1]
+    np.testing.assert_allclose(stru.positions_av[2] / (10 * BOHR), expected, atol=1e-12)
+    species = text.read_species(tmp_path / "STRU", stru, text.Log())
+    assert [(s.name, s.number, str(s)) for s in species] == [("Si", 14, "Si 2s2p1d"), ("O1", 8, "O1 2s1p")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("hello\n", 'begins with "hello"'),
+        (CELL, "has no ATOMIC_SPECIES"),
+        (f"{HEAD}ATOMIC_POSITIONS\nDirect\nFe\n0\n1\n0 0 0\n", 'has positions of "Fe"'),
+        (f"{HEAD}ATOMIC_POSITIONS\nDirect\nSi\n0\n7\n0 0 0\n", "lines for the 7 atoms"),
+        (f"{HEAD}ATOMIC_POSITIONS\nPolar\nSi\n0\n1\n0 0 0\n", 'has "polar" coordinates'),
+        (f"{HEAD}ATOMIC_POSITIONS\nDirect\nSi\n0\n1\n0 x 0\n", "cannot be read"),
+    ],
+)
+def test_stru_says_what_is_wrong(content, message, tmp_path):
+    (tmp_path / "STRU").write_text(content)
+    with pytest.raises(Refused, match=message):
+        text.read_stru(tmp_path / "STRU")
+
+
+def test_meshes(tmp_path):
+    (tmp_path / "KPT").write_text("K_POINTS\n0\nGamma\n3 1 2 0 0 0\n")
+    k, weights = text.read_mesh(tmp_path / "KPT")
+    assert len(k) == 6
+    assert [1 / 3, 0, 0.5] in k.round(12).tolist() or np.abs(k - [1 / 3, 0, 0.5]).max(axis=1).min() < 1e-12
+    assert weights.sum() == pytest.approx(1)
+    (tmp_path / "KPT").write_text("K_POINTS\n0\nMP\n2 2 1 0 0 0\n")
+    assert sorted(text.read_mesh(tmp_path / "KPT")[0][:, 0].tolist()) == [-0.25, -0.25, 0.25, 0.25]
+    (tmp_path / "KPT").write_text("K_POINTS\n2\nDirect\n0 0 0 1\n0.5 0 0 3\n")
+    assert text.read_mesh(tmp_path / "KPT")[1].tolist() == [0.25, 0.75]
+
+
+def test_versions_are_ordered():
+    versions = ["", "3.8.1", "3.9.0.6", "3.9.0.25", "3.10.1", "3.11.0-beta.1", "3.11.0-beta6", "3.11.0"]
+    keys = [abacus.version_key(version) for version in versions]
+    assert keys == sorted(keys)

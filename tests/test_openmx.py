@@ -1,0 +1,180 @@
+"""OpenMX: the contract, both versions and byte orders, rotated real runs, and the restart files."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from basis.shells import format_shells
+from basis.spin import Spin
+from converters import openmx
+from converters.checks import check_frame
+from converters.errors import Refused
+from converters.openmx.scfout import FIELD, read_scfout
+from converters.openmx.text import parse_basis_name, parse_input, place_kpoints
+from converters.openmx.write import restart_file
+from converters.runs import search
+from tests.contract import CodeContract, Expected, frames_of, unpacked
+from tests.oracles import rotate_block
+
+HARTREE = 27.211386245988
+
+
+class TestOpenmx(CodeContract):
+    code = "openmx"
+    good = {  # noqa: RUF012 - the contract reads it
+        "h2o": Expected(("O 2s2p1d", "H 2s1p"), 8, density=1e-7),
+        "f_orb_h2o": Expected(("O 2s2p1d1f", "H 2s1p"), 8, density=1e-7),
+        "f_orb_h2o_rot": Expected(("O 2s2p1d1f", "H 2s1p"), 8, density=1e-7),
+        "si2_v38": Expected(("Si 2s2p1d",), 8, density=1e-7),
+        "spin": Expected(("Fe 3s2p1d",), 16, Spin.COLLINEAR, levels=2e-6, density=1e-6),
+        "soc": Expected(
+            ("Ga 2s2p1d", "As 2s2p1d"), 28, Spin.SPINOR, energy=-182.8955692481 * HARTREE, iterations=14, density=1e-7
+        ),
+    }
+    fuzzed = ("h2o",)
+
+
+def read_folder(folder):
+    (run,) = search(folder, ["openmx"])
+    (frame,) = openmx.read_run(run)
+    return frame
+
+
+def test_blocks_of_a_rotated_run_are_rotated_blocks():
+    """The same molecule and cell, run again after a rotation: s to f, H, S and DM."""
+    (frame,), (turned,) = frames_of("openmx", "f_orb_h2o"), frames_of("openmx", "f_orb_h2o_rot")
+    Q = nearest_rotation(np.linalg.solve(frame.cell_cv, turned.cell_cv).T)
+    place = turned.pairs.find(frame.pairs.i_p, frame.pairs.j_p, frame.pairs.R_pc)
+    for name, tolerance in (("S", 1e-9), ("H", 2e-6), ("DM", 1e-6)):
+        for p, q in enumerate(place):
+            shells = [frame.basis[frame.species_a[a]].shells for a in (frame.pairs.i_p[p], frame.pairs.j_p[p])]
+            expected = rotate_block(frame.block(name, p), *shells, Q, frame.layout(name))
+            assert np.abs(turned.block(name, q) - expected).max() < tolerance, (name, p)
+
+
+def nearest_rotation(matrix):
+    U, _, V = np.linalg.svd(matrix)
+    return U @ V
+
+
+@pytest.mark.parametrize("name", ["h2o", "si2_v38", "spin", "soc"])
+def test_restart_files_are_byte_identical_from_the_same_numbers(name):
+    """From the numbers of .scfout; only Uele (8 bytes that OpenMX does not use) is written as zero."""
+    folder = unpacked("openmx", name)
+    (path,) = folder.glob("*.scfout")
+    stored = read_scfout(path)
+    given = parse_input(stored.text)
+    species_a = openmx.read_species(path, given, stored.norb_a)[1]
+    for a in range(len(stored.norb_a)):
+        mine = restart_file(stored, species_a, stored.values, a, given.is_on("scf.spinorbit.coupling"))
+        theirs = (folder / f"{path.stem}_rst" / f"{path.stem}.rst{a + 1}").read_bytes()
+        uele = 4 * (10 + 6 * (int(stored.neighbours_a[a]) + 1))
+        assert len(mine) == len(theirs)
+        assert mine[:uele] == theirs[:uele]
+        assert mine[uele + 8 :] == theirs[uele + 8 :]
+
+
+@pytest.mark.parametrize("name", ["h2o", "si2_v38", "spin", "soc", "f_orb_h2o"])
+def test_what_is_written_is_read_back(name, tmp_path):
+    (frame,) = frames_of("openmx", name)
+    (template,) = unpacked("openmx", name).glob("*.scfout")
+    written = openmx.write(frame, tmp_path, template, "guess")
+    assert (tmp_path / "guess_rst" / "guess.crst_check") in written
+    check = unpacked("openmx", name) / f"{template.stem}_rst" / f"{template.stem}.crst_check"
+    assert (tmp_path / "guess_rst" / "guess.crst_check").read_bytes() == check.read_bytes()
+    again = read_folder(tmp_path)
+    for key in ("H", "S", "DM"):
+        np.testing.assert_allclose(again.operators[key].values_sx, frame.operators[key].values_sx, rtol=0, atol=1e-13)
+
+
+def test_a_template_of_another_structure_is_refused(tmp_path):
+    (frame,) = frames_of("openmx", "h2o")
+    (template,) = unpacked("openmx", "h2o").glob("*.scfout")
+    moved = replace(frame, positions_av=frame.positions_av + np.array([[0.1, 0, 0], [0, 0, 0], [0, 0, 0]]))
+    with pytest.raises(Refused, match="another structure: atoms differ by"):
+        openmx.write(moved, tmp_path, template, "x")
+    (other,) = unpacked("openmx", "spin").glob("*.scfout")
+    with pytest.raises(Refused, match="spin layout collinear"):
+        openmx.write(frame, tmp_path, other, "x")
+
+
+def test_the_other_byte_order_reads_the_same(tmp_path):
+    (path,) = unpacked("openmx", "h2o").glob("*.scfout")
+    stored = read_scfout(path)
+    raw = path.read_bytes()
+    integers_end = stored.places["H"]
+    swapped = bytearray()
+    at = 0
+    for kind, count in layout_of(stored):
+        part = np.frombuffer(raw, kind, count, at)
+        swapped += part.byteswap().tobytes() if kind != "u1" else part.tobytes()
+        at += part.nbytes
+    assert at == len(raw)
+    assert integers_end < at
+    (tmp_path / path.name).write_bytes(swapped)
+    shutil.copy(path.with_suffix(".out"), tmp_path)
+    (frame,), again = frames_of("openmx", "h2o"), read_folder(tmp_path)
+    assert read_scfout(tmp_path / path.name).byte_order == ">"
+    for key in ("H", "S", "DM"):
+        np.testing.assert_array_equal(again.operators[key].values_sx, frame.operators[key].values_sx)
+
+
+def layout_of(stored):
+    """(type, count) of everything in a version 3 file, one after the other."""
+    natoms, total = len(stored.norb_a), len(stored.i_q)
+    cells = int.from_bytes(stored.path.read_bytes()[20:24], "little") + 1
+    doubles = sum(array.size for array in stored.values.values())
+    text = stored.path.stat().st_size
+    head = [
+        ("<i4", 7),
+        ("<f8", 4 * cells),
+        ("<i4", 4 * cells + 2 * natoms + 2 * total),
+        ("<f8", 24 + 4 * natoms + doubles),
+    ]
+    tail = [("<i4", 1), ("<f8", 10), ("<i4", 1)]
+    used = sum(np.dtype(kind).itemsize * count for kind, count in head + tail)
+    assert (text - used) % FIELD == 0
+    return [*head, *tail, ("u1", text - used)]
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "shells"),
+    [
+        ("Si7.0-s2p2d1", {13}, "2s2p1d"),
+        ("Mo7.0-s3p2d2f1", {26}, "3s2p2d1f"),
+        ("C5.0-s4>1p4>2", {7}, "1s2p"),
+        ("C5.0-s42p42", {8}, "2s2p"),
+        ("C5.0-s2p2", {9}, None),
+    ],
+)
+def test_basis_names_with_contractions(name, sizes, shells):
+    found = parse_basis_name(name, sizes)
+    assert (format_shells(found) if found else None) == shells
+
+
+def test_kpoints_are_those_that_openmx_used():
+    printed = np.array([[-0.25, -0.25, 0.0], [-0.25, 0.25, 0.0]])
+    k, weights = place_kpoints(printed, np.array([2, 2, 1]))
+    np.testing.assert_allclose(k, [[-0.25 + 1e-6, -0.25 - 1e-6, 0], [-0.25 + 1e-6, 0.25 - 1e-6, 0]], atol=1e-15)
+    assert weights.tolist() == [0.5, 0.5]
+    k, weights = place_kpoints(np.array([[-0.33333, 0, 0], [0.0, 0, 0]]), np.array([3, 1, 1]))
+    np.testing.assert_allclose(weights, [2 / 3, 1 / 3])
+
+
+def test_without_the_output_the_frame_says_less(tmp_path):
+    (path,) = unpacked("openmx", "h2o").glob("*.scfout")
+    shutil.copy(path, tmp_path)
+    frame = read_folder(tmp_path)
+    assert (frame.spectrum, frame.outcome.converged, frame.outcome.energy) == (None, None, None)
+    assert all(result.ok is not False for result in check_frame(frame))
+
+
+def test_a_scfout_cut_anywhere_says_what_is_missing(tmp_path):
+    (path,) = unpacked("openmx", "h2o").glob("*.scfout")
+    raw = path.read_bytes()
+    for size in (0, 10, 24, 100, 2000, len(raw) // 2, len(raw) - 1):
+        (tmp_path / "h2o.scfout").write_bytes(raw[:size])
+        with pytest.raises(Refused, match=r"scfout byte \d+: expected .* of \d+ bytes; \d+ are left"):
+            read_scfout(tmp_path / "h2o.scfout")

@@ -1,0 +1,203 @@
+"""SIESTA: the contract, its versions, sisl as a second reader, and what only SIESTA has."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from basis.spin import Spin
+from converters import siesta
+from converters.checks import check_frame
+from converters.errors import Refused
+from converters.runs import search
+from converters.siesta.sparse import read_density_file
+from tests.conftest import assert_same_frame
+from tests.contract import CodeContract, Expected, frames_of, unpacked
+
+
+class TestSiesta(CodeContract):
+    code = "siesta"
+    good = {  # noqa: RUF012 - the contract reads it
+        "h2o": Expected(("O 2s2p1d", "H 2s1p"), 8, energy=-466.220361, iterations=22, not_done=()),
+        "si2": Expected(("Si 2s2p1d",), 8, energy=-213.251975, iterations=10),
+        "ptse2": Expected(("Pt 2s1p2d1f", "Se 2s2p2d"), 42, energy=-9382.045939, iterations=43),
+        "spin": Expected(("Fe 2s2d1p",), 8, Spin.COLLINEAR, energy=-781.910509, iterations=40),
+        "nc_o2": Expected(("O 2s2p1d",), 12, Spin.SPINOR, energy=-865.403244, iterations=18),
+        "soc": Expected(("Fe 1s1d1p", "Pt 1s1d1p"), 18, Spin.SPINOR, energy=-2222.498413, iterations=17),
+    }
+    fuzzed = ("h2o", "nc_o2")
+
+
+def read_folder(folder):
+    (run,) = search(folder, ["siesta"])
+    (frame,) = siesta.read_run(run)
+    return frame
+
+
+@pytest.mark.parametrize("name", list(TestSiesta.good))
+def test_what_is_written_is_read_back_to_the_last_bit(name, tmp_path):
+    (frame,) = frames_of("siesta", name)
+    label = "again"
+    siesta.write(frame, tmp_path, label)
+    for path in unpacked("siesta", name).iterdir():
+        if path.suffix in (".KP", ".EIG", ".out"):
+            shutil.copy(path, tmp_path / f"{label}{path.suffix}")
+    again = read_folder(tmp_path)
+    assert_same_frame(replace(again, provenance=frame.provenance), frame)
+
+
+@pytest.mark.parametrize("name", list(TestSiesta.good))
+def test_the_restart_file_is_siestas_own(name, tmp_path):
+    """Same header, same pattern, and the same numbers up to the 1e-14 by which SIESTA's own halves differ."""
+    (frame,) = frames_of("siesta", name)
+    (original,) = unpacked("siesta", name).glob("*.DM")
+    siesta.write(frame, tmp_path, "x")
+    assert (tmp_path / "x.DM").stat().st_size == original.stat().st_size
+    mine, theirs = (read_density_file(path, "DM") for path in (tmp_path / "x.DM", original))
+    assert mine.cells_c.tolist() == theirs.cells_c.tolist()
+    assert mine.counts_M.tolist() == theirs.counts_M.tolist()
+    order = np.lexsort((theirs.column_e, np.repeat(np.arange(theirs.norb), theirs.counts_M)))
+    np.testing.assert_array_equal(mine.column_e, theirs.column_e[order])
+    np.testing.assert_allclose(mine.values["DM"], theirs.values["DM"][:, order], rtol=0, atol=1e-14)
+
+
+def without(name, tmp_path, *suffixes):
+    """A copy of a fixture without some of its files."""
+    folder = shutil.copytree(unpacked("siesta", name), tmp_path / "run")
+    for path in list(folder.iterdir()):
+        if path.name.endswith(suffixes):
+            path.unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("dropped", "source", "exact"),
+    [
+        ((".TSHS",), "si2.nc", 1e-12),
+        ((".TSHS", ".DM", ".TSDE"), "si2.nc", 1e-12),
+        ((".TSHS", ".nc"), "si2.HSX", 5e-6),
+    ],
+)
+def test_the_best_file_is_taken_and_recorded(dropped, source, exact, tmp_path):
+    (frame,) = frames_of("siesta", "si2")
+    other = read_folder(without("si2", tmp_path, *dropped))
+    assert frame.provenance.settings["H from"] == "si2.TSHS"
+    assert other.provenance.settings["H from"] == source
+    for name in ("H", "S", "DM"):
+        assert np.abs(other.operators[name].values_sx - frame.operators[name].values_sx).max() < exact
+    assert all(result.ok is not False for result in check_frame(other))
+
+
+def test_h_dmgen_completes_an_overlap(tmp_path):
+    (frame,) = frames_of("siesta", "si2")
+    folder = without("si2", tmp_path, ".nc", ".HSX", ".TSHS")
+    siesta.write(replace(frame, operators={"S": frame.operators["S"]}), folder, "si2")
+    assert (folder / "si2.onlyS").exists()
+    shutil.copy(unpacked("siesta", "si2") / "si2.XV", folder)
+    order = np.lexsort(sparse_order(unpacked("siesta", "si2") / "H_DMGEN"))
+    rewrite_sorted(folder / "H_DMGEN", order)
+    other = read_folder(folder)
+    assert other.provenance.settings["H from"] == "H_DMGEN"
+    assert np.abs(other.operators["H"].values_sx - frame.operators["H"].values_sx).max() < 1e-12
+
+
+def sparse_order(path):
+    stored = read_density_file(path, "H")
+    return stored.column_e, np.repeat(np.arange(stored.norb), stored.counts_M)
+
+
+def rewrite_sorted(path, order):
+    """The file with sorted columns, as a run with our onlyS would have it."""
+    from converters.binary import FortranWriter
+
+    stored = read_density_file(path, "H")
+    file = FortranWriter()
+    file.record(np.array([stored.norb, 1], dtype="<i4"))
+    file.record(stored.counts_M.astype("<i4"))
+    file.rows(stored.counts_M, stored.column_e[order].astype("<i4"))
+    file.rows(stored.counts_M, stored.values["H"][0][order])
+    file.save(path)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_hsx_of_siesta_5_as_sisl_writes_it(version, tmp_path):
+    """sisl shifts H by the Fermi level and does not keep it: H + E_F S is the H of the TSHS, in CODATA units."""
+    (frame,) = frames_of("siesta", "si2")
+    shutil.copy(unpacked("siesta", "hsx") / f"si2_v{version}.HSX", tmp_path / "si2.HSX")
+    shutil.copy(unpacked("siesta", "si2") / "si2.XV", tmp_path)
+    other = read_folder(tmp_path)
+    assert [shell.l for shell in other.basis[0].shells] == [0, 0, 1, 1, 2]
+    place = other.pairs.find(frame.pairs.i_p, frame.pairs.j_p, frame.pairs.R_pc)
+    assert (place >= 0).all()
+    for p in range(0, len(place), 7):
+        S = frame.block("S", p)
+        np.testing.assert_allclose(other.block("S", place[p]), S, atol=1e-8)
+        np.testing.assert_allclose(other.block("H", place[p]) + frame.outcome.fermi * S, frame.block("H", p), atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["h2o", "si2", "spin"])
+@pytest.mark.filterwarnings("ignore")
+def test_sisl_reads_the_same_hamiltonian(name):
+    """An independent reader of the same bytes: sisl, with its Fermi shift undone and its units taken out."""
+    sisl = pytest.importorskip("sisl")
+    (frame,) = frames_of("siesta", name)
+    (path,) = unpacked("siesta", name).glob("*.TSHS")
+    theirs = sisl.get_sile(str(path)).read_hamiltonian()
+    fermi_ry = frame.outcome.fermi / siesta.LEGACY_RYDBERG
+    scale = siesta.LEGACY_RYDBERG / sisl.unit.siesta.unit_convert("Ry", "eV")
+    from converters import kspace
+
+    k = [0.21, -0.13, 0.32]
+    signs = np.concatenate([(-1.0) ** np.arange(-s.l, s.l + 1) for a in frame.species_a for s in frame.basis[a].shells])
+    S = kspace.dense_at(frame, "S", k)[0] * np.outer(signs, signs)
+    np.testing.assert_allclose(theirs.Sk(k, format="array"), S, atol=1e-8)
+    for spin, H in enumerate(kspace.dense_at(frame, "H", k)):
+        options = {"spin": spin} if frame.spin is Spin.COLLINEAR else {}
+        Hk = theirs.Hk(k, format="array", **options) * scale + fermi_ry * siesta.LEGACY_RYDBERG * S
+        np.testing.assert_allclose(Hk, H * np.outer(signs, signs), atol=2e-5)
+
+
+def test_a_conjugated_density_is_recognised(tmp_path):
+    """A version that stores the density of a spin-orbit run as it stores H gives the same frame."""
+    (frame,) = frames_of("siesta", "soc")
+    folder = without("soc", tmp_path, ".TSDE", ".nc")
+    turned = replace(frame.operators["DM"], values_sx=frame.operators["DM"].values_sx[[0, 2, 1, 3]].conj())
+    siesta.write(replace(frame, operators={"DM": turned}), folder, "fept")
+    other = read_folder(folder)
+    assert "DM was stored as the conjugate" in other.provenance.notes[0]
+    np.testing.assert_allclose(other.operators["DM"].values_sx, frame.operators["DM"].values_sx, atol=1e-14)
+
+
+def test_a_hamiltonian_of_zeros_is_refused(tmp_path):
+    (frame,) = frames_of("siesta", "h2o")
+    zero = replace(frame.operators["H"], values_sx=np.zeros_like(frame.operators["H"].values_sx))
+    siesta.write(replace(frame, operators={**frame.operators, "H": zero}), tmp_path, "x")
+    with pytest.raises(Refused, match="holds H = 0, as a run with MaxSCFIterations 0 leaves it"):
+        read_folder(tmp_path)
+
+
+def test_missing_companions_are_named(tmp_path):
+    with pytest.raises(Refused, match="does not say which orbitals its atoms have; expected an ORB_INDX"):
+        read_folder(without("h2o", tmp_path, ".ORB_INDX", ".HSX"))
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(Refused, match=r"has no geometry beside it; expected an XV or STRUCT_OUT"):
+        read_folder(without("h2o", tmp_path, ".XV", ".TSHS", ".STRUCT_OUT"))
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(Refused, match="has no H or S beside it"):
+        read_folder(without("h2o", tmp_path, ".HSX", ".TSHS"))
+
+
+def test_struct_out_stands_in_for_xv(tmp_path):
+    (frame,) = frames_of("siesta", "h2o")
+    other = read_folder(without("h2o", tmp_path, ".XV", ".TSHS"))
+    np.testing.assert_allclose(other.positions_av, frame.positions_av, atol=1e-5)
+    assert other.basis == frame.basis
+
+
+def test_an_unconverged_output_is_seen(tmp_path):
+    folder = without("h2o", tmp_path)
+    output = folder / "h2o.out"
+    output.write_text(output.read_text().replace("SCF cycle converged", "SCF_NOT_CONV: SCF cycle"))
+    results = {result.name: result for result in check_frame(read_folder(folder))}
+    assert results["converged"].ok is False
