@@ -111,7 +111,7 @@ def check_converged(frame: Frame) -> Result:
 
 
 def check_asymmetry(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
-    """Onsite blocks against their own transpose, and what the reader measured between the two stored halves."""
+    """Onsite blocks against their transpose, and what the reader measured between the two stored halves."""
     for name, operator in frame.operators.items():
         worst = frame.provenance.measured.get(f"asymmetry of {name}", 0.0)
         layout = frame.layout(name)
@@ -120,6 +120,9 @@ def check_asymmetry(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
             mirrored = block[TRANSPOSED[layout]].conj().swapaxes(1, 2)
             worst = max(worst, float(np.abs(block - mirrored).max(initial=0)))
         yield at_most(f"{name} Hermitian", worst, tolerances.asymmetry, " eV" if name == "H" else "")
+        unpaired = frame.provenance.measured.get(f"unpaired elements of {name}")
+        if unpaired is not None:
+            yield at_most(f"{name} pattern closed", unpaired, 0.0, " elements without partner")
 
 
 def check_unit_diagonal(frame: Frame, tolerances: Tolerances) -> Result:
@@ -235,8 +238,8 @@ def check_spectrum(frame: Frame, spectrum: Spectrum, tolerances: Tolerances) -> 
             yield compare_eigenvalues(energies_skn, spectrum)
         if "DM" in frame.operators:
             yield compare_density(frame, spectrum, energies_skn, tolerances)
-    except linalg.LinAlgError as error:
-        yield Result("eigenvalues", False, None, f"expected a solvable problem: {error}")
+    except (linalg.LinAlgError, ValueError, RuntimeError) as error:
+        yield Result("eigenvalues", False, None, f"expected a problem that can be solved and filled: {error}")
 
 
 def compare_eigenvalues(found_skn: Array, spectrum: Spectrum) -> Result:

@@ -31,6 +31,8 @@ NAME = "deeph"
 
 OLD_FILES = {"H": "hamiltonians.h5", "S": "overlaps.h5", "DM": "density_matrixs.h5"}
 NEW_FILES = {"H": "hamiltonian.h5", "S": "overlap.h5", "DM": "density_matrix.h5"}
+# What ASE raises for a POSCAR that is none.
+BAD_STRUCTURE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError)
 
 # The folders do not say which code computed S; OpenMX integrates S_ii no better than this.
 OVERLAP_ERROR = 0.03
@@ -95,8 +97,8 @@ def read_new_blocks(path: Path) -> Blocks:
             parts = [file[name][()] for name in ("atom_pairs", "chunk_shapes", "chunk_boundaries", "entries")]
     except OSError as error:
         raise Refused(path, reason_of(error)) from error
-    except (KeyError, RuntimeError) as error:
-        raise Refused(path, f"lacks a part: {error}") from error
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise Refused(path, f"lacks a part or has one that cannot be read: {error}") from error
     keys, shapes, ends, entries = parts
     sizes = np.prod(shapes, axis=1) if shapes.ndim == 2 else np.empty(0)
     whole = (
@@ -146,7 +148,7 @@ def read_new_structure(folder: Path, info: dict[str, Any]) -> Structure:
         lists = {str(symbol): tuple(map(int, l_list)) for symbol, l_list in info["elements_orbital_map"].items()}
         symbols = atoms.get_chemical_symbols()
         species_a = np.array([list(lists).index(symbol) for symbol in symbols])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except BAD_STRUCTURE as error:
         raise Refused(folder, f"has a structure that cannot be read: {error}") from error
     basis = tuple(make_species(folder, atomic_numbers.get(symbol, 0), l_list, "") for symbol, l_list in lists.items())
     return atoms.cell.array, atoms.positions, basis, species_a

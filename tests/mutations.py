@@ -14,7 +14,7 @@ import shutil
 import signal
 import tempfile
 import time
-import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -123,15 +123,18 @@ def mutate_text(content, random):
 
 def outcome_of_reading(folder, code, original):
     """("refused", reason), ("same", ""), ("other value", what), or what must not happen."""
+    with np.errstate(all="ignore"):  # as the commands do
+        return read_and_compare(folder, code, original)
+
+
+def read_and_compare(folder, code, original):
     frames = []
     try:
         for run in search(folder, [code]):
             if isinstance(run, Refused):
                 return "refused", str(run)
             for frame in code_module(code).read_run(run):
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    require_sound(frame)
+                require_sound(frame)
                 frames.append(frame)
     except Refused as refusal:
         return "refused", str(refusal)
@@ -161,8 +164,8 @@ def structure_of(frame):
     """All of a frame that is not a number with digits."""
     known = {name: None if o.known_x is None else o.known_x.tobytes() for name, o in frame.operators.items()}
     pairs = [getattr(frame.pairs, key).tolist() for key in ("i_p", "j_p", "R_pc")]
-    shells = [[(s.l, s.zeta) for s in species.shells] for species in frame.basis]
-    return frame.spin, frame.species_a.tolist(), shells, pairs, known
+    shells = [[(s.l, s.zeta) for s in frame.basis[a].shells] for a in frame.species_a]
+    return frame.spin, shells, pairs, known
 
 
 # The long run
@@ -205,8 +208,8 @@ def run_format(title, code, source, count, seed):
     (found,) = [run for run in search(source, [code])]
     original = tuple(code_module(code).read_run(found))
     tasks = [(code, source, original, seed + n) for n in range(count)]
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        results = pool.map(try_one, tasks, chunksize=20)
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+        results = list(pool.map(try_one, tasks, chunksize=20))
     counts = collections.Counter(result[0] for result in results)
     unforeseen = collections.Counter(r[1].split("\n")[0][:110] for r in results if r[1].startswith("unforeseen"))
     slowest, largest = max(r[3] for r in results), max(r[4] for r in results)

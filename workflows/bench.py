@@ -14,7 +14,10 @@ from basis.shells import Species, parse_shells
 from basis.spin import Spin
 from converters.blocks import Operator, make_pairs
 from converters.dataset import Dataset, DatasetWriter
+from converters.errors import Refused
 from converters.frame import Frame, Provenance
+from converters.runs import Run, code_module
+from workflows.convert import Options, convert, find
 
 
 def bench_dataset(frames: int, folder: Path | None) -> list[dict[str, Any]]:
@@ -40,6 +43,32 @@ def measure_dataset(frames: int, scratch: Path) -> list[dict[str, Any]]:
     places = np.random.default_rng(0).integers(0, frames, 100)
     rows.append(row(f"read a random one of {frames} frames, file just opened", median_read(path, places), first))
     return rows
+
+
+def bench_convert(paths: list[Path], codes: list[str], folder: Path | None) -> list[dict[str, Any]]:
+    """Reading and converting the runs below some paths; the floor is reading the bytes of their files."""
+    runs = [run for run in find(paths, codes) if isinstance(run, Run)]
+    if not runs:
+        raise Refused(paths[0], "holds no run to measure")
+    rows = []
+    for code in sorted({run.code for run in runs}):
+        mine = [run for run in runs if run.code == code]
+        list(code_module(code).read_run(mine[0]))  # imports and caches
+        spent = [cpu_seconds(lambda: list(code_module(code).read_run(run))) for run in mine]  # noqa: B023 - called at once
+        floor = [cpu_seconds(lambda: [path.read_bytes() for path in run.matrices]) for run in mine]  # noqa: B023
+        size = np.mean([sum(path.stat().st_size for path in run.matrices) for run in mine])
+        rows.append(row(f"{code}: read a run of {size / 1e6:.1f} MB", float(np.median(spent)), float(np.median(floor))))
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            whole = [wall_of_conversion(mine, Path(scratch) / f"{jobs}.h5", jobs) for jobs in (1, 2)]
+        rows.append(row(f"{code}: convert {len(mine)} runs with checks, wall, -j 1", whole[0], whole[0]))
+        rows.append(row(f"{code}: convert {len(mine)} runs with checks, wall, -j 2", whole[1], whole[0]))
+    return rows
+
+
+def wall_of_conversion(runs: list[Run], output: Path, jobs: int) -> float:
+    start = time.perf_counter()
+    convert(list(runs), output, Options(), jobs, lambda _: None)
+    return time.perf_counter() - start
 
 
 def row(work: str, seconds: float, floor: float) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from converters.checks import Result, Tolerances, check_frame
 from converters.dataset import Dataset
 from converters.errors import Refused
@@ -35,12 +37,13 @@ def check_path(path: Path, codes: list[str], step: Callable[[], None]) -> Iterat
     frames = frames_of_runs(path, codes)
     if path.is_file() and (not starts_with(path, HDF5_MAGIC) or is_dataset(path)):
         frames = frames_of_dataset(path)
-    for place, frame in frames:
-        step()
-        if isinstance(frame, Refused):
-            yield Report(frame.place, refusal=frame.reason)
-        else:
-            yield Report(place, tuple(check_frame(frame, Tolerances())))
+    with np.errstate(all="ignore"):  # the checks judge numbers that are not finite
+        for place, frame in frames:
+            step()
+            if isinstance(frame, Refused):
+                yield Report(frame.place, refusal=frame.reason)
+            else:
+                yield Report(place, tuple(check_frame(frame, Tolerances())))
 
 
 def is_dataset(path: Path) -> bool:

@@ -135,18 +135,31 @@ def info_command(path: Path, as_json: bool) -> int:
 
 @as_command(
     """  slem-bench dataset
-  slem-bench dataset --frames 100000 --json"""
+  slem-bench dataset --frames 100000 --json
+  slem-bench convert runs/"""
 )
-@click.argument("what", type=click.Choice(["dataset"]))
-@click.option("--frames", type=click.IntRange(2), default=10_000, show_default=True, help="Frames in the test file.")
+@click.argument("what", type=click.Choice(["dataset", "convert"]))
+@click.argument("paths", nargs=-1, type=EXISTING)
+@click.option(
+    "--frames", type=click.IntRange(2), default=10_000, show_default=True, help="dataset: frames in the file."
+)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to write; default: a temporary folder.")
 @JSON
-def bench_command(what: str, frames: int, folder: Path | None, as_json: bool) -> int:
-    """Measure this program on this machine, each number beside a floor measured in the same run."""
+def bench_command(what: str, paths: tuple[Path, ...], frames: int, folder: Path | None, as_json: bool) -> int:
+    """Measure this program on this machine, each number beside a floor measured in the same run.
+
+    "dataset" writes and reads a file of small frames; "convert" reads the runs below PATHS, one by one and with -j 2.
+    """
     from workflows import bench
     from workflows.show import print_json, show_rows
 
-    rows = {"dataset": bench.bench_dataset}[what](frames, folder)
+    if what == "convert" and not paths:
+        raise click.UsageError("convert needs run folders to read")
+    rows = (
+        bench.bench_dataset(frames, folder)
+        if what == "dataset"
+        else bench.bench_convert(list(paths), list(CODES), folder)
+    )
     if as_json:
         print_json(rows)
     else:

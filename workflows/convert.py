@@ -101,7 +101,8 @@ def store(item: Run | Refused, result: list[Frame] | Refused | None, writer: Dat
 def read_new(run: Run, have: frozenset[str], options: Options) -> list[Frame] | Refused | None:
     """Checked frames of a run, the reason why there are none, or None when the dataset has it already."""
     try:
-        return None if run.source in have else read_checked(run, options)
+        with np.errstate(all="ignore"):  # the checks judge numbers that are not finite
+            return None if run.source in have else read_checked(run, options)
     except Refused as refusal:
         return refusal
     except BAD_INPUT as error:

@@ -288,6 +288,8 @@ def join_spins(name: str, steps: list[Step], spin: Spin) -> Elements:
         values_se = density_from_pauli(spinor.values_se) if name == "DM" else spinor.values_se.astype(complex)
         return replace(spinor, values_se=values_se)
     first = steps[0].matrix
+    if any(np.iscomplexobj(step.matrix.values_se) for step in steps):
+        raise ValueError(f"{name} has complex numbers; expected real ones unless nspin is 4")
     if len(steps) == 1 or name == "S":
         return first
     return merge(first, steps[1].matrix)

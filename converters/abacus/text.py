@@ -96,6 +96,13 @@ def read_stru(path: Path, latname: str = "none") -> Stru:
     except (ValueError, IndexError) as error:
         raise Refused(path, f"cannot be read: {error}") from error
     orbitals = tuple(words[0] for words in sections.get("NUMERICAL_ORBITAL", []))
+    if len(set(labels)) != len(labels) or len(orbitals) not in (0, len(labels)):
+        raise Refused(
+            path,
+            f"has {len(labels)} species {' '.join(labels)} and {len(orbitals)} orbital files; expected one for each",
+        )
+    if not len(species_a) or not np.isfinite(positions_av).all() or not abs(np.linalg.det(cell_cv)) > 0:
+        raise Refused(path, f"has {len(species_a)} atoms in a cell of {np.linalg.det(cell_cv):g} cubic Angstrom")
     return Stru(labels, potentials, orbitals, cell_cv, species_a, positions_av, lattice_constant)
 
 

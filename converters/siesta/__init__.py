@@ -132,7 +132,8 @@ def read_run(run: Run) -> Iterator[Frame]:
         files=run.digests(*dict.fromkeys(used.values()), *texts),
         settings=settings_of(used, matrices, elements, rydberg, bohr),
         notes=structure.notes,
-        measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()},
+        measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()}
+        | {f"unpaired elements of {name}": float(p.unpaired) for name, p in packed.items()},
     )
     frame = Frame(
         cell_cv=structure.cell_cv * bohr,
@@ -239,7 +240,10 @@ def decide_density(frame: Frame) -> Frame:
     ):
         return frame
     filling = kspace.Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width)
-    f_skn, _ = kspace.occupations(spectrum.energies_skn, spectrum.weights_k, filling, frame.spin)
+    try:
+        f_skn, _ = kspace.occupations(spectrum.energies_skn, spectrum.weights_k, filling, frame.spin)
+    except (ValueError, RuntimeError):
+        return frame  # the checks will say what is wrong with these levels
     levels = np.einsum("skn,skn,k->", f_skn, spectrum.energies_skn, spectrum.weights_k)
     both_x = np.where(frame.pairs.onsite_p, 1.0, 2.0)[frame.pairs.pair_x]
     DM_sx, H_sx = operators["DM"].values_sx, operators["H"].values_sx
@@ -295,6 +299,8 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices) -> Struct
         raise Refused(
             run.main, f"has {len(positions_av)} atoms and the orbitals of {len(species_a)}; expected the same"
         )
+    if not (np.isfinite(cell_cv).all() and np.isfinite(positions_av).all() and np.linalg.det(cell_cv)):
+        raise Refused(run.main, "has a cell or positions that are not finite numbers of three dimensions")
     numbers = [kind.number for kind in kinds]
     if number_a is not None and len(number_a) == len(species_a):
         numbers = [int(number_a[np.argmax(species_a == s)]) for s in range(len(kinds))]

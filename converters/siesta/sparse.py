@@ -89,7 +89,7 @@ class Sparse:
         atom_M = np.repeat(np.arange(len(geometry.norb_a)), geometry.norb_a)
         between_ev = geometry.positions_av[atom_M[column_e]] - geometry.positions_av[atom_M[row_e]]
         R_ec = np.linalg.solve(geometry.cell_cv.T, (self.vectors_ev - between_ev).T).T
-        if np.abs(R_ec - np.round(R_ec)).max(initial=0) > 1e-2 or np.abs(R_ec).max(initial=0) > 1000:
+        if not (np.abs(R_ec - np.round(R_ec)).max(initial=0) < 1e-2 and np.abs(R_ec).max(initial=0) < 1000):
             raise Refused(path, "has orbitals elsewhere than the geometry beside it; expected files of one run")
         return np.round(R_ec).astype(np.int64)
 
@@ -248,7 +248,7 @@ def read_hsx_species(file: FortranFile) -> tuple[Kind, ...]:
     return tuple(
         Kind(
             label_of(head["label"]),
-            shells_of(np.array([file.record("<i4", 3, "n, l, zeta") for _ in range(head["norb"])])),
+            shells_of(file.path, np.array([file.record("<i4", 3, "n, l, zeta") for _ in range(head["norb"])])),
         )
         for head in heads
     )
@@ -273,7 +273,10 @@ def read_hsx_modern(file: FortranFile, version: int) -> Matrices:
     entry = np.dtype([("label", "S20"), ("charge", "<f8"), ("norb", "<i4")])
     heads = file.record(entry, species_count, "the species")
     kinds = tuple(
-        Kind(label_of(head["label"]), shells_of(file.record("<i4", 3 * head["norb"], "n, l, zeta").reshape(-1, 3)))
+        Kind(
+            label_of(head["label"]),
+            shells_of(file.path, file.record("<i4", 3 * head["norb"], "n, l, zeta").reshape(-1, 3)),
+        )
         for head in heads
     )
     k_cell = k_shift = None
@@ -309,14 +312,14 @@ def label_of(raw: bytes) -> str:
     return raw.decode("ascii", "replace").strip()
 
 
-def shells_of(orbitals: Array) -> tuple[Shell, ...]:
+def shells_of(path: Path, orbitals: Array) -> tuple[Shell, ...]:
     """Shells of a list of orbitals (n, l, zeta), each shell repeated for its m; a repeated (n, l, zeta) is a new shell."""
     shells, at = [], 0
     while at < len(orbitals):
         n, l, zeta = (int(value) for value in orbitals[at])
         shell = Shell(l, n, zeta)
         if (orbitals[at : at + shell.size] != orbitals[at]).any() or at + shell.size > len(orbitals):
-            raise ValueError(f"orbital {at + 1} of a species begins the shell {shell}, which is not complete")
+            raise Refused(path, f"begins the shell {shell} with orbital {at + 1} of a species and does not complete it")
         shells.append(shell)
         at += shell.size
     return tuple(shells)

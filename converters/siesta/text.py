@@ -13,15 +13,16 @@ from converters.errors import Refused
 from converters.siesta.sparse import Kind
 
 
-def read_numbers(path: Path, skip: int = 0) -> Array:
-    """All numbers of a file after some lines."""
+def read_numbers(path: Path) -> Array:
+    """All numbers of a file that holds nothing else."""
     text = path.read_text(errors="replace")
-    for _ in range(skip):
-        text = text.partition("\n")[2]
     try:
-        return np.array(text.split(), dtype=float)
+        numbers = np.array(text.split(), dtype=float)
     except ValueError as error:
         raise Refused(path, f"expected only numbers: {error}") from error
+    if not np.isfinite(numbers).all():
+        raise Refused(path, "has a NaN or infinity; expected finite numbers")
+    return numbers
 
 
 def read_orbital_index(path: Path) -> tuple[tuple[Kind, ...], Array]:
@@ -105,6 +106,8 @@ def read_kpoints(path: Path) -> tuple[Array, Array]:
     if not len(numbers) or len(numbers) != 1 + 5 * int(numbers[0]):
         raise Refused(path, "is no whole KP file; expected the number of k-points and 5 numbers for each")
     rows = numbers[1:].reshape(-1, 5)
+    if not rows[:, 4].sum() > 0:
+        raise Refused(path, f"has weights that sum to {rows[:, 4].sum():g}; expected a positive sum")
     return rows[:, 1:4], rows[:, 4]
 
 
