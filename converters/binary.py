@@ -33,6 +33,10 @@ class Binary:
         self.at += size
         return values
 
+    def skip(self, size: int, what: str) -> None:
+        self.require(size, what)
+        self.at += size
+
     def require_end(self) -> None:
         if self.at != len(self.data):
             raise self.refuse(f"expected the end of the file; {len(self.data) - self.at} bytes follow")

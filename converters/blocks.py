@@ -4,7 +4,7 @@ A pair is (i, j, R): atom i in cell 0 and atom j in cell R. Of (i, j, R) and (j,
 i < j, and for i = j the one whose R is not negative (first nonzero component > 0). Onsite blocks are kept whole.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -80,6 +80,14 @@ class Pairs:
         column_x = self.orbital_start_a[self.j_p][self.pair_x] + inside_x % width_x
         return row_x, column_x
 
+    @cached_property
+    def onsite_transposed(self) -> tuple[Array, Array]:
+        """Elements of the onsite blocks, and the place of the transposed element of each."""
+        onsite_x = np.flatnonzero(self.onsite_p[self.pair_x])
+        p_x = self.pair_x[onsite_x]
+        row_x, column_x = np.divmod(onsite_x - self.start_p[p_x], self.norb_a[self.j_p][p_x])
+        return onsite_x, self.start_p[p_x] + column_x * self.norb_a[self.i_p][p_x] + row_x
+
     def block(self, values_sx: Array, p: int) -> Array:
         """Block of pair p, shape (spin components, orbitals of i, orbitals of j)."""
         shape = (-1, self.norb_a[self.i_p[p]], self.norb_a[self.j_p[p]])
@@ -154,31 +162,28 @@ class Operator:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """What packing gives: the matrix, and how far its two stored halves differed."""
+    """What packing gives: the matrix on its own pairs, and how far its two stored halves differed."""
 
+    pairs: Pairs
     operator: Operator
     asymmetry: float
     unpaired: int
-
-
-def pairs_of_elements(matrices: Iterable[Elements], norb_a: Array) -> Pairs:
-    """Union of the pair lists of some matrices."""
-    found = [element_pairs(matrix, norb_a)[:3] for matrix in matrices]
-    i_p, j_p, R_pc = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return make_pairs(i_p, j_p, R_pc, norb_a)
 
 
 def element_pairs(matrix: Elements, norb_a: Array) -> tuple[Array, Array, Array, Array]:
     """Distinct pairs (i, j, R) of a matrix, and the pair of each of its elements."""
     atom_M = np.repeat(np.arange(len(norb_a)), norb_a)
     cells = len(matrix.R_tc)
-    key_e = (atom_M[matrix.row_e] * len(norb_a) + atom_M[matrix.column_e]) * cells + matrix.t_e
+    key_e = atom_M[matrix.row_e] * len(norb_a)
+    key_e += atom_M[matrix.column_e]
+    key_e *= cells
+    key_e += matrix.t_e
     keys = len(norb_a) ** 2 * cells
-    if keys <= 1_000_000 + 4 * len(key_e):  # a table of all possible keys is faster than sorting, where it fits
+    if keys <= 100_000 + len(key_e):  # a table of all possible keys is faster than sorting, where it fits
         seen_key = np.zeros(keys, dtype=bool)
         seen_key[key_e] = True
         key_q = np.flatnonzero(seen_key)
-        q_e = (np.cumsum(seen_key) - 1)[key_e]
+        q_e: Array = (np.cumsum(seen_key, dtype=np.int32) - 1)[key_e]
     else:
         key_q, q_e = np.unique(key_e, return_inverse=True)
     atoms_q, t_q = np.divmod(key_q, cells)
@@ -186,47 +191,69 @@ def element_pairs(matrix: Elements, norb_a: Array) -> tuple[Array, Array, Array,
 
 
 def pack_elements(
-    matrix: Elements, pairs: Pairs, spin: Spin, *, whole_blocks: bool = True, upper_triangle: bool = False
+    matrix: Elements, norb_a: Array, spin: Spin, *, whole_blocks: bool = True, upper_triangle: bool = False
 ) -> Packed:
-    """The kept half of a matrix on a pair list that holds all of its pairs.
+    """The kept half of a matrix, on the list of its own pairs.
 
     The two halves of the input are averaged; with `upper_triangle` the elements with row <= column are taken, as a code
     does that hands one triangle to its solver. With `whole_blocks` an element that the code left out of a block is a
     known zero, otherwise it is unknown.
     """
-    i_q, j_q, R_qc, q_e = element_pairs(matrix, pairs.norb_a)
+    i_q, j_q, R_qc, q_e = element_pairs(matrix, norb_a)
     i_q, j_q, R_qc, swapped_q = canonical(i_q, j_q, R_qc)
+    pairs = make_pairs(i_q, j_q, R_qc, norb_a)
     p_q = pairs.find(i_q, j_q, R_qc)
-    start = pairs.orbital_start_a
-    swapped_e, onsite_e, p_e = swapped_q[q_e], pairs.onsite_p[p_q][q_e], p_q[q_e]
-    row_e = matrix.row_e - start[np.where(swapped_e, pairs.j_p[p_e], pairs.i_p[p_e])]
-    column_e = matrix.column_e - start[np.where(swapped_e, pairs.i_p[p_e], pairs.j_p[p_e])]
-    width_e = pairs.norb_a[pairs.j_p][p_e]
-    direct_x = pairs.start_p[p_e] + row_e * width_e + column_e
-    partner_x = pairs.start_p[p_e] + column_e * width_e + row_e
+    start, width_q = pairs.orbital_start_a, pairs.norb_a[j_q]
+    swapped_e = swapped_q[q_e]
+    # Where each element goes: (row, column) of its block, or (column, row) of the partner that is kept.
+    x_e = np.where(swapped_e, matrix.column_e, matrix.row_e)
+    x_e -= start[i_q][q_e]
+    x_e *= width_q[q_e]
+    x_e += np.where(swapped_e, matrix.row_e, matrix.column_e)
+    x_e += (pairs.start_p[p_q] - start[j_q])[q_e]
 
-    halves, known = [], []
-    for mine_e, place_e, transposed in ((~swapped_e, direct_x, False), (swapped_e | onsite_e, partner_x, True)):
-        values_se = matrix.values_se[:, mine_e]
-        half_sx = np.zeros((spin.components, pairs.elements), dtype=spin.dtype)
-        half_sx[:, place_e[mine_e]] = values_se[TRANSPOSED[spin]].conj() if transposed else values_se
-        known_x = np.zeros(pairs.elements, dtype=bool)
-        known_x[place_e[mine_e]] = True
-        halves.append(half_sx)
-        known.append(known_x)
-    asymmetry = float(np.abs(halves[0] - halves[1]).max(initial=0))
+    direct_sx, partner_sx = (np.zeros((spin.components, pairs.elements), dtype=spin.dtype) for _ in range(2))
+    direct_sx[:, x_e[~swapped_e]] = matrix.values_se[:, ~swapped_e]
+    partner_sx[:, x_e[swapped_e]] = matrix.values_se[TRANSPOSED[spin]][:, swapped_e].conj()
+    direct_x, partner_x = (np.zeros(pairs.elements, dtype=bool) for _ in range(2))
+    direct_x[x_e[~swapped_e]] = partner_x[x_e[swapped_e]] = True
+    onsite_x, mirrored_x = pairs.onsite_transposed
+    partner_sx[:, onsite_x] = direct_sx[TRANSPOSED[spin]][:, mirrored_x].conj()
+    partner_x[onsite_x] = direct_x[mirrored_x]
+
+    asymmetry = float(np.abs(direct_sx - partner_sx).max(initial=0))
     if upper_triangle:
         row_x, column_x = pairs.row_column_x
-        values_sx = np.where(row_x <= column_x, halves[0], halves[1])
+        values_sx = np.where(row_x <= column_x, direct_sx, partner_sx)
     else:
-        values_sx = (halves[0] + halves[1]) / 2
-    known_x = known[0] | known[1]
-    if whole_blocks:
-        known_p = np.zeros(len(pairs), dtype=bool)
-        known_p[p_q] = True
-        known_x = known_p[pairs.pair_x]
-    unpaired = int(np.count_nonzero(known[0] != known[1]))
-    return Packed(Operator(values_sx, None if known_x.all() else known_x), asymmetry, unpaired)
+        values_sx = (direct_sx + partner_sx) / 2
+    known_x = direct_x | partner_x
+    unpaired = int(np.count_nonzero(direct_x != partner_x))
+    return Packed(pairs, Operator(values_sx, None if whole_blocks or known_x.all() else known_x), asymmetry, unpaired)
+
+
+def join_packed(packed: Mapping[str, Packed]) -> tuple[Pairs, dict[str, Operator]]:
+    """Matrices on the union of their pair lists; a pair that a matrix did not have is unknown to it."""
+    lists = [item.pairs for item in packed.values()]
+    i_p, j_p = (np.concatenate([getattr(pairs, key) for pairs in lists]) for key in ("i_p", "j_p"))
+    union = make_pairs(i_p, j_p, np.concatenate([pairs.R_pc for pairs in lists]), lists[0].norb_a)
+    return union, {name: spread_operator(item.operator, item.pairs, union) for name, item in packed.items()}
+
+
+def spread_operator(operator: Operator, pairs: Pairs, union: Pairs) -> Operator:
+    """The same matrix on a longer list of pairs."""
+    if len(pairs) == len(union):
+        return operator
+    place_p = union.find(pairs.i_p, pairs.j_p, pairs.R_pc)
+    mine_p = np.zeros(len(union), dtype=bool)
+    mine_p[place_p] = True
+    mine_x = mine_p[union.pair_x]  # both lists are sorted, so the elements keep their order
+    values_sx = np.zeros((len(operator.values_sx), union.elements), dtype=operator.values_sx.dtype)
+    values_sx[:, mine_x] = operator.values_sx
+    known_x = mine_x.copy()
+    if operator.known_x is not None:
+        known_x[mine_x] = operator.known_x
+    return Operator(values_sx, known_x)
 
 
 def unpack_elements(pairs: Pairs, operator: Operator, spin: Spin) -> Elements:

@@ -20,7 +20,7 @@ from basis import Array
 from basis.conventions import Convention, standard, to_standard
 from basis.shells import Shell, Species, cell_shells
 from basis.spin import Spin
-from converters.blocks import Elements, Pairs, make_pairs, pack_elements, reorder_elements
+from converters.blocks import Elements, Pairs, join_packed, pack_elements, reorder_elements
 from converters.checks import two_centre_violation
 from converters.errors import Refused, reason_of
 from converters.frame import Frame, Outcome, Provenance
@@ -173,11 +173,10 @@ def make_frame(
     layouts = {name: Spin.NONE if name == "S" else spin for name in blocks}
     elements = {name: elements_of(run, name, found, norb_a, layouts[name]) for name, found in blocks.items()}
     moves = to_standard(cell_shells(basis, species_a), order)
-    keys = np.array([key for found in blocks.values() for key in found])
-    pairs = make_pairs(keys[:, 3], keys[:, 4], keys[:, :3], norb_a)
     packed = {
-        name: pack_elements(reorder_elements(item, *moves), pairs, layouts[name]) for name, item in elements.items()
+        name: pack_elements(reorder_elements(item, *moves), norb_a, layouts[name]) for name, item in elements.items()
     }
+    pairs, operators = join_packed(packed)
     return Frame(
         cell_cv=cell_cv,
         pbc_c=np.ones(3, dtype=bool),
@@ -186,7 +185,7 @@ def make_frame(
         basis=basis,
         pairs=pairs,
         spin=spin,
-        operators={name: item.operator for name, item in packed.items()},
+        operators=operators,
         outcome=Outcome(fermi=float(fermi) if isinstance(fermi, int | float) else None),
         provenance=Provenance(
             NAME,

@@ -21,7 +21,14 @@ def rows():
             (frame,) = frames_of(contract.code, name)
             found = {result.name: result.found for result in check_frame(frame)}
             basis = ", ".join(str(species) for species in frame.basis)
-            fixed = [contract.code, frame.provenance.version, name, basis, str(frame.spin), ", ".join(sorted(frame.operators))]
+            fixed = [
+                contract.code,
+                frame.provenance.version,
+                name,
+                basis,
+                str(frame.spin),
+                ", ".join(sorted(frame.operators)),
+            ]
             electrons = abs(found["Tr(DM S) = electrons"] - expected.electrons)
             measured = [
                 found["eigenvalues against the printed ones"],

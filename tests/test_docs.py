@@ -30,4 +30,6 @@ def test_commands_of_the_readme_exist():
     commands = set(re.findall(r"^\s+slem-(\w+)", (ROOT / "README.md").read_text(), re.M))
     assert commands
     for verb in commands:
-        subprocess.run([sys.executable, "-m", "workflows", verb, "--help"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "workflows", verb, "--help"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
+        )

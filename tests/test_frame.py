@@ -9,7 +9,7 @@ from scipy import linalg
 
 from basis.spin import Spin
 from converters import kspace
-from converters.blocks import Elements, Operator, canonical, make_pairs, pack_elements, pairs_of_elements
+from converters.blocks import Elements, Operator, canonical, join_packed, make_pairs, pack_elements, unpack_elements
 from converters.checks import check_frame
 from converters.frame import OPERATORS
 from tests.conftest import assert_same_frame, make_random_frame
@@ -76,10 +76,9 @@ def test_packing_elements_restores_the_frame(spin):
         np.array(values)[shuffle].T,
     )
     matrix = Elements(*arrays)
-    pairs = pairs_of_elements([matrix], frame.pairs.norb_a)
     for upper_triangle in (False, True):
-        packed = pack_elements(matrix, pairs, spin, upper_triangle=upper_triangle)
-        np.testing.assert_array_equal(pairs.R_pc, frame.pairs.R_pc)
+        packed = pack_elements(matrix, frame.pairs.norb_a, spin, upper_triangle=upper_triangle)
+        np.testing.assert_array_equal(packed.pairs.R_pc, frame.pairs.R_pc)
         np.testing.assert_array_equal(packed.operator.values_sx, frame.operators["H"].values_sx)
         assert (packed.asymmetry, packed.unpaired, packed.operator.known_x) == (0.0, 0, None)
 
@@ -88,14 +87,32 @@ def test_packing_reports_what_the_halves_disagree_in():
     R_tc = np.array([[0, 0, 0], [1, 0, 0], [-1, 0, 0]])
     arrays = [np.array(a) for a in ([0, 0, 0, 1], [0, 1, 0, 0], [0, 1, 2, 2])]
     matrix = Elements(*arrays, R_tc, np.array([[1.0, 2.0, 5.0, 2.5]]))
-    pairs = pairs_of_elements([matrix], np.array([2]))
-    packed = pack_elements(matrix, pairs, Spin.NONE, whole_blocks=False)
+    packed = pack_elements(matrix, np.array([2]), Spin.NONE, whole_blocks=False)
     assert packed.asymmetry == 5.0  # (0, 0, -R) has no partner at all
     assert packed.unpaired == 1
     np.testing.assert_array_equal(packed.operator.values_sx, [[1, 0, 0, 0, 2.5, 2.25, 0, 0]])
     np.testing.assert_array_equal(packed.operator.known_x, [True, False, False, False, True, True, False, False])
-    taken = pack_elements(matrix, pairs, Spin.NONE, whole_blocks=False, upper_triangle=True)
+    taken = pack_elements(matrix, np.array([2]), Spin.NONE, whole_blocks=False, upper_triangle=True)
     np.testing.assert_array_equal(taken.operator.values_sx[0, 4:6], [0.0, 2.0])
+
+
+@pytest.mark.parametrize("spin", ALL_SPINS)
+def test_matrices_of_different_reach_share_one_list(spin):
+    """H and S of their own pairs, joined: every block at its place, unknown where a matrix has none."""
+    frame = make_random_frame(6, spin)
+    near = np.abs(frame.pairs.R_pc).max(axis=1) <= 1
+    known_x = near[frame.pairs.pair_x]
+    S = Operator(np.where(known_x, frame.operators["S"].values_sx, 0), known_x)
+    packed = {
+        "H": pack_elements(unpack_elements(frame.pairs, frame.operators["H"], spin), frame.pairs.norb_a, spin),
+        "S": pack_elements(unpack_elements(frame.pairs, S, Spin.NONE), frame.pairs.norb_a, Spin.NONE),
+    }
+    assert len(packed["S"].pairs) == near.sum()
+    pairs, operators = join_packed(packed)
+    np.testing.assert_array_equal(pairs.R_pc, frame.pairs.R_pc)
+    np.testing.assert_array_equal(operators["H"].values_sx, frame.operators["H"].values_sx)
+    np.testing.assert_array_equal(operators["S"].values_sx, S.values_sx)
+    np.testing.assert_array_equal(operators["S"].known_x, known_x)
 
 
 def test_pairs_are_found_and_partners_are_not_kept_twice():

@@ -125,7 +125,10 @@ def layout_of(stored):
     """(type, count) of everything in a version 3 file, one after the other."""
     natoms, total = len(stored.norb_a), len(stored.i_q)
     cells = int.from_bytes(stored.path.read_bytes()[20:24], "little") + 1
-    doubles = sum(array.size for array in stored.values.values())
+    elements = stored.values["S"].size
+    doubles = elements * (
+        stored.spin_switch + 1 + 1 + 3 + 3 + stored.spin_switch + 1 + 2
+    )  # H, S, positions, momenta, DM, iDM
     text = stored.path.stat().st_size
     head = [
         ("<i4", 7),

@@ -23,7 +23,7 @@ from converters.abacus import csr, text
 from converters.abacus.convention import BOHR, RYDBERG, convention, density_from_pauli
 from converters.abacus.csr import Step
 from converters.abacus.write import write
-from converters.blocks import Elements, pack_elements, pairs_of_elements, reorder_elements
+from converters.blocks import Elements, join_packed, pack_elements, reorder_elements
 from converters.errors import Refused
 from converters.folding import closest_images
 from converters.frame import Frame, Outcome, Provenance, Spectrum
@@ -212,12 +212,13 @@ def make_frame(context: Context, number: int, matrices: dict[str, list[Step]], u
                 used[name][0], f"has {steps[0].norb} basis functions; expected {context.dimension} of STRU and log"
             )
     order, signs = to_standard(cell_shells(context.basis, context.stru.species_a), convention)
-    elements = {name: reorder_elements(join_spins(name, steps, spin), order, signs) for name, steps in matrices.items()}
-    if "H" in elements and not elements["H"].values_se.any():
+    packed = {}
+    for name in list(matrices):
+        joined = reorder_elements(join_spins(name, matrices.pop(name), spin), order, signs)
+        packed[name] = pack_elements(joined, context.norb_a, Spin.NONE if name == "S" else spin)
+    if "H" in packed and not packed["H"].operator.values_sx.any():
         reason = "holds H = 0: ABACUS 3.11.0-beta.1 to beta.5 wrote it so for nspin 2; rerun with a newer version"
         raise Refused(used["H"][0], reason)
-    pairs = pairs_of_elements(elements.values(), context.norb_a)
-    packed = {name: pack_elements(item, pairs, Spin.NONE if name == "S" else spin) for name, item in elements.items()}
     if "H" in packed and packed["H"].asymmetry * RYDBERG > 1e-4 and spin is Spin.SPINOR:
         found = packed["H"].asymmetry
         reason = f"has an H(R) that is not Hermitian by {found:.3g} Ry; expected 1e-06: ABACUS 3.11.0-beta.5 and beta.6 conjugate"
@@ -226,9 +227,8 @@ def make_frame(context: Context, number: int, matrices: dict[str, list[Step]], u
             f"{reason} the spin-flip blocks of magnetic runs, and their energies are wrong; rerun with another version",
         )
     scale = {"H": RYDBERG, "S": 1.0, "DM": 1.0}
-    operators = {
-        name: replace(item.operator, values_sx=item.operator.values_sx * scale[name]) for name, item in packed.items()
-    }
+    pairs, operators = join_packed(packed)
+    operators = {name: replace(o, values_sx=o.values_sx * scale[name]) for name, o in operators.items()}
     settings: dict[str, str | float | int | bool | None] = {
         f"{name} from": ", ".join(path.name for path in paths) for name, paths in used.items()
     }

@@ -20,6 +20,8 @@ from converters.errors import Refused
 NEW_STEP = re.compile(r"^[ \t]*--- Ionic Step (\d+) ---[ \t]*$", re.M)
 OLD_STEP = re.compile(r"^[ \t]*(?:IONIC_)?STEP:[ \t]*(\d+)[ \t]*$", re.M)
 OLD_HEAD = re.compile(r"\s*Matrix Dimension of \w+\(R\):\s*(\d+)\s*Matrix number of \w+\(R\):\s*(\d+)")
+DIRECT = re.compile(r"^[ \t]*Direct[ \t]*$", re.M)
+COMMENT = re.compile(r"^[ \t]*#.*$", re.M)
 LARGEST_BASIS = 1_000_000
 
 
@@ -44,13 +46,14 @@ def read_steps(path: Path) -> list[Step]:
     stops = [match.start() for match in found[1:]] + [len(text)]
     steps: dict[int, Step] = {}
     for (number, start), stop in zip(starts, stops, strict=True):
-        section = text[start:stop]
-        steps[number] = read_new(path, number, section) if is_new else read_old(path, number, section)
+        steps[number] = (read_new if is_new else read_old)(path, number, text, start, stop)
     return [steps[number] for number in sorted(steps)]
 
 
 def numbers_of(path: Path, text: str, what: str) -> Array:
     """All numbers of a text; complex ones written (re,im) as two."""
+    if not text.strip():
+        return np.empty(0)  # fromstring would make one number of it
     if "(" in text:
         text = text.translate(str.maketrans("(),", "   "))
     with warnings.catch_warnings():
@@ -68,62 +71,82 @@ def first_number(path: Path, pattern: str, text: str) -> int:
     return int(match[1])
 
 
-def read_new(path: Path, number: int, section: str) -> Step:
+def read_new(path: Path, number: int, text: str, start: int, stop: int) -> Step:
     """A step with the structure in its header."""
-    norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", section)
-    blocks = first_number(path, r"^\s*(\d+)\s+# number of Bravais lattice vector R", section)
-    coordinates = re.search(r"^\s*Direct\s*$", section, re.M)
+    coordinates = DIRECT.search(text, start, stop)
     if coordinates is None:
         raise Refused(path, 'has no line "Direct" in its header')
-    lines = [line.split() for line in section[: coordinates.start()].splitlines() if line.strip() and "#" not in line]
+    head = text[start : coordinates.start()]
+    norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", head)
+    blocks = first_number(path, r"^\s*(\d+)\s+# number of Bravais lattice vector R", head)
+    lines = [line.split() for line in head.splitlines() if line.strip() and "#" not in line]
     try:
-        lattice = float(lines[1][0]) * np.array(lines[2:5], dtype=float)
+        lattice_cv = float(lines[1][0]) * np.array(lines[2:5], dtype=float).reshape(3, 3)
         natoms = sum(int(count) for count in lines[6])
-        rest = section[coordinates.end() :].lstrip("\n").split("\n", natoms)
-        fractional_ac = np.array([line.split()[:3] for line in rest[:natoms]], dtype=float)
-        if lattice.shape != (3, 3) or fractional_ac.shape != (natoms, 3):
-            raise ValueError("cell or positions have the wrong shape")
+        positions, body = take_lines(text, coordinates.end(), stop, natoms)
+        fractional_ac = np.array([line.split()[:3] for line in positions], dtype=float).reshape(natoms, 3)
     except (ValueError, IndexError) as error:
         raise Refused(path, f"has a header that cannot be read: {error}") from error
-    body = re.sub(r"^[ \t]*#.*$", "", rest[-1] if len(rest) > natoms else "", flags=re.M)
-    matrix = read_blocks(path, body, norb, blocks, empty_has_pointers=True)
-    return Step(number, norb, matrix, lattice, fractional_ac)
+    matrix = read_blocks(path, parts_between_comments(text, body, stop), norb, blocks, empty_has_pointers=True)
+    return Step(number, norb, matrix, lattice_cv, fractional_ac)
 
 
-def read_old(path: Path, number: int, section: str) -> Step:
+def take_lines(text: str, start: int, stop: int, count: int) -> tuple[list[str], int]:
+    """The lines after the one that `start` lies in, and where the next one begins."""
+    lines: list[str] = []
+    at = text.find("\n", start, stop) + 1
+    while len(lines) < count:
+        end = text.find("\n", at, stop)
+        if at == 0 or end < 0:
+            raise ValueError(f"expected {count} lines, found {len(lines)}")
+        lines.append(text[at:end])
+        at = end + 1
+    return lines, at
+
+
+def parts_between_comments(text: str, start: int, stop: int) -> Iterator[str]:
+    """The text between comment lines, part by part: parts need little memory beside the whole."""
+    for comment in COMMENT.finditer(text, start, stop):
+        yield text[start : comment.start()]
+        start = comment.end()
+    yield text[start:stop]
+
+
+def read_old(path: Path, number: int, text: str, start: int, stop: int) -> Step:
     """A step with two header lines."""
-    head = OLD_HEAD.match(section)
+    head = OLD_HEAD.match(text, start, stop)
     if head is None:
         raise Refused(path, 'does not begin a step with "Matrix Dimension of" and "Matrix number of"')
     norb, blocks = int(head[1]), int(head[2])
-    return Step(number, norb, read_blocks(path, section[head.end() :], norb, blocks, empty_has_pointers=False))
+    parts = parts_between_comments(text, head.end(), stop)
+    return Step(number, norb, read_blocks(path, parts, norb, blocks, empty_has_pointers=False))
 
 
-def read_blocks(path: Path, body: str, norb: int, blocks: int, *, empty_has_pointers: bool) -> Elements:
-    """The matrix of a step, from its numbers."""
+def read_blocks(path: Path, parts: Iterator[str], norb: int, blocks: int, *, empty_has_pointers: bool) -> Elements:
+    """The matrix of a step, from the text of its blocks."""
     if not 0 < norb <= LARGEST_BASIS:
         raise Refused(path, f"has {norb} orbitals; expected 1 to {LARGEST_BASIS}")
-    width = 2 if "(" in body else 1
-    numbers = numbers_of(path, body, "the blocks")
+    found, width = [], 1
+    for part in parts:
+        width = 2 if "(" in part else width
+        found.append(numbers_of(path, part, "the blocks"))
+    stream = Numbers(path, np.concatenate(found))
     R_tc, rows, columns, images, values = [], [], [], [], []
-    for t, (R_c, value_e, column_e, pointer_M) in enumerate(
-        split_blocks(path, numbers, norb, blocks, width, empty_has_pointers)
-    ):
+    for t, block in enumerate(split_blocks(stream, norb, blocks, width, empty_has_pointers)):
+        R_c, value_e, column_e, pointer_M = block
         R_tc.append(R_c)
-        rows.append(np.repeat(np.arange(norb), np.diff(pointer_M)))
-        columns.append(column_e)
-        images.append(np.full(len(column_e), t))
+        rows.append(np.repeat(np.arange(norb, dtype=np.int32), np.diff(pointer_M)))
+        columns.append(column_e.astype(np.int32))
+        images.append(np.full(len(column_e), t, dtype=np.int32))
         values.append(value_e)
     if not R_tc:
         raise Refused(path, "holds no block")
     if len(np.unique(R_tc, axis=0)) != len(R_tc):
         raise Refused(path, "holds two blocks of the same lattice vector")
     value_e = np.concatenate(values)
-    if width == 2:
-        value_e = value_e.view(complex)
-    return Elements(
-        np.concatenate(rows), np.concatenate(columns), np.concatenate(images), np.array(R_tc), value_e[None]
-    )
+    value_e = value_e.view(complex) if width == 2 else value_e
+    row_e, column_e, t_e = (np.concatenate(parts) for parts in (rows, columns, images))
+    return Elements(row_e, column_e, t_e, np.array(R_tc), value_e[None])
 
 
 class Numbers:
@@ -149,10 +172,10 @@ class Numbers:
 
 
 def split_blocks(
-    path: Path, numbers: Array, norb: int, blocks: int, width: int, empty_has_pointers: bool
+    stream: Numbers, norb: int, blocks: int, width: int, empty_has_pointers: bool
 ) -> Iterator[tuple[Array, Array, Array, Array]]:
     """(R, values, columns, row pointers) of each block."""
-    stream = Numbers(path, numbers)
+    path = stream.path
     while stream.block < blocks:
         *R_c, count = stream.integers(4, "numbers of a block's first line").tolist()
         if not 0 <= count <= norb**2 or max(map(abs, R_c)) > 10_000:
@@ -170,8 +193,8 @@ def split_blocks(
             raise Refused(path, f"has column indices in block {stream.block + 1} outside 0 to {norb - 1}")
         yield np.array(R_c), value_e, column_e, pointer_M
         stream.block += 1
-    if stream.at != len(numbers):
-        raise Refused(path, f"goes on after its {blocks} blocks with {len(numbers) - stream.at} numbers")
+    if stream.at != len(stream.numbers):
+        raise Refused(path, f"goes on after its {blocks} blocks with {len(stream.numbers) - stream.at} numbers")
 
 
 def read_dense(path: Path) -> Array:
@@ -187,7 +210,7 @@ def read_dense(path: Path) -> Array:
         upper[np.triu_indices(norb)] = np.concatenate(parts)
         return upper + np.triu(upper, 1).T
     norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", text)
-    coordinates = re.search(r"^\s*Direct\s*$", text, re.M)
+    coordinates = DIRECT.search(text)
     if coordinates is None:
         raise Refused(path, 'has no line "Direct" in its header')
     numbers = numbers_of(path, text[coordinates.end() :], "the matrix")

@@ -17,7 +17,7 @@ from basis.conventions import to_standard
 from basis.shells import Species, cell_shells
 from basis.spin import Spin
 from basis.units import HARTREE, KELVIN
-from converters.blocks import Elements, Pairs, pack_elements, pack_pairs, pairs_of_elements, reorder_elements
+from converters.blocks import Elements, Pairs, join_packed, pack_elements, pack_pairs, reorder_elements
 from converters.errors import Refused
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.openmx.convention import BOHR, convention
@@ -60,9 +60,13 @@ def read_run(run: Run) -> Iterator[Frame]:
     }
     if not values["H"].any():
         raise Refused(run.main, "holds H = 0; expected a finished SCF")
-    elements = {name: elements_of(pairs, values_se, basis, species_a) for name, values_se in values.items()}
-    ours = pairs_of_elements(elements.values(), stored.norb_a)
-    packed = {name: pack_elements(item, ours, Spin.NONE if name == "S" else spin) for name, item in elements.items()}
+    packed = {
+        name: pack_elements(
+            elements_of(pairs, M_se, basis, species_a), stored.norb_a, Spin.NONE if name == "S" else spin
+        )
+        for name, M_se in values.items()
+    }
+    ours, operators = join_packed(packed)
     outcome = Outcome(
         energy=None if output.energy is None else output.energy * HARTREE,
         fermi=stored.fermi * HARTREE,
@@ -90,7 +94,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         basis=basis,
         pairs=ours,
         spin=spin,
-        operators={name: item.operator for name, item in packed.items()},
+        operators=operators,
         outcome=outcome,
         spectrum=spectrum_of(stored, output, given, spin),
         provenance=provenance,

@@ -14,6 +14,7 @@ from converters.binary import Binary
 
 # Sets of blocks of each matrix, by SpinP_switch.
 SETS = {0: 1, 1: 2, 3: 4}
+SKIPPED = ("position", "momentum")  # matrices that a frame does not hold
 FIELD = 256  # bytes of a line of the input text
 
 
@@ -76,7 +77,10 @@ def read_scfout(path: Path) -> ScfOut:
     values, places = {}, {}
     for name, count in sets.items():
         places[name] = file.at
-        values[name] = file.take(real, count * elements, f"{count} sets of {name}").reshape(count, elements)
+        if name in SKIPPED:
+            file.skip(8 * count * elements, f"{count} sets of {name}")
+        else:
+            values[name] = file.take(real, count * elements, f"{count} sets of {name}").reshape(count, elements)
     solver = int(file.take(integer, 1, "the solver")[0])
     energies = file.take(real, 10, "chemical potential, temperature and electrons")
     lines = int(file.take(integer, 1, "the number of input lines")[0])

@@ -23,7 +23,7 @@ from basis.shells import Species, cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, RYDBERG
 from converters import kspace
-from converters.blocks import Elements, Packed, pack_elements, pairs_of_elements, reorder_elements
+from converters.blocks import Packed, join_packed, pack_elements, reorder_elements
 from converters.errors import Refused
 from converters.folding import closest_images
 from converters.frame import Frame, Outcome, Provenance, Spectrum
@@ -107,20 +107,18 @@ def read_run(run: Run) -> Iterator[Frame]:
     if (norb := int(structure.norb_a.sum())) != matrices.sparse.norb:
         raise Refused(run.main, f"has {matrices.sparse.norb} orbitals; expected the {norb} of its atoms")
 
-    elements = {
-        name: matrices.sparse.elements(used[name], name, structure) for name in matrices.sparse.values if name != "DM"
-    }
+    stored = {name: matrices.sparse for name in matrices.sparse.values if name != "DM"}
     if density is not None:
-        elements["DM"] = density.elements(used["DM"], "DM", structure)
+        stored["DM"] = density
     else:
         del used["DM"]
-    spin = common_layout(run, elements)
-    packed = pack(elements, structure, spin)
+    spin = common_layout(run, stored)
+    packed = {name: pack(item, name, used[name], structure, spin) for name, item in stored.items()}
     if "H" in packed and not packed["H"].operator.values_sx.any():
         raise Refused(used["H"], "holds H = 0, as a run with MaxSCFIterations 0 leaves it; expected a finished SCF")
     scale = {"H": rydberg, "S": 1.0, "DM": 1.0}
-    pairs = pairs_of_elements(elements.values(), structure.norb_a)
-    operators = {name: replace(p.operator, values_sx=p.operator.values_sx * scale[name]) for name, p in packed.items()}
+    pairs, operators = join_packed(packed)
+    operators = {name: replace(o, values_sx=o.values_sx * scale[name]) for name, o in operators.items()}
     spectrum, fermi = read_spectrum(own, matrices, output, structure.cell_cv, rydberg)
     texts = [own[suffix] for suffix in TEXTS if suffix in own] + ([output_path] if output_path else [])
     outcome = Outcome(output.energy, fermi, matrices.electrons, None, output.converged, output.iterations)
@@ -130,7 +128,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         str(run.main),
         run.source,
         files=run.digests(*dict.fromkeys(used.values()), *texts),
-        settings=settings_of(used, matrices, elements, rydberg, bohr),
+        settings=settings_of(used, matrices, rydberg, bohr),
         notes=structure.notes,
         measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()}
         | {f"unpaired elements of {name}": float(p.unpaired) for name, p in packed.items()},
@@ -153,12 +151,12 @@ def read_run(run: Run) -> Iterator[Frame]:
 
 
 def settings_of(
-    used: dict[str, Path], matrices: Matrices, elements: dict[str, Elements], rydberg: float, bohr: float
+    used: dict[str, Path], matrices: Matrices, rydberg: float, bohr: float
 ) -> dict[str, str | float | int | bool | None]:
     """What a writer needs to restore the files, and which file each matrix is from."""
     settings: dict[str, str | float | int | bool | None] = {f"{name} from": path.name for name, path in used.items()}
     settings |= {"Ry in eV": rydberg, "Bohr in Angstrom": bohr}
-    settings["spin components"] = len(elements.get("H", elements["S"]).values_se)
+    settings["spin components"] = len(matrices.sparse.values.get("H", matrices.sparse.values["S"]))
     for key, array in (
         ("supercell", matrices.sparse.cells_c),
         ("k cell", matrices.k_cell_cc),
@@ -207,26 +205,26 @@ def read_density(run: Run, own: dict[str, Path], matrices: Matrices) -> tuple[Sp
     return None, run.main
 
 
-def common_layout(run: Run, elements: dict[str, Elements]) -> Spin:
+def common_layout(run: Run, stored: dict[str, Sparse]) -> Spin:
     """Spin layout of H and DM."""
-    layouts = {name: LAYOUT.get(len(item.values_se)) for name, item in elements.items() if name != "S"}
-    if len(set(layouts.values())) > 1 or None in layouts.values():
-        found = ", ".join(f"{len(elements[name].values_se)} spin components in {name}" for name in layouts)
+    counts = {name: len(item.values[name]) for name, item in stored.items() if name != "S"}
+    layouts = {LAYOUT.get(count) for count in counts.values()} or {Spin.NONE}
+    layout = layouts.pop()
+    if layouts or layout is None:
+        found = ", ".join(f"{count} spin components in {name}" for name, count in counts.items())
         raise Refused(run.main, f"has {found}; expected the same")
-    return layouts.popitem()[1] or Spin.NONE if layouts else Spin.NONE
+    return layout
 
 
-def pack(elements: dict[str, Elements], structure: Structure, spin: Spin) -> dict[str, Packed]:
-    """Matrices in our convention on one pair list, energies still in Ry."""
+def pack(item: Sparse, name: str, path: Path, structure: Structure, spin: Spin) -> Packed:
+    """A matrix in our convention, energies still in Ry."""
     order, signs = to_standard(cell_shells(structure.basis, structure.species_a), convention)
-    pairs = pairs_of_elements(elements.values(), structure.norb_a)
-    packed = {}
-    for name, item in elements.items():
-        layout = Spin.NONE if name == "S" else spin
-        values_se = item.values_se if layout is not Spin.SPINOR else spinor_of(item.values_se, conjugate=name == "H")
-        ours = reorder_elements(replace(item, values_se=values_se), order, signs)
-        packed[name] = pack_elements(ours, pairs, layout, whole_blocks=False, upper_triangle=True)
-    return packed
+    layout = Spin.NONE if name == "S" else spin
+    theirs = item.elements(path, name, structure)
+    if layout is Spin.SPINOR:
+        theirs = replace(theirs, values_se=spinor_of(theirs.values_se, conjugate=name == "H"))
+    ours = reorder_elements(theirs, order, signs)
+    return pack_elements(ours, structure.norb_a, layout, whole_blocks=False, upper_triangle=True)
 
 
 def decide_density(frame: Frame) -> Frame:

@@ -69,8 +69,8 @@ class Sparse:
 
     def elements(self, path: Path, name: str, geometry: Geometry) -> Elements:
         """A matrix as elements with their lattice vectors."""
-        row_e = np.repeat(np.arange(self.norb), self.counts_M)
-        image_e, column_e = np.divmod(self.column_e - 1, self.norb)
+        row_e = np.repeat(np.arange(self.norb, dtype=np.int32), self.counts_M)
+        image_e, column_e = np.divmod(self.column_e.astype(np.int32) - 1, np.int32(self.norb))
         cells_c = geometry.cells_c if self.cells_c is None else self.cells_c
         if cells_c is None and self.vectors_ev is not None:
             R_tc, t_e = np.unique(self.lattice_vectors(path, row_e, column_e, geometry), axis=0, return_inverse=True)
