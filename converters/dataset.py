@@ -33,7 +33,8 @@ UNITS = "energy: eV; length: Angstrom; density matrix: electrons; spin moment: B
 CONVENTION = (
     "Real spherical harmonics without Condon-Shortley phase, m = -l..l inside a shell (p: y z x). Block (i, j, R) is "
     "<phi_i in cell 0 | O | phi_j in cell R>; O(k) = sum_R exp(+2 pi i k.R) O(R), k fractional. Of (i, j, R) and "
-    "(j, i, -R) one is stored: i < j, or i = j and the first nonzero component of R positive, or R = 0."
+    "(j, i, -R) one is stored: i < j, or i = j and the first nonzero component of R positive, or R = 0. Spinor H and DM are "
+    "complex, stored as real and imaginary part in turn."
 )
 
 # Arrays whose frames differ in length: name, type and shape of one row. `frames/ends` has one column for each.
@@ -41,7 +42,7 @@ RAGGED: dict[str, tuple[Any, tuple[int, ...]]] = {
     "atoms/species": (np.int32, ()),
     "atoms/positions": (np.float64, (3,)),
     "pairs": (np.int32, (5,)),
-    **{f"{name}/values": (None, ()) for name in OPERATORS},
+    **{f"{name}/values": (np.float64, ()) for name in OPERATORS},
     **{f"{name}/known": (np.uint8, ()) for name in OPERATORS},
     "spectrum/kpoints": (np.float64, (4,)),
     "spectrum/energies": (np.float64, ()),
@@ -52,6 +53,7 @@ FIXED: dict[str, tuple[Any, tuple[int, ...]]] = {
     "frames/ends": (np.int64, (len(RAGGED),)),
     "frames/cell": (np.float64, (3, 3)),
     "frames/periodic": (np.uint8, (3,)),
+    "frames/spin": (np.uint8, ()),
     "frames/outcome": (np.float64, (6,)),
     "frames/source": (np.uint8, (32,)),
 }
@@ -62,12 +64,13 @@ BASIS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "basis/shells_end": (np.int64, ()),
     "basis/shells": (np.int32, (4,)),
 }
+SPINS = tuple(Spin)  # a frame's layout is stored as its place here: none, collinear, spinor
 OUTCOME = tuple(field.name for field in dataclasses.fields(Outcome))
 SMALLEST_CHUNK, LARGEST_CHUNK = 1 << 10, 1 << 20  # bytes
 
 
 class Dataset:
-    """A dataset open for reading: `len(data)`, `data[n]`, iteration, `data.basis`, `data.spin`, `data.code`."""
+    """A dataset open for reading: `len(data)`, `data[n]`, iteration, `data.basis`, `data.code`."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -80,7 +83,6 @@ class Dataset:
             raise Refused(self.path, reason_of(error)) from error
         try:
             check_header(self.path, self._file)
-            self.spin = Spin(self._file.attrs["spin"])
             self.code = str(self._file.attrs["code"])
             self.basis = read_basis(self._file)
             self._ends = self._file["frames/ends"]
@@ -120,6 +122,7 @@ class Dataset:
         record = json.loads(arrays["record"].tobytes())
         species_a = arrays["atoms/species"].astype(np.int64)
         norb_a = np.array([species.size for species in self.basis])[species_a]
+        spin = SPINS[self._fixed["frames/spin"][n]]
         i_p, j_p, R_pc = arrays["pairs"][:, 0], arrays["pairs"][:, 1], arrays["pairs"][:, 2:]
         return Frame(
             cell_cv=self._fixed["frames/cell"][n],
@@ -128,19 +131,13 @@ class Dataset:
             species_a=species_a,
             basis=self.basis,
             pairs=Pairs(i_p.astype(np.int64), j_p.astype(np.int64), R_pc.astype(np.int64), norb_a),
-            spin=self.spin,
-            operators={name: self._operator(name, arrays) for name in OPERATORS if len(arrays[f"{name}/values"])},
+            spin=spin,
+            operators={name: read_operator(name, spin, arrays) for name in OPERATORS if len(arrays[f"{name}/values"])},
             outcome=outcome_from_row(self._fixed["frames/outcome"][n]),
             spectrum=spectrum_from_record(record.pop("spectrum"), arrays),
             folded=record.pop("folded"),
             provenance=Provenance(**record | {"notes": tuple(record["notes"])}),
         )
-
-    def _operator(self, name: str, arrays: dict[str, Array]) -> Operator:
-        layout = Spin.NONE if name == "S" else self.spin
-        known_x = arrays[f"{name}/known"]
-        values_sx = arrays[f"{name}/values"].reshape(layout.components, -1)
-        return Operator(values_sx, known_x.astype(bool) if len(known_x) else None)
 
     def array(self, name: str) -> Array:
         """A whole array that has one row for each frame, such as "frames/outcome"."""
@@ -167,6 +164,7 @@ class Dataset:
 class DatasetWriter:
     """A dataset open for appending; made by the first frame if it does not exist.
 
+    All frames are of one code. Spin layouts and basis sets may differ from frame to frame: each frame says its own.
     Each `append` is committed at once: a process killed at any later moment leaves it in the file. With
     `commit_every` > 1 frames are committed in groups, which is faster for many small ones.
     """
@@ -189,7 +187,7 @@ class DatasetWriter:
         try:
             self._file = h5py.File(self._journaled, "r+", libver=("earliest", "v108"))
             check_header(self.path, self._file)
-            self.spin, self.code = Spin(self._file.attrs["spin"]), str(self._file.attrs["code"])
+            self.code = str(self._file.attrs["code"])
             self.basis = list(read_basis(self._file))
             self._arrays = {name: self._file[name] for name in (*RAGGED, *FIXED)}
             self._ends = last_row(self._arrays["frames/ends"])
@@ -204,36 +202,24 @@ class DatasetWriter:
             raise
 
     def append(self, frame: Frame) -> None:
-        """Add one frame; refused when its code, spin layout or basis does not fit the file."""
+        """Add one frame; refused when it is of another code than the file."""
         if self._file is None:
             create(self.path, frame)
             self._open()
         where = frame.provenance.path or str(self.path)
         if frame.provenance.code != self.code:
             raise Refused(where, f"is of {frame.provenance.code}; {self.path} holds {self.code}")
-        if frame.spin is not self.spin:
-            raise Refused(where, f"has the spin layout {frame.spin}; {self.path} holds {self.spin}")
-        self._add_species(frame, where)
+        self.basis += [species for species in frame.basis if species not in self.basis]
         self._pending.append(frame)
         if len(self._pending) >= self.commit_every:
             self.commit()
-
-    def _add_species(self, frame: Frame, where: str) -> None:
-        known = {species.name: species for species in self.basis}
-        for species in frame.basis:
-            have = known.get(species.name)
-            if have is not None and have != species:
-                what = f"{have} ({have.radial})" if str(have) == str(species) else str(have)
-                reason = f"has the basis {species} ({species.radial}); {self.path} holds {what}"
-                raise Refused(where, reason + ": other basis sets need another file")
-        self.basis += [species for species in frame.basis if species.name not in known]
 
     def commit(self) -> None:
         """Make all appended frames part of the file."""
         if self._file is None or self._journaled is None or not self._pending:
             return
         write_basis(self._file, self.basis)
-        place = {species.name: index for index, species in enumerate(self.basis)}
+        place = {species: index for index, species in enumerate(self.basis)}
         rows = [rows_of(frame, place) for frame in self._pending]
         lengths = np.array([[len(row[name]) for name in RAGGED] for row in rows])
         ends = self._ends + np.cumsum(lengths, axis=0)
@@ -297,13 +283,12 @@ def check_header(path: Path, file: h5py.File) -> None:
 def create(path: Path, first: Frame) -> None:
     """Write an empty dataset that fits frames like the first one; the file appears whole or not at all."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    rows = rows_of(first, {species.name: index for index, species in enumerate(first.basis)})
+    rows = rows_of(first, {species: index for index, species in enumerate(first.basis)})
     try:
         with h5py.File(draft, "w", libver=("earliest", "v108")) as file:
             attributes = {"format": FORMAT, "version": VERSION, "units": UNITS, "convention": CONVENTION}
-            file.attrs.update(attributes | {"spin": str(first.spin), "code": first.provenance.code})
+            file.attrs.update(attributes | {"code": first.provenance.code})
             for name, (dtype, row) in {**RAGGED, **FIXED, **BASIS}.items():
-                dtype = dtype or (Spin.NONE if name == "S/values" else first.spin).dtype
                 chunk = chunk_rows(rows.get(name), dtype, row) if name not in BASIS else 16
                 packing = {} if name in BASIS else {"compression": "gzip", "compression_opts": 1, "shuffle": True}
                 file.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(chunk, *row), **packing)
@@ -334,10 +319,10 @@ def last_row(dataset: h5py.Dataset) -> Array:
     return np.asarray(dataset[-1] if dataset.shape[0] else np.zeros(dataset.shape[1:], dataset.dtype))
 
 
-def rows_of(frame: Frame, place: dict[str, int]) -> dict[str, Array]:
+def rows_of(frame: Frame, place: dict[Species, int]) -> dict[str, Array]:
     """What one frame adds to each array of the file; `place` is the number of each species in the file."""
     pairs, outcome, spectrum = frame.pairs, frame.outcome, frame.spectrum
-    species = np.array([place[item.name] for item in frame.basis])
+    species = np.array([place[item] for item in frame.basis])
     rows = {
         "atoms/species": species[frame.species_a],
         "atoms/positions": np.asarray(frame.positions_av),
@@ -347,13 +332,14 @@ def rows_of(frame: Frame, place: dict[str, int]) -> dict[str, Array]:
         "record": np.frombuffer(json.dumps(record_of(frame)).encode(), np.uint8),
         "frames/cell": frame.cell_cv,
         "frames/periodic": frame.pbc_c,
+        "frames/spin": np.array(SPINS.index(frame.spin)),
         "frames/outcome": np.array([np.nan if (v := getattr(outcome, name)) is None else float(v) for name in OUTCOME]),
         "frames/source": np.frombuffer(bytes.fromhex(frame.provenance.source or "00" * 32), np.uint8),
     }
     for name in OPERATORS:
         operator = frame.operators.get(name)
         known = operator is None or operator.known_x is None
-        rows[f"{name}/values"] = np.empty(0) if operator is None else operator.values_sx.ravel()
+        rows[f"{name}/values"] = np.empty(0) if operator is None else operator.values_sx.ravel().view(np.float64)
         rows[f"{name}/known"] = np.empty(0) if known else np.asarray(operator.known_x)  # type: ignore[union-attr]
     if spectrum is not None:
         rows["spectrum/kpoints"] = np.column_stack([spectrum.kpoints_kc, spectrum.weights_k])
@@ -377,6 +363,13 @@ def record_of(frame: Frame) -> dict[str, Any]:
         "fixed_moment": spectrum.fixed_moment,
     }
     return record
+
+
+def read_operator(name: str, spin: Spin, arrays: dict[str, Array]) -> Operator:
+    layout = Spin.NONE if name == "S" else spin
+    known_x = arrays[f"{name}/known"]
+    values_sx = arrays[f"{name}/values"].view(layout.dtype).reshape(layout.components, -1)
+    return Operator(values_sx, known_x.astype(bool) if len(known_x) else None)
 
 
 def spectrum_from_record(record: dict[str, Any] | None, arrays: dict[str, Array]) -> Spectrum | None:

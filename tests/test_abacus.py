@@ -151,12 +151,25 @@ def test_the_wrong_density_of_symmetry_1_is_refused_and_can_be_rebuilt():
     assert "DM was built anew" in rebuilt.provenance.notes[0]
 
 
-def test_symmetry_is_1_when_input_does_not_say(tmp_path):
+@pytest.mark.parametrize("lines", ["symmetry 1\n", ""])
+def test_a_whole_density_under_symmetry_1_is_taken_only_when_that_can_be_seen(lines, tmp_path):
+    """INPUT may not say it: 1 is the default. Without symmetric k-points to leave out, DM is right and found to be so."""
     folder = copy_of("si2", tmp_path)
-    edit(folder / "INPUT", ("symmetry           -1\n", ""))
+    edit(folder / "INPUT", ("symmetry           -1\n", lines))
     (run,) = search(folder, ["abacus"])
-    with pytest.raises(Refused, match="DM can be trusted"):
+    assert len(read_checked(run, Options())) == 1
+    (folder / "KPT").unlink()
+    (folder / "OUT.ABACUS" / "eig_occ.txt").unlink()
+    (run,) = search(folder, ["abacus"])
+    with pytest.raises(Refused, match=r"DM is whole: .* symmetry 1 sums DM over a part"):
         read_checked(run, Options())
+
+
+def test_a_missing_spin_is_named(tmp_path):
+    folder = copy_of("spin_fe_f", tmp_path)
+    (folder / "OUT.ABACUS" / "hrs2_nao.csr").unlink()
+    with pytest.raises(Refused, match=r"hrs1_nao.csr: is alone; expected hrs1_nao.csr and hrs2_nao.csr"):
+        read_folder(folder)
 
 
 def test_a_spinor_h_that_is_not_hermitian_is_refused():
@@ -171,6 +184,18 @@ def test_a_hamiltonian_of_zeros_is_refused(tmp_path):
     path.write_text(re.sub(r"-?\d\.\d{12}e[+-]\d\d", "0.000000000000e+00", path.read_text()))
     with pytest.raises(Refused, match="holds H = 0: ABACUS"):
         read_folder(folder)
+
+
+def test_the_out_folder_is_as_good_as_its_run(tmp_path):
+    folder = copy_of("h2o", tmp_path)
+    (frame,) = read_folder(folder / "OUT.ABACUS")
+    (expected,) = frames_of("abacus", "h2o")
+    np.testing.assert_array_equal(frame.operators["H"].values_sx, expected.operators["H"].values_sx)
+    for path in list((folder / "OUT.ABACUS").iterdir()):
+        shutil.move(path, folder)
+    (folder / "OUT.ABACUS").rmdir()
+    (flat,) = read_folder(folder)
+    np.testing.assert_array_equal(flat.operators["DM"].values_sx, expected.operators["DM"].values_sx)
 
 
 def test_matrices_without_their_run_are_named(tmp_path):

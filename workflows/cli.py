@@ -76,6 +76,7 @@ def convert_command(
     interrupted conversion is continued by the same command.
     """
     from workflows import convert
+    from workflows.info import mixture
     from workflows.show import print_json, progress, show_outcomes
 
     items = convert.find(list(paths), list(CODES) if code == "auto" else [code])
@@ -85,7 +86,8 @@ def convert_command(
         )
     refused = any(outcome.status == "refused" for outcome in outcomes)
     if as_json:
-        print_json({"output": str(output), "inputs": [vars(outcome) for outcome in outcomes]})
+        mixed = mixture(output) if output.exists() else []
+        print_json({"output": str(output), "inputs": [vars(outcome) for outcome in outcomes], "mixed": mixed})
     else:
         show_outcomes(outcomes, output)
     return int(refused)

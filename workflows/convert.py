@@ -127,7 +127,7 @@ def read_checked(run: Run, options: Options) -> list[Frame]:
 def rebuild_density(frame: Frame) -> Frame:
     """The frame with the DM of its (H, S), where the DM that the code wrote is known to be wrong or not whole."""
     settings, spectrum = frame.provenance.settings, frame.spectrum
-    whole = not settings.get("DM wrong") and not settings.get("DM parts")
+    whole = not settings.get("DM doubtful") and not settings.get("DM parts")
     if whole or frame.folded or spectrum is None or not spectrum.smearing or frame.outcome.electrons is None:
         return frame
     moment = frame.outcome.moment if spectrum.fixed_moment else None
@@ -136,7 +136,7 @@ def rebuild_density(frame: Frame) -> Frame:
     known_x = frame.operators["DM"].known_x
     values_sx = rebuilt.values_sx if known_x is None else np.where(known_x, rebuilt.values_sx, 0)
     density = Operator(values_sx, known_x)
-    kept = {name: value for name, value in settings.items() if name not in ("DM wrong", "DM parts")}
+    kept = {name: value for name, value in settings.items() if name not in ("DM doubtful", "DM parts")}
     notes = (*frame.provenance.notes, "DM was built anew from H and S: the code's own was not whole")
     provenance = replace(frame.provenance, settings=kept | {"DM from": "H and S"}, notes=notes)
     return replace(frame, operators={**frame.operators, "DM": density}, provenance=provenance)

@@ -1,12 +1,13 @@
 """What a dataset holds, read from its small arrays alone."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from converters.dataset import OUTCOME, RAGGED, Dataset
+from converters.dataset import OUTCOME, RAGGED, SPINS, Dataset
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -21,8 +22,8 @@ def describe(path: Path) -> dict[str, Any]:
             "frames": len(data),
             "runs": len(data.sources()),
             "code": data.code,
-            "spin layout": str(data.spin),
-            "species": {species.name: str(species).split(" ", 1)[-1] for species in data.basis},
+            "spin layouts": counted(str(SPINS[number]) for number in data.array("frames/spin")),
+            "species": [str(species) + f" ({species.radial})" * bool(species.radial) for species in data.basis],
             "atoms per frame": span(lengths["atoms/species"]),
             "pairs per frame": span(lengths["pairs"]),
             "frames with": {name: int(np.count_nonzero(lengths[f"{name}/values"])) for name in ("H", "S", "DM")},
@@ -48,5 +49,18 @@ def span(values: Any) -> str:
 
 
 def convergence(flags: Any) -> str:
-    names = Counter({1.0: "yes", 0.0: "no"}.get(float(flag), "unknown") for flag in flags)
-    return ", ".join(f"{count} {name}" for name, count in names.items()) or "unknown"
+    return counted({1.0: "yes", 0.0: "no"}.get(float(flag), "unknown") for flag in flags)
+
+
+def counted(words: Iterable[str]) -> str:
+    """How often each word occurs."""
+    return ", ".join(f"{count} {word}" for word, count in Counter(words).items()) or "none"
+
+
+def mixture(path: Path) -> list[str]:
+    """What is mixed in a dataset, which may be wanted and should be known: spin layouts, and bases of one species."""
+    with Dataset(path) as data:
+        spins = sorted({str(SPINS[number]) for number in data.array("frames/spin").tolist()})
+        names = Counter(species.name for species in data.basis)
+    mixed = [f"{len(spins)} spin layouts ({', '.join(spins)})"] if len(spins) > 1 else []
+    return mixed + [f"{count} bases of {name}" for name, count in names.items() if count > 1]

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from workflows.check import Report
 from workflows.convert import Outcome
+from workflows.info import mixture
 
 COLOURS = {"converted": "green", "there already": "cyan", "refused": "red", "ok": "green", "FAILED": "red"}
 MOST_ROWS = 40
@@ -60,7 +61,10 @@ def show_outcomes(outcomes: Sequence[Outcome], output: Path) -> None:
     counts = {status: sum(o.status == status for o in outcomes) for status in ("converted", "there already", "refused")}
     frames = sum(o.frames for o in outcomes)
     text = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    out.print(f"{text}; {frames} new frames in {output}", soft_wrap=True)
+    where = f"in {output}" if output.exists() else f"({output} was not made)"
+    out.print(f"{text}; {frames} new frames {where}", soft_wrap=True)
+    if output.exists() and (mixed := mixture(output)):
+        out.print(f"note: {output} mixes {', '.join(mixed)}; slem-info lists them", soft_wrap=True)
 
 
 def show_checks(reports: Sequence[Report]) -> None:
@@ -89,7 +93,8 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Two columns: what, and how much."""
     table = Table(box=None, show_header=False)
     for name, value in facts.items():
-        text = "\n".join(f"{key}: {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+        items = [f"{key}: {item}" for key, item in value.items()] if isinstance(value, dict) else value
+        text = "\n".join(items) if isinstance(items, list) else str(value)
         table.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
     out = console()
     out.print(Text(title, style="bold"), soft_wrap=True)

@@ -2,7 +2,8 @@
 
 Facts that the code's manual does not tell:
 
-- `symmetry 1`, the default, writes a DM that is wrong and passes every trace check. It is never taken.
+- `symmetry 1`, the default, writes a DM that is wrong where symmetry removed k-points, and passes every trace check. It is
+  taken only if it is that of (H, S) element by element.
 - The cell in matrix files has 6 digits: it comes from STRU.
 - Spinors: the spin is the fastest index of a matrix; DM holds only the real Pauli components. Some versions of 3.11 write a
   spinor H that is not Hermitian, older versions use another sign of sigma_y.
@@ -23,7 +24,7 @@ from converters.abacus import csr, text
 from converters.abacus.convention import BOHR, RYDBERG, convention, density_from_pauli
 from converters.abacus.csr import Step
 from converters.abacus.write import write
-from converters.blocks import Elements, join_packed, pack_elements, reorder_elements
+from converters.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
 from converters.errors import Refused
 from converters.folding import closest_images
 from converters.frame import Frame, Outcome, Provenance, Spectrum
@@ -46,25 +47,29 @@ MATRIX = re.compile(
     r"(hrs\d|srs1|dmrs\d)(g\d+)?_nao\.csr|(\d+_)?data-(HR|SR|DMR)-sparse_SPIN\d\.csr|sr_nao\.csr|SR\.csr"
 )
 
+MOVING = ("md", "relax", "cell-relax")  # calculations of several ionic steps
+
 LAYOUT = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR}
 
 
 def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
-    """One run for each folder with INPUT, STRU and OUT.*; matrices that lie alone are reported by `read_run`."""
+    """One run for each folder with INPUT and OUT.*; matrices that lie alone are a run too, which `read_run` refuses."""
     names = {path.name for path in files}
     if "INPUT" in names and starts_as_input(folder / "INPUT"):
         given = text.read_input(folder / "INPUT")
         output = folder / f"OUT.{given.get('suffix', 'ABACUS')}"
+        output = output if output.is_dir() else folder
         start = (folder / given.get("read_file_dir", ".")).resolve()
-        claimed = tuple(
-            path for path in (output, start, folder / "in") if path.is_dir() and path.resolve() != folder.resolve()
-        )
-        found = matrix_files(output)
+        claimed = tuple(path for path in (output, start) if path.is_dir() and path.resolve() != folder.resolve())
         texts = [folder / name for name in ("INPUT", "STRU", "KPT") if name in names]
         texts += sorted(output.glob("running_*.log")) + [p for p in (output / "eig_occ.txt",) if p.exists()]
-        yield Run(NAME, folder, tuple(found) or (folder / "INPUT",), tuple(texts), claimed)
+        yield Run(NAME, folder, tuple(matrix_files(output)) or (folder / "INPUT",), tuple(texts), claimed)
     elif any(MATRIX.fullmatch(name) for name in names):
-        yield Run(NAME, folder, tuple(path for path in files if MATRIX.fullmatch(path.name)))
+        above = folder.resolve().parent
+        if folder.resolve().name.startswith("OUT.") and (above / "INPUT").exists():
+            yield from find_runs(above, sorted(path for path in above.iterdir() if path.is_file()))
+        else:
+            yield Run(NAME, folder, tuple(path for path in files if MATRIX.fullmatch(path.name)))
 
 
 def starts_as_input(path: Path) -> bool:
@@ -76,7 +81,8 @@ def matrix_files(output: Path) -> list[Path]:
     """Matrices in an OUT folder and in its folder of MD steps."""
     places = [folder for folder in (output, output / "matrix") if folder.is_dir()]
     found = [path for folder in places for path in sorted(folder.iterdir()) if path.is_file()]
-    return [path for path in found if MATRIX.fullmatch(path.name) or path.name in DENSE_FILES.values()]
+    matrices = [path for path in found if MATRIX.fullmatch(path.name) or path.name in DENSE_FILES.values()]
+    return sorted(matrices, key=lambda path: not re.search(r"hrs|hk_|-HR-", path.name))  # H names the run
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +95,14 @@ class Context:
     log: text.Log
     basis: tuple[Species, ...]
     spin: Spin
+
+    @property
+    def calculation(self) -> str:
+        return self.given.get("calculation", "scf").lower()
+
+    @property
+    def is_gamma_only(self) -> bool:
+        return text.flag(self.given, "gamma_only") == "1"
 
     @property
     def norb_a(self) -> Array:
@@ -133,11 +147,11 @@ def read_csr(context: Context) -> Iterator[tuple[dict[str, list[Step]], dict[str
     present = {path.name: path for path in context.run.matrices}
     spins = 2 if context.spin is Spin.COLLINEAR else 1
     for names in per_step_names(present, spins):
-        files = {
-            name: [present[file] for file in wanted]
-            for name, wanted in names.items()
-            if all(f in present for f in wanted)
-        }
+        files = {name: [present[f] for f in wanted if f in present] for name, wanted in names.items()}
+        files = {name: paths for name, paths in files.items() if paths}
+        for name, paths in files.items():
+            if len(paths) != len(names[name]):
+                raise Refused(paths[0], f"is alone; expected {' and '.join(names[name])}")
         if "S" not in files:
             found = next(iter(names.values()))[0]
             raise Refused(
@@ -204,48 +218,16 @@ def read_gamma_only(context: Context) -> Iterator[tuple[dict[str, list[Step]], d
 
 
 def make_frame(context: Context, number: int, matrices: dict[str, list[Step]], used: dict[str, list[Path]]) -> Frame:
-    run, given, log, spin = context.run, context.given, context.log, context.spin
+    spin = context.spin
     positions_av = positions_of(context, matrices, used)
-    for name, steps in matrices.items():
-        if any(step.norb != context.dimension for step in steps):
-            raise Refused(
-                used[name][0], f"has {steps[0].norb} basis functions; expected {context.dimension} of STRU and log"
-            )
-    order, signs = to_standard(cell_shells(context.basis, context.stru.species_a), convention)
-    packed = {}
-    for name in list(matrices):
-        joined = reorder_elements(join_spins(name, matrices.pop(name), spin), order, signs)
-        packed[name] = pack_elements(joined, context.norb_a, Spin.NONE if name == "S" else spin)
-    if "H" in packed and not packed["H"].operator.values_sx.any():
-        reason = "holds H = 0: ABACUS 3.11.0-beta.1 to beta.5 wrote it so for nspin 2; rerun with a newer version"
-        raise Refused(used["H"][0], reason)
-    if "H" in packed and packed["H"].asymmetry * RYDBERG > 1e-4 and spin is Spin.SPINOR:
-        found = packed["H"].asymmetry
-        reason = f"has an H(R) that is not Hermitian by {found:.3g} Ry; expected 1e-06: ABACUS 3.11.0-beta.5 and beta.6 conjugate"
-        raise Refused(
-            used["H"][0],
-            f"{reason} the spin-flip blocks of magnetic runs, and their energies are wrong; rerun with another version",
-        )
+    packed = pack(context, matrices, used)
+    refuse_broken(packed, spin, used)
     scale = {"H": RYDBERG, "S": 1.0, "DM": 1.0}
     pairs, operators = join_packed(packed)
     operators = {name: replace(o, values_sx=o.values_sx * scale[name]) for name, o in operators.items()}
-    settings: dict[str, str | float | int | bool | None] = {
-        f"{name} from": ", ".join(path.name for path in paths) for name, paths in used.items()
-    }
-    settings |= {"calculation": given.get("calculation", "scf"), "nspin": spin.components}
     if "DM" in operators and spin is Spin.SPINOR:
-        settings["DM parts"] = "real Pauli"
         refuse_old_sign(context, operators["DM"].values_sx, used["DM"][0])
-    notes = []
-    if "DM" in operators and (reason := wrong_density(context)):
-        settings["DM wrong"] = reason
-    if stru_guessed := [s.name for s in context.basis if s.name not in log.orbitals]:
-        notes.append(
-            f"no log has the orbitals; those of {', '.join(stru_guessed)} are from the names of the orbital files"
-        )
-    gamma_only = text.flag(given, "gamma_only") == "1"
-    every = [path for paths in used.values() for path in paths]
-    last = text.flag(given, "calculation", "scf") not in ("md", "relax", "cell-relax")
+    is_single_point = context.calculation not in MOVING
     return Frame(
         cell_cv=context.stru.cell_cv,
         pbc_c=np.ones(3, dtype=bool),
@@ -255,27 +237,79 @@ def make_frame(context: Context, number: int, matrices: dict[str, list[Step]], u
         pairs=pairs,
         spin=spin,
         operators=operators,
-        outcome=Outcome(
-            energy=log.energy if last else None,
-            fermi=log.fermi if last else None,
-            electrons=log.electrons,
-            moment=log.moment if spin is Spin.COLLINEAR and last else None,
-            converged=log.converged,
-            iterations=log.iterations if last else None,
-        ),
-        spectrum=read_spectrum(context, last),
-        provenance=Provenance(
-            NAME,
-            log.version,
-            str(run.main),
-            run.source,
+        outcome=outcome_of(context, is_single_point),
+        spectrum=read_spectrum(context, is_single_point),
+        provenance=provenance_of(
+            context,
             number,
-            files=run.digests(*every, *run.others),
-            settings=settings,
-            measured={f"asymmetry of {name}": item.asymmetry * scale[name] for name, item in packed.items()},
-            notes=tuple(notes),
+            used,
+            {f"asymmetry of {name}": item.asymmetry * scale[name] for name, item in packed.items()},
         ),
-        folded=gamma_only and has_second_images(context),
+        folded=context.is_gamma_only and has_second_images(context),
+    )
+
+
+def pack(context: Context, matrices: dict[str, list[Step]], used: dict[str, list[Path]]) -> dict[str, Packed]:
+    """Matrices in our convention, energies still in Ry; each is let go of when it is packed."""
+    order, signs = to_standard(cell_shells(context.basis, context.stru.species_a), convention)
+    packed = {}
+    for name in list(matrices):
+        steps = matrices.pop(name)
+        if any(step.norb != context.dimension for step in steps):
+            wanted = f"expected {context.dimension} of STRU and log"
+            raise Refused(used[name][0], f"has {steps[0].norb} basis functions; {wanted}")
+        joined = reorder_elements(join_spins(name, steps, context.spin), order, signs)
+        packed[name] = pack_elements(joined, context.norb_a, Spin.NONE if name == "S" else context.spin)
+    return packed
+
+
+def refuse_broken(packed: dict[str, Packed], spin: Spin, used: dict[str, list[Path]]) -> None:
+    """Refuse what some versions of 3.11 are known to write in place of H."""
+    H = packed.get("H")
+    if H is None:
+        return
+    if not H.operator.values_sx.any():
+        reason = "holds H = 0: ABACUS 3.11.0-beta.1 to beta.5 wrote it so for nspin 2; rerun with a newer version"
+        raise Refused(used["H"][0], reason)
+    if spin is Spin.SPINOR and H.asymmetry > 1e-6:
+        found = f"has an H(R) that is not Hermitian by {H.asymmetry:.3g} Ry; expected 1e-06"
+        cause = "ABACUS 3.11.0-beta.5 and beta.6 conjugate the spin-flip blocks of magnetic runs, and their energies are wrong"
+        raise Refused(used["H"][0], f"{found}: {cause}; rerun with another version")
+
+
+def outcome_of(context: Context, is_single_point: bool) -> Outcome:
+    """What the log says; of a run with several steps only what holds for all of them."""
+    log = context.log
+    wanted = text.number(context.given, "nelec", 0)
+    electrons = wanted if wanted > 0 else log.electrons
+    if not is_single_point:
+        return Outcome(electrons=electrons, converged=log.converged)
+    moment = log.moment if context.spin is Spin.COLLINEAR else None
+    return Outcome(log.energy, log.fermi, electrons, moment, log.converged, log.iterations)
+
+
+def provenance_of(context: Context, number: int, used: dict[str, list[Path]], measured: dict[str, float]) -> Provenance:
+    run = context.run
+    settings: dict[str, str | float | int | bool | None] = {
+        f"{name} from": ", ".join(path.name for path in paths) for name, paths in used.items()
+    }
+    settings |= {"calculation": context.calculation, "nspin": context.spin.components}
+    if "DM" in used and context.spin is Spin.SPINOR:
+        settings["DM parts"] = "real Pauli"
+    if "DM" in used and (reason := doubt_of_density(context)):
+        settings["DM doubtful"] = reason
+    guessed = [species.name for species in context.basis if species.name not in context.log.orbitals]
+    note = f"no log has the orbitals; those of {', '.join(guessed)} are from the names of the orbital files"
+    return Provenance(
+        NAME,
+        context.log.version,
+        str(run.main),
+        run.source,
+        number,
+        files=run.digests(*(path for paths in used.values() for path in paths), *run.others),
+        settings=settings,
+        measured=measured,
+        notes=(note,) if guessed else (),
     )
 
 
@@ -329,7 +363,7 @@ def merge(up: Elements, down: Elements) -> Elements:
 def positions_of(context: Context, matrices: dict[str, list[Step]], used: dict[str, list[Path]]) -> Array:
     """Positions of the step (Angstrom): those in the matrix file where it has them, in the cell of STRU."""
     step, path, stru = matrices["S"][0], used["S"][0], context.stru
-    moves = context.given.get("calculation", "scf") in ("md", "relax", "cell-relax")
+    moves = context.calculation in MOVING
     if step.fractional_ac is None or step.cell_cv is None:
         if moves:
             raise Refused(path, "does not carry the structure of its ionic steps; convert single-point runs of them")
@@ -346,11 +380,10 @@ def positions_of(context: Context, matrices: dict[str, list[Step]], used: dict[s
     return positions_av
 
 
-def wrong_density(context: Context) -> str:
-    """Why the DM file of a run cannot be right; empty when it can."""
+def doubt_of_density(context: Context) -> str:
+    """Why the DM file of a run may be wrong; empty when it cannot. Without symmetric k-points to leave out it is right."""
     given = context.given
-    calculation = given.get("calculation", "scf")
-    default = "0" if calculation in ("nscf", "md") or text.flag(given, "gamma_only") == "1" else "1"
+    default = "0" if context.calculation in ("nscf", "md") or context.is_gamma_only else "1"
     symmetry = text.flag(given, "symmetry", default)
     if symmetry == "1" or (symmetry == "0" and context.spin is Spin.SPINOR):
         wanted = "-1" if context.spin is Spin.SPINOR else "0 or -1"
@@ -386,13 +419,13 @@ def has_second_images(context: Context) -> bool:
     return closest_images(context.stru.positions_av, context.stru.cell_cv, np.add.outer(radius_a, radius_a))[1]
 
 
-def read_spectrum(context: Context, last: bool) -> Spectrum | None:
+def read_spectrum(context: Context, is_single_point: bool) -> Spectrum | None:
     """k-points of the whole mesh, with the eigenvalues that the code printed at some of them (NaN elsewhere)."""
     own = {path.name: path for path in context.run.others}
     given, stru = context.given, context.stru
-    levels = text.read_levels(own["eig_occ.txt"]) if "eig_occ.txt" in own and last else None
+    levels = text.read_levels(own["eig_occ.txt"]) if "eig_occ.txt" in own and is_single_point else None
     mesh = None
-    if text.flag(given, "gamma_only") == "1":
+    if context.is_gamma_only:
         mesh = np.zeros((1, 3)), np.ones(1)
     elif "KPT" in own and "kspacing" not in given:
         mesh = text.read_mesh(own["KPT"])
