@@ -38,34 +38,87 @@ def matrix_at(frame: Frame, name: str, kpoint_c: Array) -> list[sparse.csr_array
     return blocks
 
 
-def dense_at(frame: Frame, name: str, kpoint_c: Array) -> list[Array]:
-    """O(k) as dense matrices; real where all phases are real and the operator is."""
-    dense = [matrix.toarray() for matrix in matrix_at(frame, name, kpoint_c)]
-    if frame.layout(name) is not Spin.SPINOR and not np.any(np.mod(2 * np.asarray(kpoint_c), 1)):
-        return [matrix.real for matrix in dense]
-    return dense
-
-
 def phases(frame: Frame, kpoint_c: Array) -> Array:
     """exp(2 pi i k.R) of each pair."""
     return np.exp(2j * np.pi * (frame.pairs.R_pc @ np.asarray(kpoint_c, dtype=float)))
 
 
-def hamiltonian_and_overlap(frame: Frame, kpoint_c: Array) -> Iterator[tuple[Array, Array]]:
-    """Dense (H(k), S(k)) of each spin channel: two for a collinear frame, else one."""
-    H_sMM, S_sMM = dense_at(frame, "H", kpoint_c), dense_at(frame, "S", kpoint_c)
-    for H_MM in H_sMM:
-        yield H_MM, S_sMM[0]
+def dense_at(frame: Frame, name: str, kpoint_c: Array) -> list[Array]:
+    """O(k) as dense matrices; real where all phases are real and the operator is."""
+    return next(dense_at_each(frame, name, np.reshape(kpoint_c, (1, 3))))
+
+
+def dense_at_each(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[list[Array]]:
+    """O(k) as dense matrices at one k-point after the other, the sums over R of many at once where memory allows."""
+    layout = frame.layout(name)
+    table = LatticeTable.of(frame)
+    if table.size(layout) > LARGEST_TABLE:
+        yield from ([matrix.toarray() for matrix in matrix_at(frame, name, k_c)] for k_c in kpoints_kc)
+        return
+    halves_stNN = table.halves(frame, name)
+    norb = halves_stNN.shape[-1]
+    for start in range(0, len(kpoints_kc), K_BATCH):
+        batch_kc = kpoints_kc[start : start + K_BATCH]
+        phase_kt = np.exp(2j * np.pi * batch_kc @ table.R_tc.T)
+        if layout is not Spin.SPINOR and not np.any(np.mod(2 * batch_kc, 1)):
+            phase_kt = phase_kt.real
+        half_skNN = (phase_kt @ halves_stNN.reshape(len(halves_stNN), len(table.R_tc), -1)).reshape(
+            len(halves_stNN), len(batch_kc), norb, norb
+        )
+        for k in range(len(batch_kc)):
+            whole = [half_kNN[k] + half_kNN[k].conj().T for half_kNN in half_skNN]
+            doubled = name == "S" and frame.spin is Spin.SPINOR
+            yield [np.kron(np.eye(2), whole[0])] if doubled else whole
+
+
+# Elements that the dense matrices of all lattice vectors may have together, and k-points that are summed at once.
+LARGEST_TABLE, K_BATCH = 40_000_000, 16
+
+
+@dataclass(frozen=True, eq=False)
+class LatticeTable:
+    """The lattice vectors of the pairs of a frame, and the one of each element."""
+
+    R_tc: Array
+    t_x: Array
+    norb: int
+
+    @classmethod
+    def of(cls, frame: Frame) -> "LatticeTable":
+        R_tc, t_p = np.unique(frame.pairs.R_pc, axis=0, return_inverse=True)
+        return cls(R_tc, t_p.ravel()[frame.pairs.pair_x], frame.norb)
+
+    def size(self, layout: Spin) -> int:
+        return int(len(self.R_tc) * self.norb**2 * layout.components)
+
+    def halves(self, frame: Frame, name: str) -> Array:
+        """Dense matrices of the stored half at each R, onsite blocks times 1/2: adding the adjoint makes them whole."""
+        layout = frame.layout(name)
+        row_x, column_x = frame.pairs.row_column_x
+        weight_x = np.where(frame.pairs.onsite_p, 0.5, 1.0)[frame.pairs.pair_x]
+        values_sx = frame.operators[name].values_sx * weight_x
+        channels, N = (1, 2 * self.norb) if layout is Spin.SPINOR else (layout.components, self.norb)
+        halves_stNN = np.zeros((channels, len(self.R_tc), N, N), dtype=values_sx.dtype)
+        for s, values_x in enumerate(values_sx):
+            channel, up, right = (0, *divmod(s, 2)) if layout is Spin.SPINOR else (s, 0, 0)
+            halves_stNN[channel, self.t_x, row_x + up * self.norb, column_x + right * self.norb] = values_x
+        return halves_stNN
+
+
+def hamiltonian_and_overlap(frame: Frame, kpoints_kc: Array) -> Iterator[list[tuple[Array, Array]]]:
+    """Dense (H(k), S(k)) of each spin channel (two for a collinear frame, else one), k-point by k-point."""
+    both = (dense_at_each(frame, name, np.atleast_2d(kpoints_kc)) for name in ("H", "S"))
+    for H_sMM, S_sMM in zip(*both, strict=True):
+        yield [(H_MM, S_sMM[0]) for H_MM in H_sMM]
 
 
 def eigenvalues(frame: Frame, kpoints_kc: Array) -> Array:
     """Eigenvalues (eV) of H(k) c = e S(k) c, shape (spin channel, k, band)."""
-    return np.array(
-        [
-            [linalg.eigh(H, S, eigvals_only=True, check_finite=False) for H, S in hamiltonian_and_overlap(frame, k)]
-            for k in np.atleast_2d(kpoints_kc)
-        ]
-    ).swapaxes(0, 1)
+    levels_ksn = [
+        [linalg.eigh(H, S, eigvals_only=True, check_finite=False) for H, S in channels]
+        for channels in hamiltonian_and_overlap(frame, kpoints_kc)
+    ]
+    return np.array(levels_ksn).swapaxes(0, 1)
 
 
 @dataclass(frozen=True)
@@ -145,9 +198,9 @@ def densities_at(
     if energies_skn is None:
         energies_skn = eigenvalues(frame, kpoints_kc)
     f_skn, _ = occupations(energies_skn, weights_k, filling, frame.spin)
-    for k, k_c in enumerate(kpoints_kc):
+    for k, channels in enumerate(hamiltonian_and_overlap(frame, kpoints_kc)):
         rho_sMM = []
-        for s, (H_MM, S_MM) in enumerate(hamiltonian_and_overlap(frame, k_c)):
+        for s, (H_MM, S_MM) in enumerate(channels):
             _, c_Mn = linalg.eigh(H_MM, S_MM, check_finite=False)
             rho_sMM.append((c_Mn * f_skn[s, k]) @ c_Mn.conj().T)
         yield rho_sMM
@@ -162,13 +215,14 @@ def density_matrix(
     that time reversal removed from the k-points would leave.
     """
     row_x, column_x = frame.pairs.row_column_x
-    values_sx = np.zeros((frame.spin.components, frame.pairs.elements), dtype=complex)
+    values_sx = np.zeros((frame.spin.components, frame.pairs.elements), dtype=frame.spin.dtype)
     for k, rho_sMM in enumerate(densities_at(frame, kpoints_kc, weights_k, filling, energies_skn)):
-        phase_x = weights_k[k] * phases(frame, kpoints_kc[k]).conj()[frame.pairs.pair_x]
+        phase_p = weights_k[k] * phases(frame, kpoints_kc[k]).conj()
         parts = split_spinor(rho_sMM[0], frame) if frame.spin is Spin.SPINOR else rho_sMM
         for s, part_MM in enumerate(parts):
-            values_sx[s] += phase_x * part_MM[row_x, column_x]
-    return Operator(values_sx if frame.spin is Spin.SPINOR else np.ascontiguousarray(values_sx.real))
+            added_x = phase_p[frame.pairs.pair_x] * part_MM[row_x, column_x]
+            values_sx[s] += added_x if frame.spin is Spin.SPINOR else added_x.real
+    return Operator(values_sx)
 
 
 def split_spinor(matrix: Array, frame: Frame) -> list[Array]:

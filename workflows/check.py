@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from converters.checks import Result, Tolerances, check_frame
 from converters.dataset import Dataset
@@ -37,7 +38,7 @@ def check_path(path: Path, codes: list[str], step: Callable[[], None]) -> Iterat
     frames = frames_of_runs(path, codes)
     if path.is_file() and (not starts_with(path, HDF5_MAGIC) or is_dataset(path)):
         frames = frames_of_dataset(path)
-    with np.errstate(all="ignore"):  # the checks judge numbers that are not finite
+    with threadpool_limits(1), np.errstate(all="ignore"):  # the checks judge numbers that are not finite
         for place, frame in frames:
             step()
             if isinstance(frame, Refused):

@@ -15,6 +15,7 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from converters.blocks import Operator
 from converters.checks import Tolerances, require_sound
@@ -147,8 +148,9 @@ def read_all(
 ) -> Iterator[tuple[Run | Refused, list[Frame] | Refused | None]]:
     """Each item with what reading it gave, in order; a few are read ahead by `jobs` processes."""
     if jobs == 1:
-        for item in items:
-            yield item, item if isinstance(item, Refused) else read(item)
+        with threadpool_limits(1):  # more threads only wait for each other in problems of this size
+            for item in items:
+                yield item, item if isinstance(item, Refused) else read(item)
         return
     pool = make_pool(jobs)
     rest = iter(items)
@@ -198,8 +200,6 @@ def make_pool(jobs: int) -> ProcessPoolExecutor:
 
 
 def begin_work() -> None:
-    from threadpoolctl import threadpool_limits
-
     os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that are loaded later
     threadpool_limits(1)
     Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()

@@ -187,6 +187,9 @@ def read_tshs(path: Path) -> Matrices:
     values = {"S": file.rows(counts_M, "<f8", "S")[None]}
     if not only_overlap:
         values["H"] = np.stack([file.rows(counts_M, "<f8", f"component {s + 1} of H") for s in range(components)])
+    if file.at < len(file.data):
+        file.record("<i4", 3 * int(cells_c.prod()), "the images of the supercell")
+    file.require_end()
     return Matrices(
         path,
         Sparse(counts_M, column_e, cells_c, values),
