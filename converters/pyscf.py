@@ -28,8 +28,8 @@ from basis.shells import Shell, Species, cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters import kspace
-from converters.blocks import Operator, Pairs, is_canonical, make_pairs
 from converters.errors import Refused, reason_of
+from converters.folding import fold
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.runs import HDF5_MAGIC, Run, starts_with
 
@@ -40,10 +40,6 @@ NAME = "pyscf"
 
 # PySCF stores its levels in full, so only rounding separates them from those of the restored H (eV).
 LEVEL_TOLERANCE = 1e-7
-# Imaginary part of H(R) that integrals on a coarse grid may leave (eV); a mesh without -k for each k leaves far more.
-LARGEST_IMAGINARY = 1e-4
-# Atoms that are equally close up to this (Angstrom) share a folded block.
-SAME_DISTANCE = 1e-6
 
 
 def convention(l: int) -> Sequence[str]:
@@ -389,76 +385,6 @@ def make_basis(molecule: Any) -> tuple[tuple[Species, ...], Array]:
         species = Species(name, number, tuple(shells), f"gto-{digest}")
         species_a.append(found.setdefault(species, len(found)))
     return tuple(found), np.array(species_a)
-
-
-@dataclass(frozen=True, eq=False)
-class Folding:
-    """Where the blocks of a k mesh go: pairs with their weights, and the phases of the mesh."""
-
-    pairs: Pairs
-    weight_p: Array
-    phase_pk: Array
-
-    def operator(self, place: str | Path, M_skMM: Array, real: bool) -> Operator:
-        """The matrix in real space on the pairs."""
-        asymmetry = np.abs(M_skMM.swapaxes(-1, -2) - adjoint_partner(M_skMM)).max(initial=0)
-        if not asymmetry < 1e-6:
-            raise Refused(place, f"has a matrix that is not Hermitian by {asymmetry:.3g}; expected at most 1e-06")
-        row_x, column_x = self.pairs.row_column_x
-        values_sx = np.zeros((len(M_skMM), self.pairs.elements), dtype=complex)
-        for k in range(M_skMM.shape[1]):
-            values_sx += (self.weight_p * self.phase_pk[:, k])[self.pairs.pair_x] * M_skMM[:, k, row_x, column_x]
-        if not real:
-            return Operator(values_sx)
-        if (imaginary := np.abs(values_sx.imag).max(initial=0)) > LARGEST_IMAGINARY:
-            reason = f"has complex H(R) or DM(R) (imaginary part {imaginary:.3g}); expected a mesh with -k for each k"
-            raise Refused(place, reason)
-        return Operator(np.ascontiguousarray(values_sx.real))
-
-
-def adjoint_partner(M_skMM: Array) -> Array:
-    """Conjugate of each component's partner under transposition (ud and du exchanged for spinors)."""
-    return (M_skMM[[0, 2, 1, 3]] if len(M_skMM) == 4 else M_skMM).conj()
-
-
-def fold(
-    place: str | Path, fractional_kc: Array, positions_av: Array, cell_cv: Array, pbc_c: Array, norb_a: list[int]
-) -> Folding:
-    """Closest images of all pairs of atoms in the supercell of a k mesh; all pairs in cell 0 for a molecule."""
-    mesh_c = mesh_of(place, fractional_kc)
-    cells_tc = np.stack(np.meshgrid(*(np.arange(n) for n in mesh_c), indexing="ij"), axis=-1).reshape(-1, 3)
-    images_c = [np.arange(-2, 3) if periodic else np.zeros(1, dtype=int) for periodic in pbc_c]
-    images_nc = np.stack(np.meshgrid(*images_c, indexing="ij"), axis=-1).reshape(-1, 3) * mesh_c
-    R_tnc = cells_tc[:, None] + images_nc
-    i_q, j_q, R_qc, weight_q = [], [], [], []
-    for i, position_v in enumerate(positions_av):
-        between_av = positions_av[i:] - position_v
-        distance_atn = np.linalg.norm(between_av[:, None, None] + R_tnc @ cell_cv, axis=-1)
-        closest_atn = distance_atn < distance_atn.min(axis=-1, keepdims=True) + SAME_DISTANCE
-        a_q, t_q, n_q = np.nonzero(closest_atn)
-        i_q.append(np.full(len(a_q), i))
-        j_q.append(a_q + i)
-        R_qc.append(R_tnc[t_q, n_q])
-        weight_q.append(1 / closest_atn.sum(axis=-1)[a_q, t_q])
-    found = [np.concatenate(parts) for parts in (i_q, j_q, R_qc, weight_q)]
-    kept = is_canonical(*found[:3])
-    i_p, j_p, R_pc, weight_p = (array[kept] for array in found)
-    pairs = make_pairs(i_p, j_p, R_pc, np.array(norb_a))
-    weight_p[pairs.find(i_p, j_p, R_pc)] = weight_p.copy()
-    phase_pk = np.exp(-2j * np.pi * pairs.R_pc @ fractional_kc.T) / len(fractional_kc)
-    return Folding(pairs, weight_p, phase_pk)
-
-
-def mesh_of(place: str | Path, fractional_kc: Array) -> Array:
-    """Numbers of k-points along each axis of a uniform mesh."""
-    shifted = fractional_kc - fractional_kc[0]
-    mesh_c = np.array([len(np.unique(np.mod(np.round(k, 6), 1))) for k in shifted.T])
-    on_mesh = np.abs(shifted * mesh_c - np.round(shifted * mesh_c)).max(initial=0) < 1e-6
-    if not on_mesh or mesh_c.prod() != len(fractional_kc):
-        raise Refused(
-            place, f"has {len(fractional_kc)} k-points that are no uniform mesh; expected cell.make_kpts(mesh)"
-        )
-    return mesh_c
 
 
 # Back to PySCF

@@ -8,7 +8,9 @@ same frame or differs in nothing but numbers whose own bytes were damaged.
 
 import argparse
 import collections
+import json
 import multiprocessing
+import os
 import resource
 import shutil
 import signal
@@ -171,37 +173,41 @@ def structure_of(frame):
 # The long run
 
 
-class Slow(Exception):
-    pass
-
-
 def try_one(task):
-    """Outcome of one mutation in a process of limited memory and time."""
+    """Outcome of one mutation, in a process of its own that may take 5 seconds and die."""
     code, source, original, seed = task
-    resource.setrlimit(resource.RLIMIT_DATA, (3 << 30, 3 << 30))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    random = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as scratch:
         folder = shutil.copytree(source, Path(scratch) / "run")
-        what = mutate_folder(folder, code, random)
-        signal.signal(signal.SIGALRM, raise_slow)
-        signal.alarm(5)
+        what = mutate_folder(folder, code, np.random.default_rng(seed))
         start = time.perf_counter()
-        try:
-            outcome, detail = outcome_of_reading(folder, code, original)
-        except Slow:
-            outcome, detail = "hang", what
-        except Exception as error:  # noqa: BLE001 - a traceback of any kind is the finding
-            outcome, detail = "traceback", f"{type(error).__name__}: {error}"
-        finally:
-            signal.alarm(0)
-        spent = time.perf_counter() - start
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return outcome, detail, what, spent, memory / 1024
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process even where C code never returns
+            signal.alarm(5)
+            report(writer, folder, code, original)
+        os.close(writer)
+        with open(reader) as stream:
+            answer = stream.read()
+        _, status = os.waitpid(child, 0)
+    spent = time.perf_counter() - start
+    if not answer:
+        hung = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+        return "hang" if hung else "crash", f"status {status}", what, spent, 0
+    outcome, detail, memory = json.loads(answer)
+    return outcome, detail, what, spent, memory
 
 
-def raise_slow(*_):
-    raise Slow
+def report(writer, folder, code, original):
+    """Write what reading gives into the pipe and end this process."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        outcome, detail = outcome_of_reading(folder, code, original)
+    except Exception as error:  # noqa: BLE001 - a traceback of any kind is the finding
+        outcome, detail = "traceback", f"{type(error).__name__}: {error}"
+    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    os.write(writer, json.dumps([outcome, detail, memory]).encode()[:60000])
+    os._exit(0)
 
 
 def run_format(title, code, source, count, seed):
