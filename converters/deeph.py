@@ -144,6 +144,7 @@ def read_new_structure(folder: Path, info: dict[str, Any]) -> Structure:
     from ase.io import read
 
     try:
+        refuse_lying_counts(folder / "POSCAR")
         atoms = read(folder / "POSCAR", format="vasp")
         lists = {str(symbol): tuple(map(int, l_list)) for symbol, l_list in info["elements_orbital_map"].items()}
         symbols = atoms.get_chemical_symbols()
@@ -152,6 +153,14 @@ def read_new_structure(folder: Path, info: dict[str, Any]) -> Structure:
         raise Refused(folder, f"has a structure that cannot be read: {error}") from error
     basis = tuple(make_species(folder, atomic_numbers.get(symbol, 0), l_list, "") for symbol, l_list in lists.items())
     return atoms.cell.array, atoms.positions, basis, species_a
+
+
+def refuse_lying_counts(path: Path) -> None:
+    """Refuse a POSCAR whose counts are larger than the file: its reader would make room for them."""
+    lines = path.read_text(errors="replace").splitlines()
+    counts = next((line.split() for line in lines[5:7] if line.split() and line.split()[0].isdigit()), [])
+    if not counts or sum(int(count) for count in counts if count.isdigit()) > len(lines):
+        raise Refused(path, f"has {' + '.join(counts)} atoms in {len(lines)} lines")
 
 
 def make_species(folder: Path, number: int, l_list: tuple[int, ...], suffix: str) -> Species:

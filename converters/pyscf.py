@@ -105,7 +105,7 @@ def is_checkpoint(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return "mol" in file and "scf" in file
-    except OSError:
+    except (OSError, RuntimeError):
         return path.suffix in (".chk", ".chkfile")  # a damaged one is to be reported, not passed over
 
 

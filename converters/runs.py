@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from converters.errors import Refused
+from converters.errors import Refused, reason_of
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -74,33 +74,53 @@ def code_module(name: str) -> ModuleType:
 
 def search(path: Path, codes: list[str]) -> Iterator[Run | Refused]:
     """Runs at or below a path in alphabetical order, and what could not be searched or understood."""
-    if path.is_file():
-        found: list[Run | Refused] = [run for run in runs_in(path.parent, codes) if run.main == path]
-        yield from found or [Refused(path, f"is no main file of a {' or '.join(codes)} run")]
-        return
+    found = search_file(path, codes) if path.is_file() else search_tree(path, codes)
     empty = True
+    for item in found:
+        empty = False
+        yield item
+    if empty:
+        yield Refused(path, f"holds nothing to read; expected runs of {' or '.join(codes)}")
+
+
+def search_file(path: Path, codes: list[str]) -> Iterator[Run | Refused]:
+    """The run whose main file the path is."""
+    return (item for item in understood(path.parent, codes) if isinstance(item, Refused) or item.main == path)
+
+
+def search_tree(path: Path, codes: list[str]) -> Iterator[Run | Refused]:
+    """Runs of all folders below a path, but for folders that belong to a run."""
     problems: list[OSError] = []
     for name, folders, _ in os.walk(path, onerror=problems.append):
         folders.sort()
-        while problems:
-            empty = False
-            error = problems.pop()
-            yield Refused(error.filename, f"cannot be searched: {(error.strerror or str(error)).lower()}")
-        runs = runs_in(Path(name), codes)
-        claimed = {folder for run in runs for folder in run.claimed}
+        yield from unsearchable(problems)
+        items = understood(Path(name), codes)
+        claimed = {folder for item in items if isinstance(item, Run) for folder in item.claimed}
         folders[:] = [folder for folder in folders if Path(name, folder) not in claimed]
-        empty = empty and not runs
-        found_codes = sorted({run.code for run in runs})
-        if len(found_codes) > 1:
-            reason = f"holds runs of {' and '.join(found_codes)}; expected one code, choose one with --code"
-            yield Refused(name, reason)
-        else:
-            yield from runs
-    for error in problems:
-        empty = False
-        yield Refused(error.filename, f"cannot be searched: {(error.strerror or str(error)).lower()}")
-    if empty:
-        yield Refused(path, f"holds nothing to read; expected run folders of {' or '.join(codes)}")
+        yield from items
+    yield from unsearchable(problems)
+
+
+def unsearchable(problems: list[OSError]) -> Iterator[Refused]:
+    """Refusals of the folders that could not be opened, each once."""
+    while problems:
+        problem = problems.pop()
+        yield Refused(problem.filename, f"cannot be searched: {reason_of(problem)}")
+
+
+def understood(folder: Path, codes: list[str]) -> list[Run | Refused]:
+    """Runs in one folder, or why they cannot be used."""
+    try:
+        runs = runs_in(folder, codes)
+    except Refused as refusal:
+        return [refusal]
+    except (OSError, RuntimeError) as error:
+        return [Refused(folder, f"cannot be searched: {error}")]
+    found = sorted({run.code for run in runs})
+    if len(found) > 1:
+        reason = f"holds runs of {' and '.join(found)}; expected one code, choose one with --code"
+        return [Refused(folder, reason)]
+    return list(runs)
 
 
 def runs_in(folder: Path, codes: list[str]) -> list[Run]:

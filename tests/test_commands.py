@@ -19,6 +19,7 @@ import workflows.convert
 from converters.blocks import Operator
 from converters.dataset import Dataset, DatasetWriter
 from converters.pyscf import frame_from_scf
+from tests.contract import unpacked
 from workflows.cli import main
 from workflows.demo import run_demo
 
@@ -136,11 +137,39 @@ def test_a_cut_checkpoint_is_named(tmp_path):
     assert "is cut off" in out
 
 
+def test_two_codes_in_one_folder_are_not_guessed(tmp_path):
+    hydrogen(tmp_path / "both", 0.74)
+    shutil.copy(next(unpacked("openmx", "h2o").glob("*.scfout")), tmp_path / "both")
+    hydrogen(tmp_path / "good", 0.74)
+    code, out, _ = slem("convert", tmp_path, "-o", tmp_path / "data.h5")
+    assert code == 1
+    assert "holds runs of openmx and pyscf; expected one code, choose one with --code" in " ".join(out.split())
+    assert "1 converted, 1 refused" in out
+    assert slem("convert", tmp_path / "both", "-o", tmp_path / "data.h5", "--code", "pyscf")[0] == 0
+
+
+def test_a_folder_that_breaks_the_search_stops_no_other(tmp_path, monkeypatch):
+    hydrogen(tmp_path / "a", 0.74)
+    hydrogen(tmp_path / "b", 0.8)
+
+    def search_badly(folder, files):
+        if folder.name == "a":
+            raise RuntimeError("bad heap free list")
+        return iter(())
+
+    monkeypatch.setattr("converters.siesta.find_runs", search_badly)
+    code, out, _ = slem("convert", tmp_path, "-o", tmp_path / "data.h5", "--json")
+    entries = json.loads(out)["inputs"]
+    assert code == 1
+    assert [entry["status"] for entry in entries] == ["refused", "converted"]
+    assert entries[0]["reason"] == "cannot be searched: bad heap free list"
+
+
 def test_nothing_to_read_is_said(tmp_path):
     (tmp_path / "empty").mkdir()
     code, out, _ = slem("convert", tmp_path / "empty", "-o", tmp_path / "data.h5")
     assert code == 1
-    assert "holds nothing to read; expected run folders of" in out
+    assert "holds nothing to read; expected runs of" in out
     assert not (tmp_path / "data.h5").exists()
 
 

@@ -451,7 +451,7 @@ def read_spectrum(context: Context, is_single_point: bool) -> Spectrum | None:
 
 def level_tolerance(threshold: float) -> float:
     """How exactly printed eigenvalues are met (eV): they are one mixing step of the charge density away from H."""
-    return max(1e-5, 0.1 * threshold**0.5)
+    return max(1e-5, 0.1 * max(threshold, 0.0) ** 0.5)
 
 
 def closest_kpoint(printed_kc: Array, mesh_kc: Array) -> Array:

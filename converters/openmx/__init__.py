@@ -170,4 +170,4 @@ def spectrum_of(stored: ScfOut, output: Output, given: Input, spin: Spin) -> Spe
 
 def level_tolerance(criterion: float) -> float:
     """How exactly printed eigenvalues are met (eV): they belong to the H before or after the last mixing step."""
-    return float(max(1e-5, 0.3 * (10 * criterion) ** 0.5))
+    return float(max(1e-5, 0.3 * (10 * max(criterion, 0.0)) ** 0.5))
