@@ -319,6 +319,13 @@ def test_stru_says_what_is_wrong(content, message, tmp_path):
         text.read_stru(tmp_path / "STRU")
 
 
+def test_a_suffix_does_not_lead_out_of_the_folder(tmp_path):
+    folder = copy_of("h2o", tmp_path)
+    edit(folder / "INPUT", ("suffix             ABACUS", "suffix ../../elsewhere"))
+    (found,) = search(folder, ["abacus"])
+    assert "which leads out of the folder" in str(found)
+
+
 def test_meshes(tmp_path):
     (tmp_path / "KPT").write_text("K_POINTS\n0\nGamma\n3 1 2 0 0 0\n")
     k, weights = text.read_mesh(tmp_path / "KPT")

@@ -30,7 +30,7 @@ BAD_INPUT = (ValueError, KeyError, IndexError, TypeError, OverflowError, OSError
 
 
 @dataclass(frozen=True)
-class Outcome:
+class InputOutcome:
     """What became of one input: "converted", "there already" or "refused"."""
 
     path: str
@@ -59,8 +59,8 @@ def find(paths: list[Path], codes: list[str]) -> list[Run | Refused]:
 
 
 def convert(
-    items: list[Run | Refused], output: Path, options: Options, jobs: int, tell: Callable[[Outcome], None]
-) -> list[Outcome]:
+    items: list[Run | Refused], output: Path, options: Options, jobs: int, tell: Callable[[InputOutcome], None]
+) -> list[InputOutcome]:
     """Append the runs to the dataset in their order; `tell` hears of each one as soon as it is done.
 
     All frames of a run are committed together, so an interrupted conversion goes on where it stopped.
@@ -81,22 +81,24 @@ def convert(
     return outcomes
 
 
-def store(item: Run | Refused, result: list[Frame] | Refused | None, writer: DatasetWriter, have: set[str]) -> Outcome:
+def store(
+    item: Run | Refused, result: list[Frame] | Refused | None, writer: DatasetWriter, have: set[str]
+) -> InputOutcome:
     """Put what was read of one run into the dataset."""
     path, code = (str(item.main), item.code) if isinstance(item, Run) else (item.place, "")
     if isinstance(result, Refused):
-        return Outcome(result.place, code, "refused", reason=result.reason)
-    if result is None or (isinstance(item, Run) and item.source in have):
-        return Outcome(path, code, "there already")
+        return InputOutcome(result.place, code, "refused", reason=result.reason)
+    if result is None or result[0].provenance.source in have:  # a copy of a run may stand in the same call
+        return InputOutcome(path, code, "there already")
     try:
         for frame in result:
             writer.append(frame)
     except Refused as refusal:
         writer.forget_pending()
-        return Outcome(refusal.place, code, "refused", reason=refusal.reason)
+        return InputOutcome(refusal.place, code, "refused", reason=refusal.reason)
     writer.commit()
     have.update(frame.provenance.source for frame in result)
-    return Outcome(path, code, "converted", frames=len(result))
+    return InputOutcome(path, code, "converted", frames=len(result))
 
 
 def read_new(run: Run, have: frozenset[str], options: Options) -> list[Frame] | Refused | None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workflows.check import Report
-from workflows.convert import Outcome
+from workflows.convert import InputOutcome
 from workflows.info import mixture
 
 COLOURS = {"converted": "green", "there already": "cyan", "refused": "red", "ok": "green", "FAILED": "red"}
@@ -46,7 +46,7 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def show_outcomes(outcomes: Sequence[Outcome], output: Path) -> None:
+def show_outcomes(outcomes: Sequence[InputOutcome], output: Path) -> None:
     """Table of what became of each input; a long one shows the refused inputs and counts the rest."""
     shown = [o for o in outcomes if o.status == "refused"] if len(outcomes) > MOST_ROWS else outcomes
     table = Table("input", "code", "frames", "status", "reason", box=None, header_style="bold")

@@ -57,7 +57,10 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
     names = {path.name for path in files}
     if "INPUT" in names and starts_as_input(folder / "INPUT"):
         given = text.read_input(folder / "INPUT")
-        output = folder / f"OUT.{given.get('suffix', 'ABACUS')}"
+        suffix = given.get("suffix", "ABACUS")
+        if "/" in suffix:
+            raise Refused(folder / "INPUT", f'has the suffix "{suffix}", which leads out of the folder')
+        output = folder / f"OUT.{suffix}"
         output = output if output.is_dir() else folder
         start = (folder / given.get("read_file_dir", ".")).resolve()
         claimed = tuple(path for path in (output, start) if path.is_dir() and path.resolve() != folder.resolve())
