@@ -322,7 +322,7 @@ def test_stru_says_what_is_wrong(content, message, tmp_path):
 def test_a_suffix_does_not_lead_out_of_the_folder(tmp_path):
     folder = copy_of("h2o", tmp_path)
     edit(folder / "INPUT", ("suffix             ABACUS", "suffix ../../elsewhere"))
-    (found,) = search(folder, ["abacus"])
+    found = next(iter(search(folder, ["abacus"])))
     assert "which leads out of the folder" in str(found)
 
 
