@@ -28,7 +28,7 @@ from workflows.convert import BAD_INPUT
 
 # Files whose damage matters, by code; everything else in a folder is left alone.
 SUFFIXES = {
-    "siesta": (".TSHS", ".DM", ".HSX", ".onlyS", ".TSDE", ".nc", ".ORB_INDX", ".XV", ".EIG", ".KP", ".out"),
+    "siesta": (".TSHS", ".DM", ".HSX", ".onlyS", ".TSDE", ".nc", ".ORB_INDX", ".XV", ".EIG", ".KP", ".out", ".fdf"),
     "openmx": (".scfout", ".out"),
     "abacus": (".csr", ".txt", ".log", "INPUT", "STRU", "KPT"),
     "pyscf": (".chk", ".log"),

@@ -11,6 +11,7 @@ from converters import siesta
 from converters.checks import check_frame
 from converters.errors import Refused
 from converters.runs import search
+from converters.siesta import text
 from converters.siesta.sparse import read_density_file
 from tests.conftest import assert_same_frame
 from tests.contract import CodeContract, Expected, frames_of, unpacked
@@ -193,6 +194,31 @@ def test_struct_out_stands_in_for_xv(tmp_path):
     other = read_folder(without("h2o", tmp_path, ".XV", ".TSHS"))
     np.testing.assert_allclose(other.positions_av, frame.positions_av, atol=1e-5)
     assert other.basis == frame.basis
+
+
+def test_fdf_stands_in_for_missing_outputs(tmp_path):
+    (frame,) = frames_of("siesta", "h2o")
+    folder = without("h2o", tmp_path, ".XV", ".STRUCT_OUT", ".out")
+    other = read_folder(folder)
+    assert other.numbers_a.tolist() == frame.numbers_a.tolist()
+    assert other.spectrum.smearing == "fermi"
+    assert not other.provenance.notes
+    fdf = folder / "h2o.fdf"
+    fdf.write_text("Occupation.Function MP # Methfessel-Paxton\n" + fdf.read_text())
+    assert read_folder(folder).spectrum.smearing == ""
+    fdf.unlink()
+    alone = read_folder(folder)
+    assert alone.spectrum.smearing == ""
+    assert "no file has the atomic numbers; the labels O, H were taken as elements" in alone.provenance.notes
+
+
+def test_fdf_keywords_ignore_case_and_punctuation(tmp_path):
+    (tmp_path / "x.fdf").write_text(
+        "%block Chemical_Species_Label\n 1 -14 Si_ghost\n 2 8 O\n%endblock\nSave.H-s\nspin_POLARIZED true\nSpinPolarized false\n"
+    )
+    fdf = text.read_fdf(tmp_path / "x.fdf")
+    assert (fdf.number_of("Si_ghost"), fdf.number_of("O"), fdf.number_of("H")) == (-14, 8, None)
+    assert fdf.words == {"savehs": ["true"], "spinpolarized": ["true"]}
 
 
 def test_an_unconverged_output_is_seen(tmp_path):

@@ -44,7 +44,7 @@ DOUBLE_TOLERANCE, SINGLE_TOLERANCE = 2e-6, 0.05
 HAMILTONIANS = {".TSHS": sparse.read_tshs, ".nc": sparse.read_nc, ".HSX": sparse.read_hsx, ".onlyS": sparse.read_tshs}
 DENSITIES = (".DM", ".nc", ".TSDE")
 H_FILES = ("H_DMGEN", "H_MIXED")
-TEXTS = (".ORB_INDX", ".XV", ".STRUCT_OUT", ".EIG", ".KP")
+TEXTS = (".fdf", ".ORB_INDX", ".XV", ".STRUCT_OUT", ".EIG", ".KP")
 
 # Atomic numbers above are SIESTA's own for ghosts, floating orbitals and mixtures.
 LAST_ELEMENT = 118
@@ -102,6 +102,8 @@ def read_run(run: Run) -> Iterator[Frame]:
     matrices, used = read_matrices(run, own)
     density, used["DM"] = read_density(run, own, matrices)
     output_path, output = find_output(run)
+    if output_path is None and ".fdf" in own:
+        output = replace(output, smearing=text.read_fdf(own[".fdf"]).smearing())
     structure = read_structure(run, own, matrices)
     rydberg, bohr = constants_of(output.version, matrices)
     if (norb := int(structure.norb_a.sum())) != matrices.sparse.norb:
@@ -299,7 +301,8 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices) -> Struct
         )
     if not (np.isfinite(cell_cv).all() and np.isfinite(positions_av).all() and np.linalg.det(cell_cv)):
         raise Refused(run.main, "has a cell or positions that are not finite numbers of three dimensions")
-    numbers = [kind.number for kind in kinds]
+    given = text.read_fdf(own[".fdf"]) if ".fdf" in own else text.Fdf({}, {})
+    numbers = [kind.number or given.number_of(kind.label) for kind in kinds]
     if number_a is not None and len(number_a) == len(species_a):
         numbers = [int(number_a[np.argmax(species_a == s)]) for s in range(len(kinds))]
     basis = tuple(species_of(run, kind, number) for kind, number in zip(kinds, numbers, strict=True))

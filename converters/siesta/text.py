@@ -1,4 +1,4 @@
-"""The text files of SIESTA: ORB_INDX, XV, EIG, KP and the main output."""
+"""The text files of SIESTA: fdf, ORB_INDX, XV, EIG, KP and the main output."""
 
 import re
 from dataclasses import dataclass
@@ -112,6 +112,50 @@ def read_kpoints(path: Path) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
+class Fdf:
+    """An input file: keywords without case and the characters . - _, and blocks. Files that it includes are not followed."""
+
+    words: dict[str, list[str]]
+    blocks: dict[str, list[list[str]]]
+
+    def number_of(self, label: str) -> int | None:
+        """Atomic number of a species label."""
+        for fields in self.blocks.get("chemicalspecieslabel", []):
+            if len(fields) > 2 and fields[2] == label and fields[1].lstrip("-").isdigit():
+                return int(fields[1])
+        return None
+
+    def smearing(self) -> str:
+        """ "fermi", which is SIESTA's default, or nothing for what a frame has no name for."""
+        function = self.words.get("occupationfunction", ["fd"])
+        return "fermi" if function[0].lower() in ("fd", "fermi-dirac") else ""
+
+
+def read_fdf(path: Path) -> Fdf:
+    words: dict[str, list[str]] = {}
+    blocks: dict[str, list[list[str]]] = {}
+    inside: str | None = None
+    for line in path.read_text(errors="replace").splitlines():
+        fields = re.split(r"[#!;]", line)[0].split()
+        if not fields:
+            continue
+        if fields[0].lower() == "%block" and len(fields) > 1:
+            inside = keyword(fields[1])
+            blocks.setdefault(inside, [])
+        elif fields[0].lower() == "%endblock":
+            inside = None
+        elif inside is not None:
+            blocks[inside].append(fields)
+        else:
+            words.setdefault(keyword(fields[0]), fields[1:] or ["true"])  # the first one counts
+    return Fdf(words, blocks)
+
+
+def keyword(name: str) -> str:
+    return re.sub(r"[._-]", "", name).lower()
+
+
+@dataclass(frozen=True)
 class Output:
     """What the main output says about the run; None where it says nothing."""
 
@@ -119,7 +163,7 @@ class Output:
     converged: bool | None = None
     iterations: int | None = None
     energy: float | None = None
-    smearing: str = "fermi"
+    smearing: str = ""
     fixed_moment: bool = False
     k_cell_cc: Array | None = None
     k_shift_c: Array | None = None
