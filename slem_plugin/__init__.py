@@ -1,1 +1,19 @@
-"""The model: a strictly local equivariant network for H, S and DM. Its first part arrives with the training command."""
+"""The model: SLEM, a strictly local network that is exact under O(3), for H, S and DM of any basis and spin.
+
+>>> from slem_plugin import load_model
+>>> frame = load_model("model/").predict(atoms)
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slem_plugin.checkpoint import load_model as load_model
+
+
+def __getattr__(name: str) -> object:
+    # Torch takes a second to import: it is asked for when a model is.
+    if name == "load_model":
+        from slem_plugin.checkpoint import load_model
+
+        return load_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

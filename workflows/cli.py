@@ -135,6 +135,118 @@ def info_command(path: Path, as_json: bool) -> int:
     return 0
 
 
+CHOSEN = click.option("--frames", "frames", help='Frames to look at, such as "32-39,45"; default: all.')
+
+
+@as_command(
+    """  slem-train data.h5 -o model
+  slem-train data.h5 -o model --time 2h --operators H,DM
+  slem-train data.h5 -o model --resume --time 4h"""
+)
+@click.argument("data", type=EXISTING)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the model and its log."
+)
+@click.option("--config", "config_path", type=EXISTING, help="TOML file; docs/training.md lists the keys.")
+@click.option("--operators", help="Matrices to learn, such as H,S,DM; default: all that the data has.")
+@click.option("--time", "duration", help="How long to train, such as 20m or 2h; default: 30m.")
+@click.option("--steps", type=click.IntRange(1), help="How many steps to train, instead of a time.")
+@click.option("--validate", help='Part of the frames kept for validation (0.15), or which ones ("32-39").')
+@click.option("--seed", type=click.IntRange(0), help="Seed of the first weights and of the order of the frames.")
+@click.option("--resume", is_flag=True, help="Go on with the training in the output folder.")
+@JSON
+def train_command(
+    data: Path,
+    output: Path,
+    config_path: Path | None,
+    duration: str | None,
+    resume: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Learn H, S and DM from a dataset.
+
+    The folder gets best.safetensors (what slem-predict uses), last.safetensors (what --resume goes on from) and log.csv.
+    """
+    from slem_plugin.config import Config, read_config
+    from workflows import train
+    from workflows.show import show_training
+
+    changes = {key: value for key, value in options.items() if value is not None}
+    if duration is not None:
+        changes["time"] = duration
+    elif "steps" in changes:
+        changes["time"] = "0"
+    config = train.start_config(output, read_config(config_path) if config_path else Config(), changes, resume)
+    show_training(lambda hooks: train.train_folder(data, output, config, resume=resume, **hooks), output, as_json)
+    return 0
+
+
+@as_command(
+    """  slem-predict model structure.cif -o pred.h5
+  slem-predict model POSCAR trajectory.xyz -o pred.h5"""
+)
+@click.argument("model_path", metavar="MODEL", type=EXISTING)
+@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset to make.")
+@click.option("--float64", "double", is_flag=True, help="Compute in double precision.")
+@JSON
+def predict_command(model_path: Path, paths: tuple[Path, ...], output: Path, double: bool, as_json: bool) -> int:
+    """Predict the matrices of structures that nobody has computed.
+
+    PATHS are files that ASE reads (xyz, cif, POSCAR ...), ABACUS STRU files or datasets; files may hold many structures.
+    """
+    import torch
+
+    from slem_plugin.checkpoint import load_model
+    from workflows.predict import predict_files
+    from workflows.show import print_json, progress, show_predictions
+
+    model = load_model(model_path, torch.float64 if double else None)
+    with progress("predicting", None) as step:
+        rows = []
+        for frame in predict_files(model, list(paths), output):
+            rows.append({"structure": frame.provenance.path, "formula": frame.formula, "pairs": len(frame.pairs)})
+            step()
+    if as_json:
+        print_json({"output": str(output), "structures": rows})
+    else:
+        show_predictions(rows, list(model.blueprint.operators), output)
+    return 0
+
+
+@as_command(
+    """  slem-eval model data.h5
+  slem-eval model data.h5 --frames 32-39 --json"""
+)
+@click.argument("model_path", metavar="MODEL", type=EXISTING)
+@click.argument("data", type=EXISTING)
+@CHOSEN
+@click.option("--bands/--no-bands", default=True, show_default=True, help="Compare levels too.")
+@click.option("--float64", "double", is_flag=True, help="Compute in double precision.")
+@JSON
+def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, double: bool, as_json: bool) -> int:
+    """Measure the errors of a model on a dataset, over the elements that the code stored.
+
+    By operator, onsite and hopping, by elements, shells and distance; levels of the predicted H with the exact S.
+    """
+    import torch
+
+    from slem_plugin.checkpoint import load_model
+    from slem_plugin.config import parse_frames
+    from workflows.predict import evaluate_dataset
+    from workflows.show import print_json, progress, show_errors
+
+    model = load_model(model_path, torch.float64 if double else None)
+    with progress("evaluating", None) as step:
+        errors = evaluate_dataset(model, data, parse_frames(frames) if frames else None, bands, step)
+    if as_json:
+        print_json(errors)
+    else:
+        show_errors(errors)
+    return 0
+
+
 @as_command(
     """  slem-bench dataset
   slem-bench dataset --frames 100000 --json
@@ -184,5 +296,14 @@ def main() -> None:
     """Machine-learned quantum operators for DFT codes."""
 
 
-for verb in (convert_command, check_command, info_command, bench_command, demo_command):
+for verb in (
+    convert_command,
+    check_command,
+    info_command,
+    train_command,
+    predict_command,
+    eval_command,
+    bench_command,
+    demo_command,
+):
     main.add_command(verb)

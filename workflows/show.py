@@ -107,3 +107,95 @@ def show_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
     console().print(table)
+
+
+def show_training(run: Callable[[Mapping[str, Callable[..., None]]], Any], folder: Path, as_json: bool) -> None:
+    """Run a training under a bar with its errors, with one line for each evaluation; JSON of the evaluations at the end."""
+    found: list[dict[str, Any]] = []
+    err = Console(stderr=True)
+    out = Console(stderr=True, highlight=False) if as_json else console()
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def prepared(model: Any, training: int, validation: int) -> None:
+            weights = sum(weight.numel() for weight in model.network.parameters())
+            learned = ", ".join(model.blueprint.learned)
+            checked = f"checked on {validation}" if validation else "checked on the same ones"
+            out.print(f"learning {learned} from {training} frames, {checked}; {weights} weights", soft_wrap=True)
+            if unreached := model.blueprint.unreached:
+                out.print(
+                    f"note: {unreached} of the components keep their baseline; their m is beyond the channels",
+                    soft_wrap=True,
+                )
+
+        def watch(progress: Any, part: float, loss: float) -> None:
+            speed = progress.step / max(progress.seconds, 1e-9)
+            bar.update(task, completed=part, description=f"step {progress.step}, loss {loss:.3g}, {speed:.1f} steps/s")
+
+        def report(one: Any) -> None:
+            found.append({"step": one.step, "seconds": one.seconds, "loss": one.loss, **one.errors})
+            star = " *" if one.best else ""
+            out.print(
+                f"{one.part:4.0%}  step {one.step:6d}  loss {one.loss:8.4f}  {error_text(one.errors)}{star}",
+                soft_wrap=True,
+            )
+
+        run({"prepared": prepared, "watch": watch, "report": report})
+    if as_json:
+        print_json({"model": str(folder), "evaluations": found})
+    else:
+        out.print(
+            f"the best model is {folder / 'best.safetensors'}; slem-eval {folder} DATA shows its errors", soft_wrap=True
+        )
+
+
+def error_text(errors: Mapping[str, float]) -> str:
+    """Errors in the units in which people think of them: meV of H and of levels, thousandths of DM and S."""
+    units = {"H": "meV", "bands": "meV"}
+    return "  ".join(f"{name} {value * 1e3:.4g} {units.get(name, 'e-3')}" for name, value in errors.items())
+
+
+def show_predictions(rows: Sequence[Mapping[str, Any]], operators: Sequence[str], output: Path) -> None:
+    """What was predicted."""
+    table = Table("structure", "formula", "pairs", box=None, header_style="bold")
+    for row in rows[:MOST_ROWS]:
+        table.add_row(Text(str(row["structure"]), overflow="fold"), row["formula"], str(row["pairs"]))
+    out = console()
+    out.print(table)
+    out.print(f"{', '.join(operators)} of {len(rows)} structures in {output}", soft_wrap=True)
+
+
+def show_errors(errors: Mapping[str, Any]) -> None:
+    """Errors by operator, then by elements, shells and distance, and of the levels."""
+    out = console()
+    table = Table("", "mean", "onsite", "hopping", "rms", "largest", "without mu S", box=None, header_style="bold")
+    for name, numbers in errors.items():
+        if name == "bands":
+            continue
+        unit = "meV" if name == "H" else "1e-3"
+        keys = ("mae", "mae_onsite", "mae_hopping", "rmse", "max", "mae_without_shift")
+        table.add_row(f"{name} ({unit})", *(f"{numbers[key] * 1e3:.4g}" if key in numbers else "" for key in keys))
+    out.print(table)
+    for kind in ("elements", "shells", "distance"):
+        names = [name for name in errors if name != "bands"]
+        parts = Table(f"mean error by {kind}", *names, box=None, header_style="bold")
+        labels = sorted({label for name in names for label in errors[name][f"by_{kind}"]})
+        for label in labels:
+            values = [errors[name][f"by_{kind}"].get(label) for name in names]
+            parts.add_row(label, *("" if value is None else f"{value * 1e3:.4g}" for value in values))
+        out.print(parts)
+    if "bands" in errors:
+        bands = errors["bands"]
+        out.print(
+            f"levels of the predicted H with the exact S: occupied {bands['occupied'] * 1e3:.3g} meV "
+            f"(largest {bands['occupied_max'] * 1e3:.3g}, without their mean shift {bands['occupied_without_shift'] * 1e3:.3g}), "
+            f"all {bands['all'] * 1e3:.3g} meV",
+            soft_wrap=True,
+        )

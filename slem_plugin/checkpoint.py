@@ -1,0 +1,121 @@
+"""Checkpoints: a model in one safetensors file, its JSON description in the header; written whole or not at all.
+
+A checkpoint holds numbers and text, and nothing that is executed when it is read.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from basis.shells import Shell, Species
+from basis.spin import Spin
+from converters.errors import Refused, reason_of
+from slem_plugin.baseline import Baseline
+from slem_plugin.model import Blueprint, Model, make_network
+
+FORMAT, VERSION = "slem-model", 1
+BEST, LAST = "best.safetensors", "last.safetensors"
+# The step from version n to n + 1 of the description and the tensors.
+UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {}
+
+
+def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None = None) -> None:
+    """Write a model, and the state of its training where it is to go on."""
+    tensors = {f"training.{name}": value for name, value in (state or {}).items()}
+    if model.network is not None:
+        tensors |= {f"network.{name}": value for name, value in model.network.state_dict().items()}
+    for name, baseline in model.baselines.items():
+        tensors |= {f"baseline.{name}.{key}": torch.from_numpy(value) for key, value in baseline.arrays().items()}
+    description = {"format": FORMAT, "version": VERSION, "blueprint": model.description(), "history": model.history}
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, part, metadata={"slem": json.dumps(description)})
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_model(path: str | Path, dtype: torch.dtype | None = None) -> Model:
+    """The model of a checkpoint, or the best one of a training folder."""
+    return load_checkpoint(find_checkpoint(Path(path), BEST), dtype)[0]
+
+
+def find_checkpoint(path: Path, name: str) -> Path:
+    return path / name if path.is_dir() else path
+
+
+def load_checkpoint(path: Path, dtype: torch.dtype | None = None) -> tuple[Model, dict[str, Tensor]]:
+    """A model and the state of its training."""
+    description, tensors = read_file(path)
+    try:
+        model = build(description, tensors, dtype)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Refused(path, f"is a damaged {FORMAT}: {first}") from error
+    return model, {
+        key.removeprefix("training."): value for key, value in tensors.items() if key.startswith("training.")
+    }
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Description and tensors of a checkpoint of any version, brought to this one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("slem")
+            tensors = {name: file.get_tensor(name) for name in list(file.keys())} if text else {}
+    except (SafetensorError, OSError) as error:
+        what = reason_of(error) if isinstance(error, OSError) else f"is no whole safetensors file: {error}"
+        raise Refused(path, what) from error
+    if text is None:
+        raise Refused(path, f"is a safetensors file, but no {FORMAT}")
+    try:
+        description = json.loads(text)
+        version = int(description["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(path, f"has a damaged header: {error}") from error
+    if description.get("format") != FORMAT or not 1 <= version <= VERSION:
+        found = f"{description.get('format')} version {version}"
+        raise Refused(path, f"is {found}; this program reads {FORMAT} version 1 to {VERSION}")
+    for step in range(version, VERSION):
+        UPGRADES[step](description, tensors)
+    return description, tensors
+
+
+def build(description: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype | None) -> Model:
+    """The model of a description and its tensors."""
+    plain = dict(description["blueprint"])
+    plain["basis"] = tuple(read_species(species) for species in plain["basis"])
+    plain["operators"] = tuple(plain["operators"])
+    blueprint = Blueprint(**{**plain, "spin": Spin(plain["spin"])})
+    baselines = {
+        name: Baseline.from_arrays(blueprint.form(name), with_prefix(tensors, f"baseline.{name}."))
+        for name in blueprint.operators
+    }
+    weights = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    model = Model(blueprint, baselines, None, description["history"])
+    if blueprint.learned:
+        stored = next(value.dtype for value in weights.values() if value.is_floating_point())
+        model.network = make_network(blueprint, model.cutoff_ss).to(stored)
+        model.network.load_state_dict(weights)
+        model.network.to(dtype or stored).requires_grad_(False)
+    return model
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): value.numpy() for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def read_species(plain: Mapping[str, Any]) -> Species:
+    shells = tuple(Shell(**shell) for shell in plain["shells"])
+    return Species(plain["name"], plain["number"], shells, plain["radial"])

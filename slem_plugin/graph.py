@@ -1,0 +1,216 @@
+"""Graph: the bonds of a structure and their frames, made once; and several structures as one.
+
+Bonds are directed and stand in a table of `slots` places for each atom, sorted by (j, R); places left over are empty.
+So the bonds of an atom are consecutive, and turning all of them, or summing over them, is one matrix product per atom.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from basis import Array
+from converters.blocks import Pairs, make_pairs
+from slem_plugin.rotations import bond_rotations
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """Atoms in a cell; species are numbered as in the basis of a model."""
+
+    cell_cv: Array
+    pbc_c: Array
+    positions_av: Array
+    species_a: Array
+
+
+def find_pairs(structure: Structure, cutoff_ss: Array, norb_a: Array) -> Pairs:
+    """All pairs of atoms closer than the cutoff of their species, and each atom with itself."""
+    from ase.geometry import complete_cell
+    from vesin import NeighborList
+
+    periodic = [bool(flag) for flag in structure.pbc_c]
+    neighbours = NeighborList(cutoff=float(cutoff_ss.max()), full_list=False, n_threads=1)
+    i_p, j_p, R_pc, d_p = neighbours.compute(
+        structure.positions_av, complete_cell(structure.cell_cv), periodic, quantities="ijSd"
+    )
+    near_p = d_p < cutoff_ss[structure.species_a[i_p], structure.species_a[j_p]]
+    atoms, home = np.arange(len(norb_a)), np.zeros((len(norb_a), 3), dtype=int)
+    i_p, j_p = np.concatenate([i_p[near_p], atoms]).astype(int), np.concatenate([j_p[near_p], atoms]).astype(int)
+    return make_pairs(i_p, j_p, np.concatenate([R_pc[near_p], home]).astype(int), norb_a)
+
+
+def pair_kinds(count: int) -> list[tuple[int, int]]:
+    """The kinds (A, B) of pairs of so many species, A <= B."""
+    return [(A, B) for A in range(count) for B in range(A, count)]
+
+
+@dataclass(frozen=True, eq=False)
+class SortedPairs:
+    """The pairs of two different places, by kind: which they are, and whether they lead from B to A."""
+
+    pairs_t: tuple[Array, ...]
+    swapped_t: tuple[Array, ...]
+
+
+def sort_pairs(pairs: Pairs, species_a: Array, count: int) -> SortedPairs:
+    """The pairs between different places sorted by kind."""
+    hop_q = np.flatnonzero(~pairs.onsite_p)
+    A_q, B_q = species_a[pairs.i_p[hop_q]], species_a[pairs.j_p[hop_q]]
+    low_q, high_q = np.minimum(A_q, B_q), np.maximum(A_q, B_q)
+    chosen = [(low_q == A) & (high_q == B) for A, B in pair_kinds(count)]
+    return SortedPairs(tuple(hop_q[mask] for mask in chosen), tuple((A_q > B_q)[mask] for mask in chosen))
+
+
+def pair_vectors(structure: Structure, pairs: Pairs) -> Array:
+    """Vector from atom i to atom j in cell R of each pair."""
+    positions_av = structure.positions_av
+    return positions_av[pairs.j_p] - positions_av[pairs.i_p] + pairs.R_pc @ structure.cell_cv
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Bonds of one or several structures; bond e stands in place e % slots of atom e // slots.
+
+    `rotations[l]` holds, for each atom, the matrices of all its bonds below each other. `forward[t]` and `backward[t]`
+    are the two bonds of each pair of atoms of kind t = (A, B); forward leads from A to B. `atoms_s` are the atoms of each species.
+    """
+
+    species_a: Tensor
+    slots: int
+    present_e: Tensor
+    neighbour_e: Tensor
+    length_e: Tensor
+    reverse_e: Tensor
+    rotations: tuple[Tensor, ...]
+    forward: tuple[Tensor, ...]
+    backward: tuple[Tensor, ...]
+    atoms_s: tuple[Tensor, ...]
+
+    @property
+    def natoms(self) -> int:
+        return len(self.species_a)
+
+    @cached_property
+    def bonds(self) -> int:
+        """Directed bonds that are there."""
+        return int(self.present_e.sum())
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Graph":
+        """The same graph with all its tensors changed."""
+
+        def apply(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(change, value))
+            return change(value) if isinstance(value, Tensor) else value
+
+        return Graph(*(apply(getattr(self, name)) for name in self.__dataclass_fields__))
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> "Graph":
+        """The same graph in another precision, on another device."""
+        return self.map(lambda x: x.to(device, dtype) if x.is_floating_point() else x.to(device))
+
+
+def make_graph(structure: Structure, pairs: Pairs, species: int, highest: int) -> Graph:
+    """The graph of a structure with these pairs, with rotations up to degree `highest`, in float64."""
+    hop_q = np.flatnonzero(~pairs.onsite_p)
+    i_q, j_q, R_qc = pairs.i_p[hop_q], pairs.j_p[hop_q], pairs.R_pc[hop_q]
+    vectors_qv = pair_vectors(structure, pairs)[hop_q]
+    centre_d, neighbour_d = np.concatenate([i_q, j_q]), np.concatenate([j_q, i_q])
+    order_d = np.lexsort((*np.concatenate([R_qc, -R_qc]).T[::-1], neighbour_d, centre_d))
+    natoms = len(structure.species_a)
+    count_a = np.bincount(centre_d, minlength=natoms)
+    slots = max(int(count_a.max(initial=0)), 1)
+    first_a = np.cumsum(count_a) - count_a
+    bond_d = np.empty(len(order_d), dtype=int)
+    bond_d[order_d] = centre_d[order_d] * slots + np.arange(len(order_d)) - first_a[centre_d[order_d]]
+    forward_q, backward_q = np.split(bond_d, 2)
+
+    table = natoms * slots
+    vectors_ev = np.tile([0.0, 0.0, 1.0], (table, 1))
+    vectors_ev[bond_d] = np.concatenate([vectors_qv, -vectors_qv])
+    present_e, neighbour_e, reverse_e = np.zeros(table, dtype=bool), np.zeros(table, dtype=int), np.arange(table)
+    present_e[bond_d], neighbour_e[bond_d] = True, neighbour_d
+    reverse_e[forward_q], reverse_e[backward_q] = backward_q, forward_q
+
+    place_p = np.full(len(pairs), -1)
+    place_p[hop_q] = np.arange(len(hop_q))
+    forward, backward = [], []
+    by_kind = sort_pairs(pairs, structure.species_a, species)
+    for p, swapped in zip(by_kind.pairs_t, by_kind.swapped_t, strict=True):
+        there, back = forward_q[place_p[p]], backward_q[place_p[p]]
+        forward.append(torch.from_numpy(np.where(swapped, back, there)))
+        backward.append(torch.from_numpy(np.where(swapped, there, back)))
+    rotations = bond_rotations(torch.from_numpy(vectors_ev), highest)
+    return Graph(
+        torch.from_numpy(structure.species_a.astype(int)),
+        slots,
+        torch.from_numpy(present_e),
+        torch.from_numpy(neighbour_e),
+        torch.from_numpy(np.linalg.norm(vectors_ev, axis=1)),
+        torch.from_numpy(reverse_e),
+        tuple(D.reshape(natoms, -1, D.shape[-1]) for D in rotations),
+        tuple(forward),
+        tuple(backward),
+        tuple(torch.from_numpy(np.flatnonzero(structure.species_a == s)) for s in range(species)),
+    )
+
+
+def join_graphs(graphs: Sequence[Graph]) -> Graph:
+    """Several graphs as one, without bonds between them."""
+    if len(graphs) == 1:
+        return graphs[0]
+    slots = max(graph.slots for graph in graphs)
+    starts = list(accumulate((graph.natoms for graph in graphs), initial=0))
+
+    def table(name: str, fill: float, offset: Sequence[int] | None = None) -> Tensor:
+        parts = []
+        for n, graph in enumerate(graphs):
+            value = getattr(graph, name).view(graph.natoms, graph.slots)
+            parts.append(pad(value + offset[n] if offset else value, (0, slots - graph.slots), value=fill))
+        return torch.cat(parts).view(-1)
+
+    def moved(bonds: Tensor, graph: Graph, start: int) -> Tensor:
+        return (bonds // graph.slots + start) * slots + bonds % graph.slots
+
+    def joined(name: str) -> tuple[Tensor, ...]:
+        kinds = zip(*(getattr(graph, name) for graph in graphs), strict=True)
+        return tuple(
+            torch.cat(
+                [moved(bonds, *where) for bonds, where in zip(kind, zip(graphs, starts, strict=False), strict=True)]
+            )
+            for kind in kinds
+        )
+
+    def stacked(l: int) -> Tensor:
+        size = 2 * l + 1
+        return torch.cat([pad(g.rotations[l], (0, 0, 0, (slots - g.slots) * size)) for g in graphs])
+
+    here = torch.arange(starts[-1] * slots)
+    reverse_e = here.to(graphs[0].reverse_e)
+    present_e = table("present_e", 0)
+    reverse_e[present_e] = torch.cat(
+        [moved(g.reverse_e[g.present_e], g, start) for g, start in zip(graphs, starts, strict=False)]
+    )
+    atoms_s = tuple(
+        torch.cat([atoms + start for atoms, start in zip(kind, starts, strict=False)])
+        for kind in zip(*(graph.atoms_s for graph in graphs), strict=True)
+    )
+    return Graph(
+        torch.cat([graph.species_a for graph in graphs]),
+        slots,
+        present_e,
+        table("neighbour_e", 0, starts),
+        table("length_e", 1.0),
+        reverse_e,
+        tuple(stacked(l) for l in range(len(graphs[0].rotations))),
+        joined("forward"),
+        joined("backward"),
+        atoms_s,
+    )

@@ -1,0 +1,153 @@
+"""Samples: frames made ready for learning, and the model that a set of frames calls for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from basis.spin import Spin
+from converters.blocks import Operator, Pairs
+from converters.errors import Refused
+from converters.frame import OPERATORS, Frame
+from slem_plugin.baseline import Sample, fit_baseline
+from slem_plugin.components import BlockForm
+from slem_plugin.config import Config
+from slem_plugin.fields import breaks_time_reversal, to_fields
+from slem_plugin.graph import Graph, join_graphs, make_graph
+from slem_plugin.model import Blueprint, Model, components_of, default_channels, make_network, structure_of
+
+# Spinor data with larger parts than this (eV, electrons) that time reversal forbids is taken to break it.
+MAGNETIC = 1e-5
+# Baselines have few coefficients; more frames than these would only cost time.
+MOST_FRAMES = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a network is to say of one operator: the rest after the baseline, and its size; 0 where nothing was stored.
+
+    All kinds of pairs come first, then all species.
+    """
+
+    rest: tuple[Tensor, ...]
+    size: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """A graph and the targets of its operators: one frame, or a batch of them."""
+
+    graph: Graph
+    targets: dict[str, Target]
+
+    def to(self, device: torch.device | str) -> "Lesson":
+        """The same lesson on another device."""
+        targets = {
+            name: Target(tuple(x.to(device) for x in target.rest), tuple(x.to(device) for x in target.size))
+            for name, target in self.targets.items()
+        }
+        return Lesson(self.graph.to(device=device), targets)
+
+
+def join_lessons(lessons: Sequence[Lesson]) -> Lesson:
+    """Several frames as one batch."""
+    if len(lessons) == 1:
+        return lessons[0]
+    targets = {
+        name: Target(
+            tuple(torch.cat(parts) for parts in zip(*(lesson.targets[name].rest for lesson in lessons), strict=True)),
+            tuple(torch.cat(parts) for parts in zip(*(lesson.targets[name].size for lesson in lessons), strict=True)),
+        )
+        for name in lessons[0].targets
+    }
+    return Lesson(join_graphs([lesson.graph for lesson in lessons]), targets)
+
+
+def make_model(frames: Sequence[Frame], config: Config) -> Model:
+    """Baselines fitted to some frames, and an untrained network, all as the frames call for."""
+    chosen = frames[:: max(1, -(-len(frames) // MOST_FRAMES))]
+    first = frames[0]
+    operators = config.operator_names or tuple(name for name in OPERATORS if name in first.operators)
+    missing = [name for name in operators if name not in first.operators]
+    if missing:
+        raise Refused("config", f"operators names {missing[0]}; the data has {', '.join(first.operators)}")
+    learned = [name for name in operators if name != "S"]
+    time_reversal = not (
+        first.spin is Spin.SPINOR
+        and any(breaks_time_reversal(frame.operators[name].values_sx, MAGNETIC) for frame in chosen for name in learned)
+    )
+    channels = config.channels or default_channels(first.basis, first.spin is Spin.SPINOR)
+    blueprint = Blueprint(
+        first.provenance.code, first.basis, first.spin, time_reversal, operators, channels, config.layers, config.latent, config.waves, 1.0
+    )  # fmt: skip
+    baselines = {}
+    for name in operators:
+        form = blueprint.form(name)
+        baselines[name] = fit_baseline(form, [baseline_sample(frame, name, form, blueprint) for frame in chosen])
+    model = Model(blueprint, baselines, None)
+    bonds = [model.graph(structure_of(frame))[1] for frame in chosen[:20]]
+    neighbours = sum(graph.bonds for graph in bonds) / sum(graph.natoms for graph in bonds)
+    model.blueprint = replace(blueprint, neighbours=max(neighbours, 1.0))
+    if blueprint.learned:
+        torch.manual_seed(config.seed)
+        model.network = make_network(model.blueprint, model.cutoff_ss).to(getattr(torch, config.precision))
+    return model
+
+
+def require_same_kind(frames: Sequence[Frame], names: Sequence[str]) -> None:
+    """Refuse frames that one model cannot learn: of several spin layouts, or with blocks that are sums over images."""
+    for frame, name in zip(frames, names, strict=True):
+        if frame.spin is not frames[0].spin:
+            raise Refused(
+                name, f"has the spin layout {frame.spin}, and {names[0]} has {frames[0].spin}; train on one of them"
+            )
+        if frame.folded:
+            raise Refused(name, "holds blocks folded over the k mesh, which depend on the mesh and cannot be learned")
+
+
+def baseline_sample(frame: Frame, name: str, form: BlockForm, blueprint: Blueprint) -> Sample:
+    """An operator on the frame's own pairs, in float64."""
+    structure = structure_of(frame)
+    degrees = max(len(onsite.natural) for onsite in form.onsite_s) - 1
+    return Sample(
+        make_graph(structure, frame.pairs, len(form.basis), degrees),
+        components_of(frame, name, form, blueprint.time_reversal),
+        form.known_components(structure, frame.pairs, frame.operators[name].known_x),
+    )
+
+
+def make_lesson(frame: Frame, model: Model) -> Lesson:
+    """A frame as the network of a model sees it: what the code did not store is unknown, not zero."""
+    structure = structure_of(frame)
+    pairs, graph = model.graph(structure)
+    targets = {}
+    for name in model.blueprint.learned:
+        form, baseline = model.blueprint.form(name), model.baselines[name]
+        stored = operator_on(frame, name, pairs)
+        rows_fx = to_fields(stored.values_sx, frame.layout(name), model.blueprint.time_reversal)
+        values = form.take_apart(structure, pairs, rows_fx)
+        known = form.known_components(structure, pairs, stored.known_x)
+        fitted, sizes = baseline.predict(graph), baseline.sizes(graph)
+        blocks = list(zip(*(x.hopping_t + x.onsite_s for x in (values, fitted, sizes, known)), strict=True))
+        targets[name] = Target(
+            tuple(torch.from_numpy(np.where(k, v - f, 0)).to(model.dtype) for v, f, _, k in blocks),
+            tuple(torch.from_numpy(np.where(k, s, 0)).to(model.dtype) for _, _, s, k in blocks),
+        )
+    return Lesson(graph.to(model.dtype), targets)
+
+
+def operator_on(frame: Frame, name: str, pairs: Pairs) -> Operator:
+    """An operator of a frame on another list of pairs; pairs that the frame lacks are unknown."""
+    operator = frame.operators[name]
+    place_p = frame.pairs.find(pairs.i_p, pairs.j_p, pairs.R_pc)
+    pair_x = pairs.pair_x
+    there_x = (place_p >= 0)[pair_x]
+    source_x = (frame.pairs.start_p[place_p][pair_x] + np.arange(pairs.elements) - pairs.start_p[pair_x])[there_x]
+    values_sx = np.zeros((len(operator.values_sx), pairs.elements), dtype=operator.values_sx.dtype)
+    values_sx[:, there_x] = operator.values_sx[:, source_x]
+    known_x = there_x.copy()
+    if operator.known_x is not None:
+        known_x[there_x] = operator.known_x[source_x]
+    return Operator(values_sx, known_x)

@@ -1,0 +1,78 @@
+"""Smooth functions of distance, fitted to scattered values by penalised least squares.
+
+A function is a quintic B-spline on uniform knots, with a penalty on the differences of its coefficients, so that it
+continues smoothly where there is no data. How strong the penalty is follows from leaving one value out at a time.
+"""
+
+import numpy as np
+from scipy.interpolate import BSpline
+from scipy.linalg import solve_triangular
+
+from basis import Array
+
+DEGREE = 5
+WEIGHTS = 10.0 ** np.arange(4, -15, -2)
+# A weaker penalty must predict better by this factor.
+WORTH_IT = 0.9
+# Values beyond these add time to a fit of one variable, and nothing else.
+MOST_VALUES = 20_000
+
+
+def spline_design(r_p: Array, start: float, end: float, count: int) -> Array:
+    """B-splines [points, count] on uniform knots over [start, end]; outside, the value at the end."""
+    if not len(r_p):
+        return np.zeros((0, count))
+    step = (end - start) / (count - DEGREE)
+    knots = start + step * np.arange(-DEGREE, count + 1)
+    inside = np.clip(r_p, start, end - 1e-9 * step)
+    return np.asarray(BSpline.design_matrix(inside, knots, DEGREE).todense())
+
+
+def roughness(count: int) -> Array:
+    """The matrix whose product with coefficients is small for smooth functions.
+
+    Third differences, and a trace of first ones: a function goes on smoothly where there is no data, and levels out after
+    a few knots instead of running away.
+    """
+    return np.concatenate([np.diff(np.eye(count), 3, axis=0), 0.03 * np.diff(np.eye(count), axis=0)])
+
+
+def flatness(count: int) -> Array:
+    """The matrix whose product with coefficients is small for functions that hardly change."""
+    return np.diff(np.eye(count), axis=0)
+
+
+def switch_off(r_p: Array, start: float, end: float) -> Array:
+    """1 up to `start`, 0 from `end`, with two continuous derivatives in between."""
+    x = np.clip((r_p - start) / (end - start), 0, 1)
+    return 1 - x**3 * (10 + x * (6 * x - 15))
+
+
+def fit_penalised(A: Array, values_pn: Array, penalty: Array) -> Array:
+    """Coefficients c that minimise |A c - values|^2 + w |penalty c|^2.
+
+    The weight w is lowered as long as that foretells each value clearly better from all others.
+    """
+    if len(A) > MOST_VALUES:
+        chosen = np.random.default_rng(0).choice(len(A), MOST_VALUES, replace=False)
+        A, values_pn = A[chosen], values_pn[chosen]
+    # Many values are first reduced to as many rows as there are unknowns.
+    Q_data, R_data = np.linalg.qr(A)
+    projected = Q_data.T @ values_pn
+    best, coefficients = np.inf, np.zeros((A.shape[1], values_pn.shape[1]))
+    for weight in WEIGHTS * max(len(A), 1):
+        # A trace of the identity holds at zero what nothing determines.
+        rows = [R_data, np.sqrt(weight) * penalty, np.sqrt(weight * 1e-9) * np.eye(A.shape[1])]
+        Q, R = np.linalg.qr(np.concatenate(rows))
+        Q = Q[: len(R_data)]
+        smooth = Q_data @ Q
+        freedom = 1 - np.einsum("pb,pb->p", smooth, smooth)
+        fitted = Q.T @ projected
+        if freedom.min(initial=1) < 1e-8:
+            break  # a value that alone decides its own fit cannot be foretold
+        error = float(np.mean(((values_pn - smooth @ fitted) / freedom[:, None]) ** 2))
+        if error > best:
+            break
+        if error < WORTH_IT * best:
+            best, coefficients = error, solve_triangular(R, fitted)
+    return coefficients

@@ -1,0 +1,317 @@
+"""Training: the loop that turns lessons into a model, and can be stopped and taken up again at any evaluation."""
+
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from converters.errors import Refused
+from converters.frame import Frame
+from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
+from slem_plugin.config import Config
+from slem_plugin.errors import Errors
+from slem_plugin.model import Model, structure_of
+from slem_plugin.network import Network, Output
+from slem_plugin.samples import Lesson, join_lessons, make_lesson
+
+LOG = "log.csv"
+# Validation frames whose bands are looked at in each evaluation.
+BAND_FRAMES = 2
+
+
+@dataclass
+class Progress:
+    """Where a training stands; all of it is in the checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    evaluations: int = 0
+    best: float = math.inf
+    since_best: int = 0
+
+    def part(self, config: Config) -> float:
+        """How much of the training is done, from 0 to 1."""
+        parts = [self.step / config.steps] if config.steps else []
+        parts += [self.seconds / config.seconds] if config.seconds else []
+        return max(parts)
+
+
+@dataclass
+class Learner:
+    """A network under training: its weights, their running average, and the optimiser."""
+
+    model: Model
+    network: Network
+    optimizer: torch.optim.AdamW
+    average: list[Tensor]
+    progress: Progress = field(default_factory=Progress)
+
+    @classmethod
+    def start(cls, model: Model, config: Config) -> "Learner":
+        """A learner at the beginning."""
+        network = model.network
+        if network is None:
+            raise Refused("config", "operators names only S, which needs no training")
+        network.requires_grad_(True)
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+        )
+        return cls(model, network, optimizer, [weight.detach().clone() for weight in network.parameters()])
+
+    def step(self, lesson: Lesson, scales: dict[str, float], config: Config) -> float:
+        """One step of learning; returns the loss, and changes nothing if that is not finite."""
+        part = self.progress.part(config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.rate * schedule(part, config.warmup)
+        self.optimizer.zero_grad()
+        loss = loss_of(self.network(lesson.graph), lesson, scales, config.onsite_weight)
+        loss.backward()
+        size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        if not (torch.isfinite(loss) and torch.isfinite(size)):
+            return math.nan
+        self.optimizer.step()
+        self.progress.step += 1
+        # A young average would remember the first random weights.
+        memory = min(config.average, self.progress.step / (self.progress.step + 10))
+        torch._foreach_lerp_(self.average, [weight.detach() for weight in self.network.parameters()], 1 - memory)
+        return float(loss.detach())
+
+    def averaged(self) -> "Averaged":
+        """A context in which the network has its averaged weights."""
+        return Averaged(list(self.network.parameters()), self.average)
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that are needed to go on, besides the weights."""
+        state = {f"average.{n}": weight for n, weight in enumerate(self.average)}
+        for n, values in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{n}.{key}": value for key, value in values.items()}
+        return state
+
+    def restore(self, state: dict[str, Tensor], progress: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        for n, weight in enumerate(self.average):
+            weight.copy_(state[f"average.{n}"])
+        plain = self.optimizer.state_dict()
+        for n in range(len(self.average)):
+            keys = [key for key in state if key.startswith(f"optimizer.{n}.")]
+            if keys:
+                plain["state"][n] = {key.rsplit(".", 1)[1]: state[key] for key in keys}
+        self.optimizer.load_state_dict(plain)
+        self.progress = Progress(**progress)
+
+
+class Averaged:
+    """Puts averaged weights in place, and the others back at the end."""
+
+    def __init__(self, weights: list[torch.nn.Parameter], average: list[Tensor]) -> None:
+        self.weights, self.average = weights, average
+
+    def __enter__(self) -> None:
+        self.kept = [weight.detach().clone() for weight in self.weights]
+        self._put(self.average)
+
+    def __exit__(self, *_: object) -> None:
+        self._put(self.kept)
+
+    def _put(self, values: list[Tensor]) -> None:
+        with torch.no_grad():
+            for weight, value in zip(self.weights, values, strict=True):
+                weight.copy_(value)
+
+
+def schedule(part: float, warmup: float) -> float:
+    """Fraction of the highest learning rate: a linear rise, then half a cosine down to zero."""
+    rise = min(1.0, part / warmup) if warmup else 1.0
+    return max(rise * 0.5 * (1 + math.cos(math.pi * min(part, 1.0))), 1e-4)
+
+
+def loss_of(outputs: dict[str, Output], lesson: Lesson, scales: dict[str, float], onsite_weight: float) -> Tensor:
+    """Mean absolute error of all stored components, each operator in units of the rest after its baseline."""
+    total: Tensor | None = None
+    for name, output in outputs.items():
+        target = lesson.targets[name]
+        weights = [1.0] * len(output.hopping_t) + [onsite_weight] * len(output.onsite_s)
+        parts = zip(weights, output.blocks, target.rest, target.size, strict=True)
+        error = torch.stack([weight * (size * block - rest).abs().sum() for weight, block, rest, size in parts]).sum()
+        count = sum((size > 0).sum() for size in target.size)
+        mean = error / count / scales[name]
+        total = mean if total is None else total + mean
+    if total is None:
+        raise ValueError("there is no operator to learn")
+    return total
+
+
+def scales_of(lessons: Sequence[Lesson]) -> dict[str, float]:
+    """Mean absolute rest after the baseline of each operator."""
+    scales = {}
+    for name in lessons[0].targets:
+        total = sum(float(rest.abs().sum()) for lesson in lessons for rest in lesson.targets[name].rest)
+        count = sum(int((size > 0).sum()) for lesson in lessons for size in lesson.targets[name].size)
+        scales[name] = total / max(count, 1) or 1.0
+    return scales
+
+
+def batch_order(step: int, batch: int, count: int, seed: int) -> list[int]:
+    """Which lessons a step takes: every epoch takes each of them once, in its own order."""
+    chosen = []
+    for place in range(step * batch, step * batch + min(batch, count)):
+        epoch, inside = divmod(place, count)
+        chosen.append(int(np.random.default_rng([seed, epoch]).permutation(count)[inside]))
+    return chosen
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one evaluation found."""
+
+    step: int
+    seconds: float
+    part: float
+    rate: float
+    loss: float
+    errors: dict[str, float]
+    best: bool
+
+
+def train(
+    model: Model,
+    frames: Sequence[Frame],
+    names: Sequence[str],
+    checks: Sequence[Frame],
+    folder: Path,
+    config: Config,
+    resume: bool,
+    watch: Callable[[Progress, float, float], None],
+    report: Callable[[Report], None],
+) -> Model:
+    """Train a model on some frames, looking at others now and then; returns the best one.
+
+    `names` say which frame is which in messages; `watch` is called after each step and `report` after each evaluation.
+    """
+    learner = Learner.start(model, config)
+    if resume:
+        learner.restore(*saved_state(folder, model))
+    lessons = [make_lesson(frame, model) for frame in frames]
+    require_finite(lessons, names)
+    scales = scales_of(lessons)
+    history = model.history
+    for loss in learning(learner, lessons, names, scales, config, watch):
+        found = evaluate_now(learner, checks or frames, config, loss)
+        history["progress"] = asdict(learner.progress)
+        save_checkpoint(folder / LAST, model, learner.state())
+        if found.best:
+            with learner.averaged():
+                save_checkpoint(folder / BEST, model)
+        write_log(folder / LOG, found)
+        report(found)
+        if config.patience and learner.progress.since_best >= config.patience:
+            break
+    return load_checkpoint(folder / BEST)[0]
+
+
+def learning(
+    learner: Learner,
+    lessons: Sequence[Lesson],
+    names: Sequence[str],
+    scales: dict[str, float],
+    config: Config,
+    watch: Callable[[Progress, float, float], None],
+) -> Iterator[float]:
+    """Take step after step; gives the mean loss whenever it is time to evaluate, and at the end."""
+    progress = learner.progress
+    total, count = 0.0, 0
+    while progress.part(config) < 1:
+        start = time.perf_counter()
+        chosen = batch_order(progress.step, config.batch, len(lessons), config.seed)
+        loss = learner.step(join_lessons([lessons[n] for n in chosen]), scales, config)
+        progress.seconds += time.perf_counter() - start
+        if math.isnan(loss):
+            blame(learner, [lessons[n] for n in chosen], [names[n] for n in chosen], scales)
+        total, count = total + loss, count + 1
+        watch(progress, progress.part(config), total / count)
+        if progress.part(config) >= min(1.0, (progress.evaluations + 1) / config.evaluations):
+            progress.evaluations = min(int(progress.part(config) * config.evaluations), config.evaluations)
+            yield total / count
+            total, count = 0.0, 0
+
+
+def blame(learner: Learner, lessons: Sequence[Lesson], names: Sequence[str], scales: dict[str, float]) -> None:
+    """Stop with the name of the frame whose loss is not a number."""
+    with torch.no_grad():
+        losses = [float(loss_of(learner.network(lesson.graph), lesson, scales, 1.0)) for lesson in lessons]
+    guilty = [name for name, loss in zip(names, losses, strict=True) if not math.isfinite(loss)] or list(names)
+    place = learner.progress.step
+    raise Refused(
+        guilty[0],
+        f"made the training fail at step {place}: the loss or its gradient is not a number; look at this frame with "
+        "slem-check, or train with a lower rate",
+    )
+
+
+def require_finite(lessons: Sequence[Lesson], names: Sequence[str]) -> None:
+    for lesson, name in zip(lessons, names, strict=True):
+        for operator, target in lesson.targets.items():
+            if not all(bool(torch.isfinite(rest).all()) for rest in target.rest):
+                raise Refused(name, f"holds numbers in {operator} that are not finite; look at it with slem-check")
+
+
+def evaluate_now(learner: Learner, frames: Sequence[Frame], config: Config, loss: float) -> Report:
+    """Errors of the averaged weights on some frames; keeps count of the best."""
+    with learner.averaged():
+        errors = Errors()
+        for n, frame in enumerate(frames):
+            errors.add_frame(frame, learner.model.predict_structure(structure_of(frame)), bands=n < BAND_FRAMES)
+    flat = {name: errors.operators[name].whole.mae for name in errors.operators}
+    if errors.bands.levels.weight:
+        flat["bands"] = errors.bands.occupied.mae
+    progress = learner.progress
+    score = sum(flat[name] / reference_size(frames, name) for name in learner.model.blueprint.learned)
+    best = score < progress.best
+    progress.since_best = 0 if best else progress.since_best + 1
+    progress.best = min(score, progress.best)
+    part = progress.part(config)
+    rate = config.rate * schedule(part, config.warmup)
+    return Report(progress.step, progress.seconds, part, rate, loss, flat, best)
+
+
+def reference_size(frames: Sequence[Frame], name: str) -> float:
+    """Mean absolute element of an operator, which makes errors of different operators comparable."""
+    return float(np.mean([np.abs(frame.operators[name].values_sx).mean() for frame in frames])) or 1.0
+
+
+def saved_state(folder: Path, model: Model) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights into the model, and the state to go on from."""
+    saved, state = load_checkpoint(folder / LAST)
+    if saved.blueprint != model.blueprint:
+        raise Refused(
+            folder / LAST, "was made with other data or another configuration; give a new folder or no --resume"
+        )
+    if model.network is not None and saved.network is not None:
+        model.network.load_state_dict(saved.network.state_dict())
+    model.baselines = saved.baselines
+    model.history = saved.history
+    return state, saved.history["progress"]
+
+
+def write_log(path: Path, found: Report) -> None:
+    """Append one line to the log, with a header at its beginning."""
+    row = {
+        "step": found.step,
+        "seconds": round(found.seconds, 3),
+        "rate": f"{found.rate:.3e}",
+        "loss": f"{found.loss:.6g}",
+        **{name: f"{value:.6g}" for name, value in found.errors.items()},
+    }
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

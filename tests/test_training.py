@@ -1,0 +1,253 @@
+"""Training: it learns, it can be interrupted and gives the same numbers, and it says what went wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from basis.spin import Spin
+from converters.blocks import Operator
+from converters.errors import Refused
+from slem_plugin import checkpoint
+from slem_plugin.checkpoint import LAST, load_model, save_checkpoint
+from slem_plugin.config import Config, choose_frames, parse_time, read_config
+from slem_plugin.graph import join_graphs
+from slem_plugin.model import structure_of
+from slem_plugin.samples import join_lessons, make_lesson, make_model
+from slem_plugin.training import batch_order, loss_of, scales_of, train
+from tests.conftest import assert_same_frame
+from tests.made_data import made_frame
+from tests.model_contract import random_structure, two_species
+
+SMALL = "8x0e+6x1o+2x1e+4x2e+2x2o"
+
+
+def small_config(**keys):
+    return Config(**{"channels": SMALL, "layers": 2, "latent": 16, "waves": 8, "time": "0", "steps": 12, **keys})
+
+
+@pytest.fixture(params=list(Spin), ids=str)
+def frames(request):
+    return [made_frame(random_structure(n), two_species("2s1p"), request.param, seed=n) for n in range(4)]
+
+
+def train_quietly(model, frames, folder, config, resume=False):
+    folder.mkdir(exist_ok=True)
+    names = [f"frame {n}" for n in range(len(frames))]
+    reports = []
+    model.history["config"] = vars(config)
+    trained = train(model, frames, names, frames[:1], folder, config, resume, lambda *_: None, reports.append)
+    return trained, reports
+
+
+def test_one_frame_is_learned_by_heart(tmp_path):
+    frame = made_frame(random_structure(0, natoms=3), two_species("1s1p"), Spin.NONE)
+    config = small_config(
+        channels="32x0e+24x1o+16x1e+16x2e+8x2o",
+        precision="float64",
+        steps=3000,
+        operators="H",
+        rate=0.01,
+        evaluations=1,
+    )
+    model = make_model([frame], config)
+    trained, reports = train_quietly(model, [frame], tmp_path, config)
+    assert reports[-1].errors["H"] < 1e-6
+    del trained
+
+
+def test_training_lowers_the_errors(frames, tmp_path):
+    config = small_config(steps=300, evaluations=2, precision="float64", onsite_weight=1.0)
+    model = make_model(frames, config)
+    lessons = [make_lesson(frame, model) for frame in frames]
+    scales = scales_of(lessons)
+    before = float(loss_of(model.network(join_lessons(lessons).graph), join_lessons(lessons), scales, 1.0).detach())
+    assert before == pytest.approx(2.0)  # H and DM, each in units of the rest after its baseline
+    trained, reports = train_quietly(model, frames, tmp_path, config)
+    assert reports[-1].loss < 0.9 * before
+    assert_same_frame(*(m.predict_structure(structure_of(frames[1])) for m in (trained, load_model(tmp_path))))
+
+
+def test_a_batch_is_its_frames(frames):
+    model = make_model(frames, small_config(precision="float64"))
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight.normal_(0, 0.2)
+        lessons = [make_lesson(frame, model) for frame in frames]
+        whole = model.network(join_graphs([lesson.graph for lesson in lessons]))
+        single = [model.network(lesson.graph) for lesson in lessons]
+    for name, output in whole.items():
+        for block, *parts in zip(output.blocks, *(one[name].blocks for one in single), strict=True):
+            assert torch.allclose(block, torch.cat(parts), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("stop", [5, 8])
+def test_a_resumed_training_gives_the_same_numbers(frames, tmp_path, stop):
+    config = small_config(evaluations=12)
+    model = make_model(frames[:3], config)
+    _, whole = train_quietly(model, frames[:3], tmp_path / "whole", config)
+
+    class Interruption(Exception):
+        pass
+
+    def interrupt(report):
+        if report.step == stop:
+            raise Interruption
+
+    model = make_model(frames[:3], config)
+    (tmp_path / "parts").mkdir()
+    names = ["a", "b", "c"]
+    with pytest.raises(Interruption):
+        train(model, frames[:3], names, frames[:1], tmp_path / "parts", config, False, lambda *_: None, interrupt)
+    resumed, reports = train_quietly(
+        load_model(tmp_path / "parts" / LAST), frames[:3], tmp_path / "parts", config, True
+    )
+    assert [(r.step, r.loss, r.errors) for r in reports] == [(r.step, r.loss, r.errors) for r in whole if r.step > stop]
+    a, b = (load_model(tmp_path / folder / LAST).network.state_dict() for folder in ("whole", "parts"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    log = [line.split(",")[0::3] for line in (tmp_path / "parts" / "log.csv").read_text().splitlines()]
+    assert log == [line.split(",")[0::3] for line in (tmp_path / "whole" / "log.csv").read_text().splitlines()]
+    del resumed
+
+
+def test_every_epoch_takes_each_frame_once():
+    taken = [n for step in range(10) for n in batch_order(step, 2, 5, seed=1)]
+    assert all(sorted(taken[k : k + 5]) == [0, 1, 2, 3, 4] for k in range(0, 20, 5))
+    assert taken[:5] != taken[5:10]
+
+
+def test_what_was_not_stored_does_not_count(frames):
+    frame = frames[0]
+    model = make_model(frames, small_config(precision="float64"))
+    known_x = np.ones(frame.pairs.elements, dtype=bool)
+    hidden = np.flatnonzero(~frame.pairs.onsite_p)[:3]
+    known_x[np.isin(frame.pairs.pair_x, hidden)] = False
+    values_sx = np.where(known_x, frame.operators["H"].values_sx, 1e6)
+    other = replace(frame, operators={**frame.operators, "H": Operator(values_sx, known_x)})
+    lessons = [make_lesson(one, model) for one in (frame, other)]
+    losses = [float(loss_of(model.network(x.graph), x, {"H": 1.0, "DM": 1.0}, 1.0).detach()) for x in lessons]
+    assert losses[1] < 2 * losses[0]
+
+
+def test_a_broken_frame_is_named(frames, tmp_path):
+    values_sx = frames[2].operators["H"].values_sx.copy()
+    values_sx[0, 0] = np.nan
+    broken = replace(frames[2], operators={**frames[2].operators, "H": Operator(values_sx)})
+    config = small_config()
+    model = make_model(frames, config)
+    with pytest.raises(Refused, match="frame 2: holds numbers in H"):
+        train_quietly(model, [*frames[:2], broken], tmp_path, config)
+
+
+def test_an_exploding_training_stops_with_its_frame(frames, tmp_path):
+    config = small_config()
+    model = make_model(frames, config)
+    with torch.no_grad():
+        next(model.network.parameters()).fill_(float("nan"))
+    with pytest.raises(Refused, match=r"frame \d: made the training fail at step 0"):
+        train_quietly(model, frames, tmp_path, config)
+
+
+class TestCheckpoint:
+    @pytest.fixture
+    def model(self, frames):
+        return make_model(frames, small_config())
+
+    def test_saved_models_predict_the_same(self, model, frames, tmp_path):
+        with torch.no_grad():
+            for weight in model.network.parameters():
+                weight.normal_(0, 0.2)
+        save_checkpoint(tmp_path / "m.safetensors", model)
+        again = load_model(tmp_path / "m.safetensors")
+        assert again.blueprint == model.blueprint
+        assert_same_frame(*(m.predict_structure(structure_of(frames[0])) for m in (model, again)))
+
+    def test_double_precision_is_close_to_single(self, model, frames, tmp_path):
+        save_checkpoint(tmp_path / "m.safetensors", model)
+        single, double = (load_model(tmp_path / "m.safetensors", dtype) for dtype in (None, torch.float64))
+        H_sx = [m.predict_structure(structure_of(frames[0])).operators["H"].values_sx for m in (single, double)]
+        assert 0 <= np.abs(H_sx[0] - H_sx[1]).max() < 1e-4
+
+    @pytest.mark.parametrize(
+        ("damage", "words"),
+        [
+            (lambda data: data[:1000], "no whole safetensors"),
+            (lambda data: b"", "no whole safetensors"),
+            (lambda data: b"\x80\x04" + data, "no whole safetensors"),
+            (lambda data: data.replace(b"slem-model", b"slem-modus"), "slem-modus version 1"),
+            (lambda data: data.replace(b'\\"version\\": 1', b'\\"version\\": 9'), "version 9"),
+            (lambda data: data.replace(b'\\"layers\\": 2', b'\\"layers\\": 3'), "damaged"),
+            (lambda data: data.replace(b'\\"spin\\"', b'\\"spun\\"'), "damaged"),
+        ],
+    )
+    def test_damaged_files_give_one_line(self, model, tmp_path, damage, words):
+        path = tmp_path / "m.safetensors"
+        save_checkpoint(path, model)
+        data = path.read_bytes()
+        changed = damage(data)
+        assert changed != data
+        path.write_bytes(changed)
+        with pytest.raises(Refused, match=words) as error:
+            load_model(path)
+        assert "\n" not in str(error.value)
+
+    def test_foreign_and_missing_files(self, tmp_path):
+        save_file({"a": torch.zeros(3)}, tmp_path / "other.safetensors")
+        with pytest.raises(Refused, match="no slem-model"):
+            load_model(tmp_path / "other.safetensors")
+        with pytest.raises(Refused, match="no such file"):
+            load_model(tmp_path)
+
+    def test_old_versions_are_upgraded_step_by_step(self, model, frames, tmp_path, monkeypatch):
+        save_checkpoint(tmp_path / "m.safetensors", model)
+        monkeypatch.setattr(checkpoint, "VERSION", 3)
+        seen = []
+        steps = {
+            n: lambda description, tensors, n=n: seen.append((n, description["version"], len(tensors))) for n in (1, 2)
+        }
+        monkeypatch.setattr(checkpoint, "UPGRADES", steps)
+        load_model(tmp_path / "m.safetensors")
+        assert [n for n, *_ in seen] == [1, 2]
+
+
+class TestConfig:
+    def test_files_are_read(self, tmp_path):
+        (tmp_path / "a.toml").write_text('layers = 4\nvalidate = 0.2\ntime = "2h"\nrate = 1e-3\n')
+        config = read_config(tmp_path / "a.toml")
+        assert (config.layers, config.validate, config.seconds, config.rate) == (4, "0.2", 7200, 1e-3)
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("layer = 4", 'did you mean "layers"'),
+            ("layers = 'x'", "layers is 'x'; expected int"),
+            ("layers = true", "expected int"),
+            ("layers = 0", "expected 1 or more"),
+            ("channels = '4y'", "no list of channels"),
+            ("channels = '4x1o'", "no 0e channels"),
+            ("time = 'soon'", "something like 20m"),
+            ("operators = 'H,Q'", "a list of H, S, DM"),
+            ("layers = ", "no TOML file"),
+            ("precision = 'float16'", "float32 or float64"),
+        ],
+    )
+    def test_mistakes_give_one_line(self, tmp_path, text, words):
+        (tmp_path / "a.toml").write_text(text)
+        with pytest.raises(Refused, match=words):
+            read_config(tmp_path / "a.toml")
+
+    def test_frames_are_chosen(self):
+        training, checks = choose_frames("0.25", 8, seed=0)
+        assert (len(training), len(checks)) == (6, 2)
+        assert sorted(training + checks) == list(range(8))
+        assert choose_frames("5-6,1", 8, 0) == ([0, 2, 3, 4, 7], [1, 5, 6])
+        assert choose_frames("0.5", 1, 0) == ([0], [])
+        with pytest.raises(Refused, match="frames 0 to 7"):
+            choose_frames("8", 8, 0)
+        with pytest.raises(Refused, match="no frame to learn from"):
+            choose_frames("0-7", 8, 0)
+
+    def test_times(self):
+        assert [parse_time(text) for text in ("90", "90s", "20m", "1.5h")] == [90, 90, 1200, 5400]

@@ -1,0 +1,121 @@
+"""Training from the command line: a dataset becomes a model in a folder."""
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from converters.dataset import Dataset
+from converters.errors import Refused
+from converters.frame import Frame
+from slem_plugin.checkpoint import LAST, load_checkpoint
+from slem_plugin.config import Config, choose_frames
+from slem_plugin.model import Model
+from slem_plugin.samples import make_model, require_same_kind
+from slem_plugin.training import Progress, Report, train
+
+
+def start_config(folder: Path, config: Config, changes: dict[str, Any], resume: bool) -> Config:
+    """The configuration to train with: the saved one when a training goes on, else the given one, with some changes."""
+    if resume:
+        if not (folder / LAST).exists():
+            raise Refused(folder, f"holds no {LAST} to resume from")
+        saved, _ = load_checkpoint(folder / LAST)
+        config = Config(**saved.history["config"])
+    elif (folder / LAST).exists():
+        raise Refused(folder, "holds a training already; resume it with --resume, or give another folder")
+    return config.with_changes(changes, "command line")
+
+
+def train_folder(
+    data: Path,
+    folder: Path,
+    config: Config,
+    *,
+    resume: bool,
+    prepared: Callable[[Model, int, int], None],
+    watch: Callable[[Progress, float, float], None],
+    report: Callable[[Report], None],
+) -> Model:
+    """Train a model on a dataset into a folder; returns the best one."""
+    with Dataset(data) as dataset:
+        frames = list(dataset)
+    if not frames:
+        raise Refused(data, "holds no frames")
+    names = [f"{data} frame {n}" for n in range(len(frames))]
+    require_same_kind(frames, names)
+    chosen, checks = choose_frames(config.validate, len(frames), config.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    if resume:
+        model, _ = load_checkpoint(folder / LAST)
+        model.require_match(frames[0], str(data))
+        if model.history["data"] != describe_data(data, frames, chosen, checks):
+            raise Refused(data, f"is not the data that {folder / LAST} was trained on; start anew in another folder")
+    else:
+        model = make_model([frames[n] for n in chosen], config)
+        model.history = {"data": describe_data(data, frames, chosen, checks), "program": program()}
+    model.history["config"] = asdict(config)
+    prepared(model, len(chosen), len(checks))
+    with TensorBoard(folder) as board:
+
+        def reporting(found: Report) -> None:
+            board.write(found)
+            report(found)
+
+        return train(
+            model,
+            [frames[n] for n in chosen],
+            [names[n] for n in chosen],
+            [frames[n] for n in checks],
+            folder,
+            config,
+            resume,
+            watch,
+            reporting,
+        )
+
+
+def describe_data(path: Path, frames: Sequence[Frame], chosen: list[int], checks: list[int]) -> dict[str, Any]:
+    """Where a model's data comes from, and which part of it was used for what."""
+    sources = sorted({frame.provenance.source for frame in frames})
+    codes = sorted({f"{frame.provenance.code} {frame.provenance.version}".strip() for frame in frames})
+    return {
+        "name": path.name,
+        "frames": len(frames),
+        "codes": codes,
+        "sources": sources,
+        "training": chosen,
+        "validation": checks,
+    }
+
+
+def program() -> dict[str, str]:
+    return {"slem-plugin": importlib.metadata.version("slem-plugin"), "torch": torch.__version__}
+
+
+class TensorBoard:
+    """Writes each evaluation to TensorBoard where that is installed, and does nothing where it is not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.writer: Any = None
+
+    def __enter__(self) -> "TensorBoard":
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return self
+        self.writer = SummaryWriter(str(self.folder))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+    def write(self, found: Report) -> None:
+        if self.writer is not None:
+            for name, value in {"loss": found.loss, "rate": found.rate, **found.errors}.items():
+                self.writer.add_scalar(name, value, found.step)
