@@ -5,22 +5,25 @@ distance: overlaps are exactly this. An onsite block is a constant and a sum ove
 network learns what is left over, divided by its usual size at that distance.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from basis import Array
 from slem_plugin.components import BlockForm, Components
 from slem_plugin.graph import Graph
-from slem_plugin.splines import DEGREE, fit_penalised, flatness, roughness, spline_design, switch_off
+from slem_plugin.splines import DEGREE, fit_penalised, flatness, roughness, spline_design, spline_values, switch_off
 
 # Functions of distance are resolved to these lengths (Angstrom): two-centre, crystal field, size of the rest.
 FINE, COARSE, ROUGH = 0.12, 0.5, 0.8
 # Distances closer than this (Angstrom) are the same.
 SAME = 1e-6
-# Ranges end this factor beyond the farthest pair seen, and all functions are switched off over that margin.
-MARGIN = 1.02
+# Ranges end this factor beyond the farthest pair seen, and all functions are switched off over that margin. Where a code
+# stores every pair of a molecule, its farthest pair is no range of the matrix, and the margin is wide.
+MARGIN, WIDE_MARGIN = 1.02, 2.0
 # The rest is taken to be nowhere smaller than this fraction of its mean size.
 SMALLEST = 1e-2
 
@@ -33,23 +36,38 @@ class Sample:
     values: Components
     known: Components
 
+    @property
+    def whole(self) -> bool:
+        """Whether all atoms are pairs with each other, once."""
+        natoms = self.graph.natoms
+        complete = sum(len(pairs) for pairs in self.graph.forward) == natoms * (natoms - 1) // 2
+        return complete and all(known.all() for known in self.known.hopping_t)
+
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
     """The fitted functions of one operator.
 
-    For each kind t of pairs: `near_t` and `range_tg`, where its functions begin and, for each pair of shells, end;
+    For each kind t of pairs: `near_t` and `range_tg`, where its functions begin and, for each pair of shells, end (`margin`: the
+    factor by which that is beyond the farthest pair seen);
     `two_centre_t[b, n]` spline coefficients of the even components; `size_tg[b, g]` those of the logarithm of the size of the rest.
     For each species s: `field_sl[b, n]` crystal-field coefficients of the natural irreps of each degree, `spread_s[n]` the size of the rest.
     """
 
     form: BlockForm
+    margin: float
     near_t: tuple[float, ...]
     range_tg: tuple[Array, ...]
     two_centre_t: tuple[Array, ...]
     size_tg: tuple[Array, ...]
     field_sl: tuple[tuple[Array, ...], ...]
     spread_s: tuple[Array, ...]
+
+    def __post_init__(self) -> None:
+        # The same numbers in another order in memory may give another last digit.
+        for name in ("range_tg", "two_centre_t", "size_tg", "spread_s"):
+            object.__setattr__(self, name, tuple(map(np.ascontiguousarray, getattr(self, name))))
+        object.__setattr__(self, "field_sl", tuple(tuple(map(np.ascontiguousarray, one)) for one in self.field_sl))
 
     @property
     def cutoff_t(self) -> Array:
@@ -58,7 +76,7 @@ class Baseline:
 
     def arrays(self) -> dict[str, Array]:
         """All numbers under plain names."""
-        named = {"near": np.array(self.near_t)}
+        named = {"near": np.array(self.near_t), "margin": np.array(self.margin)}
         for name in ("range_tg", "two_centre_t", "size_tg", "spread_s"):
             named |= {f"{name}.{n}": value for n, value in enumerate(getattr(self, name))}
         for s, field_l in enumerate(self.field_sl):
@@ -81,7 +99,7 @@ class Baseline:
         field_sl = tuple(
             tuple(named[f"field_sl.{s}.{l}"] for l in range(len(form.onsite_s[s].natural))) for s in species
         )
-        return cls(form, tuple(named["near"].tolist()), field_sl=field_sl, **lists)
+        return cls(form, float(named["margin"]), tuple(named["near"].tolist()), field_sl=field_sl, **lists)
 
     def predict(self, graph: Graph) -> Components:
         """The baseline of all blocks of a structure."""
@@ -89,10 +107,9 @@ class Baseline:
         for t, axial in enumerate(self.form.hopping_t):
             r_p = graph.length_e[graph.forward[t]].numpy()
             values_pn = np.zeros((len(r_p), axial.size))
-            groups_n = axial.shells_n[: axial.counts[0]]
-            for g, columns in columns_of(groups_n):
-                B = self._functions(t, g, r_p, FINE)
-                values_pn[:, columns] = B @ self.two_centre_t[t][: B.shape[1], columns]
+            range_n = self.range_tg[t][axial.shells_n[: axial.counts[0]]]
+            for end, columns in columns_of(range_n):
+                values_pn[:, columns] = self._evaluate(t, end, r_p, self.two_centre_t[t][:, columns], FINE)
             hopping.append(values_pn)
         return Components(tuple(hopping), tuple(self._onsite(graph, s) for s in range(len(self.form.basis))))
 
@@ -101,7 +118,9 @@ class Baseline:
         hopping = []
         for t, axial in enumerate(self.form.hopping_t):
             r_p = graph.length_e[graph.forward[t]].numpy()
-            size_pg = np.stack([self._size(t, g, r_p) for g in range(len(self.range_tg[t]))], axis=1)
+            size_pg = np.zeros((len(r_p), len(self.range_tg[t])))
+            for end, groups in columns_of(self.range_tg[t]):
+                size_pg[:, groups] = self._evaluate(t, end, r_p, self.size_tg[t][:, groups], ROUGH, np.exp)
             hopping.append(size_pg[:, axial.shells_n])
         onsite = tuple(
             np.broadcast_to(self.spread_s[s], (len(atoms), len(self.spread_s[s])))
@@ -109,65 +128,82 @@ class Baseline:
         )
         return Components(tuple(hopping), onsite)
 
-    def _size(self, t: int, g: int, r_p: Array) -> Array:
-        end = self.range_tg[t][g]
-        B = self._functions(t, g, r_p, ROUGH, switched=False)
-        return np.exp(B @ self.size_tg[t][: B.shape[1], g]) * (switch_off(r_p, end / MARGIN, end) if end else 0.0)
-
-    def _functions(self, t: int, g: int, r_p: Array, step: float, *, switched: bool = True) -> Array:
-        """B-splines of a pair of shells at some distances."""
-        return functions(r_p, self.near_t[t], self.range_tg[t][g], step, switched=switched)
+    def _evaluate(
+        self,
+        t: int,
+        end: float,
+        r_p: Array,
+        coefficients_bn: Array,
+        step: float,
+        change: Callable[[Array], Array] = np.asarray,
+    ) -> Array:
+        """Functions with one range, changed and switched off at its end."""
+        if not end:
+            return np.zeros((len(r_p), coefficients_bn.shape[1]))
+        count = splines_over(self.near_t[t], end, step)
+        values_pn = change(spline_values(r_p, self.near_t[t], end, coefficients_bn[:count]))
+        return values_pn * switch_off(r_p, end / self.margin, end)[:, None]
 
     def _onsite(self, graph: Graph, s: int) -> Array:
         form = self.form.onsite_s[s]
         values_an = np.zeros((len(graph.atoms_s[s]), form.size))
+        neighbours = Neighbours.of(graph, s, self.near_t, self.cutoff_t)
         for l, coefficients_bn in enumerate(self.field_sl[s]):
-            here = values_an[:, form.slice(l)].reshape(len(values_an), 2 * l + 1, -1)
-            features = crystal_features(graph, s, l, self.near_t, self.cutoff_t)
-            here[:, :, : form.natural[l]] = (features.reshape(-1, features.shape[-1]) @ coefficients_bn).reshape(
-                *here.shape[:2], -1
-            )
-            values_an[:, form.slice(l)] = here.reshape(len(values_an), -1)
+            natural_amn = neighbours.features(l) @ coefficients_bn
+            rest_amn = np.zeros((*natural_amn.shape[:2], form.unnatural[l]))
+            values_an[:, form.slice(l)] = np.concatenate([natural_amn, rest_amn], axis=2).reshape(len(values_an), -1)
         return values_an
 
 
-def columns_of(groups_n: Array) -> list[tuple[int, Array]]:
-    """Each pair of shells and its components."""
-    return [(int(g), np.flatnonzero(groups_n == g)) for g in np.unique(groups_n)]
+def columns_of(groups_n: Array) -> list[tuple[Any, Array]]:
+    """Each different value and where it stands."""
+    return [(g, np.flatnonzero(groups_n == g)) for g in np.unique(groups_n).tolist()]
 
 
-def functions(r_p: Array, near: float, end: float, step: float, *, switched: bool) -> Array:
-    """B-splines of this resolution over a range, switched off at its end or not."""
-    if not end:
-        return np.zeros((len(r_p), 0))
-    B = spline_design(r_p, near, end, splines_over(near, end, step))
-    return B * switch_off(r_p, end / MARGIN, end)[:, None] if switched else B
+def functions(r_p: Array, near: float, end: float, step: float) -> Array:
+    """B-splines of this resolution over a range."""
+    return spline_design(r_p, near, end, splines_over(near, end, step))
 
 
 def splines_over(near: float, end: float, step: float) -> int:
     return max(int(np.ceil((end - near) / step)), 1) + DEGREE
 
 
-def crystal_features(graph: Graph, s: int, l: int, near_t: Sequence[float], cutoff_t: Array) -> Array:
-    """Sums over neighbours of B(r) Y_lm of the atoms of a species, [atoms, m, functions]; for l = 0 also a constant."""
-    atoms = graph.atoms_s[s].numpy()
-    slots = graph.slots
-    bonds_ae = atoms[:, None] * slots + np.arange(slots)
-    length, present = graph.length_e.numpy()[bonds_ae], graph.present_e.numpy()[bonds_ae]
-    kinds_ae = graph.species_a.numpy()[graph.neighbour_e.numpy()[bonds_ae]]
-    Y_aem = graph.rotations[l].view(graph.natoms, slots, 2 * l + 1, -1)[:, :, l].numpy()[atoms]
-    parts = [np.ones((len(atoms), 1, 1))] if l == 0 else []
-    kinds = pair_numbers(len(graph.atoms_s))
-    for other in range(len(graph.atoms_s)):
-        t = kinds[s, other]
-        count = splines_over(near_t[t], cutoff_t[t], COARSE)
-        B = spline_design(length.ravel(), near_t[t], max(cutoff_t[t], near_t[t] + 1e-6), count).reshape(
-            *length.shape, count
-        )
-        smooth = switch_off(length, 0.8 * cutoff_t[t], cutoff_t[t]) if cutoff_t[t] > 0 else np.zeros_like(length)
-        weight = smooth * (present & (kinds_ae == other))
-        parts.append(np.einsum("aem,aeb->amb", Y_aem, B * weight[..., None], optimize=True))
-    return np.concatenate(parts, axis=2)
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The neighbours of the atoms of one species, as sums of functions of their distance see them."""
+
+    rotations: tuple[Tensor, ...]
+    atoms: Array
+    slots: int
+    weight_aeb: Array
+
+    @classmethod
+    def of(cls, graph: Graph, s: int, near_t: Sequence[float], cutoff_t: Array) -> "Neighbours":
+        """Functions B(r), switched off at the cutoff, of each bond; those of each species in columns of their own."""
+        atoms, slots = graph.atoms_s[s].numpy(), graph.slots
+        bonds_ae = atoms[:, None] * slots + np.arange(slots)
+        length_e, present_e = graph.length_e.numpy()[bonds_ae].ravel(), graph.present_e.numpy()[bonds_ae].ravel()
+        species_e = graph.species_a.numpy()[graph.neighbour_e.numpy()[bonds_ae]].ravel()
+        parts = []
+        for other, t in enumerate(pair_numbers(len(graph.atoms_s))[s]):
+            near, cutoff = near_t[t], cutoff_t[t]
+            B = np.zeros((len(length_e), splines_over(near, cutoff, COARSE)))
+            here = present_e & (species_e == other) & (length_e < cutoff)
+            smooth = switch_off(length_e[here], 0.8 * cutoff, cutoff)
+            B[here] = smooth[:, None] * functions(length_e[here], near, max(cutoff, near + SAME), COARSE)
+            parts.append(B)
+        weight_aeb = np.concatenate(parts, axis=1).reshape(len(atoms), slots, -1)
+        return cls(graph.rotations, atoms, slots, weight_aeb)
+
+    def features(self, l: int) -> Array:
+        """Sums over neighbours of B(r) Y_lm, [atoms, m, functions]; for l = 0 also a constant, which comes first."""
+        if not len(self.atoms):
+            return np.zeros((0, 2 * l + 1, self.weight_aeb.shape[2] + (l == 0)))
+        turns = self.rotations[l].numpy().reshape(-1, self.slots, 2 * l + 1, 2 * l + 1)
+        Y_aem = turns[self.atoms, :, l]
+        sums_amb = Y_aem.swapaxes(1, 2) @ self.weight_aeb
+        return np.concatenate([np.ones((len(self.atoms), 1, 1)), sums_amb], axis=2) if l == 0 else sums_amb
 
 
 def pair_numbers(count: int) -> Array:
@@ -181,40 +217,37 @@ def pair_numbers(count: int) -> Array:
 def fit_baseline(form: BlockForm, samples: Sequence[Sample]) -> Baseline:
     """The baseline of an operator from some structures."""
     near, ranges, two_centre = [], [], []
+    margin = WIDE_MARGIN if all(sample.whole for sample in samples) else MARGIN
     for t in range(len(form.kinds)):
         r_p = np.concatenate([sample.graph.length_e[sample.graph.forward[t]].numpy() for sample in samples])
         values = np.concatenate([sample.values.hopping_t[t] for sample in samples])
         known = np.concatenate([sample.known.hopping_t[t] for sample in samples])
         near.append(0.8 * float(r_p.min(initial=1e3)) if len(r_p) else 0.0)
-        ranges.append(ranges_of(form, t, r_p, known))
-        two_centre.append(fit_two_centre(form, t, r_p, values, known, near[-1], ranges[-1]))
-    bare = Baseline(form, tuple(near), tuple(ranges), tuple(two_centre), (), ((),) * len(form.basis), ())
+        ranges.append(margin * ranges_of(form, t, r_p, known))
+        two_centre.append(fit_two_centre(form, t, r_p, values, known, near[-1], ranges[-1], margin))
+    bare = Baseline(form, margin, tuple(near), tuple(ranges), tuple(two_centre), (), ((),) * len(form.basis), ())
     cutoff_t = bare.cutoff_t
     crystal = tuple(fit_crystal_field(form, s, samples, near, cutoff_t) for s in range(len(form.basis)))
-    bare = change(bare, field_sl=crystal)
+    bare = replace(bare, field_sl=crystal)
     rests = [(sample, bare.predict(sample.graph)) for sample in samples]
     sizes = tuple(fit_sizes(bare, t, rests) for t in range(len(form.kinds)))
     spreads = tuple(fit_spreads(form, s, rests) for s in range(len(form.basis)))
-    return change(bare, size_tg=sizes, spread_s=spreads)
-
-
-def change(baseline: Baseline, **parts: object) -> Baseline:
-    return Baseline(**{**{f.name: getattr(baseline, f.name) for f in fields(baseline)}, **parts})
+    return replace(bare, size_tg=sizes, spread_s=spreads)
 
 
 def ranges_of(form: BlockForm, t: int, r_p: Array, known_pn: Array) -> Array:
-    """Where the functions of each pair of shells end; pairs of shells and their exchanged ones agree."""
+    """The farthest pair of each pair of shells; pairs of shells and their exchanged ones agree."""
     groups_n = form.hopping_t[t].shells_n
     far_g = np.zeros(groups_n.max() + 1)
     np.maximum.at(far_g, groups_n, np.where(known_pn, r_p[:, None], 0).max(axis=0, initial=0))
     if form.kinds[t][0] == form.kinds[t][1]:
         partner_n, _ = form.exchange_t[t]
         np.maximum.at(far_g, groups_n, far_g[groups_n[partner_n]])
-    return MARGIN * far_g
+    return far_g
 
 
 def fit_two_centre(
-    form: BlockForm, t: int, r_p: Array, values_pn: Array, known_pn: Array, near: float, range_g: Array
+    form: BlockForm, t: int, r_p: Array, values_pn: Array, known_pn: Array, near: float, range_g: Array, margin: float
 ) -> Array:
     """Spline coefficients of the even components of a kind of pairs."""
     axial = form.hopping_t[t]
@@ -235,7 +268,7 @@ def fit_two_centre(
             r = np.concatenate([r, r_p[back]])
             values = np.concatenate([values, sign_n[columns] * values_pn[back][:, partners]])
         r, values = merge_equal(r, values)
-        A = functions(r, near, range_g[g], FINE, switched=True)
+        A = functions(r, near, range_g[g], FINE) * switch_off(r, range_g[g] / margin, range_g[g])[:, None]
         coefficients[: A.shape[1], columns] = fit_penalised(A, values, roughness(A.shape[1]))
         if same:
             coefficients[:, partners] = sign_n[columns] * coefficients[:, columns]
@@ -258,15 +291,16 @@ def fit_crystal_field(
 ) -> tuple[Array, ...]:
     """Coefficients of each degree of the onsite blocks of a species."""
     onsite = form.onsite_s[s]
+    neighbours = [Neighbours.of(sample.graph, s, near_t, cutoff_t) for sample in samples]
     found = []
     for l, natural in enumerate(onsite.natural):
-        A = np.concatenate([crystal_features(sample.graph, s, l, near_t, cutoff_t) for sample in samples])
-        A = A.reshape(-1, A.shape[-1])
+        A = np.concatenate([one.features(l) for one in neighbours])
+        A = A.reshape(len(A) * (2 * l + 1), A.shape[-1])
         values = np.concatenate([sample.values.onsite_s[s][:, onsite.slice(l)] for sample in samples])
-        values = values.reshape(len(A), -1)[:, :natural]
         if natural == 0 or len(A) == 0:
             found.append(np.zeros((A.shape[-1], natural)))
             continue
+        values = values.reshape(len(A), -1)[:, :natural]
         ridge = np.eye(A.shape[-1])
         if l == 0:
             ridge[0] = 0  # the constant is free
@@ -294,7 +328,7 @@ def fit_sizes(bare: Baseline, t: int, rests: Sequence[tuple[Sample, Components]]
         if partners[g] < g or not len(square):
             continue
         square += (SMALLEST * typical) ** 2
-        A = functions(np.concatenate([r_p[rows] for rows in shown]), bare.near_t[t], range_g[g], ROUGH, switched=False)
+        A = functions(np.concatenate([r_p[rows] for rows in shown]), bare.near_t[t], range_g[g], ROUGH)
         found = fit_penalised(A, np.log(square)[:, None] / 2, flatness(A.shape[1]))[:, 0]
         # Logarithms average low; this makes the size a root mean square again.
         found += np.log(np.mean(square / np.exp(2 * A @ found))) / 2

@@ -45,7 +45,7 @@ class Config:
     latent: int = 64
     waves: int = 16
     batch: int = 1
-    rate: float = 0.005
+    rate: float = 0.003
     warmup: float = 0.05
     weight_decay: float = 0.001
     average: float = 0.99

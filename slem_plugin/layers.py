@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from slem_plugin.channels import Channels
 from slem_plugin.graph import Graph
 
+# Features smaller than this part of the largest ones are taken to be noise.
+SMALLEST_SIZE = 0.01
+
 
 def turn_in(n: list[Tensor], graph: Graph, channels: Channels) -> list[list[list[Tensor]]]:
     """Features of each atom in the frames of its bonds: tensors [e, channel] to be joined, by k and part."""
@@ -90,22 +93,52 @@ class BondLinear(nn.Module):
         ]
 
 
+class Gains(nn.Module):
+    """Constants that bring features to unit size; they are measured once on data, before the training.
+
+    Without them features of high m and of unnatural parity begin a thousand times smaller than the others.
+    """
+
+    values: Tensor
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.ones(count))
+        self.measuring = False
+
+    def calibrated(self, features: list[Tensor]) -> list[Tensor]:
+        """The features, which the caller has multiplied by the gains; while measuring, brought to unit size by new gains."""
+        if not self.measuring:
+            return features
+        sizes = [float(x.square().mean().sqrt()) if x.numel() else 0.0 for x in features]
+        # What is almost nothing may be all noise, and is not blown up without limit.
+        least = SMALLEST_SIZE * max(sizes)
+        ratios = [1 / max(size, least) if size else 1.0 for size in sizes]
+        self.values *= self.values.new_tensor(ratios)
+        return [ratio * x for ratio, x in zip(ratios, features, strict=True)]
+
+
 class BondUpdate(nn.Module):
     """New features of bonds: a linear map, then a gate from the even ones and the distance on all others."""
+
+    channels_k: Tensor
 
     def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...], latent: int) -> None:
         super().__init__()
         self.outputs = outputs
-        hidden = outputs[0]
-        self.linear = BondLinear(inputs, (hidden, *outputs[1:]))
-        self.distance = nn.Linear(latent, hidden)
-        self.gate = nn.Linear(hidden, sum(outputs))
+        self.linear = BondLinear(inputs, outputs)
+        self.distance = nn.Linear(latent, outputs[0])
+        self.gate = nn.Linear(outputs[0], sum(outputs))
+        self.gains = Gains(len(outputs))
+        self.register_buffer("channels_k", torch.arange(len(outputs)).repeat_interleave(torch.tensor(outputs)))
 
     def forward(self, x: list[Tensor], latent: Tensor) -> list[Tensor]:
         even, *others = self.linear(x)
         hidden = nn.functional.silu(even.squeeze(1) + self.distance(latent))
-        new, *gates = self.gate(hidden).split(self.outputs, dim=1)
-        return [new.unsqueeze(1), *(y * gate.unsqueeze(1) for y, gate in zip(others, gates, strict=True))]
+        gain = self.gains.values[self.channels_k]
+        gates = nn.functional.linear(hidden, self.gate.weight * gain[:, None], self.gate.bias * gain).unsqueeze(1)
+        new, *gates = gates.split(self.outputs, dim=2)
+        return self.gains.calibrated([new, *(y * gate for y, gate in zip(others, gates, strict=True))])
 
 
 class Distances(nn.Module):
@@ -123,6 +156,7 @@ class Distances(nn.Module):
         self.shift = nn.Parameter(0.5 * torch.randn(species**2, width))
         self.first = nn.Linear(waves, width)
         self.second = nn.Linear(width, width)
+        self.gains = Gains(1)
 
     def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
         own_e = graph.species_a.repeat_interleave(graph.slots)
@@ -131,7 +165,8 @@ class Distances(nn.Module):
         waves = torch.sin(x[:, None] * self.wave_numbers) / x[:, None]
         pair_e = own_e * len(self.cutoff_ss) + other_e
         hidden = nn.functional.silu(self.first(waves) * self.scale[pair_e] + self.shift[pair_e])
-        return nn.functional.silu(self.second(hidden)), envelope(x) * graph.present_e
+        (latent,) = self.gains.calibrated([nn.functional.silu(self.second(hidden)) * self.gains.values])
+        return latent, envelope(x) * graph.present_e
 
 
 def envelope(x: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ from converters.errors import Refused
 from converters.frame import Frame, Provenance
 from slem_plugin.baseline import Baseline, pair_numbers
 from slem_plugin.channels import Channels
-from slem_plugin.components import BlockForm, Components
-from slem_plugin.fields import fields_of, from_fields, to_fields
+from slem_plugin.components import BlockForm, BondFrames, Components, bond_frames
+from slem_plugin.fields import fields_of, from_fields
 from slem_plugin.graph import Graph, Structure, find_pairs, make_graph
 from slem_plugin.network import Network
 
@@ -153,9 +153,8 @@ class Model:
                     add_scaled(components[name].hopping_t, sizes.hopping_t, output.hopping_t),
                     add_scaled(components[name].onsite_s, sizes.onsite_s, output.onsite_s),
                 )
-        operators = {
-            name: self._operator(name, structure, pairs, components[name]) for name in self.blueprint.operators
-        }
+        bonds = bond_frames(structure, pairs, self.blueprint.basis)
+        operators = {name: self._operator(name, bonds, components[name]) for name in self.blueprint.operators}
         return Frame(
             structure.cell_cv,
             structure.pbc_c,
@@ -168,8 +167,8 @@ class Model:
             provenance=Provenance(self.blueprint.code, notes=("predicted by slem",)),
         )
 
-    def _operator(self, name: str, structure: Structure, pairs: Pairs, components: Components) -> Operator:
-        rows_fx = self.blueprint.form(name).put_together(structure, pairs, components)
+    def _operator(self, name: str, bonds: BondFrames, components: Components) -> Operator:
+        rows_fx = self.blueprint.form(name).put_together(bonds, components)
         return Operator(from_fields(rows_fx, self.blueprint.layout(name), self.blueprint.time_reversal))
 
     def description(self) -> dict[str, Any]:
@@ -198,9 +197,3 @@ def add_scaled(base: Sequence[Array], sizes: Sequence[Array], outputs: Sequence[
 
 def structure_of(frame: Frame) -> Structure:
     return Structure(frame.cell_cv, frame.pbc_c, frame.positions_av, frame.species_a)
-
-
-def components_of(frame: Frame, name: str, form: BlockForm, time_reversal: bool) -> Components:
-    """Components of a stored operator on the frame's own pairs."""
-    rows_fx = to_fields(frame.operators[name].values_sx, frame.layout(name), time_reversal)
-    return form.take_apart(structure_of(frame), frame.pairs, rows_fx)

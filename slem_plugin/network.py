@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from slem_plugin.channels import Channels
 from slem_plugin.components import BlockForm
 from slem_plugin.graph import Graph
-from slem_plugin.layers import BondUpdate, Distances, join, reverse, turn_in, turn_out
+from slem_plugin.layers import BondUpdate, Distances, Gains, join, reverse, turn_in, turn_out
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,21 @@ class Gather(nn.Module):
         self.unnatural = nn.ParameterList(
             nn.Parameter(torch.randn(c, c) / max(c, 1) ** 0.5) for c in channels.unnatural
         )
+        self.gains = Gains(2 * len(channels.natural))
         scalars = channels.natural[0]
         self.hidden = nn.Linear(scalars, 2 * scalars)
         self.gate = nn.Linear(2 * scalars, sum(channels.by_degree))
 
     def forward(self, n: list[Tensor] | None, message: list[Tensor]) -> list[Tensor]:
-        mixed = []
-        for x, a, b, natural in zip(message, self.natural, self.unnatural, self.channels.natural, strict=True):
-            mixed.append(torch.cat([x[..., :natural] @ a, x[..., natural:] @ b], dim=-1) if b.numel() else x @ a)
-        scalars = mixed[0][:, 0, : self.channels.natural[0]]
+        parts = []
+        for l, (natural, unnatural) in enumerate(zip(self.channels.natural, self.channels.unnatural, strict=True)):
+            plain, other = message[l].split([natural, unnatural], dim=2)
+            parts.append(plain @ (self.natural[l] * self.gains.values[2 * l]))
+            parts.append(other @ (self.unnatural[l] * self.gains.values[2 * l + 1]))
+        parts = self.gains.calibrated(parts)
+        scalars = parts[0].squeeze(1)
         gates = 1 + self.gate(nn.functional.silu(self.hidden(scalars)))
+        mixed = [torch.cat(pair, dim=2) for pair in zip(parts[::2], parts[1::2], strict=True)]
         new = [
             x * gate.unsqueeze(1) for x, gate in zip(mixed, gates.split(self.channels.by_degree, dim=1), strict=True)
         ]
@@ -114,6 +119,17 @@ class Network(nn.Module):
         other = reverse(h, graph.reverse_e)
         z = self.meeting([torch.cat(pair, dim=2) for pair in zip(h, other, strict=True)], latent)
         return {name: head(z, n, graph) for name, head in self.heads.items()}
+
+
+def calibrate(network: Network, graph: Graph) -> None:
+    """Set the gains of an untrained network on a typical graph, layer after layer in one pass."""
+    gains = [module for module in network.modules() if isinstance(module, Gains)]
+    for gain in gains:
+        gain.measuring = True
+    with torch.no_grad():
+        network(graph)
+    for gain in gains:
+        gain.measuring = False
 
 
 class Head(nn.Module):

@@ -12,11 +12,12 @@ from converters.blocks import Operator, Pairs
 from converters.errors import Refused
 from converters.frame import OPERATORS, Frame
 from slem_plugin.baseline import Sample, fit_baseline
-from slem_plugin.components import BlockForm
+from slem_plugin.components import BlockForm, bond_frames
 from slem_plugin.config import Config
 from slem_plugin.fields import breaks_time_reversal, to_fields
 from slem_plugin.graph import Graph, join_graphs, make_graph
-from slem_plugin.model import Blueprint, Model, components_of, default_channels, make_network, structure_of
+from slem_plugin.model import Blueprint, Model, default_channels, make_network, structure_of
+from slem_plugin.network import calibrate
 
 # Spinor data with larger parts than this (eV, electrons) that time reversal forbids is taken to break it.
 MAGNETIC = 1e-5
@@ -93,6 +94,7 @@ def make_model(frames: Sequence[Frame], config: Config) -> Model:
     if blueprint.learned:
         torch.manual_seed(config.seed)
         model.network = make_network(model.blueprint, model.cutoff_ss).to(getattr(torch, config.precision))
+        calibrate(model.network, join_graphs(bonds[:4]).to(model.dtype))
     return model
 
 
@@ -111,10 +113,12 @@ def baseline_sample(frame: Frame, name: str, form: BlockForm, blueprint: Bluepri
     """An operator on the frame's own pairs, in float64."""
     structure = structure_of(frame)
     degrees = max(len(onsite.natural) for onsite in form.onsite_s) - 1
+    bonds = bond_frames(structure, frame.pairs, form.basis)
+    rows_fx = to_fields(frame.operators[name].values_sx, frame.layout(name), blueprint.time_reversal)
     return Sample(
         make_graph(structure, frame.pairs, len(form.basis), degrees),
-        components_of(frame, name, form, blueprint.time_reversal),
-        form.known_components(structure, frame.pairs, frame.operators[name].known_x),
+        form.take_apart(bonds, rows_fx),
+        form.known_components(bonds, frame.operators[name].known_x),
     )
 
 
@@ -122,13 +126,14 @@ def make_lesson(frame: Frame, model: Model) -> Lesson:
     """A frame as the network of a model sees it: what the code did not store is unknown, not zero."""
     structure = structure_of(frame)
     pairs, graph = model.graph(structure)
+    bonds = bond_frames(structure, pairs, model.blueprint.basis)
     targets = {}
     for name in model.blueprint.learned:
         form, baseline = model.blueprint.form(name), model.baselines[name]
         stored = operator_on(frame, name, pairs)
         rows_fx = to_fields(stored.values_sx, frame.layout(name), model.blueprint.time_reversal)
-        values = form.take_apart(structure, pairs, rows_fx)
-        known = form.known_components(structure, pairs, stored.known_x)
+        values = form.take_apart(bonds, rows_fx)
+        known = form.known_components(bonds, stored.known_x)
         fitted, sizes = baseline.predict(graph), baseline.sizes(graph)
         blocks = list(zip(*(x.hopping_t + x.onsite_s for x in (values, fitted, sizes, known)), strict=True))
         targets[name] = Target(

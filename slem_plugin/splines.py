@@ -4,8 +4,10 @@ A function is a quintic B-spline on uniform knots, with a penalty on the differe
 continues smoothly where there is no data. How strong the penalty is follows from leaving one value out at a time.
 """
 
+from functools import cache
+
 import numpy as np
-from scipy.interpolate import BSpline
+from scipy.interpolate import BSpline, PPoly
 from scipy.linalg import solve_triangular
 
 from basis import Array
@@ -18,14 +20,34 @@ WORTH_IT = 0.9
 MOST_VALUES = 20_000
 
 
+@cache
+def pieces() -> Array:
+    """M[power, k]: in each interval of the knots, the k-th of the splines that live there is sum_power t^power M[power, k]."""
+    one = BSpline.basis_element(np.arange(DEGREE + 2), extrapolate=False)
+    polynomial = PPoly.from_spline(one)  # type: ignore[arg-type]
+    whole = (polynomial.x[:-1] >= 0) & (polynomial.x[:-1] < DEGREE + 1) & (np.diff(polynomial.x) > 0)
+    return polynomial.c[::-1, whole][:, ::-1]
+
+
 def spline_design(r_p: Array, start: float, end: float, count: int) -> Array:
     """B-splines [points, count] on uniform knots over [start, end]; outside, the value at the end."""
-    if not len(r_p):
-        return np.zeros((0, count))
-    step = (end - start) / (count - DEGREE)
-    knots = start + step * np.arange(-DEGREE, count + 1)
-    inside = np.clip(r_p, start, end - 1e-9 * step)
-    return np.asarray(BSpline.design_matrix(inside, knots, DEGREE).todense())
+    place_p, value_pk = nonzero_splines(r_p, start, end, count)
+    B = np.zeros((len(r_p), count))
+    np.put_along_axis(B, place_p[:, None] + np.arange(DEGREE + 1), value_pk, axis=1)
+    return B
+
+
+def spline_values(r_p: Array, start: float, end: float, coefficients_bn: Array) -> Array:
+    """Functions [points, n] of their coefficients."""
+    place_p, value_pk = nonzero_splines(r_p, start, end, len(coefficients_bn))
+    return np.einsum("pk,pkn->pn", value_pk, coefficients_bn[place_p[:, None] + np.arange(DEGREE + 1)])
+
+
+def nonzero_splines(r_p: Array, start: float, end: float, count: int) -> tuple[Array, Array]:
+    """First of the splines that are not zero at each point, and the values of them all."""
+    x_p = (np.clip(r_p, start, end) - start) * ((count - DEGREE) / (end - start))
+    place_p = np.clip(x_p.astype(int), 0, count - DEGREE - 1)
+    return place_p, np.vander(x_p - place_p, DEGREE + 1, increasing=True) @ pieces()
 
 
 def roughness(count: int) -> Array:

@@ -12,14 +12,18 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.io import write
 from click.testing import CliRunner
 from pyscf import gto, scf
 
 import workflows.convert
+from basis.spin import Spin
 from converters.blocks import Operator
 from converters.dataset import Dataset, DatasetWriter
 from converters.pyscf import frame_from_scf
 from tests.contract import unpacked
+from workflows import bench_model
 from workflows.cli import main
 from workflows.demo import run_demo
 
@@ -268,12 +272,110 @@ def test_benchmark_prints_its_numbers(tmp_path):
 
 
 def test_demo_runs(tmp_path, capfd):
-    assert run_demo(tmp_path / "demo") == 0
-    assert "6 of 6 sound" in capfd.readouterr().out
+    assert run_demo(tmp_path / "demo", frames=3, steps=10) == 0
+    out = capfd.readouterr().out
+    assert "3 of 3 sound" in out
+    assert "mean error by shells" in out
 
 
-@pytest.mark.parametrize("verb", ["convert", "check", "info", "bench"])
+@pytest.mark.parametrize("verb", ["convert", "check", "info", "train", "predict", "eval", "bench"])
 def test_help_has_examples(verb):
     code, out, _ = slem(verb, "--help")
     assert code == 0
     assert f"Examples:\n    slem-{verb}" in out
+
+
+@pytest.fixture(scope="module")
+def dataset(runs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "data.h5"
+    assert slem("convert", runs, "-o", path)[0] == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "model"
+    options = ["--steps", 30, "--validate", "3", "--seed", 1]
+    code, out, err = slem("train", dataset, "-o", folder, *options)
+    assert (code, err) == (0, "")
+    assert "learning H, DM from 3 frames, checked on 1" in out
+    assert "meV" in out
+    return folder
+
+
+def test_train_predict_eval(model, dataset, tmp_path):
+    assert {path.name for path in model.iterdir()} >= {"best.safetensors", "last.safetensors", "log.csv"}
+    structure = tmp_path / "h2.xyz"
+    write(structure, [Atoms("H2", [[0, 0, 0], [0.1, 0, d]]) for d in (0.74, 0.8)])
+    pred = tmp_path / "pred.h5"
+    code, out, _ = slem("predict", model, structure, "-o", pred)
+    assert code == 0
+    assert "H, S, DM of 2 structures" in out
+    with Dataset(pred) as data:
+        assert [len(data), data.code, data[1].spin] == [2, "pyscf", Spin.NONE]
+    code, out, _ = slem("eval", model, dataset, "--json")
+    errors = json.loads(out)
+    assert code == 0
+    for name in ("H", "S", "DM"):
+        assert {"mae", "mae_onsite", "mae_hopping", "rmse", "max"} <= set(errors[name])
+    assert errors["S"]["mae"] < 1e-3
+    assert errors["bands"]["occupied"] >= 0
+    code, out, _ = slem("eval", model, dataset, "--frames", "3")
+    assert code == 0
+    assert "mean error by shells" in out
+    assert "levels of the predicted H" in out
+
+
+def test_a_training_goes_on(dataset, tmp_path):
+    folder = tmp_path / "model"
+    assert slem("train", dataset, "-o", folder, "--steps", 4, "--json")[0] == 0
+    code, _, err = slem("train", dataset, "-o", folder, "--steps", 4)
+    assert code == 1
+    assert "--resume" in err
+    code, out, _ = slem("train", dataset, "-o", folder, "--resume", "--steps", 8, "--json")
+    assert code == 0
+    assert json.loads(out)["evaluations"][-1]["step"] == 8
+    other = tmp_path / "other.h5"
+    frame = Dataset(dataset)[0]
+    with DatasetWriter(other) as writer:
+        writer.append(frame)
+    code, _, err = slem("train", other, "-o", folder, "--resume", "--steps", 9)
+    assert code == 1
+    assert "is not the data" in err
+
+
+def test_what_a_model_refuses(model, dataset, tmp_path):
+    write(tmp_path / "he.xyz", Atoms("He"))
+    code, _, err = slem("predict", model, tmp_path / "he.xyz", "-o", tmp_path / "p.h5")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "has He; this model knows H" in err
+    (tmp_path / "bad.cif").write_text("nothing")
+    code, _, err = slem("predict", model, tmp_path / "bad.cif", "-o", tmp_path / "q.h5")
+    assert (code, err.count("\n")) == (1, 1)
+    frame = Dataset(dataset)[0]
+    for change, words in (
+        ({"provenance": replace(frame.provenance, code="siesta")}, "is of siesta; this model was trained on pyscf"),
+        ({"basis": (replace(frame.basis[0], radial="other"),)}, "has the basis"),
+    ):
+        path = tmp_path / f"{len(words)}.h5"
+        with DatasetWriter(path) as writer:
+            writer.append(replace(frame, **change))
+        code, _, err = slem("eval", model, path)
+        assert (code, err.count("\n")) == (1, 1)
+        assert words in err
+    code, _, err = slem("eval", dataset, dataset)
+    assert (code, err.count("\n")) == (1, 1)
+    (tmp_path / "c.toml").write_text("layer = 3")
+    code, _, err = slem("train", dataset, "-o", tmp_path / "m", "--config", tmp_path / "c.toml")
+    assert (code, err.count("\n")) == (1, 1)
+    assert 'did you mean "layers"' in err
+
+
+def test_bench_model_names_its_columns(monkeypatch):
+    monkeypatch.setattr(bench_model, "CASES", bench_model.CASES[-1:])
+    code, out, _ = slem("bench", "model", "--json")
+    assert code == 0
+    for row in json.loads(out):
+        assert list(row) == ["name", "cpu_seconds", "floor_seconds", "peak_mib", "edges", "parameters"]
+        assert row["edges"] == 72
+        assert 0 < row["floor_seconds"] < row["cpu_seconds"]

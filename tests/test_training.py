@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pyscf import gto, scf
 from safetensors.torch import save_file
 
 from basis.spin import Spin
 from converters.blocks import Operator
 from converters.errors import Refused
+from converters.pyscf import frame_from_scf
 from slem_plugin import checkpoint
 from slem_plugin.checkpoint import LAST, load_model, save_checkpoint
 from slem_plugin.config import Config, choose_frames, parse_time, read_config
@@ -43,19 +45,13 @@ def train_quietly(model, frames, folder, config, resume=False):
 
 
 def test_one_frame_is_learned_by_heart(tmp_path):
-    frame = made_frame(random_structure(0, natoms=3), two_species("1s1p"), Spin.NONE)
-    config = small_config(
-        channels="32x0e+24x1o+16x1e+16x2e+8x2o",
-        precision="float64",
-        steps=3000,
-        operators="H",
-        rate=0.01,
-        evaluations=1,
-    )
-    model = make_model([frame], config)
-    trained, reports = train_quietly(model, [frame], tmp_path, config)
-    assert reports[-1].errors["H"] < 1e-6
-    del trained
+    mf = scf.RHF(gto.M(atom="O 0 0 0.12; H 0.05 0.76 -0.48; H 0 -0.78 -0.44", basis="6-31g", verbose=0))
+    mf.kernel()
+    frame = frame_from_scf(mf)
+    keys = {"channels": "32x0e+24x1o+8x1e+12x2e+4x2o", "operators": "H", "precision": "float64"}
+    config = small_config(**keys, layers=1, steps=2500, average=0.9, evaluations=1)
+    _, reports = train_quietly(make_model([frame], config), [frame], tmp_path, config)
+    assert reports[-1].errors["H"] < 1e-6  # 1e-3 meV
 
 
 def test_training_lowers_the_errors(frames, tmp_path):
@@ -197,7 +193,7 @@ class TestCheckpoint:
         save_file({"a": torch.zeros(3)}, tmp_path / "other.safetensors")
         with pytest.raises(Refused, match="no slem-model"):
             load_model(tmp_path / "other.safetensors")
-        with pytest.raises(Refused, match="no such file"):
+        with pytest.raises(Refused, match=r"(?i)no such file"):
             load_model(tmp_path)
 
     def test_old_versions_are_upgraded_step_by_step(self, model, frames, tmp_path, monkeypatch):

@@ -250,9 +250,10 @@ def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, 
 @as_command(
     """  slem-bench dataset
   slem-bench dataset --frames 100000 --json
-  slem-bench convert runs/"""
+  slem-bench convert runs/
+  slem-bench model --json"""
 )
-@click.argument("what", type=click.Choice(["dataset", "convert"]))
+@click.argument("what", type=click.Choice(["dataset", "convert", "model", "profile"]))
 @click.argument("paths", nargs=-1, type=EXISTING)
 @click.option(
     "--frames", type=click.IntRange(2), default=10_000, show_default=True, help="dataset: frames in the file."
@@ -262,23 +263,32 @@ def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, 
 def bench_command(what: str, paths: tuple[Path, ...], frames: int, folder: Path | None, as_json: bool) -> int:
     """Measure this program on this machine, each number beside a floor measured in the same run.
 
-    "dataset" writes and reads a file of small frames; "convert" reads the runs below PATHS, one by one and with -j 2.
+    "dataset" writes and reads a file of small frames; "convert" reads the runs below PATHS, one by one and with -j 2;
+    "model" trains and predicts with one thread, beside the bare matrix products; "profile" shows where a step's time goes.
     """
-    from workflows import bench
     from workflows.show import print_json, show_rows
 
     if what == "convert" and not paths:
         raise click.UsageError("convert needs run folders to read")
-    rows = (
-        bench.bench_dataset(frames, folder)
-        if what == "dataset"
-        else bench.bench_convert(list(paths), list(CODES), folder)
-    )
+    rows = measure(what, list(paths), frames, folder)
     if as_json:
         print_json(rows)
     else:
         show_rows(what, rows)
     return 0
+
+
+def measure(what: str, paths: list[Path], frames: int, folder: Path | None) -> list[dict[str, Any]]:
+    """The rows of one benchmark."""
+    if what in ("model", "profile"):
+        from workflows import bench_model
+
+        return bench_model.bench_model() if what == "model" else bench_model.profile_step()
+    from workflows import bench
+
+    if what == "dataset":
+        return bench.bench_dataset(frames, folder)
+    return bench.bench_convert(paths, list(CODES), folder)
 
 
 @as_command("  slem demo --folder demo")

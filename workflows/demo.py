@@ -1,4 +1,4 @@
-"""The demonstration: water with PySCF, from nothing to checked matrices, with the commands a user would type."""
+"""The demonstration: water with PySCF, from nothing to a model that predicts molecules it has not seen."""
 
 import shutil
 import subprocess
@@ -8,29 +8,37 @@ from pathlib import Path
 import click
 import numpy as np
 
-FRAMES = 6
+FRAMES, UNSEEN, STEPS = 10, 2, 700
 WATER = np.array([[0.0, 0.0, 0.119], [0.0, 0.763, -0.477], [0.0, -0.763, -0.477]])
 
 
-def run_demo(folder: Path) -> int:
-    """Run PySCF on rattled water molecules, convert, check, show; returns the exit code."""
-    runs, data = folder / "runs", folder / "water.h5"
-    if runs.exists():
-        shutil.rmtree(runs)
-    data.unlink(missing_ok=True)
-    click.echo(f"1. PySCF: {FRAMES} water molecules, PBE, def2-SVP, into {runs}/")
-    for n in range(FRAMES):
-        energy = run_water(runs / f"water_{n}", np.random.default_rng(n))
+def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
+    """Run PySCF on rattled water molecules, convert, check, train, predict, and show the errors; returns the exit code."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    seen, unseen, model = folder / "water.h5", folder / "unseen.h5", folder / "model"
+    click.echo(f"1. PySCF: {frames + UNSEEN} water molecules, PBE, def2-SVP, into {folder}/runs and {folder}/unseen")
+    for n in range(frames + UNSEEN):
+        energy = run_water(folder / ("runs" if n < frames else "unseen") / f"water_{n}", np.random.default_rng(n))
         click.echo(f"   water_{n}: {energy:.6f} Hartree")
-    for number, command in enumerate(
-        (["convert", str(runs), "-o", str(data)], ["check", str(data)], ["info", str(data)]), 2
-    ):
-        click.echo(f"\n{number}. slem-{' '.join(command)}")
-        code = subprocess.run([sys.executable, "-m", "workflows", *command], check=False).returncode
+    commands = (
+        ["convert", folder / "runs", "-o", seen],
+        ["convert", folder / "unseen", "-o", unseen],
+        ["check", seen],
+        ["info", seen],
+        ["train", seen, "-o", model, "--steps", steps],
+        ["predict", model, unseen, "-o", folder / "predicted.h5"],
+        ["eval", model, unseen],
+    )
+    for number, command in enumerate(commands, 2):
+        words = [str(word) for word in command]
+        click.echo(f"\n{number}. slem-{' '.join(words)}")
+        code = subprocess.run([sys.executable, "-m", "workflows", *words], check=False).returncode
         if code:
             return code
     click.echo(
-        f"\nDone. {data} holds H, S and DM of {FRAMES} molecules in one convention; docs/dataset.md tells how to read it."
+        f"\nDone. {seen} holds H, S and DM of {frames} molecules in one convention, {model} a model of all three, and "
+        f"{folder}/predicted.h5 what it says of {UNSEEN} molecules that it has not seen, with the errors above."
     )
     return 0
 
