@@ -49,7 +49,7 @@ class Baseline:
     """The fitted functions of one operator.
 
     For each kind t of pairs: `near_t` and `range_tg`, where its functions begin and, for each pair of shells, end (`margin`: the
-    factor by which that is beyond the farthest pair seen);
+    factor by which that is beyond the farthest pair seen); `share_tg`, how much of the shared fields is in the block;
     `two_centre_t[b, n]` spline coefficients of the even components; `size_tg[b, g]` those of the logarithm of the size of the rest.
     For each species s: `field_sl[b, n]` crystal-field coefficients of the natural irreps of each degree, `spread_s[n]` the size of the rest.
     """
@@ -58,6 +58,7 @@ class Baseline:
     margin: float
     near_t: tuple[float, ...]
     range_tg: tuple[Array, ...]
+    share_tg: tuple[Array, ...]
     two_centre_t: tuple[Array, ...]
     size_tg: tuple[Array, ...]
     field_sl: tuple[tuple[Array, ...], ...]
@@ -65,7 +66,7 @@ class Baseline:
 
     def __post_init__(self) -> None:
         # The same numbers in another order in memory may give another last digit.
-        for name in ("range_tg", "two_centre_t", "size_tg", "spread_s"):
+        for name in ("range_tg", "share_tg", "two_centre_t", "size_tg", "spread_s"):
             object.__setattr__(self, name, tuple(map(np.ascontiguousarray, getattr(self, name))))
         object.__setattr__(self, "field_sl", tuple(tuple(map(np.ascontiguousarray, one)) for one in self.field_sl))
 
@@ -77,7 +78,7 @@ class Baseline:
     def arrays(self) -> dict[str, Array]:
         """All numbers under plain names."""
         named = {"near": np.array(self.near_t), "margin": np.array(self.margin)}
-        for name in ("range_tg", "two_centre_t", "size_tg", "spread_s"):
+        for name in ("range_tg", "share_tg", "two_centre_t", "size_tg", "spread_s"):
             named |= {f"{name}.{n}": value for n, value in enumerate(getattr(self, name))}
         for s, field_l in enumerate(self.field_sl):
             named |= {f"field_sl.{s}.{l}": value for l, value in enumerate(field_l)}
@@ -91,6 +92,7 @@ class Baseline:
             name: tuple(named[f"{name}.{n}"] for n in numbers)
             for name, numbers in (
                 ("range_tg", kinds),
+                ("share_tg", kinds),
                 ("two_centre_t", kinds),
                 ("size_tg", kinds),
                 ("spread_s", species),
@@ -214,25 +216,112 @@ def pair_numbers(count: int) -> Array:
     return numbers
 
 
-def fit_baseline(form: BlockForm, samples: Sequence[Sample]) -> Baseline:
-    """The baseline of an operator from some structures."""
-    near, ranges, two_centre = [], [], []
+def fit_onsite(form: BlockForm, samples: Sequence[Sample]) -> Baseline:
+    """Ranges and crystal fields of an operator from some structures; its hopping functions are still zero."""
+    near, ranges = [], []
     margin = WIDE_MARGIN if all(sample.whole for sample in samples) else MARGIN
     for t in range(len(form.kinds)):
-        r_p = np.concatenate([sample.graph.length_e[sample.graph.forward[t]].numpy() for sample in samples])
-        values = np.concatenate([sample.values.hopping_t[t] for sample in samples])
+        r_p = lengths_of(samples, t)
         known = np.concatenate([sample.known.hopping_t[t] for sample in samples])
-        near.append(0.8 * float(r_p.min(initial=1e3)) if len(r_p) else 0.0)
+        near.append(0.8 * float(r_p.min()) if len(r_p) else 0.0)
         ranges.append(margin * ranges_of(form, t, r_p, known))
-        two_centre.append(fit_two_centre(form, t, r_p, values, known, near[-1], ranges[-1], margin))
-    bare = Baseline(form, margin, tuple(near), tuple(ranges), tuple(two_centre), (), ((),) * len(form.basis), ())
-    cutoff_t = bare.cutoff_t
-    crystal = tuple(fit_crystal_field(form, s, samples, near, cutoff_t) for s in range(len(form.basis)))
-    bare = replace(bare, field_sl=crystal)
-    rests = [(sample, bare.predict(sample.graph)) for sample in samples]
-    sizes = tuple(fit_sizes(bare, t, rests) for t in range(len(form.kinds)))
+    zeros = [
+        np.zeros((splines_over(start, float(range_g.max()), FINE), axial.counts[0]))
+        for axial, start, range_g in zip(form.hopping_t, near, ranges, strict=True)
+    ]
+    share_tg = tuple(map(np.zeros_like, ranges))
+    bare = Baseline(form, margin, tuple(near), tuple(ranges), share_tg, tuple(zeros), (), ((),) * len(form.basis), ())
+    crystal = tuple(fit_crystal_field(form, s, samples, near, bare.cutoff_t) for s in range(len(form.basis)))
+    return replace(bare, field_sl=crystal)
+
+
+def fit_hopping(bare: Baseline, samples: Sequence[Sample], shared: Sequence[Components] | None) -> Baseline:
+    """The whole baseline, from ranges and crystal fields, and from the shared fields of each structure where it has them."""
+    form = bare.form
+    share, two_centre = [], []
+    for t in range(len(form.kinds)):
+        data = KindData.of(bare, samples, t)
+        share.append(
+            fit_share(data, np.concatenate([one.hopping_t[t] for one in shared])) if shared else bare.share_tg[t]
+        )
+        if shared:
+            factor_n = share[t][form.hopping_t[t].shells_n]
+            data = replace(data, values=data.values - factor_n * np.concatenate([one.hopping_t[t] for one in shared]))
+        two_centre.append(fit_two_centre(data))
+    bare = replace(bare, share_tg=tuple(share), two_centre_t=tuple(two_centre))
+    rests = [rest_of(bare, sample, shared[n] if shared else None) for n, sample in enumerate(samples)]
+    sizes = tuple(fit_sizes(bare, samples, rests, t) for t in range(len(form.kinds)))
     spreads = tuple(fit_spreads(form, s, rests) for s in range(len(form.basis)))
     return replace(bare, size_tg=sizes, spread_s=spreads)
+
+
+def rest_of(baseline: Baseline, sample: Sample, shared: Components | None) -> Components:
+    """What a baseline leaves over of a sample."""
+    fitted = baseline.predict(sample.graph)
+    hopping = [values - some for values, some in zip(sample.values.hopping_t, fitted.hopping_t, strict=True)]
+    if shared:
+        factors = [
+            share[axial.shells_n] for share, axial in zip(baseline.share_tg, baseline.form.hopping_t, strict=True)
+        ]
+        hopping = [rest - factor * some for rest, factor, some in zip(hopping, factors, shared.hopping_t, strict=True)]
+    onsite = [values - some for values, some in zip(sample.values.onsite_s, fitted.onsite_s, strict=True)]
+    return Components(tuple(hopping), tuple(onsite))
+
+
+def lengths_of(samples: Sequence[Sample], t: int) -> Array:
+    return np.concatenate([sample.graph.length_e[sample.graph.forward[t]].numpy() for sample in samples])
+
+
+@dataclass(frozen=True, eq=False)
+class KindData:
+    """All pairs of one kind of some structures: distances, components, which were stored, and where functions live."""
+
+    form: BlockForm
+    t: int
+    near: float
+    range_g: Array
+    margin: float
+    r_p: Array
+    values: Array
+    known: Array
+
+    @classmethod
+    def of(cls, bare: Baseline, samples: Sequence[Sample], t: int) -> "KindData":
+        values = np.concatenate([sample.values.hopping_t[t] for sample in samples])
+        known = np.concatenate([sample.known.hopping_t[t] for sample in samples])
+        near, range_g = bare.near_t[t], bare.range_tg[t]
+        return cls(bare.form, t, near, range_g, bare.margin, lengths_of(samples, t), values, known)
+
+    @property
+    def same(self) -> bool:
+        """Whether both atoms are of one species, so that a bond may be read either way round."""
+        return self.form.kinds[self.t][0] == self.form.kinds[self.t][1]
+
+    def even_groups(self) -> list[tuple[int, Array, Array]]:
+        """Each pair of shells with its even components and the exchanged ones; of two exchanged pairs of shells only one."""
+        axial = self.form.hopping_t[self.t]
+        partner_n, _ = self.form.exchange_t[self.t]
+        groups = [(g, columns, partner_n[columns]) for g, columns in columns_of(axial.shells_n[: axial.counts[0]])]
+        return [
+            (g, columns, partners)
+            for g, columns, partners in groups
+            if self.range_g[g] and not (self.same and axial.shells_n[partners[0]] < g)
+        ]
+
+    def fit(self, g: int, columns: Array, partners: Array, values_pn: Array) -> tuple[Array, Array]:
+        """Spline coefficients of some even components, and what they leave over."""
+        _, sign_n = self.form.exchange_t[self.t]
+        shown = self.known[:, columns[0]]
+        r, values = self.r_p[shown], values_pn[shown][:, columns]
+        if self.same and not np.array_equal(partners, columns):
+            back = self.known[:, partners[0]]
+            r = np.concatenate([r, self.r_p[back]])
+            values = np.concatenate([values, sign_n[columns] * values_pn[back][:, partners]])
+        r, values = merge_equal(r, values)
+        end = self.range_g[g]
+        A = functions(r, self.near, end, FINE) * switch_off(r, end / self.margin, end)[:, None]
+        coefficients = fit_penalised(A, values, roughness(A.shape[1]))
+        return coefficients, values - A @ coefficients
 
 
 def ranges_of(form: BlockForm, t: int, r_p: Array, known_pn: Array) -> Array:
@@ -246,33 +335,39 @@ def ranges_of(form: BlockForm, t: int, r_p: Array, known_pn: Array) -> Array:
     return far_g
 
 
-def fit_two_centre(
-    form: BlockForm, t: int, r_p: Array, values_pn: Array, known_pn: Array, near: float, range_g: Array, margin: float
-) -> Array:
+def fit_two_centre(data: KindData) -> Array:
     """Spline coefficients of the even components of a kind of pairs."""
-    axial = form.hopping_t[t]
-    even = axial.counts[0]
-    partner_n, sign_n = form.exchange_t[t]
-    same = form.kinds[t][0] == form.kinds[t][1]
-    count = splines_over(near, float(range_g.max(initial=0)), FINE)
-    coefficients = np.zeros((count, even))
-    for g, columns in columns_of(axial.shells_n[:even]):
-        partners = partner_n[columns]
-        if not range_g[g] or (same and axial.shells_n[partners[0]] < g):
-            continue
-        shown = known_pn[:, columns[0]]
-        r, values = r_p[shown], values_pn[shown][:, columns]
-        if same and not np.array_equal(partners, columns):
-            # The bond read the other way round is another sample of the same functions.
-            back = known_pn[:, partners[0]]
-            r = np.concatenate([r, r_p[back]])
-            values = np.concatenate([values, sign_n[columns] * values_pn[back][:, partners]])
-        r, values = merge_equal(r, values)
-        A = functions(r, near, range_g[g], FINE) * switch_off(r, range_g[g] / margin, range_g[g])[:, None]
-        coefficients[: A.shape[1], columns] = fit_penalised(A, values, roughness(A.shape[1]))
-        if same:
+    axial = data.form.hopping_t[data.t]
+    _, sign_n = data.form.exchange_t[data.t]
+    coefficients = np.zeros((splines_over(data.near, float(data.range_g.max()), FINE), axial.counts[0]))
+    for g, columns, partners in data.even_groups():
+        found, _ = data.fit(g, columns, partners, data.values)
+        coefficients[: len(found), columns] = found
+        if data.same:
             coefficients[:, partners] = sign_n[columns] * coefficients[:, columns]
     return coefficients
+
+
+def fit_share(data: KindData, shared_pn: Array) -> Array:
+    """How much of the shared field is in the block of each pair of shells.
+
+    Only what two-centre functions cannot describe counts: what is left of even components, and all others.
+    """
+    axial = data.form.hopping_t[data.t]
+    partner_g = partner_groups(data.form, data.t)
+    product_g, square_g = np.zeros(len(data.range_g)), np.zeros(len(data.range_g))
+    for g, columns, partners in data.even_groups():
+        _, rest = data.fit(g, columns, partners, data.values)
+        _, field = data.fit(g, columns, partners, shared_pn)
+        product_g[g], square_g[g] = float((rest * field).sum()), float((field**2).sum())
+    other = slice(axial.counts[0], None)
+    known, values, field = data.known[:, other], data.values[:, other], shared_pn[:, other]
+    np.add.at(product_g, axial.shells_n[other], np.where(known, values * field, 0).sum(axis=0))
+    np.add.at(square_g, axial.shells_n[other], np.where(known, field**2, 0).sum(axis=0))
+    both = [
+        total + np.where(partner_g == np.arange(len(total)), 0, total[partner_g]) for total in (product_g, square_g)
+    ]
+    return np.divide(both[0], both[1], out=np.zeros_like(both[0]), where=both[1] > 0)
 
 
 def merge_equal(r_p: Array, values_pn: Array) -> tuple[Array, Array]:
@@ -308,12 +403,12 @@ def fit_crystal_field(
     return tuple(found)
 
 
-def fit_sizes(bare: Baseline, t: int, rests: Sequence[tuple[Sample, Components]]) -> Array:
+def fit_sizes(bare: Baseline, samples: Sequence[Sample], rests: Sequence[Components], t: int) -> Array:
     """Spline coefficients of the logarithm of the size of the rest, for each pair of shells."""
     groups_n = bare.form.hopping_t[t].shells_n
-    r_p = np.concatenate([sample.graph.length_e[sample.graph.forward[t]].numpy() for sample, _ in rests])
-    rest = np.concatenate([sample.values.hopping_t[t] - fitted.hopping_t[t] for sample, fitted in rests])
-    known = np.concatenate([sample.known.hopping_t[t] for sample, _ in rests])
+    r_p = lengths_of(samples, t)
+    rest = np.concatenate([one.hopping_t[t] for one in rests])
+    known = np.concatenate([sample.known.hopping_t[t] for sample in samples])
     range_g = bare.range_tg[t]
     coefficients = np.zeros((splines_over(bare.near_t[t], float(range_g.max(initial=0)), ROUGH), len(range_g)))
     typical = np.sqrt(np.mean(rest[known] ** 2)) if known.any() else 1.0
@@ -346,10 +441,10 @@ def partner_groups(form: BlockForm, t: int) -> Array:
     return partner_g
 
 
-def fit_spreads(form: BlockForm, s: int, rests: Sequence[tuple[Sample, Components]]) -> Array:
+def fit_spreads(form: BlockForm, s: int, rests: Sequence[Components]) -> Array:
     """Size of the rest of the onsite components of a species, the same for all m of a pair of shells and degree."""
     onsite = form.onsite_s[s]
-    rest = np.concatenate([sample.values.onsite_s[s] - fitted.onsite_s[s] for sample, fitted in rests])
+    rest = np.concatenate([one.onsite_s[s] for one in rests])
     square_n = np.mean(rest**2, axis=0) if len(rest) else np.ones(onsite.size)
     for l in range(len(onsite.natural)):
         here = square_n[onsite.slice(l)].reshape(2 * l + 1, -1)

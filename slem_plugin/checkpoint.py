@@ -100,7 +100,7 @@ def build(description: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.
     blueprint = Blueprint(**{**plain, "spin": Spin(plain["spin"])})
     baselines = {
         name: Baseline.from_arrays(blueprint.form(name), with_prefix(tensors, f"baseline.{name}."))
-        for name in blueprint.operators
+        for name in {key.split(".")[1]: None for key in tensors if key.startswith("baseline.")}
     }
     weights = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
     model = Model(blueprint, baselines, None, description["history"])

@@ -61,7 +61,7 @@ class BlockForm:
         """Components of the blocks of a matrix on some pairs."""
         hopping = []
         for t, axial in enumerate(self.hopping_t):
-            blocks = self._turn(self._gather(bonds, t, rows_fx), bonds.there_t[t])
+            blocks = self._turn(self.gather(bonds, t, rows_fx), bonds.there_t[t])
             hopping.append(blocks.reshape(len(blocks), axial.size) @ axial.to_components.T)
         onsite = []
         for s, form in enumerate(self.onsite_s):
@@ -76,7 +76,7 @@ class BlockForm:
         for t, axial in enumerate(self.hopping_t):
             shape = (len(components.hopping_t[t]), self.width, *bonds.shape(t))
             flat = components.hopping_t[t] @ axial.to_components
-            self._scatter(bonds, t, self._turn(flat.reshape(shape), bonds.back_t[t]), rows_fx)
+            self.scatter(bonds, t, self._turn(flat.reshape(shape), bonds.back_t[t]), rows_fx)
         for s, form in enumerate(self.onsite_s):
             x = bonds.onsite_places(s)
             flat = components.onsite_s[s] @ form.to_components
@@ -90,7 +90,7 @@ class BlockForm:
         spatial = replace(self, fields=self.fields[:1])
         hopping = []
         for t, (A, B) in enumerate(self.kinds):
-            table = spatial._gather(bonds, t, known_x[None].astype(float))[:, 0] != 0
+            table = spatial.gather(bonds, t, known_x[None].astype(float))[:, 0] != 0
             starts = [shell_starts(self.basis[s].shells) for s in (A, B)]
             by_shell = np.logical_or.reduceat(np.logical_or.reduceat(table, starts[0], axis=1), starts[1], axis=2)
             pairs_of_shells = len(starts[0]) * len(starts[1])
@@ -103,7 +103,7 @@ class BlockForm:
     def _hermitian(self) -> Array:
         return np.repeat([f.hermitian for f in self.fields], [f.width for f in self.fields])
 
-    def _gather(self, bonds: "BondFrames", t: int, rows_fx: Array) -> Array:
+    def gather(self, bonds: "BondFrames", t: int, rows_fx: Array) -> Array:
         """Blocks [pairs, fields, orbitals of A, orbitals of B]."""
         n_i, n_j = bonds.shape(t)
         swapped = bonds.by_kind.swapped_t[t]
@@ -114,7 +114,7 @@ class BlockForm:
         crossed = blocks.reshape(len(blocks), self.width, n_j, n_i).swapaxes(2, 3) * self._hermitian[:, None, None]
         return np.where(swapped[:, None, None, None], crossed, straight)
 
-    def _scatter(self, bonds: "BondFrames", t: int, blocks: Array, rows_fx: Array) -> None:
+    def scatter(self, bonds: "BondFrames", t: int, blocks: Array, rows_fx: Array) -> None:
         """Put blocks to their places in the rows of a matrix."""
         swapped = bonds.by_kind.swapped_t[t]
         flat = blocks.reshape(*blocks.shape[:2], blocks.shape[2] * blocks.shape[3])

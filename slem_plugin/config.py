@@ -41,7 +41,7 @@ class Config:
 
     operators: str = ""
     channels: str = ""
-    layers: int = 3
+    layers: int = 2
     latent: int = 64
     waves: int = 16
     batch: int = 1

@@ -25,6 +25,7 @@ from slem_plugin.components import BlockForm, BondFrames, Components, bond_frame
 from slem_plugin.fields import fields_of, from_fields
 from slem_plugin.graph import Graph, Structure, find_pairs, make_graph
 from slem_plugin.network import Network
+from slem_plugin.sharing import scale_shared, share_onsite
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -154,7 +155,7 @@ class Model:
                     add_scaled(components[name].onsite_s, sizes.onsite_s, output.onsite_s),
                 )
         bonds = bond_frames(structure, pairs, self.blueprint.basis)
-        operators = {name: self._operator(name, bonds, components[name]) for name in self.blueprint.operators}
+        operators = {name: self._operator(name, bonds, components[name], graph) for name in self.blueprint.operators}
         return Frame(
             structure.cell_cv,
             structure.pbc_c,
@@ -167,8 +168,17 @@ class Model:
             provenance=Provenance(self.blueprint.code, notes=("predicted by slem",)),
         )
 
-    def _operator(self, name: str, bonds: BondFrames, components: Components) -> Operator:
-        rows_fx = self.blueprint.form(name).put_together(bonds, components)
+    def shared_rows(self, name: str, bonds: BondFrames, graph: Graph) -> Array:
+        """The part of the baseline of H that the potentials of two atoms share; zero for other operators."""
+        if name != "H" or "S" not in self.baselines:
+            return np.zeros((1, 1))
+        form, baseline, overlap = self.blueprint.form("H"), self.baselines["H"], self.blueprint.form("S")
+        S_fx = overlap.put_together(bonds, self.baselines["S"].predict(graph))
+        rows_fx = share_onsite(form, bonds, S_fx, baseline.predict(graph).onsite_s)
+        return scale_shared(form, bonds, rows_fx, baseline.share_tg)
+
+    def _operator(self, name: str, bonds: BondFrames, components: Components, graph: Graph) -> Operator:
+        rows_fx = self.blueprint.form(name).put_together(bonds, components) + self.shared_rows(name, bonds, graph)
         return Operator(from_fields(rows_fx, self.blueprint.layout(name), self.blueprint.time_reversal))
 
     def description(self) -> dict[str, Any]:

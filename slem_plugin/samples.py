@@ -11,13 +11,14 @@ from basis.spin import Spin
 from converters.blocks import Operator, Pairs
 from converters.errors import Refused
 from converters.frame import OPERATORS, Frame
-from slem_plugin.baseline import Sample, fit_baseline
+from slem_plugin.baseline import Baseline, Sample, fit_hopping, fit_onsite
 from slem_plugin.components import BlockForm, bond_frames
 from slem_plugin.config import Config
 from slem_plugin.fields import breaks_time_reversal, to_fields
 from slem_plugin.graph import Graph, join_graphs, make_graph
 from slem_plugin.model import Blueprint, Model, default_channels, make_network, structure_of
 from slem_plugin.network import calibrate
+from slem_plugin.sharing import share_onsite
 
 # Spinor data with larger parts than this (eV, electrons) that time reversal forbids is taken to break it.
 MAGNETIC = 1e-5
@@ -83,10 +84,9 @@ def make_model(frames: Sequence[Frame], config: Config) -> Model:
     blueprint = Blueprint(
         first.provenance.code, first.basis, first.spin, time_reversal, operators, channels, config.layers, config.latent, config.waves, 1.0
     )  # fmt: skip
-    baselines = {}
-    for name in operators:
-        form = blueprint.form(name)
-        baselines[name] = fit_baseline(form, [baseline_sample(frame, name, form, blueprint) for frame in chosen])
+    # The overlap is needed by the baseline of H, also where nobody asked for it.
+    needed = [name for name in ("S", *learned) if name in operators or (name == "S" and name in first.operators)]
+    baselines = {name: fit_baseline(chosen, name, blueprint) for name in needed}
     model = Model(blueprint, baselines, None)
     bonds = [model.graph(structure_of(frame))[1] for frame in chosen[:20]]
     neighbours = sum(graph.bonds for graph in bonds) / sum(graph.natoms for graph in bonds)
@@ -107,6 +107,22 @@ def require_same_kind(frames: Sequence[Frame], names: Sequence[str]) -> None:
             )
         if frame.folded:
             raise Refused(name, "holds blocks folded over the k mesh, which depend on the mesh and cannot be learned")
+
+
+def fit_baseline(frames: Sequence[Frame], name: str, blueprint: Blueprint) -> Baseline:
+    """The baseline of an operator from some frames."""
+    form = blueprint.form(name)
+    samples = [baseline_sample(frame, name, form, blueprint) for frame in frames]
+    bare = fit_onsite(form, samples)
+    if name != "H" or "S" not in frames[0].operators:
+        return fit_hopping(bare, samples, None)
+    shared = []
+    for frame, sample in zip(frames, samples, strict=True):
+        bonds = bond_frames(structure_of(frame), frame.pairs, form.basis)
+        S_fx = frame.operators["S"].values_sx
+        rows_fx = share_onsite(form, bonds, S_fx, bare.predict(sample.graph).onsite_s)
+        shared.append(form.take_apart(bonds, rows_fx))
+    return fit_hopping(bare, samples, shared)
 
 
 def baseline_sample(frame: Frame, name: str, form: BlockForm, blueprint: Blueprint) -> Sample:
@@ -132,7 +148,7 @@ def make_lesson(frame: Frame, model: Model) -> Lesson:
         form, baseline = model.blueprint.form(name), model.baselines[name]
         stored = operator_on(frame, name, pairs)
         rows_fx = to_fields(stored.values_sx, frame.layout(name), model.blueprint.time_reversal)
-        values = form.take_apart(bonds, rows_fx)
+        values = form.take_apart(bonds, rows_fx - model.shared_rows(name, bonds, graph))
         known = form.known_components(bonds, stored.known_x)
         fitted, sizes = baseline.predict(graph), baseline.sizes(graph)
         blocks = list(zip(*(x.hopping_t + x.onsite_s for x in (values, fitted, sizes, known)), strict=True))

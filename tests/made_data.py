@@ -20,6 +20,7 @@ def made_frame(structure, basis, spin, code="made", seed=0):
     operators = {
         name: made_operator(random, pairs, spin if name != "S" else Spin.NONE, fall_x) for name in ("H", "S", "DM")
     }
+    operators["S"] = like_an_overlap(pairs, operators["S"])
     return Frame(
         structure.cell_cv,
         structure.pbc_c,
@@ -32,6 +33,12 @@ def made_frame(structure, basis, spin, code="made", seed=0):
         outcome=Outcome(electrons=4.0),
         provenance=Provenance(code, "1", f"made {seed}", f"{seed:064x}"),
     )
+
+
+def like_an_overlap(pairs, operator):
+    """The same numbers, smaller, with ones on the diagonal."""
+    row_x, column_x = pairs.row_column_x
+    return Operator(0.1 * operator.values_sx + (pairs.onsite_p[pairs.pair_x] & (row_x == column_x)))
 
 
 def made_operator(random, pairs, layout, fall_x):
