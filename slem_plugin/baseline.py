@@ -425,6 +425,9 @@ def fit_sizes(bare: Baseline, samples: Sequence[Sample], rests: Sequence[Compone
         square += (SMALLEST * typical) ** 2
         A = functions(np.concatenate([r_p[rows] for rows in shown]), bare.near_t[t], range_g[g], ROUGH)
         found = fit_penalised(A, np.log(square)[:, None] / 2, flatness(A.shape[1]))[:, 0]
+        # No spline leaves the range of its coefficients: beyond the data the size stays what it is.
+        fitted = A @ found
+        found = np.clip(found, fitted.min() - 1, fitted.max() + 1)
         # Logarithms average low; this makes the size a root mean square again.
         found += np.log(np.mean(square / np.exp(2 * A @ found))) / 2
         coefficients[: len(found), g] = coefficients[: len(found), partners[g]] = found

@@ -17,6 +17,7 @@ from converters.frame import Frame
 from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from slem_plugin.config import Config
 from slem_plugin.errors import Errors
+from slem_plugin.graph import Graph
 from slem_plugin.model import Model, structure_of
 from slem_plugin.network import Network, Output
 from slem_plugin.samples import Lesson, join_lessons, make_lesson
@@ -49,6 +50,7 @@ class Learner:
 
     model: Model
     network: Network
+    call: Callable[[Graph], dict[str, Output]]
     optimizer: torch.optim.AdamW
     average: list[Tensor]
     progress: Progress = field(default_factory=Progress)
@@ -63,7 +65,8 @@ class Learner:
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
         )
-        return cls(model, network, optimizer, [weight.detach().clone() for weight in network.parameters()])
+        call = torch.compile(network) if config.compile else network
+        return cls(model, network, call, optimizer, [weight.detach().clone() for weight in network.parameters()])
 
     def step(self, lesson: Lesson, scales: dict[str, float], config: Config) -> float:
         """One step of learning; returns the loss, and changes nothing if that is not finite."""
@@ -71,7 +74,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate * schedule(part, config.warmup)
         self.optimizer.zero_grad()
-        loss = loss_of(self.network(lesson.graph), lesson, scales, config.onsite_weight)
+        loss = loss_of(self.call(lesson.graph), lesson, scales, config.onsite_weight)
         loss.backward()
         size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         if not (torch.isfinite(loss) and torch.isfinite(size)):

@@ -87,7 +87,8 @@ class ModelContract:
             (i, j, R): rotate_block(block, *(here.basis[structure.species_a[a]].shells for a in (i, j)), Q, here.spin)
             for (i, j, R), block in blocks_of(here, "H").items()
         }
-        assert largest_difference(expected, blocks_of(there, "H")) < EXACT
+        scale = max(1.0, np.abs(here.operators["H"].values_sx).max())  # these atoms are nearer than any in the data
+        assert largest_difference(expected, blocks_of(there, "H")) < EXACT * scale
 
     def test_moved_structures_have_the_same_matrices(self, model):
         structure = random_structure()

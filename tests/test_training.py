@@ -1,5 +1,6 @@
 """Training: it learns, it can be interrupted and gives the same numbers, and it says what went wrong."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -106,6 +107,20 @@ def test_a_resumed_training_gives_the_same_numbers(frames, tmp_path, stop):
     log = [line.split(",")[0::3] for line in (tmp_path / "parts" / "log.csv").read_text().splitlines()]
     assert log == [line.split(",")[0::3] for line in (tmp_path / "whole" / "log.csv").read_text().splitlines()]
     del resumed
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_and_eager_networks_agree():
+    frame = made_frame(random_structure(0, natoms=3), two_species("1s"), Spin.NONE)
+    model = make_model([frame], small_config(channels="4x0e", layers=1, precision="float64", operators="H"))
+    graph = make_lesson(frame, model).graph
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight.normal_(0, 0.3)
+        eager, compiled = model.network(graph)["H"], torch.compile(model.network)(graph)["H"]
+    for a, b in zip(eager.blocks, compiled.blocks, strict=True):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_every_epoch_takes_each_frame_once():
