@@ -26,6 +26,8 @@ SAME = 1e-6
 MARGIN, WIDE_MARGIN = 1.02, 2.0
 # The rest is taken to be nowhere smaller than this fraction of its mean size.
 SMALLEST = 1e-2
+# What is smaller than this is zero.
+NOTHING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -422,7 +424,7 @@ def fit_sizes(bare: Baseline, samples: Sequence[Sample], rests: Sequence[Compone
         )
         if partners[g] < g or not len(square):
             continue
-        square += (SMALLEST * typical) ** 2
+        square += (SMALLEST * typical) ** 2 + NOTHING**2
         A = functions(np.concatenate([r_p[rows] for rows in shown]), bare.near_t[t], range_g[g], ROUGH)
         found = fit_penalised(A, np.log(square)[:, None] / 2, flatness(A.shape[1]))[:, 0]
         # No spline leaves the range of its coefficients: beyond the data the size stays what it is.
@@ -452,4 +454,4 @@ def fit_spreads(form: BlockForm, s: int, rests: Sequence[Components]) -> Array:
     for l in range(len(onsite.natural)):
         here = square_n[onsite.slice(l)].reshape(2 * l + 1, -1)
         here[:] = here.mean(axis=0)
-    return np.sqrt(square_n + (SMALLEST**2) * np.mean(square_n) + 1e-30)
+    return np.sqrt(square_n + SMALLEST**2 * np.mean(square_n) + NOTHING**2)
