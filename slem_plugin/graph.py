@@ -51,6 +51,14 @@ def pair_kinds(count: int) -> list[tuple[int, int]]:
     return [(A, B) for A in range(count) for B in range(A, count)]
 
 
+def pair_numbers(count: int) -> Array:
+    """Number of the kind of pair (A, B), in either order."""
+    numbers = np.zeros((count, count), dtype=int)
+    a, b = np.triu_indices(count)
+    numbers[a, b] = numbers[b, a] = np.arange(len(a))
+    return numbers
+
+
 @dataclass(frozen=True, eq=False)
 class SortedPairs:
     """The pairs of two different places, by kind: which they are, and whether they lead from B to A."""

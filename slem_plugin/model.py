@@ -19,11 +19,11 @@ from basis.spin import Spin
 from converters.blocks import Operator, Pairs
 from converters.errors import Refused
 from converters.frame import Frame, Provenance
-from slem_plugin.baseline import Baseline, pair_numbers
+from slem_plugin.baseline import Baseline
 from slem_plugin.channels import Channels
 from slem_plugin.components import BlockForm, BondFrames, Components, bond_frames
 from slem_plugin.fields import fields_of, from_fields
-from slem_plugin.graph import Graph, Structure, find_pairs, make_graph
+from slem_plugin.graph import Graph, Structure, find_pairs, make_graph, pair_numbers
 from slem_plugin.network import Network
 from slem_plugin.sharing import scale_shared, share_onsite
 

@@ -11,10 +11,11 @@ from basis.spin import Spin
 from converters.blocks import Operator, Pairs
 from converters.errors import Refused
 from converters.frame import OPERATORS, Frame
-from slem_plugin.baseline import Baseline, Sample, fit_hopping, fit_onsite
+from slem_plugin.baseline import Baseline
 from slem_plugin.components import BlockForm, bond_frames
 from slem_plugin.config import Config
 from slem_plugin.fields import breaks_time_reversal, to_fields
+from slem_plugin.fitting import Sample, fit_hopping, fit_onsite
 from slem_plugin.graph import Graph, join_graphs, make_graph
 from slem_plugin.model import Blueprint, Model, default_channels, make_network, structure_of
 from slem_plugin.network import calibrate

@@ -17,9 +17,10 @@ from slem_plugin import checkpoint
 from slem_plugin.checkpoint import LAST, load_model, save_checkpoint
 from slem_plugin.config import Config, choose_frames, parse_time, read_config
 from slem_plugin.graph import join_graphs
+from slem_plugin.learner import loss_of, scales_of
 from slem_plugin.model import structure_of
 from slem_plugin.samples import join_lessons, make_lesson, make_model
-from slem_plugin.training import batch_order, loss_of, scales_of, train
+from slem_plugin.training import batch_order, train
 from tests.conftest import assert_same_frame
 from tests.made_data import made_frame
 from tests.model_contract import random_structure, two_species

@@ -63,8 +63,8 @@ def measure(case: Case, work: str) -> dict[str, Any]:
     import torch
 
     from slem_plugin.config import Config
+    from slem_plugin.learner import Learner, scales_of
     from slem_plugin.samples import make_lesson
-    from slem_plugin.training import Learner, scales_of
 
     torch.set_num_threads(1)
     structure, basis = system(case)
@@ -111,8 +111,8 @@ def profile_step() -> list[dict[str, Any]]:
     from torch.profiler import ProfilerActivity, profile
 
     from slem_plugin.config import Config
+    from slem_plugin.learner import Learner, scales_of
     from slem_plugin.samples import make_lesson
-    from slem_plugin.training import Learner, scales_of
 
     torch.set_num_threads(1)
     case = CASES[1]
@@ -153,8 +153,8 @@ def system(case: Case) -> tuple[Any, tuple[Species, ...]]:
 
 def made_model(case: Case, basis: tuple[Species, ...]) -> Any:
     """A model fitted to a small made-up frame; silicon is stretched a little, so that its cutoff is the wanted one."""
-    from slem_plugin.baseline import MARGIN
     from slem_plugin.config import Config
+    from slem_plugin.fitting import MARGIN
     from slem_plugin.graph import Structure, find_pairs, pair_vectors
     from slem_plugin.samples import make_model
 

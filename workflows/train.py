@@ -13,9 +13,10 @@ from converters.errors import Refused
 from converters.frame import Frame
 from slem_plugin.checkpoint import LAST, load_checkpoint
 from slem_plugin.config import Config, choose_frames
+from slem_plugin.learner import Progress
 from slem_plugin.model import Model
 from slem_plugin.samples import make_model, require_same_kind
-from slem_plugin.training import Progress, Report, train
+from slem_plugin.training import Report, train
 
 
 def start_config(folder: Path, config: Config, changes: dict[str, Any], resume: bool) -> Config:
