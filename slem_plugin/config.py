@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from converters.errors import Refused
 from converters.frame import OPERATORS
@@ -36,6 +37,7 @@ class Config:
     patience      stop after so many evaluations without a better one; 0: never
     evaluations   how often the validation frames are looked at over the whole training
     precision     float32 or float64
+    device        cpu, cuda, or auto: a GPU if there is one
     compile       let torch compile the network (worth it on GPUs; needs a C++ compiler)
     """
 
@@ -58,6 +60,7 @@ class Config:
     patience: int = 0
     evaluations: int = 20
     precision: str = "float32"
+    device: str = "auto"
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -72,6 +75,7 @@ class Config:
         require(self.onsite_weight > 0, "onsite_weight", self.onsite_weight, "a number above 0")
         require(self.clip > 0, "clip", self.clip, "a number above 0")
         require(self.precision in ("float32", "float64"), "precision", self.precision, "float32 or float64")
+        require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "auto, cpu or cuda")
         for name in self.operator_names:
             require(name in OPERATORS, "operators", self.operators, f"a list of {', '.join(OPERATORS)}")
         if self.channels:
@@ -84,6 +88,14 @@ class Config:
     @property
     def operator_names(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.operators.split(",") if name.strip())
+
+    @property
+    def torch_device(self) -> str:
+        """The device of this machine that the configuration means."""
+        there = torch.cuda.is_available()
+        if self.device == "cuda" and not there:
+            raise Refused("config", "device is cuda; torch finds no GPU here")
+        return "cuda" if there and self.device != "cpu" else "cpu"
 
     @property
     def seconds(self) -> float:

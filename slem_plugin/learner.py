@@ -50,12 +50,16 @@ class Learner:
         network = model.network
         if network is None:
             raise Refused("config", "operators names only S, which needs no training")
-        network.requires_grad_(True)
+        network.requires_grad_(True).to(config.torch_device)
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
         )
         call = torch.compile(network) if config.compile else network
         return cls(model, network, call, optimizer, [weight.detach().clone() for weight in network.parameters()])
+
+    @property
+    def device(self) -> torch.device:
+        return self.average[0].device
 
     def step(self, lesson: Lesson, scales: dict[str, float], config: Config) -> float:
         """One step of learning; returns the loss, and changes nothing if that is not finite."""

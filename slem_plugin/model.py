@@ -143,19 +143,15 @@ class Model:
     def predict_structure(self, structure: Structure) -> Frame:
         """The matrices of a structure whose species are numbered as in this model."""
         pairs, graph = self.graph(structure)
-        components = {name: baseline.predict(graph) for name, baseline in self.baselines.items()}
-        if self.network is not None:
-            device = next(self.network.parameters()).device
-            with torch.no_grad():
-                outputs = self.network(graph.to(self.dtype, device))
-            for name, output in outputs.items():
-                sizes = self.baselines[name].sizes(graph)
-                components[name] = Components(
-                    add_scaled(components[name].hopping_t, sizes.hopping_t, output.hopping_t),
-                    add_scaled(components[name].onsite_s, sizes.onsite_s, output.onsite_s),
-                )
         bonds = bond_frames(structure, pairs, self.blueprint.basis)
-        operators = {name: self._operator(name, bonds, components[name], graph) for name in self.blueprint.operators}
+        base = self.base(bonds, graph)
+        operators = {}
+        for name, correction in self._corrections(graph).items():
+            base.components[name] = add_components(base.components[name], correction)
+        for name in self.blueprint.operators:
+            rows_fx = base.rows(name, self.blueprint.form(name), bonds)
+            values_sx = from_fields(rows_fx, self.blueprint.layout(name), self.blueprint.time_reversal)
+            operators[name] = Operator(values_sx)
         return Frame(
             structure.cell_cv,
             structure.pbc_c,
@@ -168,18 +164,29 @@ class Model:
             provenance=Provenance(self.blueprint.code, notes=("predicted by slem",)),
         )
 
-    def shared_rows(self, name: str, bonds: BondFrames, graph: Graph) -> Array:
-        """The part of the baseline of H that the potentials of two atoms share; zero for other operators."""
-        if name != "H" or "S" not in self.baselines:
-            return np.zeros((1, 1))
-        form, baseline, overlap = self.blueprint.form("H"), self.baselines["H"], self.blueprint.form("S")
-        S_fx = overlap.put_together(bonds, self.baselines["S"].predict(graph))
-        rows_fx = share_onsite(form, bonds, S_fx, baseline.predict(graph).onsite_s)
-        return scale_shared(form, bonds, rows_fx, baseline.share_tg)
+    def base(self, bonds: BondFrames, graph: Graph) -> "Base":
+        """What the baselines say of a structure."""
+        base = Base({name: baseline.predict(graph) for name, baseline in self.baselines.items()}, {})
+        if "H" in self.baselines and "S" in self.baselines:
+            form = self.blueprint.form("H")
+            S_fx = base.rows("S", self.blueprint.form("S"), bonds)
+            shared_fx = share_onsite(form, bonds, S_fx, base.components["H"].onsite_s)
+            base.shared["H"] = scale_shared(form, bonds, shared_fx, self.baselines["H"].share_tg)
+        return base
 
-    def _operator(self, name: str, bonds: BondFrames, components: Components, graph: Graph) -> Operator:
-        rows_fx = self.blueprint.form(name).put_together(bonds, components) + self.shared_rows(name, bonds, graph)
-        return Operator(from_fields(rows_fx, self.blueprint.layout(name), self.blueprint.time_reversal))
+    def _corrections(self, graph: Graph) -> dict[str, Components]:
+        """What the network adds to the components of each baseline."""
+        if self.network is None:
+            return {}
+        with torch.no_grad():
+            outputs = self.network(graph.to(self.dtype, next(self.network.parameters()).device))
+        corrections = {}
+        for name, output in outputs.items():
+            sizes = self.baselines[name].sizes(graph)
+            corrections[name] = Components(
+                scaled(sizes.hopping_t, output.hopping_t), scaled(sizes.onsite_s, output.onsite_s)
+            )
+        return corrections
 
     def description(self) -> dict[str, Any]:
         """The blueprint as plain values."""
@@ -200,9 +207,30 @@ def make_network(blueprint: Blueprint, cutoff_ss: Array) -> Network:
     )
 
 
-def add_scaled(base: Sequence[Array], sizes: Sequence[Array], outputs: Sequence[Tensor]) -> tuple[Array, ...]:
-    """Baseline plus output times its size, in float64."""
-    return tuple(b + s * o.double().cpu().numpy() for b, s, o in zip(base, sizes, outputs, strict=True))
+@dataclass(eq=False)
+class Base:
+    """What the baselines say of a structure: components, and rows of shared fields that are added to them."""
+
+    components: dict[str, Components]
+    shared: dict[str, Array]
+
+    def rows(self, name: str, form: BlockForm, bonds: BondFrames) -> Array:
+        """Rows of the fields of an operator."""
+        rows_fx = form.put_together(bonds, self.components[name])
+        return rows_fx + self.shared[name] if name in self.shared else rows_fx
+
+
+def add_components(a: Components, b: Components) -> Components:
+    hopping, onsite = (
+        tuple(x + y for x, y in zip(*both, strict=True))
+        for both in ((a.hopping_t, b.hopping_t), (a.onsite_s, b.onsite_s))
+    )
+    return Components(hopping, onsite)
+
+
+def scaled(sizes: Sequence[Array], outputs: Sequence[Tensor]) -> tuple[Array, ...]:
+    """Outputs of the network times their sizes, in float64."""
+    return tuple(size * output.double().cpu().numpy() for size, output in zip(sizes, outputs, strict=True))
 
 
 def structure_of(frame: Frame) -> Structure:

@@ -72,10 +72,11 @@ def make_model(frames: Sequence[Frame], config: Config) -> Model:
     """Baselines fitted to some frames, and an untrained network, all as the frames call for."""
     chosen = frames[:: max(1, -(-len(frames) // MOST_FRAMES))]
     first = frames[0]
-    operators = config.operator_names or tuple(name for name in OPERATORS if name in first.operators)
-    missing = [name for name in operators if name not in first.operators]
-    if missing:
-        raise Refused("config", f"operators names {missing[0]}; the data has {', '.join(first.operators)}")
+    there = [name for name in OPERATORS if all(name in frame.operators for frame in frames)]
+    operators = config.operator_names or tuple(there)
+    if not operators or not set(operators) <= set(there):
+        found = ", ".join(there) or "none in all its frames"
+        raise Refused("config", f'operators is "{config.operators}"; the data has {found}')
     learned = [name for name in operators if name != "S"]
     time_reversal = not (
         first.spin is Spin.SPINOR
@@ -86,7 +87,7 @@ def make_model(frames: Sequence[Frame], config: Config) -> Model:
         first.provenance.code, first.basis, first.spin, time_reversal, operators, channels, config.layers, config.latent, config.waves, 1.0
     )  # fmt: skip
     # The overlap is needed by the baseline of H, also where nobody asked for it.
-    needed = [name for name in ("S", *learned) if name in operators or (name == "S" and name in first.operators)]
+    needed = [name for name in ("S", *learned) if name in operators or (name == "S" and name in there)]
     baselines = {name: fit_baseline(chosen, name, blueprint) for name in needed}
     model = Model(blueprint, baselines, None)
     bonds = [model.graph(structure_of(frame))[1] for frame in chosen[:20]]
@@ -115,7 +116,7 @@ def fit_baseline(frames: Sequence[Frame], name: str, blueprint: Blueprint) -> Ba
     form = blueprint.form(name)
     samples = [baseline_sample(frame, name, form, blueprint) for frame in frames]
     bare = fit_onsite(form, samples)
-    if name != "H" or "S" not in frames[0].operators:
+    if name != "H" or not all("S" in frame.operators for frame in frames):
         return fit_hopping(bare, samples, None)
     shared = []
     for frame, sample in zip(frames, samples, strict=True):
@@ -144,18 +145,19 @@ def make_lesson(frame: Frame, model: Model) -> Lesson:
     structure = structure_of(frame)
     pairs, graph = model.graph(structure)
     bonds = bond_frames(structure, pairs, model.blueprint.basis)
+    base = model.base(bonds, graph)
     targets = {}
     for name in model.blueprint.learned:
-        form, baseline = model.blueprint.form(name), model.baselines[name]
+        form = model.blueprint.form(name)
         stored = operator_on(frame, name, pairs)
         rows_fx = to_fields(stored.values_sx, frame.layout(name), model.blueprint.time_reversal)
-        values = form.take_apart(bonds, rows_fx - model.shared_rows(name, bonds, graph))
+        rest = form.take_apart(bonds, rows_fx - base.rows(name, form, bonds))
         known = form.known_components(bonds, stored.known_x)
-        fitted, sizes = baseline.predict(graph), baseline.sizes(graph)
-        blocks = list(zip(*(x.hopping_t + x.onsite_s for x in (values, fitted, sizes, known)), strict=True))
+        sizes = model.baselines[name].sizes(graph)
+        blocks = list(zip(*(x.hopping_t + x.onsite_s for x in (rest, sizes, known)), strict=True))
         targets[name] = Target(
-            tuple(torch.from_numpy(np.where(k, v - f, 0)).to(model.dtype) for v, f, _, k in blocks),
-            tuple(torch.from_numpy(np.where(k, s, 0)).to(model.dtype) for _, _, s, k in blocks),
+            tuple(torch.from_numpy(np.where(k, r, 0)).to(model.dtype) for r, _, k in blocks),
+            tuple(torch.from_numpy(np.where(k, s, 0)).to(model.dtype) for _, s, k in blocks),
         )
     return Lesson(graph.to(model.dtype), targets)
 

@@ -22,8 +22,8 @@ from slem_plugin.model import Model, structure_of
 from slem_plugin.samples import Lesson, join_lessons, make_lesson
 
 LOG = "log.csv"
-# Validation frames whose bands are looked at in each evaluation.
-BAND_FRAMES = 2
+# Validation frames that are looked at in each evaluation, and whose bands are.
+MOST_CHECKS, BAND_FRAMES = 50, 2
 
 
 def batch_order(step: int, batch: int, count: int, seed: int) -> list[int]:
@@ -70,8 +70,11 @@ def train(
     require_finite(lessons, names)
     scales = scales_of(lessons)
     history = model.history
+    looked_at = some_of(checks or frames)
     for loss in learning(learner, lessons, names, scales, config, watch):
-        found = evaluate_now(learner, checks or frames, config, loss)
+        start = time.perf_counter()
+        found = evaluate_now(learner, looked_at, config, loss)
+        learner.progress.seconds += time.perf_counter() - start
         history["progress"] = asdict(learner.progress)
         save_checkpoint(folder / LAST, model, learner.state())
         if found.best:
@@ -98,7 +101,7 @@ def learning(
     while progress.part(config) < 1:
         start = time.perf_counter()
         chosen = batch_order(progress.step, config.batch, len(lessons), config.seed)
-        loss = learner.step(join_lessons([lessons[n] for n in chosen]), scales, config)
+        loss = learner.step(join_lessons([lessons[n] for n in chosen]).to(learner.device), scales, config)
         progress.seconds += time.perf_counter() - start
         if math.isnan(loss):
             blame(learner, [lessons[n] for n in chosen], [names[n] for n in chosen], scales)
@@ -108,12 +111,20 @@ def learning(
             progress.evaluations = min(int(progress.part(config) * config.evaluations), config.evaluations)
             yield total / count
             total, count = 0.0, 0
+    if count:  # the last evaluation but one took what was left of the time
+        yield total / count
+
+
+def some_of(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """Frames spread over all of them, when there are too many to look at again and again."""
+    return frames[:: max(1, -(-len(frames) // MOST_CHECKS))]
 
 
 def blame(learner: Learner, lessons: Sequence[Lesson], names: Sequence[str], scales: dict[str, float]) -> None:
     """Stop with the name of the frame whose loss is not a number."""
     with torch.no_grad():
-        losses = [float(loss_of(learner.network(lesson.graph), lesson, scales, 1.0)) for lesson in lessons]
+        there = [lesson.to(learner.device) for lesson in lessons]
+        losses = [float(loss_of(learner.network(lesson.graph), lesson, scales, 1.0)) for lesson in there]
     guilty = [name for name, loss in zip(names, losses, strict=True) if not math.isfinite(loss)] or list(names)
     place = learner.progress.step
     raise Refused(

@@ -313,6 +313,9 @@ def test_train_predict_eval(model, dataset, tmp_path):
     assert "H, S, DM of 2 structures" in out
     with Dataset(pred) as data:
         assert [len(data), data.code, data[1].spin] == [2, "pyscf", Spin.NONE]
+    code, out, _ = slem("info", model)
+    assert code == 0
+    assert "2 layers of 32x0e" in out
     code, out, _ = slem("eval", model, dataset, "--json")
     errors = json.loads(out)
     assert code == 0

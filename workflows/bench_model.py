@@ -16,6 +16,7 @@ from converters.blocks import Operator
 from converters.frame import Frame, Provenance
 
 CUTOFF = 7.4  # Angstrom: 86 neighbours in silicon
+LAYERS = 3
 HIDDEN = "32x0e+24x1o+8x1e+12x2e+4x2o"
 HIGHER = ("+6x3o+2x3e+6x4e+2x4o", "+3x5o+1x5e+3x6e+1x6o", "+3x7o+1x7e+3x8e+1x8o")
 
@@ -172,7 +173,7 @@ def made_model(case: Case, basis: tuple[Species, ...]) -> Any:
         structure = Structure(
             stretch * structure.cell_cv, structure.pbc_c, stretch * structure.positions_av, structure.species_a
         )
-    config = Config(channels=case.channels, operators=",".join(case.operators))
+    config = Config(channels=case.channels, operators=",".join(case.operators), layers=LAYERS)
     return make_model([made_frame(structure, basis, pairs, case.operators)], config)
 
 

@@ -118,16 +118,16 @@ def check_command(paths: tuple[Path, ...], code: str, as_json: bool) -> int:
 
 @as_command(
     """  slem-info data.h5
-  slem-info data.h5 --json"""
+  slem-info model --json"""
 )
 @click.argument("path", type=EXISTING)
 @JSON
 def info_command(path: Path, as_json: bool) -> int:
-    """Show at a glance what a dataset holds."""
-    from workflows.info import describe
+    """Show at a glance what a dataset or a model holds."""
+    from workflows.info import describe, describe_model, is_model
     from workflows.show import print_json, show_facts
 
-    facts = describe(path)
+    facts = describe_model(path) if is_model(path) else describe(path)
     if as_json:
         print_json(facts)
     else:

@@ -1,4 +1,4 @@
-"""What a dataset holds, read from its small arrays alone."""
+"""What a dataset holds, read from its small arrays alone, and what a model is."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -37,6 +37,37 @@ def describe(path: Path) -> dict[str, Any]:
             facts["first frame"] = f"{first.formula}, {first.norb} orbitals, from {first.provenance.path or 'memory'}"
             facts["code version"] = first.provenance.version or "unknown"
     return facts
+
+
+def is_model(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".safetensors"
+
+
+def describe_model(path: Path) -> dict[str, Any]:
+    """Facts about a model, and where it comes from."""
+    from slem_plugin.checkpoint import load_model
+
+    model = load_model(path)
+    blueprint, history = model.blueprint, model.history
+    data = history.get("data", {})
+    weights = sum(weight.numel() for weight in model.network.parameters()) if model.network else 0
+    names = [species.name for species in blueprint.basis]
+    cutoffs = {
+        f"{a}-{b}": round(float(model.cutoff_ss[i, j]), 3)
+        for i, a in enumerate(names)
+        for j, b in enumerate(names[: i + 1])
+    }
+    return {
+        "operators": ", ".join(blueprint.operators),
+        "code": blueprint.code,
+        "spin layout": str(blueprint.spin),
+        "species": [f"{species} {species.radial}".strip() for species in blueprint.basis],
+        "cutoff (Angstrom)": cutoffs,
+        "network": f"{blueprint.layers} layers of {blueprint.channels}, {weights} weights",
+        "data": f"{data.get('name', 'unknown')}, {len(data.get('training', []))} frames, checked on {len(data.get('validation', []))}",
+        "training": {key: value for key, value in history.get("progress", {}).items() if key in ("step", "seconds")},
+        "made with": history.get("program", {}),
+    }
 
 
 def span(values: Any) -> str:
