@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-FRAMES, UNSEEN, STEPS = 10, 2, 700
+FRAMES, UNSEEN, STEPS = 24, 4, 1500
 WATER = np.array([[0.0, 0.0, 0.119], [0.0, 0.763, -0.477], [0.0, -0.763, -0.477]])
 
 
