@@ -132,7 +132,8 @@ class Baseline:
         for l, coefficients_bn in enumerate(self.field_sl[s]):
             natural_amn = neighbours.features(l) @ coefficients_bn
             rest_amn = np.zeros((*natural_amn.shape[:2], form.unnatural[l]))
-            values_an[:, form.slice(l)] = np.concatenate([natural_amn, rest_amn], axis=2).reshape(len(values_an), -1)
+            here = values_an[:, form.slice(l)]
+            here[:] = np.concatenate([natural_amn, rest_amn], axis=2).reshape(here.shape)
         return values_an
 
 
@@ -174,7 +175,8 @@ class Neighbours:
             smooth = switch_off(length_e[here], 0.8 * cutoff, cutoff)
             B[here] = smooth[:, None] * functions(length_e[here], near, max(cutoff, near + SAME), COARSE)
             parts.append(B)
-        weight_aeb = np.concatenate(parts, axis=1).reshape(len(atoms), slots, -1)
+        weights = np.concatenate(parts, axis=1)
+        weight_aeb = weights.reshape(len(atoms), slots, weights.shape[1])
         return cls(graph.rotations, atoms, slots, weight_aeb)
 
     def features(self, l: int) -> Array:

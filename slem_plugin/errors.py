@@ -1,6 +1,5 @@
 """Errors of predicted matrices, over the elements that the code stored, in many views."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -209,11 +208,3 @@ class Errors:
     def as_dict(self) -> dict[str, Any]:
         plain = {name: errors.as_dict("eV" if name == "H" else "1") for name, errors in self.operators.items()}
         return {**plain, "bands": self.bands.as_dict()} if self.bands.levels.weight else plain
-
-
-def errors_of(pairs_of_frames: Iterable[tuple[Frame, Frame]], *, bands: bool = True) -> Errors:
-    """Errors of (reference, prediction) frames."""
-    errors = Errors()
-    for reference, predicted in pairs_of_frames:
-        errors.add_frame(reference, predicted, bands=bands)
-    return errors

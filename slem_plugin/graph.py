@@ -17,7 +17,11 @@ from torch.nn.functional import pad
 
 from basis import Array
 from converters.blocks import Pairs, make_pairs
+from converters.errors import Refused
 from slem_plugin.rotations import bond_rotations
+
+# Atoms closer than this (Angstrom) are a mistake.
+NEAREST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +39,32 @@ def find_pairs(structure: Structure, cutoff_ss: Array, norb_a: Array) -> Pairs:
     from ase.geometry import complete_cell
     from vesin import NeighborList
 
+    require_sane(structure)
     periodic = [bool(flag) for flag in structure.pbc_c]
     neighbours = NeighborList(cutoff=float(cutoff_ss.max()), full_list=False, n_threads=1)
     i_p, j_p, R_pc, d_p = neighbours.compute(
         structure.positions_av, complete_cell(structure.cell_cv), periodic, quantities="ijSd"
     )
+    if d_p.min(initial=1) < NEAREST:
+        p = int(d_p.argmin())
+        raise Refused("structure", f"has atoms {i_p[p]} and {j_p[p]} (counted from 0) {d_p[p]:.3g} Angstrom apart")
     near_p = d_p < cutoff_ss[structure.species_a[i_p], structure.species_a[j_p]]
     atoms, home = np.arange(len(norb_a)), np.zeros((len(norb_a), 3), dtype=int)
     i_p, j_p = np.concatenate([i_p[near_p], atoms]).astype(int), np.concatenate([j_p[near_p], atoms]).astype(int)
     return make_pairs(i_p, j_p, np.concatenate([R_pc[near_p], home]).astype(int), norb_a)
+
+
+def require_sane(structure: Structure) -> None:
+    """Refuse structures that have no neighbours in any sense."""
+    if not len(structure.species_a):
+        raise Refused("structure", "has no atoms")
+    if not (np.isfinite(structure.positions_av).all() and np.isfinite(structure.cell_cv).all()):
+        raise Refused("structure", "has positions or a cell that are not finite")
+    lengths_c = np.linalg.norm(structure.cell_cv, axis=1)
+    if (lengths_c[structure.pbc_c] == 0).any() or (
+        structure.pbc_c.all() and abs(np.linalg.det(structure.cell_cv)) < 1e-6
+    ):
+        raise Refused("structure", "is periodic along a direction that has no cell vector")
 
 
 def pair_kinds(count: int) -> list[tuple[int, int]]:

@@ -1,11 +1,16 @@
 """The model: what symmetry and locality demand, saving and loading, and what is refused."""
 
+import numpy as np
+import pytest
 import torch
+from ase import Atoms
 
+from basis.spin import Spin
+from converters.errors import Refused
 from slem_plugin.config import Config
 from slem_plugin.samples import make_model
 from tests.made_data import made_frame
-from tests.model_contract import ModelContract, random_structure
+from tests.model_contract import ModelContract, random_structure, two_species
 
 
 class TestSlem(ModelContract):
@@ -18,3 +23,36 @@ class TestSlem(ModelContract):
             for weight in model.network.heads.parameters():
                 weight.normal_(0, 0.3)
         return model
+
+
+def small_model():
+    frames = [made_frame(random_structure(seed), two_species("1s1p"), Spin.NONE, seed=seed) for seed in range(2)]
+    return make_model(frames, Config(channels="8x0e+4x1o+4x2e", layers=1, latent=16, waves=6))
+
+
+def test_lonely_atoms_have_their_onsite_block():
+    model = small_model()
+    for atoms in (Atoms("Si"), Atoms("SiO", [[0, 0, 0], [0, 0, 50.0]]), Atoms("O", cell=[40, 40, 40], pbc=True)):
+        frame = model.predict(atoms)
+        assert len(frame.pairs) == len(atoms)
+        assert np.isfinite(frame.operators["H"].values_sx).all()
+
+
+def test_one_species_of_two_is_enough():
+    frame = small_model().predict(Atoms("O3", [[0, 0, 0], [0, 0, 1.9], [0, 1.8, 0.3]]))
+    assert len(frame.pairs) == 6
+
+
+@pytest.mark.parametrize(
+    ("atoms", "words"),
+    [
+        (Atoms("SiO", [[0, 0, 1], [0, 0, 1]]), "atoms 0 and 1"),
+        (Atoms("Si", [[np.nan, 0, 0]]), "not finite"),
+        (Atoms("Si", pbc=True), "no cell vector"),
+        (Atoms(), "no atoms"),
+        (Atoms("HeSi", [[0, 0, 0], [0, 0, 2]]), "has He; this model knows Si, O"),
+    ],
+)
+def test_senseless_structures_are_refused(atoms, words):
+    with pytest.raises(Refused, match=words):
+        small_model().predict(atoms)
