@@ -191,8 +191,8 @@ def fit_share(data: KindData, shared_pn: Array) -> Array:
         product_g[g], square_g[g] = float((rest * field).sum()), float((field**2).sum())
     other = slice(axial.counts[0], None)
     known, values, field = data.known[:, other], data.values[:, other], shared_pn[:, other]
-    np.add.at(product_g, axial.shells_n[other], np.where(known, values * field, 0).sum(axis=0))
-    np.add.at(square_g, axial.shells_n[other], np.where(known, field**2, 0).sum(axis=0))
+    np.add.at(product_g, axial.shells_n[other], np.einsum("pn,pn,pn->n", known, values, field))
+    np.add.at(square_g, axial.shells_n[other], np.einsum("pn,pn,pn->n", known, field, field))
     both = [
         total + np.where(partner_g == np.arange(len(total)), 0, total[partner_g]) for total in (product_g, square_g)
     ]

@@ -71,9 +71,10 @@ def train(
     scales = scales_of(lessons)
     history = model.history
     looked_at = some_of(checks or frames)
+    sizes = {name: mean_size(looked_at, name) for name in model.blueprint.learned}
     for loss in learning(learner, lessons, names, scales, config, watch):
         start = time.perf_counter()
-        found = evaluate_now(learner, looked_at, config, loss)
+        found = evaluate_now(learner, looked_at, sizes, config, loss)
         learner.progress.seconds += time.perf_counter() - start
         history["progress"] = asdict(learner.progress)
         save_checkpoint(folder / LAST, model, learner.state())
@@ -141,8 +142,10 @@ def require_finite(lessons: Sequence[Lesson], names: Sequence[str]) -> None:
                 raise Refused(name, f"holds numbers in {operator} that are not finite; look at it with slem-check")
 
 
-def evaluate_now(learner: Learner, frames: Sequence[Frame], config: Config, loss: float) -> Report:
-    """Errors of the averaged weights on some frames; keeps count of the best."""
+def evaluate_now(
+    learner: Learner, frames: Sequence[Frame], sizes: dict[str, float], config: Config, loss: float
+) -> Report:
+    """Errors of the averaged weights on some frames; keeps count of the best, by errors in units of the sizes of operators."""
     with learner.averaged():
         errors = Errors()
         for n, frame in enumerate(frames):
@@ -151,7 +154,7 @@ def evaluate_now(learner: Learner, frames: Sequence[Frame], config: Config, loss
     if errors.bands.levels.weight:
         flat["bands"] = errors.bands.occupied.mae
     progress = learner.progress
-    score = sum(flat[name] / reference_size(frames, name) for name in learner.model.blueprint.learned)
+    score = sum(flat[name] / size for name, size in sizes.items())
     best = score < progress.best
     progress.since_best = 0 if best else progress.since_best + 1
     progress.best = min(score, progress.best)
@@ -160,7 +163,7 @@ def evaluate_now(learner: Learner, frames: Sequence[Frame], config: Config, loss
     return Report(progress.step, progress.seconds, part, rate, loss, flat, best)
 
 
-def reference_size(frames: Sequence[Frame], name: str) -> float:
+def mean_size(frames: Sequence[Frame], name: str) -> float:
     """Mean absolute element of an operator, which makes errors of different operators comparable."""
     return float(np.mean([np.abs(frame.operators[name].values_sx).mean() for frame in frames])) or 1.0
 

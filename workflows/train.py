@@ -4,7 +4,7 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 
@@ -43,8 +43,43 @@ def train_folder(
 ) -> Model:
     """Train a model on a dataset into a folder; returns the best one."""
     with Dataset(data) as dataset:
-        frames = list(dataset)
-    if not frames:
+        return train_on(Frames(dataset, range(len(dataset))), data, folder, config, resume, prepared, watch, report)
+
+
+class Frames(Sequence[Frame]):
+    """Some frames of a dataset, each read when it is asked for, so that none is held in memory."""
+
+    def __init__(self, dataset: Dataset, places: Sequence[int]) -> None:
+        self.dataset, self.places = dataset, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, n: int) -> Frame: ...
+    @overload
+    def __getitem__(self, n: slice) -> "Frames": ...
+    def __getitem__(self, n: int | slice) -> "Frame | Frames":
+        if isinstance(n, slice):
+            return self.take(self.places[n])
+        return self.dataset[self.places[n]]
+
+    def take(self, places: Sequence[int]) -> "Frames":
+        return Frames(self.dataset, places)
+
+
+def train_on(
+    frames: Frames,
+    data: Path,
+    folder: Path,
+    config: Config,
+    resume: bool,
+    prepared: Callable[[Model, int, int], None],
+    watch: Callable[[Progress, float, float], None],
+    report: Callable[[Report], None],
+) -> Model:
+    """Train a model on some frames of a dataset into a folder; returns the best one."""
+    if not len(frames):
         raise Refused(data, "holds no frames")
     names = [f"{data} frame {n}" for n in range(len(frames))]
     require_same_kind(frames, names)
@@ -56,7 +91,7 @@ def train_folder(
         if model.history["data"] != describe_data(data, frames, chosen, checks):
             raise Refused(data, f"is not the data that {folder / LAST} was trained on; start anew in another folder")
     else:
-        model = make_model([frames[n] for n in chosen], config)
+        model = make_model(frames.take(chosen), config)
         model.history = {"data": describe_data(data, frames, chosen, checks), "program": program()}
     model.history["config"] = asdict(config)
     prepared(model, len(chosen), len(checks))
@@ -68,9 +103,9 @@ def train_folder(
 
         return train(
             model,
-            [frames[n] for n in chosen],
+            frames.take(chosen),
             [names[n] for n in chosen],
-            [frames[n] for n in checks],
+            frames.take(checks),
             folder,
             config,
             resume,
