@@ -347,6 +347,25 @@ def test_a_training_goes_on(dataset, tmp_path):
     assert "is not the data" in err
 
 
+def test_an_interrupted_training_says_how_to_go_on(dataset, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("workflows.train.train_folder", interrupt)
+    code, _, err = slem("train", dataset, "-o", tmp_path / "model")
+    assert code == 130
+    assert "--resume" in err
+
+
+def test_an_overlap_needs_no_training(dataset, tmp_path):
+    code, out, _ = slem("train", dataset, "-o", tmp_path / "model", "--operators", "S")
+    assert code == 0
+    assert "fitted in closed form" in out
+    code, out, _ = slem("eval", tmp_path / "model", dataset, "--json")
+    assert code == 0
+    assert list(json.loads(out)) == ["S"]
+
+
 def test_what_a_model_refuses(model, dataset, tmp_path):
     write(tmp_path / "he.xyz", Atoms("He"))
     code, _, err = slem("predict", model, tmp_path / "he.xyz", "-o", tmp_path / "p.h5")

@@ -178,7 +178,11 @@ def train_command(
     elif "steps" in changes:
         changes["time"] = "0"
     config = train.start_config(output, read_config(config_path) if config_path else Config(), changes, resume)
-    show_training(lambda hooks: train.train_folder(data, output, config, resume=resume, **hooks), output, as_json)
+    try:
+        show_training(lambda hooks: train.train_folder(data, output, config, resume=resume, **hooks), output, as_json)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted: {output} holds the state of the last evaluation; go on with --resume", err=True)
+        return 130
     return 0
 
 

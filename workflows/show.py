@@ -125,6 +125,9 @@ def show_training(run: Callable[[Mapping[str, Callable[..., None]]], Any], folde
         task = bar.add_task("", total=1.0)
 
         def prepared(model: Any, training: int, validation: int) -> None:
+            if model.network is None:
+                out.print("an overlap needs no training: it is fitted in closed form", soft_wrap=True)
+                return
             weights = sum(weight.numel() for weight in model.network.parameters())
             learned = ", ".join(model.blueprint.learned)
             checked = f"checked on {validation}" if validation else "checked on the same ones"

@@ -11,7 +11,7 @@ import torch
 from converters.dataset import Dataset
 from converters.errors import Refused
 from converters.frame import Frame
-from slem_plugin.checkpoint import LAST, load_checkpoint
+from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from slem_plugin.config import Config, choose_frames
 from slem_plugin.learner import Progress
 from slem_plugin.model import Model
@@ -95,6 +95,9 @@ def train_on(
         model.history = {"data": describe_data(data, frames, chosen, checks), "program": program()}
     model.history["config"] = asdict(config)
     prepared(model, len(chosen), len(checks))
+    if model.network is None:  # an overlap is its baseline
+        save_checkpoint(folder / BEST, model)
+        return model
     with TensorBoard(folder) as board:
 
         def reporting(found: Report) -> None:
