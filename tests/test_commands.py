@@ -26,6 +26,7 @@ from tests.contract import unpacked
 from workflows import bench_model
 from workflows.cli import main
 from workflows.demo import run_demo
+from workflows.predict import read_structures
 
 ROOT = Path(__file__).parent.parent
 
@@ -345,6 +346,15 @@ def test_a_training_goes_on(dataset, tmp_path):
     code, _, err = slem("train", other, "-o", folder, "--resume", "--steps", 9)
     assert code == 1
     assert "is not the data" in err
+
+
+def test_structures_are_read_from_the_files_people_have(tmp_path):
+    (stru,) = read_structures(unpacked("abacus", "si2") / "STRU")
+    for name, form in (("a.cif", "cif"), ("POSCAR", "vasp"), ("a.xyz", "extxyz")):
+        write(tmp_path / name, stru, format=form)
+        (atoms,) = read_structures(tmp_path / name)
+        assert str(atoms.symbols) == str(stru.symbols) == "Si2"
+        assert np.abs(atoms.get_all_distances(mic=True) - stru.get_all_distances(mic=True)).max() < 1e-6
 
 
 def test_an_interrupted_training_says_how_to_go_on(dataset, tmp_path, monkeypatch):
