@@ -357,6 +357,14 @@ def test_structures_are_read_from_the_files_people_have(tmp_path):
         assert np.abs(atoms.get_all_distances(mic=True) - stru.get_all_distances(mic=True)).max() < 1e-6
 
 
+def test_a_missing_library_is_named(dataset, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "slem_plugin.config", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, _, err = slem("train", dataset, "-o", tmp_path / "model")
+    assert code == 1
+    assert "pip install 'slem-plugin[model]'" in err
+
+
 def test_an_interrupted_training_says_how_to_go_on(dataset, tmp_path, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

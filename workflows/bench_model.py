@@ -60,7 +60,7 @@ def in_process(case: Case, work: str) -> dict[str, Any]:
 
 
 def measure(case: Case, work: str) -> dict[str, Any]:
-    """One row of the table; memory is what the work adds to the process after the imports."""
+    """One row of the table; memory is the most that the process held, less what it held after the imports."""
     import torch
 
     from slem_plugin.config import Config
@@ -68,6 +68,7 @@ def measure(case: Case, work: str) -> dict[str, Any]:
     from slem_plugin.samples import make_lesson
 
     torch.set_num_threads(1)
+    before = resident()
     structure, basis = system(case)
     model = made_model(case, basis)
     pairs, graph = model.graph(structure)
@@ -91,7 +92,6 @@ def measure(case: Case, work: str) -> dict[str, Any]:
             with torch.no_grad():
                 model.network(single)
 
-    before = resident()
     run()
     seconds = median_cpu(run, case.repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

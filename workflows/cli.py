@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 CODES = ("abacus", "deeph", "openmx", "pyscf", "siesta")
+OF_THE_MODEL = ("torch", "safetensors", "vesin", "tomli")
 EXISTING = click.Path(exists=True, path_type=Path)
 
 
@@ -30,6 +31,11 @@ def report_errors(function: Callable[..., int | None]) -> Callable[..., None]:
             if debug:
                 raise
             click.echo(f"error: {error or type(error).__name__}", err=True)
+            sys.exit(1)
+        except ModuleNotFoundError as error:
+            if debug or error.name not in OF_THE_MODEL:
+                raise
+            click.echo(f"error: this command needs {error.name}; pip install 'slem-plugin[model]' brings it", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted: all that was done is saved; run the same command again to go on", err=True)
