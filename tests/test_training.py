@@ -69,6 +69,9 @@ def test_training_lowers_the_errors(frames, tmp_path):
 
 
 def test_a_batch_is_its_frames(frames):
+    spin = frames[0].spin
+    others = [made_frame(random_structure(n, natoms=n), two_species("2s1p"), spin, seed=n) for n in (1, 3, 9)]
+    frames = [*frames[:2], *others]  # of several sizes, one with a single species
     model = make_model(frames, small_config(precision="float64"))
     with torch.no_grad():
         for weight in model.network.parameters():
