@@ -277,6 +277,7 @@ def test_demo_runs(tmp_path, capfd):
     out = capfd.readouterr().out
     assert "3 of 3 sound" in out
     assert "mean error by shells" in out
+    assert out.count("from the predicted density") == 4
 
 
 @pytest.mark.parametrize("verb", ["convert", "check", "info", "train", "predict", "eval", "bench"])
