@@ -42,6 +42,10 @@ class Pairs:
         place_q = np.minimum(np.searchsorted(self.key_p, key_q), len(self) - 1)
         return np.where(inside & (self.key_p[place_q] == key_q), place_q, -1)
 
+    def vectors(self, positions_av: Array, cell_cv: Array) -> Array:
+        """Vector from atom i to atom j in cell R of each pair."""
+        return np.asarray(positions_av[self.j_p] - positions_av[self.i_p] + self.R_pc @ cell_cv)
+
     @cached_property
     def size_p(self) -> Array:
         """Elements of each block."""
@@ -240,20 +244,19 @@ def join_packed(packed: Mapping[str, Packed]) -> tuple[Pairs, dict[str, Operator
     return union, {name: spread_operator(item.operator, item.pairs, union) for name, item in packed.items()}
 
 
-def spread_operator(operator: Operator, pairs: Pairs, union: Pairs) -> Operator:
-    """The same matrix on a longer list of pairs."""
-    if len(pairs) == len(union):
+def spread_operator(operator: Operator, pairs: Pairs, other: Pairs) -> Operator:
+    """The same matrix on another list of pairs of the same atoms; a pair that it did not have is unknown."""
+    if pairs is other:
         return operator
-    place_p = union.find(pairs.i_p, pairs.j_p, pairs.R_pc)
-    mine_p = np.zeros(len(union), dtype=bool)
-    mine_p[place_p] = True
-    mine_x = mine_p[union.pair_x]  # both lists are sorted, so the elements keep their order
-    values_sx = np.zeros((len(operator.values_sx), union.elements), dtype=operator.values_sx.dtype)
-    values_sx[:, mine_x] = operator.values_sx
-    known_x = mine_x.copy()
+    place_p = pairs.find(other.i_p, other.j_p, other.R_pc)
+    pair_x = other.pair_x
+    there_x = (place_p >= 0)[pair_x]
+    source_x = (pairs.start_p[place_p] - other.start_p[:-1])[pair_x][there_x] + np.flatnonzero(there_x)
+    values_sx = np.zeros((len(operator.values_sx), other.elements), dtype=operator.values_sx.dtype)
+    values_sx[:, there_x] = operator.values_sx[:, source_x]
     if operator.known_x is not None:
-        known_x[mine_x] = operator.known_x
-    return Operator(values_sx, known_x)
+        there_x[there_x] = operator.known_x[source_x]
+    return Operator(values_sx, None if there_x.all() else there_x)
 
 
 def unpack_elements(pairs: Pairs, operator: Operator, spin: Spin) -> Elements:

@@ -168,8 +168,7 @@ class Frame:
     @cached_property
     def vectors_pv(self) -> Array:
         """Vector from atom i to atom j in cell R of each pair."""
-        pairs = self.pairs
-        return self.positions_av[pairs.j_p] - self.positions_av[pairs.i_p] + pairs.R_pc @ self.cell_cv
+        return self.pairs.vectors(self.positions_av, self.cell_cv)
 
     @property
     def formula(self) -> str:

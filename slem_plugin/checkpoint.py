@@ -48,11 +48,8 @@ def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None
 
 def load_model(path: str | Path, dtype: torch.dtype | None = None) -> Model:
     """The model of a checkpoint, or the best one of a training folder."""
-    return load_checkpoint(find_checkpoint(Path(path), BEST), dtype)[0]
-
-
-def find_checkpoint(path: Path, name: str) -> Path:
-    return path / name if path.is_dir() else path
+    path = Path(path)
+    return load_checkpoint(path / BEST if path.is_dir() else path, dtype)[0]
 
 
 def load_checkpoint(path: Path, dtype: torch.dtype | None = None) -> tuple[Model, dict[str, Tensor]]:

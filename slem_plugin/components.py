@@ -16,7 +16,7 @@ from basis.shells import Shell, Species
 from converters.blocks import Pairs
 from slem_plugin.axial import AxialBasis, axial_basis, exchange
 from slem_plugin.fields import VECTOR, Field
-from slem_plugin.graph import SortedPairs, Structure, pair_kinds, pair_vectors, sort_pairs
+from slem_plugin.graph import SortedPairs, Structure, pair_kinds, sort_pairs
 from slem_plugin.onsite import OnsiteBasis, onsite_basis
 from slem_plugin.rotations import bond_rotations
 
@@ -167,7 +167,7 @@ class BondFrames:
 def bond_frames(structure: Structure, pairs: Pairs, basis: tuple[Species, ...]) -> BondFrames:
     """The frames of the bonds of some pairs."""
     by_kind = sort_pairs(pairs, structure.species_a, len(basis))
-    vectors_pv = pair_vectors(structure, pairs)
+    vectors_pv = pairs.vectors(structure.positions_av, structure.cell_cv)
     highest = max(1, max(shell.l for species in basis for shell in species.shells))
     there, back = [], []
     for (A, B), p, swapped in zip(pair_kinds(len(basis)), by_kind.pairs_t, by_kind.swapped_t, strict=True):

@@ -97,12 +97,6 @@ def sort_pairs(pairs: Pairs, species_a: Array, count: int) -> SortedPairs:
     return SortedPairs(tuple(hop_q[mask] for mask in chosen), tuple((A_q > B_q)[mask] for mask in chosen))
 
 
-def pair_vectors(structure: Structure, pairs: Pairs) -> Array:
-    """Vector from atom i to atom j in cell R of each pair."""
-    positions_av = structure.positions_av
-    return positions_av[pairs.j_p] - positions_av[pairs.i_p] + pairs.R_pc @ structure.cell_cv
-
-
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Bonds of one or several structures; bond e stands in place e % slots of atom e // slots.
@@ -150,7 +144,7 @@ def make_graph(structure: Structure, pairs: Pairs, species: int, highest: int) -
     """The graph of a structure with these pairs, with rotations up to degree `highest`, in float64."""
     hop_q = np.flatnonzero(~pairs.onsite_p)
     i_q, j_q, R_qc = pairs.i_p[hop_q], pairs.j_p[hop_q], pairs.R_pc[hop_q]
-    vectors_qv = pair_vectors(structure, pairs)[hop_q]
+    vectors_qv = pairs.vectors(structure.positions_av, structure.cell_cv)[hop_q]
     centre_d, neighbour_d = np.concatenate([i_q, j_q]), np.concatenate([j_q, i_q])
     order_d = np.lexsort((*np.concatenate([R_qc, -R_qc]).T[::-1], neighbour_d, centre_d))
     natoms = len(structure.species_a)

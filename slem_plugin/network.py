@@ -104,11 +104,10 @@ class Network(nn.Module):
         layers: int,
         cutoff_ss: Tensor,
         neighbours: float,
-        latent: int = 64,
-        waves: int = 16,
+        latent: int,
+        waves: int,
     ) -> None:
         super().__init__()
-        self.operators = tuple(forms)
         self.trunk = Trunk(channels, layers, cutoff_ss, neighbours, latent, waves)
         k = channels.about_bond
         self.meeting = BondUpdate(tuple(2 * c for c in k), k, latent)

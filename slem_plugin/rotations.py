@@ -1,4 +1,4 @@
-"""Rotation matrices that bring bonds to the z axis, for many bonds at once, and the frame of a bond.
+"""Rotation matrices that bring bonds to the z axis, for many bonds at once.
 
 The frame of the bond d = r (sin t cos p, sin t sin p, cos t) is Q = Ry(-t) Rz(-p); the frame of -d is then Q after half a
 turn about x. The matrix of Ry(-t) is a trigonometric polynomial of t, so one product with a constant table gives it for all bonds.
@@ -59,11 +59,3 @@ def bond_rotations(vectors_ev: Tensor, highest: int) -> list[Tensor]:
         C, S = cos_pm[:, None, 1 : l + 1], sin_pm[:, None, 1 : l + 1]
         D.append(torch.cat([(c * S + s * C).flip(2), middle, c * C - s * S], dim=2))
     return D
-
-
-def bond_frames(vectors_ev: Tensor) -> Tensor:
-    """Q[e, v, v'] of each bond."""
-    cos_t, sin_t, cos_p, sin_p = bond_angles(vectors_ev)
-    zero = torch.zeros_like(cos_t)
-    rows = [(cos_t * cos_p, cos_t * sin_p, -sin_t), (-sin_p, cos_p, zero), (sin_t * cos_p, sin_t * sin_p, cos_t)]
-    return torch.stack([torch.stack(row, -1) for row in rows], -2)

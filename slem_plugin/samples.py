@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from basis.spin import Spin
-from converters.blocks import Operator, Pairs
+from converters.blocks import Operator, Pairs, spread_operator
 from converters.errors import Refused
 from converters.frame import OPERATORS, Frame
 from slem_plugin.baseline import Baseline
@@ -164,14 +164,4 @@ def make_lesson(frame: Frame, model: Model) -> Lesson:
 
 def operator_on(frame: Frame, name: str, pairs: Pairs) -> Operator:
     """An operator of a frame on another list of pairs; pairs that the frame lacks are unknown."""
-    operator = frame.operators[name]
-    place_p = frame.pairs.find(pairs.i_p, pairs.j_p, pairs.R_pc)
-    pair_x = pairs.pair_x
-    there_x = (place_p >= 0)[pair_x]
-    source_x = (frame.pairs.start_p[place_p][pair_x] + np.arange(pairs.elements) - pairs.start_p[pair_x])[there_x]
-    values_sx = np.zeros((len(operator.values_sx), pairs.elements), dtype=operator.values_sx.dtype)
-    values_sx[:, there_x] = operator.values_sx[:, source_x]
-    known_x = there_x.copy()
-    if operator.known_x is not None:
-        known_x[there_x] = operator.known_x[source_x]
-    return Operator(values_sx, known_x)
+    return spread_operator(frame.operators[name], frame.pairs, pairs)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -55,17 +54,17 @@ def train(
     checks: Sequence[Frame],
     folder: Path,
     config: Config,
-    resume: bool,
+    state: dict[str, Tensor] | None,
     watch: Callable[[Progress, float, float], None],
     report: Callable[[Report], None],
 ) -> Model:
     """Train a model on some frames, looking at others now and then; returns the best one.
 
-    `names` say which frame is which in messages; `watch` is called after each step and `report` after each evaluation.
+    `state` is that of a saved training that goes on. `names` say which frame is which in messages; `watch` is called after each step and `report` after each evaluation.
     """
     learner = Learner.start(model, config)
-    if resume:
-        learner.restore(*saved_state(folder, model))
+    if state is not None:
+        learner.restore(state, model.history["progress"])
     lessons = [make_lesson(frame, model) for frame in frames]
     require_finite(lessons, names)
     scales = scales_of(lessons)
@@ -166,20 +165,6 @@ def evaluate_now(
 def mean_size(frames: Sequence[Frame], name: str) -> float:
     """Mean absolute element of an operator, which makes errors of different operators comparable."""
     return float(np.mean([np.abs(frame.operators[name].values_sx).mean() for frame in frames])) or 1.0
-
-
-def saved_state(folder: Path, model: Model) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights into the model, and the state to go on from."""
-    saved, state = load_checkpoint(folder / LAST)
-    if saved.blueprint != model.blueprint:
-        raise Refused(
-            folder / LAST, "was made with other data or another configuration; give a new folder or no --resume"
-        )
-    if model.network is not None and saved.network is not None:
-        model.network.load_state_dict(saved.network.state_dict())
-    model.baselines = saved.baselines
-    model.history = saved.history
-    return state, saved.history["progress"]
 
 
 def write_log(path: Path, found: Report) -> None:

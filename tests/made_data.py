@@ -15,7 +15,7 @@ def made_frame(structure, basis, spin, code="made", seed=0):
     random = np.random.default_rng(seed)
     norb_a = np.array([basis[s].size for s in structure.species_a])
     pairs = find_pairs(structure, np.full((len(basis), len(basis)), CUTOFF), norb_a)
-    vectors_pv = structure.positions_av[pairs.j_p] - structure.positions_av[pairs.i_p] + pairs.R_pc @ structure.cell_cv
+    vectors_pv = pairs.vectors(structure.positions_av, structure.cell_cv)
     fall_x = np.exp(-np.linalg.norm(vectors_pv, axis=1))[pairs.pair_x]
     operators = {
         name: made_operator(random, pairs, spin if name != "S" else Spin.NONE, fall_x) for name in ("H", "S", "DM")

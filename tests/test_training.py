@@ -14,7 +14,7 @@ from converters.blocks import Operator
 from converters.errors import Refused
 from converters.pyscf import frame_from_scf
 from slem_plugin import checkpoint
-from slem_plugin.checkpoint import LAST, load_model, save_checkpoint
+from slem_plugin.checkpoint import LAST, load_checkpoint, load_model, save_checkpoint
 from slem_plugin.config import Config, choose_frames, parse_time, read_config
 from slem_plugin.graph import join_graphs
 from slem_plugin.learner import loss_of, scales_of
@@ -37,12 +37,12 @@ def frames(request):
     return [made_frame(random_structure(n), two_species("2s1p"), request.param, seed=n) for n in range(4)]
 
 
-def train_quietly(model, frames, folder, config, resume=False):
+def train_quietly(model, frames, folder, config, state=None):
     folder.mkdir(exist_ok=True)
     names = [f"frame {n}" for n in range(len(frames))]
     reports = []
     model.history["config"] = vars(config)
-    trained = train(model, frames, names, frames[:1], folder, config, resume, lambda *_: None, reports.append)
+    trained = train(model, frames, names, frames[:1], folder, config, state, lambda *_: None, reports.append)
     return trained, reports
 
 
@@ -101,16 +101,14 @@ def test_a_resumed_training_gives_the_same_numbers(frames, tmp_path, stop):
     (tmp_path / "parts").mkdir()
     names = ["a", "b", "c"]
     with pytest.raises(Interruption):
-        train(model, frames[:3], names, frames[:1], tmp_path / "parts", config, False, lambda *_: None, interrupt)
-    resumed, reports = train_quietly(
-        load_model(tmp_path / "parts" / LAST), frames[:3], tmp_path / "parts", config, True
-    )
+        train(model, frames[:3], names, frames[:1], tmp_path / "parts", config, None, lambda *_: None, interrupt)
+    model, state = load_checkpoint(tmp_path / "parts" / LAST)
+    _, reports = train_quietly(model, frames[:3], tmp_path / "parts", config, state)
     assert [(r.step, r.loss, r.errors) for r in reports] == [(r.step, r.loss, r.errors) for r in whole if r.step > stop]
     a, b = (load_model(tmp_path / folder / LAST).network.state_dict() for folder in ("whole", "parts"))
     assert all(torch.equal(a[name], b[name]) for name in a)
     log = [line.split(",")[0::3] for line in (tmp_path / "parts" / "log.csv").read_text().splitlines()]
     assert log == [line.split(",")[0::3] for line in (tmp_path / "whole" / "log.csv").read_text().splitlines()]
-    del resumed
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*")

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import resource
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from basis.shells import Species, parse_shells
 from basis.spin import Spin
 from converters.blocks import Operator
 from converters.frame import Frame, Provenance
+from workflows.bench import cpu_seconds
 
 CUTOFF = 7.4  # Angstrom: 86 neighbours in silicon
 LAYERS = 3
@@ -156,7 +156,7 @@ def made_model(case: Case, basis: tuple[Species, ...]) -> Any:
     """A model fitted to a small made-up frame; silicon is stretched a little, so that its cutoff is the wanted one."""
     from slem_plugin.config import Config
     from slem_plugin.fitting import MARGIN
-    from slem_plugin.graph import Structure, find_pairs, pair_vectors
+    from slem_plugin.graph import Structure, find_pairs
     from slem_plugin.samples import make_model
 
     structure, _ = system(case)
@@ -169,7 +169,7 @@ def made_model(case: Case, basis: tuple[Species, ...]) -> Any:
     norb_a = np.array([basis[s].size for s in structure.species_a])
     pairs = find_pairs(structure, np.full((len(basis), len(basis)), far), norb_a)
     if case.system == "Si64":
-        stretch = far / np.linalg.norm(pair_vectors(structure, pairs), axis=1).max()
+        stretch = far / np.linalg.norm(pairs.vectors(structure.positions_av, structure.cell_cv), axis=1).max()
         structure = Structure(
             stretch * structure.cell_cv, structure.pbc_c, stretch * structure.positions_av, structure.species_a
         )
@@ -178,12 +178,15 @@ def made_model(case: Case, basis: tuple[Species, ...]) -> Any:
 
 
 def made_frame(structure: Any, basis: tuple[Species, ...], pairs: Any, operators: Sequence[str]) -> Frame:
-    """A frame of random numbers that fall off with distance."""
-    from slem_plugin.graph import pair_vectors
-
+    """A frame of random numbers that fall off with distance, with an overlap, as every code stores one."""
     random = np.random.default_rng(0)
-    fall_x = np.exp(-np.linalg.norm(pair_vectors(structure, pairs), axis=1))[pairs.pair_x]
-    matrices = {name: Operator(symmetric(pairs, random.normal(size=pairs.elements) * fall_x)) for name in operators}
+    fall_x = np.exp(-np.linalg.norm(pairs.vectors(structure.positions_av, structure.cell_cv), axis=1))[pairs.pair_x]
+    matrices = {
+        name: Operator(symmetric(pairs, random.normal(size=pairs.elements) * fall_x)) for name in {"S", *operators}
+    }
+    row_x, column_x = pairs.row_column_x
+    S_x = 0.1 * matrices["S"].values_sx + (pairs.onsite_p[pairs.pair_x] & (row_x == column_x))
+    matrices["S"] = Operator(S_x)
     return Frame(
         structure.cell_cv, structure.pbc_c, structure.positions_av, structure.species_a, basis, pairs, Spin.NONE, matrices,
         provenance=Provenance("bench"),
@@ -228,12 +231,7 @@ def replay(products: list[tuple[Any, tuple[Any, ...]]]) -> Callable[[], None]:
 
 def median_cpu(work: Callable[[], None], repeats: int) -> float:
     work()
-    spent = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return float(np.median(spent))
+    return float(np.median([cpu_seconds(work) for _ in range(repeats)]))
 
 
 def resident() -> float:

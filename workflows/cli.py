@@ -141,9 +141,6 @@ def info_command(path: Path, as_json: bool) -> int:
     return 0
 
 
-CHOSEN = click.option("--frames", "frames", help='Frames to look at, such as "32-39,45"; default: all.')
-
-
 @as_command(
     """  slem-train data.h5 -o model
   slem-train data.h5 -o model --time 2h --operators H,DM
@@ -231,7 +228,7 @@ def predict_command(model_path: Path, paths: tuple[Path, ...], output: Path, dou
 )
 @click.argument("model_path", metavar="MODEL", type=EXISTING)
 @click.argument("data", type=EXISTING)
-@CHOSEN
+@click.option("--frames", "frames", help='Frames to look at, such as "32-39,45"; default: all.')
 @click.option("--bands/--no-bands", default=True, show_default=True, help="Compare levels too.")
 @click.option("--float64", "double", is_flag=True, help="Compute in double precision.")
 @JSON

@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
+# What ASE's readers raise when a file is not what it seems; they have no error in common.
+WRONG_INPUT = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    StopIteration,
+    AssertionError,
+    RuntimeError,
+    ImportError,
+)
+
+
 def read_structures(path: Path) -> Iterator["Atoms"]:
     """All structures of a file: a dataset, an ABACUS STRU, or anything that ASE reads."""
     if path.is_file() and h5py.is_hdf5(path):
@@ -43,11 +57,13 @@ def read_stru_file(path: Path) -> "Atoms":
 
 
 def read_with_ase(path: Path) -> Iterator["Atoms"]:
-    from ase.io import read
+    from ase.io import ParseError, read
+    from ase.io.formats import UnknownFileTypeError
 
+    ours_to_explain = (UnknownFileTypeError, ParseError, *WRONG_INPUT)
     try:
         found = read(path, index=":")
-    except Exception as error:
+    except ours_to_explain as error:
         what = reason_of(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise Refused(path, f"is no structure that ASE can read: {what}") from error
     yield from found if isinstance(found, list) else [found]

@@ -31,21 +31,6 @@ def start_config(folder: Path, config: Config, changes: dict[str, Any], resume: 
     return config.with_changes(changes, "command line")
 
 
-def train_folder(
-    data: Path,
-    folder: Path,
-    config: Config,
-    *,
-    resume: bool,
-    prepared: Callable[[Model, int, int], None],
-    watch: Callable[[Progress, float, float], None],
-    report: Callable[[Report], None],
-) -> Model:
-    """Train a model on a dataset into a folder; returns the best one."""
-    with Dataset(data) as dataset:
-        return train_on(Frames(dataset, range(len(dataset))), data, folder, config, resume, prepared, watch, report)
-
-
 class Frames(Sequence[Frame]):
     """Some frames of a dataset, each read when it is asked for, so that none is held in memory."""
 
@@ -68,53 +53,51 @@ class Frames(Sequence[Frame]):
         return Frames(self.dataset, places)
 
 
-def train_on(
-    frames: Frames,
+def train_folder(
     data: Path,
     folder: Path,
     config: Config,
+    *,
     resume: bool,
     prepared: Callable[[Model, int, int], None],
     watch: Callable[[Progress, float, float], None],
     report: Callable[[Report], None],
 ) -> Model:
-    """Train a model on some frames of a dataset into a folder; returns the best one."""
-    if not len(frames):
-        raise Refused(data, "holds no frames")
-    names = [f"{data} frame {n}" for n in range(len(frames))]
-    require_same_kind(frames, names)
-    chosen, checks = choose_frames(config.validate, len(frames), config.seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    if resume:
-        model, _ = load_checkpoint(folder / LAST)
-        model.require_match(frames[0], str(data))
-        if model.history["data"] != describe_data(data, frames, chosen, checks):
-            raise Refused(data, f"is not the data that {folder / LAST} was trained on; start anew in another folder")
-    else:
-        model = make_model(frames.take(chosen), config)
-        model.history = {"data": describe_data(data, frames, chosen, checks), "program": program()}
-    model.history["config"] = asdict(config)
-    prepared(model, len(chosen), len(checks))
-    if model.network is None:  # an overlap is its baseline
-        save_checkpoint(folder / BEST, model)
-        return model
-    with TensorBoard(folder) as board:
+    """Train a model on a dataset into a folder; returns the best one."""
+    with Dataset(data) as dataset:
+        frames = Frames(dataset, range(len(dataset)))
+        if not len(frames):
+            raise Refused(data, "holds no frames")
+        names = [f"{data} frame {n}" for n in range(len(frames))]
+        require_same_kind(frames, names)
+        chosen, checks = choose_frames(config.validate, len(frames), config.seed)
+        description = describe_data(data, frames, chosen, checks)
+        if resume:
+            model, state = load_checkpoint(folder / LAST)
+            require_same_data(model, frames[0], data, description)
+        else:
+            model, state = make_model(frames.take(chosen), config), None
+        model.history |= {"data": description, "program": program(), "config": asdict(config)}
+        folder.mkdir(parents=True, exist_ok=True)
+        prepared(model, len(chosen), len(checks))
+        if model.network is None:  # an overlap is its baseline
+            save_checkpoint(folder / BEST, model)
+            return model
+        learned, checked = frames.take(chosen), frames.take(checks)
+        with TensorBoard(folder) as board:
 
-        def reporting(found: Report) -> None:
-            board.write(found)
-            report(found)
+            def reporting(found: Report) -> None:
+                board.write(found)
+                report(found)
 
-        return train(
-            model,
-            frames.take(chosen),
-            [names[n] for n in chosen],
-            frames.take(checks),
-            folder,
-            config,
-            resume,
-            watch,
-            reporting,
-        )
+            return train(model, learned, [names[n] for n in chosen], checked, folder, config, state, watch, reporting)
+
+
+def require_same_data(model: Model, frame: Frame, data: Path, description: dict[str, Any]) -> None:
+    """Refuse to go on with a training on other data."""
+    model.require_match(frame, str(data))
+    if model.history["data"] != description:
+        raise Refused(data, "is not the data that this model was trained on; start anew in another folder")
 
 
 def describe_data(path: Path, frames: Sequence[Frame], chosen: list[int], checks: list[int]) -> dict[str, Any]:
