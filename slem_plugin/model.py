@@ -25,7 +25,7 @@ from slem_plugin.components import BlockForm, BondFrames, Components, bond_frame
 from slem_plugin.fields import fields_of, from_fields
 from slem_plugin.graph import Graph, Structure, find_pairs, make_graph, pair_numbers
 from slem_plugin.network import Network
-from slem_plugin.sharing import scale_shared, share_onsite
+from slem_plugin.sharing import share_onsite
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -170,8 +170,8 @@ class Model:
         if "H" in self.baselines and "S" in self.baselines:
             form = self.blueprint.form("H")
             S_fx = base.rows("S", self.blueprint.form("S"), bonds)
-            shared_fx = share_onsite(form, bonds, S_fx, base.components["H"].onsite_s)
-            base.shared["H"] = scale_shared(form, bonds, shared_fx, self.baselines["H"].share_tg)
+            onsite_s, share_tg = base.components["H"].onsite_s, self.baselines["H"].share_tg
+            base.shared["H"] = share_onsite(form, bonds, S_fx, onsite_s, share_tg)
         return base
 
     def _corrections(self, graph: Graph) -> dict[str, Components]:

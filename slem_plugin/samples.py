@@ -118,11 +118,11 @@ def fit_baseline(frames: Sequence[Frame], name: str, blueprint: Blueprint) -> Ba
     bare = fit_onsite(form, samples)
     if name != "H" or not all("S" in frame.operators for frame in frames):
         return fit_hopping(bare, samples, None)
-    shared = []
+    shared, whole = [], tuple(np.ones_like(range_g) for range_g in bare.range_tg)
     for frame, sample in zip(frames, samples, strict=True):
         bonds = bond_frames(structure_of(frame), frame.pairs, form.basis)
         S_fx = frame.operators["S"].values_sx
-        rows_fx = share_onsite(form, bonds, S_fx, bare.predict(sample.graph).onsite_s)
+        rows_fx = share_onsite(form, bonds, S_fx, bare.predict(sample.graph).onsite_s, whole)
         shared.append(form.take_apart(bonds, rows_fx))
     return fit_hopping(bare, samples, shared)
 

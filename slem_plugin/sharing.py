@@ -11,10 +11,13 @@ from basis import Array
 from slem_plugin.components import BlockForm, BondFrames
 
 
-def share_onsite(form: BlockForm, bonds: BondFrames, S_fx: Array, onsite_s: tuple[Array, ...]) -> Array:
+def share_onsite(
+    form: BlockForm, bonds: BondFrames, S_fx: Array, onsite_s: tuple[Array, ...], share_tg: tuple[Array, ...]
+) -> Array:
     """Rows of the fields of a matrix with the shared fields as hopping blocks; onsite blocks are zero.
 
-    `S_fx` is the overlap on the same pairs, `onsite_s` are the onsite components of each species.
+    `S_fx` is the overlap on the same pairs, `onsite_s` are the onsite components of each species, and `share_tg` the factors of
+    the pairs of shells of each kind.
     """
     overlap = BlockForm(form.basis, form.fields[:1])
     left, right = [], []
@@ -36,19 +39,16 @@ def share_onsite(form: BlockForm, bonds: BondFrames, S_fx: Array, onsite_s: tupl
         S_pfMM = overlap.gather(bonds, t, S_fx)
         shared = left[A][place_a[first_p]] @ S_pfMM
         shared += S_pfMM @ right[B][place_a[second_p]]
-        form.scatter(bonds, t, shared / 2, rows_fx)
+        shared *= by_orbital(form, t, share_tg[t]) / 2
+        form.scatter(bonds, t, shared, rows_fx)
     return rows_fx
 
 
-def scale_shared(form: BlockForm, bonds: BondFrames, rows_fx: Array, share_tg: tuple[Array, ...]) -> Array:
-    """The same rows with each pair of shells times its factor."""
-    scaled_fx = np.zeros_like(rows_fx)
-    for t, (A, B) in enumerate(form.kinds):
-        shells = [
-            np.repeat(np.arange(len(s.shells)), [shell.size for shell in s.shells])
-            for s in (form.basis[A], form.basis[B])
-        ]
-        table = share_tg[t].reshape(len(form.fields), len(form.basis[A].shells), len(form.basis[B].shells))
-        factor_fMM = np.repeat(table, [field.width for field in form.fields], axis=0)[:, shells[0]][:, :, shells[1]]
-        form.scatter(bonds, t, form.gather(bonds, t, rows_fx) * factor_fMM, scaled_fx)
-    return scaled_fx
+def by_orbital(form: BlockForm, t: int, share_g: Array) -> Array:
+    """The factor of each pair of shells as a block [fields, orbitals of A, orbitals of B]."""
+    A, B = (form.basis[s].shells for s in form.kinds[t])
+    table = share_g.reshape(len(form.fields), len(A), len(B))
+    counts = [field.width for field in form.fields], [shell.size for shell in A], [shell.size for shell in B]
+    for axis, repeats in enumerate(counts):
+        table = np.repeat(table, repeats, axis=axis)
+    return table

@@ -202,6 +202,7 @@ class TestBaseline:
         bonds = bond_frames(structure_of(waters[0]), pairs, model.blueprint.basis)
         S_fx = operator_on(waters[0], "S", pairs).values_sx
         form = model.blueprint.form("H")
-        shared_fx = share_onsite(form, bonds, S_fx, form.take_apart(bonds, 2.5 * S_fx).onsite_s)
+        whole = tuple(map(np.ones_like, model.baselines["H"].share_tg))
+        shared_fx = share_onsite(form, bonds, S_fx, form.take_apart(bonds, 2.5 * S_fx).onsite_s, whole)
         hopping_x = ~pairs.onsite_p[pairs.pair_x]
         assert np.abs(shared_fx - 2.5 * S_fx)[:, hopping_x].max() < 1e-12

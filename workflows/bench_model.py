@@ -182,7 +182,8 @@ def made_frame(structure: Any, basis: tuple[Species, ...], pairs: Any, operators
     random = np.random.default_rng(0)
     fall_x = np.exp(-np.linalg.norm(pairs.vectors(structure.positions_av, structure.cell_cv), axis=1))[pairs.pair_x]
     matrices = {
-        name: Operator(symmetric(pairs, random.normal(size=pairs.elements) * fall_x)) for name in {"S", *operators}
+        name: Operator(symmetric(pairs, random.normal(size=pairs.elements) * fall_x))
+        for name in dict.fromkeys(("S", *operators))
     }
     row_x, column_x = pairs.row_column_x
     S_x = 0.1 * matrices["S"].values_sx + (pairs.onsite_p[pairs.pair_x] & (row_x == column_x))
