@@ -4,7 +4,7 @@ O(k) = sum_R exp(+2 pi i k.R) O(R) with k in fractions of the reciprocal vectors
 first: its index is s * norb + orbital.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -209,14 +209,22 @@ def densities_at(
 def density_matrix(
     frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling, energies_skn: Array | None = None
 ) -> Operator:
-    """DM of the frame's (H, S) on its pair list, for matrices that are not folded.
+    """DM of the frame's (H, S) on its pair list, for matrices that are not folded."""
+    densities = densities_at(frame, kpoints_kc, weights_k, filling, energies_skn)
+    return sum_over_kpoints(frame, kpoints_kc, weights_k, densities)
 
-    DM(R) = sum_k w_k exp(-2 pi i k.R) rho(k). Without spinors only the real part is kept, which is what the partners
-    that time reversal removed from the k-points would leave.
+
+def sum_over_kpoints(
+    frame: Frame, kpoints_kc: Array, weights_k: Array, densities: Iterable[Sequence[Array]]
+) -> Operator:
+    """DM(R) = sum_k w_k exp(-2 pi i k.R) rho(k) on the pair list of the frame.
+
+    Without spinors only the real part is kept, which is what the partners that time reversal removed from the k-points
+    would leave.
     """
     row_x, column_x = frame.pairs.row_column_x
     values_sx = np.zeros((frame.spin.components, frame.pairs.elements), dtype=frame.spin.dtype)
-    for k, rho_sMM in enumerate(densities_at(frame, kpoints_kc, weights_k, filling, energies_skn)):
+    for k, rho_sMM in enumerate(densities):
         phase_p = weights_k[k] * phases(frame, kpoints_kc[k]).conj()
         parts = split_spinor(rho_sMM[0], frame) if frame.spin is Spin.SPINOR else rho_sMM
         for s, part_MM in enumerate(parts):

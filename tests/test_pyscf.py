@@ -20,6 +20,7 @@ from converters import kspace
 from converters import pyscf as converter
 from converters.checks import check_frame
 from converters.errors import Refused
+from converters.pyscf.write import join_spins, to_pyscf
 from converters.runs import search
 from tests.oracles import random_rotation, rotate_block
 
@@ -133,8 +134,8 @@ def test_hamiltonian_is_the_fock_matrix_of_the_density(kind):
     mf = make(kind)
     frame = converter.frame_from_scf(mf)
     fock = np.array(mf.get_fock(dm=mf.make_rdm1(), level_shift_factor=0)) * HARTREE
-    mine = converter.to_pyscf(frame, "H")
-    mine = converter.join_spins(mine) if frame.spin is Spin.SPINOR else mine
+    mine = to_pyscf(frame, "H")
+    mine = join_spins(mine) if frame.spin is Spin.SPINOR else mine
     assert np.abs(mine.reshape(fock.shape) - fock).max() < 2e-4  # the last density step of an SCF converged to 1e-12
 
 
@@ -142,8 +143,8 @@ def test_k_mesh_matrices_are_exact_at_the_mesh():
     mf = make("KRKS")
     frame = converter.frame_from_scf(mf)
     S = np.array(mf.get_ovlp())
-    assert np.abs(converter.to_pyscf(frame, "S")[0] - S).max() < 1e-10
-    assert np.abs(converter.to_pyscf(frame, "DM")[0] - np.array(mf.make_rdm1())).max() < 1e-12
+    assert np.abs(to_pyscf(frame, "S")[0] - S).max() < 1e-10
+    assert np.abs(to_pyscf(frame, "DM")[0] - np.array(mf.make_rdm1())).max() < 1e-12
     assert (
         np.abs(frame.atoms.get_scaled_positions(wrap=False) @ mf.cell.lattice_vectors() - mf.cell.atom_coords()).max()
         < 1e-8
@@ -317,7 +318,7 @@ def test_dropped_orbitals_rebuild_the_fock_matrix(tmp_path, monkeypatch):
     mf.kernel()
     frame = converter.frame_from_scf(mf)
     fock = mf.get_fock(dm=mf.make_rdm1()) * HARTREE
-    assert np.abs(converter.to_pyscf(frame, "H")[0, 0] - fock).max() < 1e-10
+    assert np.abs(to_pyscf(frame, "H")[0, 0] - fock).max() < 1e-10
     (run,) = search(tmp_path, ["pyscf"])
     with pytest.raises(Refused, match="linearly dependent orbitals"):
         list(converter.read_run(run))

@@ -54,6 +54,20 @@ def as_command(text: str) -> Callable[[Callable[..., int | None]], click.Command
     return make
 
 
+ROUTE = click.option(
+    "--route",
+    type=click.Choice(["auto", "dm", "h", "h2dm", "charge"]),
+    default="auto",
+    show_default=True,
+    help="What the run starts from: DM, H as it is, the DM of H's levels, the density on the grid.",
+)
+PURIFY = click.option(
+    "--purify",
+    type=click.Choice(["scale", "none", "clip", "fill", "auto"]),
+    default="scale",
+    show_default=True,
+    help="What is done to DM: scale it to the electrons; bound or fill its natural occupations.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
 CODE = click.option(
     "--code", type=click.Choice(["auto", *CODES]), default="auto", show_default=True, help="DFT code of the folders."
@@ -255,6 +269,122 @@ def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, 
 
 
 @as_command(
+    """  slem-export pred.h5 --into run/ -o start/
+  slem-export structure.cif --model model --into run/ -o start/ --route h2dm
+  slem-export pred.h5 --frame 3 --format siesta -o start/"""
+)
+@click.argument("source", metavar="INPUT", type=EXISTING)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
+@click.option("--model", "model_path", type=EXISTING, help="Predict INPUT, a structure, with this model first.")
+@click.option("--frame", "number", type=click.IntRange(0), default=0, show_default=True, help="Which frame of INPUT.")
+@click.option("--format", "code", type=click.Choice(CODES), help="Code to write for; default: that of the run or data.")
+@click.option("--target-version", "version", default="", help="Version of the code that will read, such as 3.8.")
+@ROUTE
+@PURIFY
+@click.option(
+    "--into", type=EXISTING, help="The run to start: its folder or input file, which is read and never changed."
+)
+@click.option("--overlap", type=EXISTING, help="A run of the code to take S from, in place of the predicted one.")
+@click.option("--template", type=EXISTING, help="OpenMX: .scfout file of a cheap run of the same structure.")
+@click.option(
+    "--basis-dir", type=EXISTING, help="Folder of the radial functions (.orb, .pao), for densities on a grid."
+)
+@click.option("--grid", type=int, nargs=3, help="ABACUS: points of the FFT grid; default: those of the run.")
+@click.option("--electrons", type=float, help="Electrons that DM is to hold; default: those of the run.")
+@click.option("--non-magnetic", "nonmagnetic", is_flag=True, help="Remove the spin density of spinor matrices.")
+@JSON
+def export_command(
+    source: Path,
+    output: Path,
+    model_path: Path | None,
+    number: int,
+    code: str | None,
+    into: Path | None,
+    route: str,
+    purify: str,
+    overlap: Path | None,
+    electrons: float | None,
+    nonmagnetic: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Write matrices as files from which a code's next SCF starts.
+
+    INPUT is a file of slem-predict, a dataset, or with --model a structure. The folder gets the files and, with --into, a
+    changed copy of the run's input; both belong into the folder of the run.
+    """
+    from converters.restart import Options
+    from workflows.export import Request, export, find_target, read_frame
+    from workflows.show import print_json, show_export
+
+    request = Request(code or "", route, purify, electrons, into, overlap, nonmagnetic, Options(**options))
+    if model_path is None:
+        frame = read_frame(source, number)
+    else:
+        from slem_plugin.checkpoint import load_model
+        from workflows.predict import predict_one
+
+        frame = predict_one(load_model(model_path), source, number)
+    target = find_target(into) if into is not None and "pyscf" not in (code, frame.provenance.code) else None
+    done = export(frame, output, request, target)
+    if as_json:
+        print_json(done.as_dict())
+    else:
+        show_export(done)
+    return 0
+
+
+@as_command(
+    """  slem-scf run/ --model model --cmd "mpirun -np 4 abacus"
+  slem-scf runs/* --model model --cmd "siesta < si.fdf > si.out" --compare
+  slem-scf run/ --model model --cmd "python run.py" --compare --json"""
+)
+@click.argument("folders", metavar="RUN_DIR...", nargs=-1, required=True, type=EXISTING)
+@click.option("--model", "model_path", required=True, type=EXISTING, help="Model that predicts the start.")
+@click.option("--cmd", "command", required=True, help="The line that runs the code in its folder.")
+@click.option("--compare", is_flag=True, help="Run the default start too.")
+@click.option("--overwrite", is_flag=True, help="Replace the copies of an earlier call.")
+@click.option("--timeout", type=float, help="Longest time of one run, seconds.")
+@ROUTE
+@PURIFY
+@click.option("--template", type=EXISTING, help="OpenMX: .scfout file of a cheap run of the same structure.")
+@click.option("--basis-dir", type=EXISTING, help="Folder of the radial functions, for densities on a grid.")
+@click.option("--target-version", "version", default="", help="Version of the code, such as 3.8.")
+@JSON
+def scf_command(
+    folders: tuple[Path, ...],
+    model_path: Path,
+    command: str,
+    compare: bool,
+    overwrite: bool,
+    timeout: float | None,
+    route: str,
+    purify: str,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Run SCFs that start from a model's prediction.
+
+    Each folder is copied to FOLDER-slem-guess (and FOLDER-slem-default), the guess is put there, and the command is run there.
+    A guess that fails, is ignored or, with --compare, ends in another energy is no success: the default start is run and
+    named. PySCF: the script says mf.kernel(dm0=pyscf_guess(mf)) with pyscf_guess from slem_plugin.
+    """
+    from converters.restart import Options
+    from workflows.export import Request
+    from workflows.scf import Job, run_folders
+    from workflows.show import print_json, show_starts
+
+    request = Request(route=route, purify=purify, options=Options(**options))
+    job = Job(command, model_path, compare, overwrite, timeout, request)
+    outcomes = run_folders(folders, job)
+    if as_json:
+        print_json({"command": command, "runs": [outcome.as_dict() for outcome in outcomes]})
+    else:
+        show_starts(outcomes)
+    return int(any(not outcome.ok for outcome in outcomes))
+
+
+@as_command(
     """  slem-bench dataset
   slem-bench dataset --frames 100000 --json
   slem-bench convert runs/
@@ -320,6 +450,8 @@ for verb in (
     train_command,
     predict_command,
     eval_command,
+    export_command,
+    scf_command,
     bench_command,
     demo_command,
 ):

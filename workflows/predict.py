@@ -83,6 +83,14 @@ def predict_files(model: Model, paths: list[Path], output: Path) -> Iterator[Fra
                 yield frame
 
 
+def predict_one(model: Model, path: Path, number: int) -> Frame:
+    """The matrices of one structure of a file."""
+    for n, atoms in enumerate(read_structures(path)):
+        if n == number:
+            return model.predict(atoms)
+    raise Refused(path, f"has no structure {number}")
+
+
 def fingerprint(frame: Frame) -> str:
     """SHA-256 of a structure and its matrices."""
     parts = [frame.cell_cv, frame.positions_av, *(operator.values_sx for operator in frame.operators.values())]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -14,7 +14,11 @@ from rich.text import Text
 
 from workflows.check import Report
 from workflows.convert import InputOutcome
+from workflows.export import Exported
 from workflows.info import mixture
+
+if TYPE_CHECKING:
+    from workflows.scf import Outcome
 
 COLOURS = {"converted": "green", "there already": "cyan", "refused": "red", "ok": "green", "FAILED": "red"}
 MOST_ROWS = 40
@@ -202,3 +206,55 @@ def show_errors(errors: Mapping[str, Any]) -> None:
             f"all {bands['all'] * 1e3:.3g} meV",
             soft_wrap=True,
         )
+
+
+def show_export(done: Exported) -> None:
+    """What was written, why this, and what to do with it."""
+    out = console()
+    out.print(f"{done.format}, route {done.route.name}: {done.route.why}", soft_wrap=True)
+    for note in done.notes:
+        out.print(Text(f"- {note}"), soft_wrap=True)
+    for check in done.checks:
+        out.print(Text(f"- {check}"), soft_wrap=True)
+    for path in done.files[:MOST_ROWS]:
+        out.print(Text(f"  {path}"), soft_wrap=True)
+    if len(done.files) > MOST_ROWS:
+        out.print(f"  and {len(done.files) - MOST_ROWS} more")
+    if done.patched is not None:
+        out.print(Text(f"  {done.patched}: the input with these lines"), soft_wrap=True)
+    for key, value in done.keywords.items():
+        out.print(Text(f"    {key} {value}"), soft_wrap=True)
+
+
+def show_starts(outcomes: "Sequence[Outcome]") -> None:
+    """Iterations, times and energies of each folder, and what all of them gained."""
+    out = console()
+    columns = ("run", "route", "iterations", "default", "seconds", "default", "energy, eV", "difference", "verdict")
+    table = Table(*columns, box=None, header_style="bold")
+    for outcome in outcomes:
+        starts = (outcome.guess, outcome.default)
+        iterations = ["" if start is None else str(start.progress.iterations or "?") for start in starts]
+        seconds = [
+            "" if start is None else f"{start.seconds + before:.1f}"
+            for start, before in zip(starts, (outcome.seconds_before, 0.0), strict=True)
+        ]
+        energies = [
+            start.progress.energy for start in starts if start is not None and start.progress.energy is not None
+        ]
+        table.add_row(
+            Text(outcome.folder, overflow="fold"),
+            outcome.route,
+            *iterations,
+            *seconds,
+            f"{energies[0]:.6f}" if energies else "",
+            "" if outcome.difference is None else f"{outcome.difference:+.1e}",
+            Text(outcome.verdict, style="green" if outcome.ok else "red", overflow="fold"),
+        )
+    out.print(table)
+    for outcome in outcomes:
+        if outcome.use:
+            out.print(Text(f"{outcome.folder}: go on with {outcome.use}"), soft_wrap=True)
+    ratios = [outcome.ratio for outcome in outcomes if outcome.ok and outcome.ratio is not None]
+    if ratios:
+        saved, least = 1 - sum(ratios) / len(ratios), 1 - max(ratios)
+        out.print(f"{len(ratios)} runs compared: {saved:.0%} fewer iterations on average, {least:.0%} in the worst run")

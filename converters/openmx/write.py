@@ -24,22 +24,36 @@ from converters.openmx.text import parse_input, read_output, read_species
 def write(frame: Frame, folder: Path, template_path: Path, name: str) -> list[Path]:
     """Write NAME.scfout and NAME_rst/ with the frame's H (and DM, where the file has a place for it); returns the files."""
     template = read_scfout(template_path)
-    given = parse_input(template.text)
-    require_same_structure(frame, template, template_path)
-    has_soc = given.is_on("scf.spinorbit.coupling")
-    values = stored_values(frame, template, has_soc)
-    (folder / f"{name}_rst").mkdir(parents=True, exist_ok=True)
-    written = {folder / f"{name}.scfout": replace_values(template, values)}
+    values = stored_values(frame, template)
+    path = folder / f"{name}.scfout"
+    written = write_restart(frame, folder, template, name)
+    save_bytes(path, replace_values(template, values))
+    return [path, *written]
+
+
+def write_restart(frame: Frame, folder: Path, template: ScfOut, name: str) -> list[Path]:
+    """Write NAME_rst/ with one .rst file for each atom and the line of the grid; a matrix that the frame lacks is the template's."""
+    require_same_structure(frame, template, template.path)
+    values, has_soc = stored_values(frame, template), is_spin_orbit(template)
+    place = folder / f"{name}_rst"
+    place.mkdir(parents=True, exist_ok=True)
+    written = []
     for a in range(frame.natoms):
-        written[folder / f"{name}_rst" / f"{name}.rst{a + 1}"] = restart_file(
-            template, given_species(template), values, a, has_soc
-        )
-    written[folder / f"{name}_rst" / f"{name}.crst_check"] = grid_line(template).encode()
-    for path, content in written.items():
-        draft = path.with_name(path.name + ".draft")
-        draft.write_bytes(content)
-        draft.replace(path)
-    return list(written)
+        written.append(place / f"{name}.rst{a + 1}")
+        save_bytes(written[-1], restart_file(template, given_species(template), values, a, has_soc))
+    written.append(place / f"{name}.crst_check")
+    save_bytes(written[-1], grid_line(template).encode())
+    return written
+
+
+def save_bytes(path: Path, content: bytes) -> None:
+    draft = path.with_name(path.name + ".draft")
+    draft.write_bytes(content)
+    draft.replace(path)
+
+
+def is_spin_orbit(template: ScfOut) -> bool:
+    return parse_input(template.text).is_on("scf.spinorbit.coupling")
 
 
 def require_same_structure(frame: Frame, template: ScfOut, path: Path) -> None:
@@ -57,8 +71,9 @@ def require_same_structure(frame: Frame, template: ScfOut, path: Path) -> None:
         )
 
 
-def stored_values(frame: Frame, template: ScfOut, has_soc: bool) -> dict[str, Array]:
+def stored_values(frame: Frame, template: ScfOut) -> dict[str, Array]:
     """The frame's matrices as the template stores them; a pair that the frame lacks becomes zero."""
+    has_soc = is_spin_orbit(template)
     pairs = Pairs(template.i_q, template.j_q, template.R_qc, template.norb_a)
     values = {}
     if "S" in frame.operators:
@@ -131,13 +146,15 @@ def restart_file(template: ScfOut, species_a: Array, values: dict[str, Array], a
 
 def grid_line(template: ScfOut) -> str:
     """The line of crst_check: one process, the grid of the template's run, and (3.9) the spin switch."""
-    output_path = template.path.with_suffix(".out")
-    output = (
-        read_output(output_path, parse_input(template.text), template.spin_switch == 3)
-        if output_path.exists()
-        else None
-    )
-    if output is None or output.grid_c is None:
-        raise Refused(output_path, "does not give the grid; expected the main output of the template's run beside it")
-    numbers = [1, *output.grid_c] + ([template.spin_switch] if template.version == 3 else [])
+    numbers = [1, *grid_of(template)] + ([template.spin_switch] if template.version == 3 else [])
     return " ".join(map(str, numbers))
+
+
+def grid_of(template: ScfOut) -> tuple[int, int, int]:
+    """Points of the real-space grid of the template's run, from its main output."""
+    output_path = template.path.with_suffix(".out")
+    given = parse_input(template.text)
+    grid_c = read_output(output_path, given, template.spin_switch == 3).grid_c if output_path.exists() else None
+    if grid_c is None:
+        raise Refused(output_path, "does not give the grid; expected the main output of the template's run beside it")
+    return grid_c[0], grid_c[1], grid_c[2]

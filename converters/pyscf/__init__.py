@@ -8,43 +8,34 @@ Matrices of a k mesh are folded: H(R) = 1/N sum_k exp(-2 pi i k.R) H(k) knows R 
 Each block goes to the image where its two atoms are closest, in equal parts where several are equally close.
 """
 
-import ast
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
-from ase.data import atomic_numbers
-from scipy import linalg
 
 from basis import Array
-from basis.conventions import standard, to_standard
-from basis.shells import Shell, Species, cell_shells
+from basis.conventions import to_standard
+from basis.shells import cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
-from converters import kspace
 from converters.errors import Refused, reason_of
 from converters.folding import fold
 from converters.frame import Frame, Outcome, Provenance, Spectrum
+from converters.pyscf.guess import guess_density
+from converters.pyscf.molecule import convention, load_molecule, make_basis, overlaps
+from converters.pyscf.write import starting_density, write
 from converters.runs import HDF5_MAGIC, Run, starts_with
 
-if TYPE_CHECKING:
-    from pyscf.gto import Mole
+__all__ = ["NAME", "find_runs", "frame_from_scf", "guess_density", "read_run", "starting_density", "write"]
 
 NAME = "pyscf"
 
 # PySCF stores its levels in full, so only rounding separates them from those of the restored H (eV).
 LEVEL_TOLERANCE = 1e-7
-
-
-def convention(l: int) -> Sequence[str]:
-    """PySCF has p = x, y, z and every other l as m = -l..l, all positive."""
-    return ("c1", "s1", "c0") if l == 1 else standard(l)
 
 
 # From objects
@@ -181,45 +172,6 @@ def find_log(energy: float, candidates: Sequence[Path]) -> Log:
     return Log()
 
 
-def load_molecule(path: Path, description: bytes | str) -> "Mole":
-    """Mole or Cell of a checkpoint's JSON text. PySCF's own loader would execute parts of the text; this reads data."""
-    from pyscf.gto import Mole
-    from pyscf.pbc.gto import Cell
-
-    try:
-        stored: dict[str, Any] = json.loads(description)
-        molecule = Cell() if "a" in stored else Mole()
-        molecule.verbose = 0
-        for key in ("cart", "charge", "spin", "unit", "a", "dimension", "precision", "_rcut"):
-            if stored.get(key) is not None:
-                setattr(molecule, key, stored[key])
-        for key, dtype in (("_atm", np.int32), ("_bas", np.int32), ("_env", np.float64), ("_ecpbas", np.int32)):
-            setattr(molecule, key, np.array(literal(stored[key]), dtype=dtype))
-        molecule._atom = [(str(name), list(map(float, xyz))) for name, xyz in literal(stored["_atom"])]
-        molecule._built = True
-        require_inside(molecule)
-    except (ValueError, KeyError, TypeError, SyntaxError, IndexError) as error:
-        raise Refused(path, f"has no readable molecule: {error}") from error
-    return molecule
-
-
-def literal(value: Any) -> Any:
-    """The value that a text such as "[1, 2]" stands for."""
-    return ast.literal_eval(value) if isinstance(value, str) else value
-
-
-def require_inside(molecule: Any) -> None:
-    """Raise unless all pointers of the integral tables stay inside them, for the integral library does not look."""
-    atm, bas, env = molecule._atm.reshape(-1, 6), molecule._bas.reshape(-1, 8), molecule._env
-    molecule._atm, molecule._bas, molecule._ecpbas = atm, bas, molecule._ecpbas.reshape(-1, 8)
-    ends = [atm[:, 1] + 3, bas[:, 5] + bas[:, 2], bas[:, 6] + bas[:, 2] * bas[:, 3]]
-    low = min(atm[:, 1].min(initial=0), bas.min(initial=0))
-    if low < 0 or max(end.max(initial=0) for end in ends) > len(env) or bas[:, 0].max(initial=0) >= len(atm):
-        raise ValueError("its integral tables point outside of themselves")
-    if len(atm) != len(molecule._atom) or bas[:, 1].max(initial=0) > 12 or not np.isfinite(env).all():
-        raise ValueError("its integral tables do not fit its atoms")
-
-
 # What both have in common
 
 
@@ -347,143 +299,9 @@ def make_frame(
     )
 
 
-def overlaps(molecule: Any, kpoints_kc: Array | None) -> Array:
-    """S of each k-point (one for a molecule), without spin."""
-    if kpoints_kc is None:
-        return np.asarray(molecule.intor("int1e_ovlp"))[None]
-    return np.array(molecule.pbc_intor("int1e_ovlp", hermi=1, kpts=kpoints_kc))
-
-
 def split_spins(M_skMM: Array, spin: Spin) -> Array:
     """The spin components as the first axis: (uu, ud, du, dd) for spinors."""
     if spin is not Spin.SPINOR:
         return M_skMM
     n = M_skMM.shape[-1] // 2
     return np.stack([M_skMM[0, :, a : a + n, b : b + n] for a in (0, n) for b in (0, n)])
-
-
-def make_basis(molecule: Any) -> tuple[tuple[Species, ...], Array]:
-    """Distinct species of a molecule, and the species of each atom.
-
-    Atoms with the same label and the same functions are of one species.
-    """
-    found: dict[Species, int] = {}
-    species_a = []
-    for a in range(molecule.natm):
-        shells, numbers, zetas = [], [], dict[int, int]()
-        for b in range(molecule.nbas):
-            if molecule.bas_atom(b) == a:
-                l = int(molecule.bas_angular(b))
-                for _ in range(molecule.bas_nctr(b)):
-                    zetas[l] = zetas.get(l, 0) + 1
-                    shells.append(Shell(l, zeta=zetas[l]))
-                numbers += [l, *molecule.bas_exp(b), *molecule._libcint_ctr_coeff(b).ravel()]
-        name = str(molecule.atom_symbol(a))
-        element = re.sub(r"^(GHOST|X)[-_:.]*(?=[A-Z])", "", name, flags=re.I)
-        number = 0 if element != name else atomic_numbers[re.match(r"[A-Z][a-z]?", name)[0]]  # type: ignore[index]
-        digest = hashlib.sha256(np.round(np.array(numbers, dtype=float), 9).tobytes()).hexdigest()[:16]
-        species = Species(name, number, tuple(shells), f"gto-{digest}")
-        species_a.append(found.setdefault(species, len(found)))
-    return tuple(found), np.array(species_a)
-
-
-# Back to PySCF
-
-
-def starting_density(frame: Frame) -> Array:
-    """`dm0` for the SCF of the same structure, in PySCF's order and shape: (spin,) (k,) orbital, orbital."""
-    DM_skMM = to_pyscf(frame, "DM")
-    if frame.spin is Spin.SPINOR:
-        DM_skMM = join_spins(DM_skMM)[None]
-    if not frame.pbc_c.any() or not is_mesh(frame):
-        DM_skMM = DM_skMM[:, 0]
-    return DM_skMM if frame.spin is Spin.COLLINEAR else DM_skMM[0]
-
-
-def is_mesh(frame: Frame) -> bool:
-    """True when the run had an axis of k-points (a K class of PySCF)."""
-    return bool(frame.provenance.settings.get("k mesh"))
-
-
-def to_pyscf(frame: Frame, name: str) -> Array:
-    """A matrix at the k-points of the run, in PySCF's orbital order."""
-    order, signs = to_standard(cell_shells(frame.basis, frame.species_a), convention)
-    back = np.argsort(order)
-    kpoints_kc = np.zeros((1, 3)) if frame.spectrum is None else frame.spectrum.kpoints_kc
-    M_ksMM = []
-    for k_c in kpoints_kc:
-        parts = [kspace.spatial_overlap(frame, k_c)] if name == "S" else kspace.dense_at(frame, name, k_c)
-        if frame.layout(name) is Spin.SPINOR:
-            parts = kspace.split_spinor(parts[0], frame)
-        M_ksMM.append([(part * np.outer(signs, signs))[back[:, None], back] for part in parts])
-    return np.array(M_ksMM).swapaxes(0, 1)
-
-
-def join_spins(M_skMM: Array) -> Array:
-    """The matrix (k, 2M, 2M) of components uu, ud, du, dd."""
-    return np.block([[M_skMM[0], M_skMM[1]], [M_skMM[2], M_skMM[3]]])
-
-
-def write(frame: Frame, path: Path, molecule: Any) -> None:
-    """A checkpoint file from which `mf.init_guess = "chkfile"; mf.chkfile = path` starts.
-
-    `molecule` is PySCF's Mole or Cell, or another checkpoint file of it. The orbitals are those of (H, S) when DM is
-    diagonal in them, else the natural orbitals of DM, which give the same density. PySCF drops negative occupations, so
-    they are set to zero and the others scaled to the same number of electrons.
-    """
-    if not {"S", "DM"} <= set(frame.operators):
-        raise Refused(path, f"needs S and DM; the frame has {', '.join(frame.operators)}")
-    description = checkpoint_text(molecule) if isinstance(molecule, str | Path) else molecule.dumps()
-    DM_skMM, S_kMM = to_pyscf(frame, "DM"), to_pyscf(frame, "S")[0]
-    H_skMM = to_pyscf(frame, "H") / HARTREE if "H" in frame.operators else None
-    if frame.spin is Spin.SPINOR:
-        DM_skMM, S_kMM = join_spins(DM_skMM)[None], np.kron(np.eye(2), S_kMM)
-        H_skMM = None if H_skMM is None else join_spins(H_skMM)[None]
-    solved = [
-        [orbitals_of(DM_skMM[s, k], S_MM, None if H_skMM is None else H_skMM[s, k]) for k, S_MM in enumerate(S_kMM)]
-        for s in range(len(DM_skMM))
-    ]
-    arrays = {key: np.array([[entry[n] for entry in row] for row in solved]) for n, key in enumerate(ORBITAL_KEYS)}
-    one_spin = frame.spin is not Spin.COLLINEAR
-    if frame.spin is Spin.NONE and np.abs(arrays["scf/mo_occ"] % 2).max() > 1e-6:
-        # PySCF reads a closed shell with occupations below 1 as full ones; as two spins it takes them as they are.
-        arrays = {key: np.concatenate([array, array]) for key, array in arrays.items()}
-        arrays["scf/mo_occ"], one_spin = arrays["scf/mo_occ"] / 2, False
-    if not is_mesh(frame):
-        arrays = {key: array[:, 0] for key, array in arrays.items()}
-    if one_spin:
-        arrays = {key: array[0] for key, array in arrays.items()}
-    arrays["scf/e_tot"] = np.array((frame.outcome.energy or 0.0) / HARTREE)
-    if frame.pbc_c.any():
-        reciprocal_cv = 2 * np.pi * np.linalg.inv(frame.cell_cv / BOHR).T
-        kpoints_kc = np.zeros((1, 3)) if frame.spectrum is None else frame.spectrum.kpoints_kc
-        kpoints_kv = kpoints_kc @ reciprocal_cv
-        arrays["scf/kpts" if is_mesh(frame) else "scf/kpt"] = kpoints_kv if is_mesh(frame) else kpoints_kv[0]
-    draft = path.with_name(path.name + ".draft")
-    with h5py.File(draft, "w") as file:
-        file["mol"] = description
-        for key, array in arrays.items():
-            file[key] = array
-    draft.replace(path)
-
-
-ORBITAL_KEYS = ("scf/mo_energy", "scf/mo_coeff", "scf/mo_occ")
-
-
-def orbitals_of(DM_MM: Array, S_MM: Array, H_MM: Array | None) -> tuple[Array, Array, Array]:
-    """Energies, coefficients and occupations of orbitals whose density is DM, those of H where they are its own."""
-    if H_MM is not None:
-        e_n, C_Mn = linalg.eigh(H_MM, S_MM)
-        f_nn = C_Mn.conj().T @ S_MM @ DM_MM @ S_MM @ C_Mn
-        if np.abs(f_nn - np.diag(np.diagonal(f_nn))).max() < 1e-7:
-            return e_n, C_Mn, np.maximum(np.round(np.diagonal(f_nn).real, 12), 0)
-    f_n, C_Mn = linalg.eigh(S_MM @ DM_MM @ S_MM, S_MM)
-    f_n, C_Mn = np.maximum(f_n, 0)[::-1] * (f_n.sum() / np.maximum(f_n, 0).sum()), C_Mn[:, ::-1]
-    e_n = np.zeros(len(f_n)) if H_MM is None else np.einsum("Mn,MN,Nn->n", C_Mn.conj(), H_MM, C_Mn).real
-    return e_n, C_Mn, f_n
-
-
-def checkpoint_text(path: str | Path) -> str:
-    """The description of the molecule in a checkpoint file."""
-    with h5py.File(path, "r") as file:
-        return str(file["mol"].asstr()[()])

@@ -1,0 +1,286 @@
+"""Starting ABACUS: from DM or H in the CSR grammar of 3.11 (init_chg dm, hr), or from the density on its grid (init_chg file)."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from basis import Array
+from basis.spin import Spin
+from converters.abacus import text
+from converters.abacus.convention import BOHR, RYDBERG
+from converters.abacus.orbitals import read_orbitals
+from converters.abacus.write import write
+from converters.blocks import Operator, make_pairs
+from converters.errors import Refused
+from converters.frame import Frame
+from converters.grid import Grid, density_on_grid
+from converters.guess import operator_on_mesh
+from converters.kspace import dense_at
+from converters.restart import Options, Progress, Route, Target, Written, without_magnetism
+
+ROUTES = {
+    "dm": "init_chg dm: the density of a DM file (3.9.0.25 and newer)",
+    "h": "init_chg hr: one diagonalisation of an H file (3.11; nspin 1 and 4)",
+    "charge": "init_chg file: the density on the grid, in cube files (all versions)",
+}
+FOLDER = "guess"  # read_file_dir of the patched INPUT
+SMEARINGS = {"gauss": "gauss", "gaussian": "gauss", "fd": "fermi", "fermi-dirac": "fermi", "fixed": "fixed"}
+DIGITS = 11  # 3 digits of a density cost iterations
+
+
+def read_target(path: Path) -> Target:
+    """The run of an INPUT file, or of the folder that has one."""
+    path = path / "INPUT" if path.is_dir() else path
+    given = text.read_input(path)
+    stru = text.read_stru(path.parent / given.get("stru_file", "STRU"), given.get("latname", "none"))
+    spin = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR}[spin_components(path, given)]
+    labels_a = tuple(stru.labels[s] for s in stru.species_a)
+    numbers_s = [text.element_number(path, *names) for names in zip(stru.labels, stru.pseudopotentials, strict=True)]
+    mesh = (np.zeros((1, 3)), np.ones(1)) if text.flag(given, "gamma_only") == "1" else None
+    mesh_path = path.parent / given.get("kpoint_file", "KPT")
+    if mesh is None and mesh_path.exists() and "kspacing" not in given:
+        mesh = text.read_mesh(mesh_path)
+    wanted = text.number(given, "nelec", 0)
+    moment = text.number(given, "nupdown", 0) if "nupdown" in given else None
+    threshold = text.number(given, "scf_thr", 1e-7)
+    return Target(
+        code="abacus",
+        path=path,
+        cell_cv=stru.cell_cv,
+        positions_av=stru.positions_av,
+        labels_a=labels_a,
+        numbers_a=np.array([numbers_s[s] for s in stru.species_a]),
+        radials={label: Path(file).name for label, file in zip(stru.labels, stru.orbital_files, strict=False)},
+        spin=spin,
+        kpoints_kc=mesh[0] if mesh else None,
+        weights_k=mesh[1] if mesh else None,
+        smearing=SMEARINGS.get(given.get("smearing_method", "gauss").lower(), "fixed"),
+        width=text.number(given, "smearing_sigma", 0.015) * RYDBERG,
+        electrons=wanted if wanted > 0 else valence_electrons(path, given, stru),
+        moment=moment,
+        nonmagnetic=spin is Spin.SPINOR and text.flag(given, "noncolin") != "1",
+        energy_tolerance=max(1e-5, 10 * threshold * RYDBERG) * len(labels_a),
+        settings=given,
+    )
+
+
+def spin_components(path: Path, given: dict[str, str]) -> int:
+    if text.flag(given, "noncolin") == "1" or text.flag(given, "lspinorb") == "1":
+        return 4
+    nspin = int(text.number(given, "nspin", 1))
+    if nspin not in (1, 2, 4):
+        raise Refused(path, f"has nspin {nspin}; expected 1, 2 or 4")
+    return nspin
+
+
+def valence_electrons(path: Path, given: dict[str, str], stru: text.Stru) -> float | None:
+    """Electrons of the pseudopotential files, where these can be found."""
+    charges = []
+    for name in stru.pseudopotentials:
+        file = path.parent / given.get("pseudo_dir", ".") / name
+        found = (
+            re.search(r"z_valence\s*=\s*\"?\s*([\d.Ee+-]+)", file.read_text(errors="replace"))
+            if file.is_file()
+            else None
+        )
+        if found is None:
+            return None
+        charges.append(float(found[1]))
+    return float(sum(charges[s] for s in stru.species_a) + text.number(given, "nelec_delta", 0))
+
+
+def choose_route(frame: Frame, target: Target | None, options: Options) -> Route:
+    if generation(options.version) == "3.8":
+        return Route(
+            "charge", "ABACUS before 3.9.0.25 reads no DM; the density on its grid is the only start that it knows"
+        )
+    if "DM" in frame.operators:
+        return Route("dm", "ABACUS takes the density of a DM file as it is and scales it")
+    return Route("h2dm", "only H was predicted; a DM of its levels starts every nspin, H itself does not")
+
+
+def generation(version: str) -> str:
+    """The grammar that a version reads: "3.8" (to 3.10 LTS) or "3.11"."""
+    if version and tuple(int(n) for n in re.findall(r"\d+", version)[:4]) < (3, 9, 0, 25):
+        return "3.8"
+    return "3.11"
+
+
+def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, options: Options) -> Written:
+    """Write the files of a prepared frame below `folder`/guess."""
+    place = folder / FOLDER
+    place.mkdir(parents=True, exist_ok=True)
+    if target is not None and target.nonmagnetic and "DM" in frame.operators:
+        frame = without_magnetism(frame)
+    if route == "charge":
+        files, notes = write_charge(frame, place, target, options)
+        return Written(files, {"init_chg": "file", "read_file_dir": f"./{FOLDER}/"}, notes)
+    if generation(options.version) == "3.8":
+        raise Refused(
+            place, f"cannot start ABACUS {options.version} by {route}: it knows cube files only; use --route charge"
+        )
+    if route == "h" and frame.spin is Spin.COLLINEAR:
+        reason = (
+            "cannot start nspin 2 from H: ABACUS 3.11 reads the file and goes on to another state (1.2 eV higher in O2)"
+        )
+        raise Refused(place, f"{reason}; use --route h2dm")
+    name = "H" if route == "h" else "DM"
+    only = replace(frame, operators={name: frame.operators[name]})
+    if target is not None and text.flag(dict(target.settings), "gamma_only") == "1":
+        only = at_gamma(only)
+    files = tuple(write(only, place))
+    return Written(files, {"init_chg": "hr" if route == "h" else "dm", "read_file_dir": f"./{FOLDER}/"})
+
+
+def at_gamma(frame: Frame) -> Frame:
+    """The frame with one lattice vector, R = 0: the sum of H over all, the DM that is the same for all of them.
+
+    gamma_only runs read the block R = 0 alone.
+    """
+    gamma_kc = np.zeros((1, 3))
+    i_p, j_p = np.triu_indices(frame.natoms)
+    pairs = make_pairs(i_p, j_p, np.zeros((len(i_p), 3), dtype=int), frame.pairs.norb_a)
+    row_x, column_x = pairs.row_column_x
+    operators = {}
+    for name in frame.operators:
+        parts = next(operator_on_mesh(frame, name, gamma_kc)) if name == "DM" else dense_at(frame, name, gamma_kc[0])
+        operators[name] = Operator(np.array([part.real[row_x, column_x] for part in parts]))
+    return replace(frame, pairs=pairs, operators=operators)
+
+
+def write_charge(
+    frame: Frame, place: Path, target: Target | None, options: Options
+) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    shape_c = options.grid or grid_of_log(target) or grid_of_cutoff(target)
+    orbitals = [read_orbitals(orbital_file(species.radial, target, options), species) for species in frame.basis]
+    density = density_on_grid(frame, orbitals, Grid(shape_c, np.zeros(3), BOHR))
+    volume = abs(np.linalg.det(frame.cell_cv / BOHR)) / np.prod(shape_c)
+    held = float((density[:2] if frame.spin is Spin.COLLINEAR else density[:1]).sum() * volume)
+    old = generation(options.version) == "3.8"
+    names = [f"SPIN{s + 1}_CHG.cube" if old else f"chgs{s + 1}.cube" for s in range(len(density))]
+    if not old and len(density) == 1:
+        names = ["chg.cube"]
+    for s, name in enumerate(names):
+        (place / name).write_text(cube(frame, density[s], len(density), old))
+    grid_text = " x ".join(map(str, shape_c))
+    restart = f"{dict(target.settings).get('suffix', 'ABACUS') if target else 'ABACUS'}-CHARGE-DENSITY.restart"
+    notes = (
+        f"the density on {grid_text} points holds {held:.6f} electrons",
+        f"{restart} must not lie in {FOLDER}/: it goes first",
+    )
+    return tuple(place / name for name in names), notes
+
+
+def orbital_file(name: str, target: Target | None, options: Options) -> Path:
+    """The .orb file of a species: in --basis-dir, else in the orbital_dir of the run."""
+    places = [options.basis_dir] if options.basis_dir else []
+    if target is not None:
+        places.append(target.folder / dict(target.settings).get("orbital_dir", "."))
+    for place in places:
+        if (place / name).is_file():
+            return place / name
+    raise Refused(name, "is not where it was looked for; give its folder with --basis-dir")
+
+
+def grid_of_log(target: Target | None) -> tuple[int, int, int] | None:
+    """The grid that an earlier run in the same folder printed."""
+    if target is None:
+        return None
+    for log in sorted(target.folder.glob("OUT.*/running_*.log")):
+        found = re.search(
+            r"(?:FFT grid for charge/potential|fft grid for charge/potential)\s*=\s*\[\s*(\d+),\s*(\d+),\s*(\d+)\s*\]",
+            log.read_text(errors="replace"),
+        )
+        if found:
+            return int(found[1]), int(found[2]), int(found[3])
+    return None
+
+
+def grid_of_cutoff(target: Target | None) -> tuple[int, int, int]:
+    """The grid that ABACUS will choose: it holds all plane waves below ecutrho, and its sides divide by 2, 3 and 5 alone."""
+    if target is None:
+        raise Refused("charge", "needs the grid of the run; give --grid, or the run folder with --into")
+    given = dict(target.settings)
+    if {"nx", "ny", "nz"} <= set(given):
+        return int(given["nx"]), int(given["ny"]), int(given["nz"])
+    cutoff = text.number(given, "ecutrho", 4 * text.number(given, "ecutwfc", 50))
+    cell_cv = target.cell_cv / BOHR
+    reach_c = np.floor(np.sqrt(cutoff) * np.linalg.norm(cell_cv, axis=1) / (2 * np.pi)).astype(int)
+    sides = [smooth(2 * largest_index(cell_cv, cutoff, reach_c, axis) + 1) for axis in range(3)]
+    return sides[0], sides[1], sides[2]
+
+
+def largest_index(cell_cv: Array, cutoff: float, reach_c: Array, axis: int) -> int:
+    """Largest index along an axis of a plane wave below the cutoff (Ry)."""
+    reciprocal_cv = 2 * np.pi * np.linalg.inv(cell_cv).T
+    indices = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach_c), indexing="ij"), axis=-1).reshape(-1, 3)
+    inside = ((indices @ reciprocal_cv) ** 2).sum(axis=1) <= cutoff
+    return int(np.abs(indices[inside, axis]).max(initial=0))
+
+
+def smooth(n: int) -> int:
+    """The next number that is a product of 2, 3 and 5."""
+    while True:
+        rest = n
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return n
+        n += 1
+
+
+def cube(frame: Frame, density: Array, spins: int, old: bool) -> str:
+    """A cube file with the header that ABACUS looks at: the number of spins and a Fermi energy in its second line."""
+    fermi = (frame.outcome.fermi or 0.0) / RYDBERG
+    head = [
+        "slem: starting density. Inner loop is z, followed by y and x",
+        f"{spins} (nspin) {fermi:.6f} (fermi energy, in Ry)"
+        if old
+        else f"{spins} # number of spin directions {fermi:.6f} # Fermi energy, in Ry",
+        f"{frame.natoms} 0.0 0.0 0.0",
+    ]
+    for n, vector in zip(density.shape, frame.cell_cv / BOHR, strict=True):
+        head.append(f"{n} " + " ".join(f"{x / n:.6f}" for x in vector))
+    for number, position in zip(frame.numbers_a, frame.positions_av / BOHR, strict=True):
+        head.append(f" {number} 0.000000 " + " ".join(f"{x:.6f}" for x in position))
+    rows = density.reshape(-1, density.shape[2])
+    lines = [
+        " " + " ".join(f"{x:.{DIGITS}e}" for x in row[at : at + 6]) for row in rows for at in range(0, len(row), 6)
+    ]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def patch(target: Target, keywords: dict[str, str]) -> tuple[str, str]:
+    """Name and text of the INPUT with other keywords; all other lines stay as they are."""
+    lines, left = [], dict(keywords)
+    for line in target.path.read_text().splitlines():
+        words = re.split(r"//|#", line)[0].split()
+        key = words[0].lower() if words else ""
+        if key in keywords:
+            if key in left:
+                lines.append(f"{key:<18} {left.pop(key)}")
+            continue
+        lines.append(line)
+    lines += [f"{key:<18} {value}" for key, value in left.items()]
+    return "INPUT", "\n".join(lines) + "\n"
+
+
+def read_progress(folder: Path) -> Progress:
+    """What the newest log of a folder says."""
+    logs = sorted(folder.glob("OUT.*/running_*.log"), key=lambda path: path.stat().st_mtime)
+    if not logs:
+        return Progress()
+    content = logs[-1].read_text(errors="replace")
+    log = text.read_log(logs[-1])
+    residuals = re.findall(r"Electron density deviation\s+(\S+)|Density error is\s+(\S+)", content)
+    start = re.search(r"init_chg\s*=\s*(\w+)", content)
+    took = (
+        None
+        if start is None
+        else start[1] in ("dm", "hr") or (start[1] == "file" and "Read electron density from file" in content)
+    )
+    first = float(next(filter(None, residuals[0]))) if residuals else None
+    return Progress(log.iterations, log.energy, log.converged, first, took)

@@ -1,0 +1,261 @@
+"""From predicted matrices to a density from which an SCF starts.
+
+A predicted DM is nearly one: it holds a few thousandths of an electron too many, and its natural occupations stray from
+0 and 2. A predicted H gives a proper one, unless a nearly singular S turns its small errors into ghost states.
+
+Both are worked on as dense matrices at the k-points of the run: `matrices[k][s]`, one for each spin channel.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import linalg, optimize
+
+from basis import Array
+from basis.spin import Spin
+from converters import kspace
+from converters.errors import Refused
+from converters.folding import SAME_DISTANCE, mesh_of
+from converters.frame import Frame
+from converters.kspace import Filling
+
+# Directions of S below these eigenvalues are left out, one threshold after the other, until no ghost state is left.
+GHOST_FILTERS = (1e-3, 1e-2, 5e-2)
+# A level that rises by more than this (eV) when directions of tiny overlap are left out lived on them.
+GHOST_RISE = 2.0
+# Larger cells keep a DM that is only scaled: a dense matrix of each k-point would not fit.
+LARGEST_DENSE = 6000
+# A trace this far from a whole number does not say how many electrons there are.
+CLEAR_COUNT = 0.1
+
+Dense = Sequence[Sequence[Array]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """k-points of the run that is to start, and how it fills its levels."""
+
+    kpoints_kc: Array
+    weights_k: Array
+    filling: Filling
+    spin: Spin
+
+    @property
+    def most(self) -> float:
+        """Electrons that a level holds."""
+        return 2.0 if self.spin is Spin.NONE else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Density:
+    """rho(k) to start from, and what was found and done on the way."""
+
+    rho: Dense
+    measured: dict[str, float]
+    note: str
+
+
+# From H
+
+
+def density_of_levels(H: Dense, S: Sequence[Array], sampling: Sampling) -> Density:
+    """The density of the levels of (H, S), filled as the run fills them, without ghost states."""
+    solved, threshold, lowest = solve_without_ghosts(H, S)
+    e_skn = np.array([[pair[0] for pair in channels] for channels in solved]).swapaxes(0, 1)
+    f_skn, fermi = kspace.occupations(e_skn, sampling.weights_k, sampling.filling, sampling.spin)
+    rho = [[(c * f_skn[s, k]) @ c.conj().T for s, (_, c) in enumerate(pairs)] for k, pairs in enumerate(solved)]
+    note = f"DM is that of H and S at {len(S)} k-points, Fermi level {fermi[0]:.3f} eV"
+    if threshold:
+        note += f"; ghost states down to {lowest:.0f} eV: directions of S below {threshold:g} were left out"
+    return Density(rho, {"S filter": threshold, "lowest level": lowest}, note)
+
+
+Solved = list[list[tuple[Array, Array]]]
+
+
+def solve_without_ghosts(H: Dense, S: Sequence[Array]) -> tuple[Solved, float, float]:
+    """Levels and orbitals of each k-point and spin, the filter of S that was needed (0: none), and the lowest level without it.
+
+    Leaving out directions lifts every level: those of physics by little, ghost states by all that made them.
+    """
+    best = [
+        [linalg.eigh(part, overlap, check_finite=False) for part in parts] for parts, overlap in zip(H, S, strict=True)
+    ]
+    lowest = floor = lowest_level(best)
+    used = 0.0
+    least = min(float(np.linalg.eigvalsh(overlap)[0]) for overlap in S)
+    for threshold in GHOST_FILTERS:
+        if threshold <= least:
+            continue
+        filtered = [
+            [solve_filtered(part, overlap, threshold) for part in parts] for parts, overlap in zip(H, S, strict=True)
+        ]
+        if lowest_level(filtered) > floor + GHOST_RISE:
+            best, used, floor = filtered, threshold, lowest_level(filtered)
+    return best, used, lowest
+
+
+def lowest_level(solved: Solved) -> float:
+    return min(float(e_n[0]) for pairs in solved for e_n, _ in pairs)
+
+
+def solve_filtered(H: Array, S: Array, threshold: float) -> tuple[Array, Array]:
+    """Levels and orbitals in the space of the eigenvectors of S above a threshold; the missing ones lie far up and are zero."""
+    s_m, U = np.linalg.eigh(S)
+    X = U[:, s_m > threshold] / np.sqrt(s_m[s_m > threshold])
+    e_n, c = np.linalg.eigh(X.conj().T @ H @ X)
+    missing = len(H) - len(e_n)
+    far = np.full(missing, e_n[-1] + 1e4)
+    return np.concatenate([e_n, far]), np.concatenate([X @ c, np.zeros((len(H), missing))], axis=1)
+
+
+# From DM
+
+
+def purify(rho: Dense, S: Sequence[Array], sampling: Sampling, how: str) -> Density:
+    """A density with the right number of electrons whose natural occupations are possible.
+
+    "scale" multiplies; "clip" bounds the occupations, which is right for metals too; "fill" fills the natural orbitals of
+    the highest occupations, as a gapped system does; "auto" is "fill" where a gap shows, else "clip".
+    """
+    natural = [[natural_orbitals(part, overlap) for part in parts] for parts, overlap in zip(rho, S, strict=True)]
+    f_skn = np.array([[pair[0] for pair in pairs] for pairs in natural]).swapaxes(0, 1)
+    if how == "auto":
+        how = "fill" if has_gap(f_skn, sampling) else "clip"
+    new_skn = refill(f_skn, sampling, how)
+    found = float(np.einsum("skn,k->", f_skn, sampling.weights_k))
+    moved = float(np.einsum("skn,k->", np.abs(f_skn - new_skn), sampling.weights_k))
+    measured = {"electrons found": found, "moved": moved / sampling.filling.electrons}
+    measured |= {"lowest occupation": float(f_skn.min()), "highest occupation": float(f_skn.max())}
+    new = [[(c * new_skn[s, k]) @ c.conj().T for s, (_, c) in enumerate(pairs)] for k, pairs in enumerate(natural)]
+    done = {"scale": "scaled", "clip": "bounded", "fill": "projected on its natural orbitals"}[how]
+    note = f"DM held {found:.5f} electrons in occupations from {f_skn.min():.4f} to {f_skn.max():.4f}; it is {done}"
+    return Density(new, measured, note)
+
+
+def natural_orbitals(rho: Array, S: Array) -> tuple[Array, Array]:
+    """Occupations f and orbitals c of rho = c f c^dagger with c^dagger S c = 1."""
+    lower = np.linalg.cholesky(S)
+    f_n, u = np.linalg.eigh(lower.conj().T @ rho @ lower)
+    return f_n, linalg.solve_triangular(lower.conj().T, u, lower=False)
+
+
+def has_gap(f_skn: Array, sampling: Sampling) -> bool:
+    """True when the natural occupations are clearly full or empty, as many at each k-point, and hold the electrons."""
+    x_skn = f_skn / sampling.most
+    full_sk = (x_skn > 0.5).sum(axis=-1)
+    held = sampling.most * np.einsum("sk,k->", full_sk, sampling.weights_k)
+    clear = not ((x_skn > 0.25) & (x_skn < 0.75)).any()
+    return bool(clear and (full_sk == full_sk[:, :1]).all() and abs(held - sampling.filling.electrons) < 1e-6)
+
+
+def refill(f_skn: Array, sampling: Sampling, how: str) -> Array:
+    """New occupations of natural orbitals that hold the electrons, each spin its own where the moment is known."""
+    filling, weights_k = sampling.filling, sampling.weights_k
+    if sampling.spin is Spin.COLLINEAR and filling.moment is not None:
+        wanted = [(filling.electrons + sign * filling.moment) / 2 for sign in (1, -1)]
+        return np.concatenate([refill_set(f[None], weights_k, n, 1.0, how) for f, n in zip(f_skn, wanted, strict=True)])
+    return refill_set(f_skn, weights_k, filling.electrons, sampling.most, how)
+
+
+def refill_set(f_skn: Array, weights_k: Array, electrons: float, most: float, how: str) -> Array:
+    if how == "scale":
+        return np.asarray(f_skn * (electrons / np.einsum("skn,k->", f_skn, weights_k)))
+    if how == "fill":
+        return kspace.fill_lowest(-f_skn, weights_k, electrons, most)[0]
+
+    def excess(shift: float) -> float:
+        return float(np.einsum("skn,k->", np.clip(f_skn + shift, 0, most), weights_k) - electrons)
+
+    return np.clip(f_skn + optimize.brentq(excess, -2 * most, 2 * most, xtol=1e-14), 0, most)
+
+
+# Frames
+
+
+def frame_of_levels(frame: Frame, sampling: Sampling) -> tuple[Frame, Density]:
+    """The frame with the DM of its own H and S."""
+    require_solvable(frame, sampling)
+    matrices = list(kspace.hamiltonian_and_overlap(frame, sampling.kpoints_kc))
+    H = [[part for part, _ in parts] for parts in matrices]
+    density = density_of_levels(H, [parts[0][1] for parts in matrices], sampling)
+    return with_density(frame, density, sampling), density
+
+
+def frame_purified(frame: Frame, sampling: Sampling, how: str) -> tuple[Frame, Density]:
+    """The frame with its DM made proper.
+
+    For a crystal this asks for pairs as far as DM reaches: where the pair list ends earlier, as that of most codes does, DM
+    is no projector on it, and projecting it does harm.
+    """
+    require_solvable(frame, sampling)
+    S = [parts[0] for parts in kspace.dense_at_each(frame, "S", sampling.kpoints_kc)]
+    density = purify(list(operator_on_mesh(frame, "DM", sampling.kpoints_kc)), S, sampling, how)
+    return with_density(frame, density, sampling), density
+
+
+def require_solvable(frame: Frame, sampling: Sampling) -> None:
+    if not len(sampling.kpoints_kc):
+        raise Refused(frame.formula, "needs the k-points of the run; give its folder with --into")
+    if frame.norb > LARGEST_DENSE:
+        raise Refused(
+            frame.formula, f"has {frame.norb} orbitals; matrices of at most {LARGEST_DENSE} are solved densely"
+        )
+
+
+def with_density(frame: Frame, density: Density, sampling: Sampling) -> Frame:
+    operator = kspace.sum_over_kpoints(frame, sampling.kpoints_kc, sampling.weights_k, density.rho)
+    return replace(frame, operators={**frame.operators, "DM": operator}, folded=False)
+
+
+def scale_density(frame: Frame, filling: Filling) -> Frame:
+    """The frame with its DM times a number, one for each spin where the moment is known, so that it holds the electrons."""
+    found = np.atleast_1d(kspace.count_electrons(frame))
+    factor_s = np.full(frame.spin.components, filling.electrons / found.sum())
+    if frame.spin is Spin.COLLINEAR and filling.moment is not None:
+        factor_s = np.array([filling.electrons + filling.moment, filling.electrons - filling.moment]) / (2 * found)
+    DM = frame.operators["DM"]
+    return replace(frame, operators={**frame.operators, "DM": replace(DM, values_sx=DM.values_sx * factor_s[:, None])})
+
+
+def operator_on_mesh(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[list[Array]]:
+    """O(k) at the points of a uniform mesh, each block counted at its closest image alone.
+
+    A DM(R) of a mesh repeats in the supercell of the mesh: DM(R + N) = DM(R). Codes store these repetitions wherever
+    orbitals reach them, and the sum over R must not count them again.
+    """
+    weight_p = np.ones(len(frame.pairs)) if frame.folded else closest_image_weights(frame, kpoints_kc)
+    operator = frame.operators[name]
+    weighted = replace(operator, values_sx=operator.values_sx * weight_p[frame.pairs.pair_x])
+    yield from kspace.dense_at_each(replace(frame, operators={**frame.operators, name: weighted}), name, kpoints_kc)
+
+
+def closest_image_weights(frame: Frame, kpoints_kc: Array) -> Array:
+    """1 for pairs that are the closest of all their images in the supercell of the mesh (1/n where n are), else 0."""
+    if not frame.pbc_c.any():
+        return np.ones(len(frame.pairs))
+    pairs, mesh_c = frame.pairs, mesh_of(frame.formula, kpoints_kc)
+    i_q, j_q = np.concatenate([pairs.i_p, pairs.j_p]), np.concatenate([pairs.j_p, pairs.i_p])
+    R_qc = np.concatenate([pairs.R_pc, -pairs.R_pc])
+    distance_q = np.tile(np.linalg.norm(frame.vectors_pv, axis=1), 2)
+    _, class_q = np.unique(np.column_stack([i_q, j_q, np.mod(R_qc, mesh_c)]), axis=0, return_inverse=True)
+    class_q = class_q.ravel()
+    closest_z = np.full(class_q.max() + 1, np.inf)
+    np.minimum.at(closest_z, class_q, distance_q)
+    is_closest_q = distance_q < closest_z[class_q] + SAME_DISTANCE
+    own_q = np.where(np.tile(pairs.onsite_p, 2), 0.5, 1.0)  # an onsite block is its own partner and appears twice
+    images_z = np.bincount(class_q, weights=is_closest_q * own_q)
+    return np.asarray((is_closest_q / images_z[class_q])[: len(pairs)])
+
+
+def electrons_of(frame: Frame) -> float:
+    """The electrons that a frame says it has, else the whole number next to Tr(DM S)."""
+    if frame.outcome.electrons is not None:
+        return frame.outcome.electrons
+    if not {"S", "DM"} <= set(frame.operators):
+        raise Refused(frame.formula, "does not say how many electrons it has; give them with --electrons")
+    found = float(kspace.count_electrons(frame).sum())
+    if abs(found - round(found)) > CLEAR_COUNT:
+        raise Refused(frame.formula, f"holds {found:.3f} electrons; give the right number with --electrons")
+    return float(round(found))

@@ -1,0 +1,138 @@
+"""A starting density for an SCF object of PySCF from predicted matrices."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from basis import Array
+from basis.shells import Species
+from basis.spin import Spin
+from basis.units import BOHR, HARTREE
+from converters.errors import Refused
+from converters.frame import Frame
+from converters.guess import Density, Sampling, density_of_levels, operator_on_mesh, purify
+from converters.kspace import Filling
+from converters.pyscf.molecule import load_molecule, make_basis, overlaps
+from converters.pyscf.write import reorder_matrix, save_density
+from converters.restart import SAME_PLACE
+
+ANNOUNCED = "starting density from slem: "
+
+
+def structure_of(mf: Any, basis: Sequence[Species]) -> tuple[Array, Array, Array, Array]:
+    """Cell, periodic axes, positions (Angstrom) and species of the atoms of an SCF object, numbered as in a basis."""
+    molecule = mf.mol
+    own, own_a = make_basis(molecule)
+    known = {(species.number, species.shells, species.radial): s for s, species in enumerate(basis)}
+    missing = [species for species in own if (species.number, species.shells, species.radial) not in known]
+    if missing:
+        names = ", ".join(f"{species} {species.radial}" for species in missing)
+        have = ", ".join(f"{species} {species.radial}" for species in basis)
+        raise Refused(name_of(mf), f"has the basis {names}; the model was trained with {have}")
+    species_a = np.array([known[own[s].number, own[s].shells, own[s].radial] for s in own_a])
+    positions_av = molecule.atom_coords() * BOHR
+    if not hasattr(mf, "cell"):
+        return np.zeros((3, 3)), np.zeros(3, dtype=bool), positions_av, species_a
+    return molecule.lattice_vectors() * BOHR, np.arange(3) < molecule.dimension, positions_av, species_a
+
+
+def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto") -> tuple[Array, Density]:
+    """`dm0` for an SCF object, in its shape, from the matrices of the same atoms; S is PySCF's own.
+
+    Routes: "dm" purifies DM (`how` is that of `converters.guess.purify`), "h" fills the levels of H; "auto" takes DM where
+    there is one.
+    """
+    name = {"auto": "DM" if "DM" in frame.operators else "H", "dm": "DM", "h": "H"}[route]
+    if name not in frame.operators:
+        raise Refused(name_of(mf), f"cannot start from {name}: it was not predicted")
+    sampling = sampling_of(mf, frame.spin)
+    S = list(overlaps(mf.mol, np.reshape(mf.kpts if is_mesh(mf) else mf.kpt, (-1, 3)) if hasattr(mf, "cell") else None))
+    scale = 1 / HARTREE if name == "H" else 1.0
+    if frame.spin is Spin.SPINOR:
+        S = [np.kron(np.eye(2), overlap) for overlap in S]
+    predicted = [
+        [reorder_matrix(frame, part) * scale for part in parts]
+        for parts in operator_on_mesh(frame, name, sampling.kpoints_kc)
+    ]
+    density = density_of_levels(predicted, S, sampling) if name == "H" else purify(predicted, S, sampling, how)
+    return shape_like(mf, np.array(density.rho).swapaxes(0, 1), frame.spin), density
+
+
+def sampling_of(mf: Any, spin: Spin) -> Sampling:
+    """k-points and filling of an SCF object, for matrices of a spin layout."""
+    kpoints_kc = np.zeros((1, 3))
+    if hasattr(mf, "cell"):
+        kpoints_kc = np.reshape(mf.kpts if is_mesh(mf) else mf.kpt, (-1, 3)) @ mf.cell.lattice_vectors().T / (2 * np.pi)
+    nk = len(kpoints_kc)
+    width = float(getattr(mf, "sigma", None) or 0)
+    kind = {"fermi": "fermi", "gauss": "gauss"}.get(getattr(mf, "smearing_method", None) or "", "fixed")
+    moment = None if width and not getattr(mf, "fix_spin", False) else float(mf.mol.spin) / nk
+    electrons = float(mf.mol.tot_electrons(nk)) / nk if hasattr(mf, "cell") else float(mf.mol.nelectron)
+    return Sampling(
+        kpoints_kc, np.full(nk, 1 / nk), Filling(electrons, kind if width else "fixed", width, moment), spin
+    )
+
+
+def is_mesh(mf: Any) -> bool:
+    """True for the K classes of PySCF, whose matrices have an axis of k-points."""
+    from pyscf.pbc.scf.khf import KSCF
+
+    return isinstance(mf, KSCF)
+
+
+def shape_like(mf: Any, rho_skMM: Array, spin: Spin) -> Array:
+    """The density in the shape and spin layout of an SCF object."""
+    from pyscf.pbc.scf import kghf, kuhf
+    from pyscf.scf import ghf, rohf, uhf
+
+    if not is_mesh(mf):
+        rho_skMM = rho_skMM[:, 0]
+    open_shell = isinstance(mf, uhf.UHF | rohf.ROHF | kuhf.KUHF)
+    spinor = isinstance(mf, ghf.GHF | kghf.KGHF)
+    if spinor != (spin is Spin.SPINOR):
+        raise Refused(name_of(mf), f"cannot start from matrices with the spin layout {spin}")
+    if open_shell and spin is Spin.NONE:
+        if mf.mol.spin:
+            raise Refused(name_of(mf), f"has {mf.mol.spin} unpaired electrons; the model was trained without spin")
+        return np.concatenate([rho_skMM, rho_skMM]) / 2
+    if open_shell:
+        return rho_skMM
+    return np.asarray(rho_skMM.sum(axis=0))
+
+
+def announce(mf: Any, density: Density) -> None:
+    """Say in the log of PySCF where the density is from."""
+    from pyscf.lib import logger
+
+    logger.note(mf, "%s%s", ANNOUNCED, density.note)
+
+
+def name_of(mf: Any) -> str:
+    return f"PySCF {type(mf).__name__}"
+
+
+def guess_of_checkpoint(
+    frame: Frame, checkpoint: Path, folder: Path, route: str, how: str
+) -> tuple[list[Path], Density]:
+    """dm0.npy and guess.chk for the molecule of a checkpoint file."""
+    from pyscf import scf
+
+    with h5py.File(checkpoint, "r") as file:
+        molecule = load_molecule(checkpoint, file["mol"][()])
+    if hasattr(molecule, "lattice_vectors"):
+        raise Refused(checkpoint, "is of a crystal; use slem_plugin.pyscf_guess in its script")
+    kinds = {Spin.NONE: scf.hf.RHF, Spin.COLLINEAR: scf.uhf.UHF, Spin.SPINOR: scf.ghf.GHF}
+    mf = kinds[frame.spin](molecule)
+    *_, positions_av, species_a = structure_of(mf, frame.basis)
+    same = len(species_a) == frame.natoms and np.array_equal(species_a, frame.species_a)
+    if not same or np.abs(positions_av - frame.positions_av).max() > SAME_PLACE:
+        raise Refused(
+            checkpoint, f"is not of the atoms of the matrices ({frame.formula}), or not in their order and place"
+        )
+    dm0, density = guess_density(mf, frame, route, how)
+    np.save(folder / "dm0.npy", dm0)
+    save_density(np.reshape(dm0, (-1, *dm0.shape[-2:])), mf.get_ovlp(), frame.spin, folder / "guess.chk", checkpoint)
+    return [folder / "dm0.npy", folder / "guess.chk"], density

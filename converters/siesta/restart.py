@@ -1,0 +1,185 @@
+"""Starting SIESTA: from LABEL.DM (DM.UseSaveDM true), which every version reads.
+
+H_IN, which SIESTA can be made to read too, is not written: it needs the run's own order of elements, and analyses after
+the SCF read it again in place of the converged H.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basis import Array
+from basis.spin import Spin
+from basis.units import KELVIN
+from converters.errors import Refused
+from converters.frame import Frame
+from converters.restart import Options, Progress, Route, Target, Written
+from converters.siesta import text
+from converters.siesta.write import Pattern, write_density
+
+ROUTES = {"dm": "DM.UseSaveDM true: the density of LABEL.DM"}
+LAYOUTS = {"none": Spin.NONE, "collinear": Spin.COLLINEAR, "non-collinear": Spin.SPINOR, "spin-orbit": Spin.SPINOR}
+TRUE = ("true", "t", "yes", "y", ".true.")
+
+
+def read_target(path: Path) -> Target:
+    """The run of an fdf file, or of the folder that has only one."""
+    try:
+        from sisl.io.siesta import fdfSileSiesta
+    except ModuleNotFoundError as error:
+        raise Refused(path, "cannot be read without sisl; pip install sisl") from error
+    path = only_fdf(path)
+    fdf = fdfSileSiesta(path)
+    try:
+        geometry = fdf.read_geometry(output=False)
+        species = [int(row.split()[3]) for row in fdf.get("AtomicCoordinatesAndAtomicSpecies", default=[])]
+        labels = {int(row.split()[0]): row.split()[1:3] for row in fdf.get("ChemicalSpeciesLabel", default=[])}
+        named = [labels[s] for s in species]
+        tolerance = number(fdf, "SCF.DM.Tolerance", number(fdf, "DM.Tolerance", 1e-4))
+        kpoints_kc, weights_k = mesh_of(fdf)
+        kind = spin_kind(fdf)
+        return Target(
+            code="siesta",
+            path=path,
+            cell_cv=np.array(geometry.cell),
+            positions_av=np.array(geometry.xyz),
+            labels_a=tuple(label for _, label in named),
+            numbers_a=np.array([abs(int(z)) for z, _ in named]),
+            radials={},
+            spin=LAYOUTS[kind],
+            kpoints_kc=kpoints_kc,
+            weights_k=weights_k,
+            smearing="fermi",
+            width=float(fdf.get("ElectronicTemperature", unit="eV", default=300 * KELVIN)),
+            moment=number(fdf, "Spin.Total", 0.0) if is_on(fdf, "Spin.Fix") else None,
+            energy_tolerance=max(1e-5, 0.2 * tolerance) * len(named),
+            settings={"spin": kind, "label": str(fdf.get("SystemLabel", default="siesta"))},
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RuntimeError) as error:
+        raise Refused(path, f"has no structure that sisl can read: {type(error).__name__}: {error}") from error
+
+
+def only_fdf(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = [file for file in sorted(path.glob("*.fdf")) if "systemlabel" in text.read_fdf(file).words or file]
+    own = [file for file in found if text.read_fdf(file).blocks or text.read_fdf(file).words.get("systemlabel")]
+    if len(own) != 1:
+        names = ", ".join(file.name for file in own) or "none"
+        raise Refused(path, f"holds {len(own)} fdf files ({names}); name the one that SIESTA is given")
+    return own[0]
+
+
+def number(fdf: Any, keyword: str, default: float) -> float:
+    """A number that Fortran may have written."""
+    return float(str(fdf.get(keyword, default=default)).split()[0].lower().replace("d", "e"))
+
+
+def is_on(fdf: Any, keyword: str) -> bool:
+    return str(fdf.get(keyword, default="false")).lower() in TRUE
+
+
+def spin_kind(fdf: Any) -> str:
+    """none, collinear, non-collinear or spin-orbit, in the words of new and of old inputs."""
+    word = str(fdf.get("Spin", default="")).lower().replace("+onsite", "")
+    kinds = {"": "", "none": "none", "non-polarized": "none", "polarized": "collinear", "collinear": "collinear"}
+    kinds |= {
+        "p": "collinear",
+        "nc": "non-collinear",
+        "non-collinear": "non-collinear",
+        "noncollinear": "non-collinear",
+    }
+    kinds |= {"so": "spin-orbit", "spin-orbit": "spin-orbit", "soc": "spin-orbit", "non-colinear": "non-collinear"}
+    if word not in kinds:
+        raise ValueError(f'Spin is "{word}"')
+    if kinds[word]:
+        return kinds[word]
+    if is_on(fdf, "SpinOrbit"):
+        return "spin-orbit"
+    if is_on(fdf, "NonCollinearSpin") or is_on(fdf, "NonColinearSpin"):
+        return "non-collinear"
+    return "collinear" if is_on(fdf, "SpinPolarized") else "none"
+
+
+def mesh_of(fdf: Any) -> tuple[Array | None, Array | None]:
+    """The whole k mesh of a diagonal kgrid_Monkhorst_Pack, Gamma without one; None for others."""
+    rows = fdf.get("kgrid_Monkhorst_Pack", default=None)
+    if rows is None:
+        if (
+            fdf.get("kgrid_cutoff", default=None) is not None
+            or fdf.get("kgrid.MonkhorstPack", default=None) is not None
+        ):
+            return None, None
+        return np.zeros((1, 3)), np.ones(1)
+    table = np.array([row.split()[:4] + ["0"] * (4 - len(row.split()[:4])) for row in rows[:3]], dtype=float)
+    cells_cc, shift_c = table[:, :3], table[:, 3]
+    if np.abs(cells_cc - np.diag(np.diagonal(cells_cc))).max() > 0:
+        return None, None
+    mesh_c = np.diagonal(cells_cc).astype(int)
+    axes = [(np.arange(n) + shift) / n for n, shift in zip(mesh_c, shift_c, strict=True)]
+    kpoints_kc = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    return kpoints_kc, np.full(len(kpoints_kc), 1 / len(kpoints_kc))
+
+
+def choose_route(frame: Frame, target: Target | None, options: Options) -> Route:
+    if "DM" in frame.operators:
+        return Route("dm", "SIESTA takes the density of a DM file as it is and scales it")
+    return Route(
+        "h2dm",
+        "only H was predicted; a DM of its levels starts every version, and H_IN would spoil what follows the SCF",
+    )
+
+
+def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, options: Options) -> Written:
+    """Write LABEL.DM of a prepared frame."""
+    if route not in ("dm", "h2dm"):
+        raise Refused(folder, f"cannot start SIESTA by {route}; expected dm or h2dm")
+    label = str(target.settings["label"]) if target is not None else "siesta"
+    if frame.spin is Spin.SPINOR and target is not None:
+        components = 4 if target.settings["spin"] == "non-collinear" else 8
+        settings = {**frame.provenance.settings, "spin components": components}
+        frame = replace(frame, provenance=replace(frame.provenance, settings=settings))
+    only = replace(frame, operators={"DM": frame.operators["DM"]})
+    pattern = Pattern.of(only)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{label}.DM"
+    write_density(pattern, pattern.rows(only, "DM"), path)
+    notes = (
+        () if target is not None else ("rename siesta.DM to the SystemLabel of the run, or name it in File.DM.Init",)
+    )
+    return Written((path,), {"DM.UseSaveDM": "true"}, notes)
+
+
+def patch(target: Target, keywords: dict[str, str]) -> tuple[str, str]:
+    """Name and text of the fdf with other keywords before all others, for the first one counts."""
+    wanted = {text.keyword(key) for key in keywords}
+    lines = [f"{key} {value}" for key, value in keywords.items()]
+    for line in target.path.read_text().splitlines():
+        words = re.split(r"[#!;]", line)[0].split()
+        if not words or text.keyword(words[0]) not in wanted:
+            lines.append(line)
+    return target.path.name, "\n".join(lines) + "\n"
+
+
+def read_progress(folder: Path) -> Progress:
+    """What the newest main output of a folder says."""
+    outputs = [path for path in folder.iterdir() if path.is_file() and path.suffix in (".out", ".log", ".txt")]
+    outputs = sorted(outputs, key=lambda path: path.stat().st_mtime)
+    found = [
+        path
+        for path in outputs
+        if re.search(r"^(?:Siesta )?Version\s*:", path.read_text(errors="replace"), re.M | re.I)
+    ]
+    if not found:
+        return Progress()
+    content = found[-1].read_text(errors="replace")
+    output = text.read_output(found[-1])
+    attempt = re.search(r"Attempting to read DM from file\.*\s*(\w+)", content)
+    steps = re.findall(r"^\s*scf:\s*\d+\s.*$", content, re.M)
+    numbers = re.findall(r"-?\d+\.\d{6}", steps[0]) if steps else []
+    first = float(numbers[3]) if len(numbers) > 3 else None
+    took = None if attempt is None else attempt[1].lower().startswith("succe")
+    return Progress(output.iterations, output.energy, output.converged, first, took)

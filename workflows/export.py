@@ -1,0 +1,252 @@
+"""Export: predicted or stored matrices as files from which a code's next SCF starts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from converters.blocks import spread_operator
+from converters.checks import Result, Tolerances, check_electrons, check_finite
+from converters.dataset import Dataset
+from converters.errors import Refused
+from converters.frame import Frame
+from converters.guess import LARGEST_DENSE, Sampling, frame_of_levels, frame_purified, scale_density
+from converters.kspace import count_electrons
+from converters.restart import (
+    SAME_PLACE,
+    Options,
+    Route,
+    Target,
+    fit_to_target,
+    hermitian_part,
+    sampling_of,
+    without_magnetism,
+)
+from converters.runs import Run, code_module, search
+
+# Codes whose SCF runs can be started; "deeph" is a format without a code.
+STARTED = ("abacus", "openmx", "siesta")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for; empty or None: decided by what the input and the run say."""
+
+    format: str = ""
+    route: str = "auto"
+    purify: str = "scale"
+    electrons: float | None = None
+    into: Path | None = None
+    overlap: Path | None = None
+    nonmagnetic: bool = False
+    options: Options = field(default_factory=Options)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and all that a user should know about it."""
+
+    format: str
+    route: Route
+    files: tuple[Path, ...]
+    keywords: Mapping[str, str] = field(default_factory=dict)
+    patched: Path | None = None
+    notes: tuple[str, ...] = ()
+    checks: tuple[Result, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "format": self.format,
+            "route": self.route.name,
+            "why": self.route.why,
+            "files": [str(path) for path in self.files],
+            "input": dict(self.keywords),
+            "patched": str(self.patched) if self.patched else None,
+            "notes": list(self.notes),
+            "checks": [str(check) for check in self.checks],
+        }
+
+
+def restart_module(code: str) -> ModuleType:
+    return import_module(f"converters.{code}.restart")
+
+
+def find_target(path: Path) -> Target:
+    """The run of an input file or of a folder, of whichever code reads it."""
+    if path.is_file():
+        code = {".fdf": "siesta", ".dat": "openmx"}.get(path.suffix, "abacus")
+    else:
+        names = {file.name for file in path.iterdir() if file.is_file()}
+        suffixes = {Path(name).suffix for name in names}
+        codes = [code for code, there in (("abacus", "INPUT" in names), ("siesta", ".fdf" in suffixes)) if there]
+        codes += ["openmx"] * (".dat" in suffixes and not codes)
+        if not codes:
+            raise Refused(path, "holds no INPUT, no fdf and no dat file; expected the folder of a run")
+        code = codes[0]
+    target: Target = restart_module(code).read_target(path)
+    return target
+
+
+def read_frame(path: Path, number: int) -> Frame:
+    """One frame of a dataset or of a file of predictions."""
+    if not (path.is_file() and h5py.is_hdf5(path)):
+        raise Refused(path, "is no dataset; give a file of slem-predict or slem-convert, or a structure with --model")
+    with Dataset(path) as data:
+        if not 0 <= number < len(data):
+            raise Refused(path, f"has {len(data)} frames; there is no frame {number}")
+        return data[number]
+
+
+def export(frame: Frame, output: Path, request: Request, target: Target | None = None) -> Exported:
+    """Write what makes a run start from a frame; `target` is the run, where there is one."""
+    code = request.format or (target.code if target is not None else frame.provenance.code)
+    frame = hermitian_part(frame)
+    if code == "deeph":
+        files = tuple(import_module("converters.deeph").write(frame, made(output)))
+        return Exported(code, Route("matrices", "DeepH's tools read the matrices themselves"), files)
+    if code == "pyscf":
+        return export_pyscf(frame, output, request)
+    if code not in STARTED:
+        raise Refused(output, f'cannot be written as "{code}"; give --format')
+    if target is not None and target.code != code:
+        raise Refused(target.path, f"is a run of {target.code}; asked for was {code}")
+    if target is not None and output.resolve() == target.folder.resolve():
+        raise Refused(output, "is the folder of the run, which is never changed; give another one with -o")
+    return export_to_code(code, frame, output, request, target)
+
+
+def export_to_code(code: str, frame: Frame, output: Path, request: Request, target: Target | None) -> Exported:
+    """Fit the frame to the run, make ready what the route needs, and write it."""
+    module = restart_module(code)
+    if target is not None:
+        frame = fit_to_target(frame, target)
+    if request.overlap is not None:
+        frame = with_overlap(frame, request.overlap)
+    origin = str(request.overlap or source_of(frame))
+    notes = [f"S is {origin}"] if "S" in frame.operators else []
+    route = module.choose_route(frame, target, request.options)
+    if request.route != "auto":
+        route = Route(request.route, "asked for")
+    frame, done = prepare(frame, route.name, request.purify, sampling_of(frame, target, request.electrons))
+    if request.nonmagnetic and "DM" in frame.operators:
+        frame, done = without_magnetism(frame), [*done, "the spin density is set to zero"]
+    checks = tuple(check_prepared(frame))
+    written = module.write_guess(frame, route.name, made(output), target, request.options)
+    keywords = dict(written.keywords)
+    patched = None
+    if target is not None:
+        name, content = module.patch(target, keywords)
+        patched = output / name
+        patched.write_text(content)
+    return Exported(code, route, written.files, keywords, patched, (*notes, *done, *written.notes), checks)
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def source_of(frame: Frame) -> str:
+    return (
+        "the model's own"
+        if "predicted by slem" in frame.provenance.notes
+        else f"that of {frame.provenance.path or 'the frame'}"
+    )
+
+
+def with_overlap(frame: Frame, path: Path) -> Frame:
+    """The frame with the S that a run of the code computed for the same structure."""
+    runs = [run for run in search(path, [frame.provenance.code]) if isinstance(run, Run)]
+    if len(runs) != 1:
+        raise Refused(path, f"holds {len(runs)} runs of {frame.provenance.code}; expected one with S")
+    found = next(iter(code_module(frame.provenance.code).read_run(runs[0])))
+    if "S" not in found.operators or found.pairs.norb_a.tolist() != frame.pairs.norb_a.tolist():
+        raise Refused(path, "has no S of the same atoms and orbitals")
+    if (moved := np.abs(found.positions_av - frame.positions_av).max()) > SAME_PLACE:
+        raise Refused(path, f"is of another structure: atoms differ by {moved:.2g} Angstrom")
+    S = spread_operator(found.operators["S"], found.pairs, frame.pairs)
+    return replace(frame, operators={**frame.operators, "S": replace(S, known_x=None)})
+
+
+def prepare(frame: Frame, route: str, purify: str, sampling: Sampling) -> tuple[Frame, list[str]]:
+    """The frame with what the route needs, and what was done to it."""
+    if route == "h":
+        return frame, [search_for_ghosts(frame, sampling)]
+    if route == "h2dm" or "DM" not in frame.operators:
+        return density_of_hamiltonian(frame, sampling)
+    if "S" not in frame.operators:
+        return frame, ["without S the electrons of DM are not counted; the code scales them itself"]
+    found, wanted = float(np.sum(count_electrons(frame))), sampling.filling.electrons
+    if purify == "none":
+        return frame, [f"DM holds {found:.6f} electrons and is written as it is"]
+    if purify == "scale":
+        return scale_density(frame, sampling.filling), [f"DM held {found:.6f} electrons and is scaled to {wanted:g}"]
+    pure, density = frame_purified(frame, sampling, purify)
+    return pure, [density.note]
+
+
+def density_of_hamiltonian(frame: Frame, sampling: Sampling) -> tuple[Frame, list[str]]:
+    """The DM of the levels of H; where H has ghost states and DM was predicted too, that DM."""
+    if not {"H", "S"} <= set(frame.operators):
+        raise Refused(frame.formula, f"has {', '.join(frame.operators)}; a DM of levels needs H and S")
+    solved, density = frame_of_levels(frame, sampling)
+    if not density.measured["S filter"] or "DM" not in frame.operators:
+        return solved, [density.note]
+    lowest = density.measured["lowest level"]
+    note = f"H has ghost states down to {lowest:.0f} eV, so the predicted DM is used instead"
+    return scale_density(frame, sampling.filling), [note]
+
+
+def search_for_ghosts(frame: Frame, sampling: Sampling) -> str:
+    """What an H with ghost states would do, for routes that hand it to the code as it is."""
+    if "H" not in frame.operators:
+        raise Refused(frame.formula, "has no H; expected one for the route h")
+    if "S" not in frame.operators or frame.norb > LARGEST_DENSE:
+        return f"H was not searched for ghost states: that needs S and at most {LARGEST_DENSE} orbitals"
+    _, density = frame_of_levels(frame, sampling)
+    if density.measured["S filter"]:
+        return f"WARNING: H has ghost states down to {density.measured['lowest level']:.0f} eV; use --route h2dm or dm"
+    return "H has no ghost states"
+
+
+def check_prepared(frame: Frame) -> Iterator[Result]:
+    """Finite numbers, and as many electrons as there should be; raises for a failure."""
+    results = [check_finite(frame)]
+    if {"S", "DM"} <= set(frame.operators) and frame.outcome.electrons is not None:
+        results.append(check_electrons(frame, Tolerances(electrons=1e-3)))
+    for result in results:
+        if result.ok is False:
+            raise Refused(frame.formula, str(result).removesuffix(" FAILED"))
+        yield result
+
+
+def export_pyscf(frame: Frame, output: Path, request: Request) -> Exported:
+    """dm0.npy, and a checkpoint file where the molecule is known from one."""
+    from converters.pyscf.guess import guess_of_checkpoint
+
+    if request.into is None:
+        raise Refused(
+            output, "needs PySCF's molecule: give a checkpoint file with --into, or use slem_plugin.pyscf_guess"
+        )
+    route = "h" if request.route in ("h", "h2dm") or "DM" not in frame.operators else "dm"
+    files, density = guess_of_checkpoint(frame, find_checkpoint(request.into), made(output), route, request.purify)
+    why = "DM is a density already" if route == "dm" else "the levels of H give a density"
+    keywords = {
+        "dm0": 'mf.kernel(dm0=numpy.load("dm0.npy"))',
+        "or": 'mf.chkfile = "guess.chk"; mf.init_guess = "chkfile"',
+    }
+    return Exported("pyscf", Route(route, why), tuple(files), keywords, None, ("S is PySCF's own", density.note))
+
+
+def find_checkpoint(path: Path) -> Path:
+    if path.is_file():
+        return path
+    runs = [run for run in search(path, ["pyscf"]) if isinstance(run, Run)]
+    if len(runs) != 1:
+        raise Refused(path, f"holds {len(runs)} checkpoint files; name the one of the molecule")
+    return runs[0].main

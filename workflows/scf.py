@@ -1,0 +1,220 @@
+"""SCF runs from predicted starts: the user's own command in a copy of the run folder, beside the default start."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from converters.errors import Refused
+from converters.restart import Progress, Target
+from slem_plugin.checkpoint import load_model
+from slem_plugin.guess import MODEL_VARIABLE
+from slem_plugin.model import Model
+from workflows.export import Request, export, find_target, restart_module
+
+LOG = "slem-scf.log"  # what the command printed, in each copy
+# Results of earlier runs, which a copy must not start from or be mistaken for.
+RESULTS = (
+    "OUT.*",
+    "*_rst",
+    "*.scfout",
+    "*.DM",
+    "*.TSHS",
+    "*.HSX",
+    "*.TSDE",
+    "*.nc",
+    "*.out",
+    "*.log",
+    "*.std",
+    "*.chk",
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """One run of the command in a copy of the folder: how it went, and the seconds that it took."""
+
+    folder: str
+    seconds: float
+    returned: int
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run folder. `verdict` is "ok", or why this is no success; `use` is the run to go on with."""
+
+    folder: str
+    verdict: str
+    use: str = ""
+    route: str = ""
+    seconds_before: float = 0.0
+    guess: Start | None = None
+    default: Start | None = None
+    tolerance: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict == "ok"
+
+    @property
+    def difference(self) -> float | None:
+        """Energy (eV) from the guess less that of the default start."""
+        found = [start.progress.energy if start is not None else None for start in (self.guess, self.default)]
+        return None if found[0] is None or found[1] is None else found[0] - found[1]
+
+    @property
+    def ratio(self) -> float | None:
+        """Iterations from the guess over those of the default start."""
+        found = [start.progress.iterations if start is not None else None for start in (self.guess, self.default)]
+        return found[0] / found[1] if found[0] and found[1] else None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "ok": self.ok, "difference": self.difference, "ratio": self.ratio}
+
+
+@dataclass(frozen=True)
+class Job:
+    """The command, the model, and how the runs are made."""
+
+    command: str
+    model_path: Path
+    compare: bool = False
+    overwrite: bool = False
+    timeout: float | None = None
+    request: Request = field(default_factory=Request)
+
+
+def run_folders(folders: Sequence[Path], job: Job) -> list[Outcome]:
+    """Start each run from the model's prediction, and with `compare` from its own default too.
+
+    The folders are never changed: the runs happen in copies beside them, so that relative paths still hold. A guess that
+    cannot be made, fails, is ignored or leads elsewhere is reported, and the default start is run in its place.
+    """
+    model = load_model(job.model_path)
+    return [run_folder(folder, model, job) for folder in folders]
+
+
+def run_folder(folder: Path, model: Model, job: Job) -> Outcome:
+    began = time.perf_counter()
+    outcome = Outcome(str(folder), "ok")
+    try:
+        target = None if is_script_folder(folder) else find_target(folder)
+        module = restart_module("pyscf" if target is None else target.code)
+        copy = fresh_copy(folder, "guess", job.overwrite)
+        default_copy = fresh_copy(folder, "default", job.overwrite)
+    except Refused as refusal:
+        return replace(outcome, verdict=f"not run: {refusal}")
+    environment = {}
+    try:
+        if target is None:
+            environment, outcome = (
+                {MODEL_VARIABLE: str(job.model_path.resolve())},
+                replace(outcome, route=job.request.route),
+            )
+        else:
+            outcome = stage_guess(outcome, target, copy, model, job)
+    except Refused as refusal:
+        outcome = replace(outcome, verdict=f"no guess: {refusal}")
+    outcome = replace(outcome, seconds_before=time.perf_counter() - began)
+    if outcome.ok:
+        guess = run_command(copy, module, job, environment)
+        tolerance = target.energy_tolerance if target is not None else module.energy_tolerance(copy)
+        outcome = replace(outcome, guess=guess, verdict=judge(guess), use=guess.folder, tolerance=tolerance)
+    if job.compare or not outcome.ok:
+        outcome = compare(replace(outcome, default=run_command(default_copy, module, job, {})))
+    return outcome
+
+
+def is_script_folder(folder: Path) -> bool:
+    """True for a folder of PySCF: Python scripts and no input of another code."""
+    if not folder.is_dir():
+        return False
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    others = any(name == "INPUT" or name.endswith((".fdf", ".dat")) for name in names)
+    return not others and any(name.endswith(".py") for name in names)
+
+
+def fresh_copy(folder: Path, kind: str, overwrite: bool) -> Path:
+    """A copy of the run folder beside it, without the results of earlier runs."""
+    folder = folder if folder.is_dir() else folder.parent
+    copy = folder.resolve().parent / f"{folder.resolve().name}-slem-{kind}"
+    if copy.exists():
+        if not overwrite:
+            raise Refused(copy, "exists; remove it, or replace it with --overwrite")
+        shutil.rmtree(copy)
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*RESULTS))
+    return copy
+
+
+def stage_guess(outcome: Outcome, target: Target, copy: Path, model: Model, job: Job) -> Outcome:
+    """Predict, export, and put the files and the changed input into the copy."""
+    staged = copy / "slem-start"
+    done = export(model.predict(target.atoms), staged, job.request, target)
+    for path in sorted(staged.iterdir()):
+        os.replace(path, copy / path.name)
+    staged.rmdir()
+    return replace(outcome, route=done.route.name, notes=done.notes)
+
+
+def run_command(copy: Path, module: ModuleType, job: Job, environment: Mapping[str, str]) -> Start:
+    """Run the user's command in a folder; what it prints goes to a file there."""
+    variables = {key: value for key, value in os.environ.items() if key != MODEL_VARIABLE} | dict(environment)
+    began = time.perf_counter()
+    with (copy / LOG).open("wb") as log:
+        try:
+            returned = subprocess.run(
+                job.command,
+                shell=True,  # the command is the user's own line, with its pipes and redirections
+                cwd=copy,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=job.timeout,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            returned = 124
+    return Start(str(copy), time.perf_counter() - began, returned, module.read_progress(copy))
+
+
+def judge(start: Start) -> str:
+    """Why a run from a guess is no success, or "ok"."""
+    progress, log = start.progress, f"see {start.folder}/{LOG}"
+    if start.returned == 127:
+        return f"the command was not found; {log}"
+    if start.returned == 124:
+        return f"the command took too long; {log}"
+    if progress.took_guess is False:
+        return f"the code ignored the guess; {log}"
+    if start.returned:
+        return f"the command failed with exit code {start.returned}; {log}"
+    if progress.energy is None or progress.iterations is None:
+        return f"the run left no energy; {log}"
+    if progress.converged is False:
+        return f"not converged after {progress.iterations} iterations"
+    if progress.took_guess is None:
+        return f"nothing says that the code read the guess; {log}"
+    return "ok"
+
+
+def compare(outcome: Outcome) -> Outcome:
+    """The verdict beside the default start, which is what to go on with unless the guess led to the same state."""
+    default, apart = outcome.default, outcome.difference
+    if default is None or default.returned or default.progress.energy is None or default.progress.converged is False:
+        if outcome.ok:
+            return replace(outcome, notes=(*outcome.notes, "the default start did not converge"))
+        return replace(outcome, verdict=f"{outcome.verdict}; the default start failed too", use="")
+    if not outcome.ok or apart is None:
+        return replace(outcome, use=default.folder)
+    if abs(apart) <= outcome.tolerance:
+        return outcome
+    verdict = f"another state: {apart:+.2e} eV from the default start, allowed are {outcome.tolerance:.0e}"
+    return replace(outcome, verdict=verdict, use=default.folder)
