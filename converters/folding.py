@@ -94,6 +94,21 @@ def fold(
     return Folding(pairs, weight_p, phase_pk)
 
 
+def image_weights(pairs: Pairs, vectors_pv: Array, mesh_c: Array) -> Array:
+    """1 for pairs that are the closest of all their images in the supercell of a mesh (1/n where n are), else 0."""
+    i_q, j_q = np.concatenate([pairs.i_p, pairs.j_p]), np.concatenate([pairs.j_p, pairs.i_p])
+    R_qc = np.concatenate([pairs.R_pc, -pairs.R_pc])
+    distance_q = np.tile(np.linalg.norm(vectors_pv, axis=1), 2)
+    _, class_q = np.unique(np.column_stack([i_q, j_q, np.mod(R_qc, mesh_c)]), axis=0, return_inverse=True)
+    class_q = class_q.ravel()
+    closest_z = np.full(class_q.max() + 1, np.inf)
+    np.minimum.at(closest_z, class_q, distance_q)
+    is_closest_q = distance_q < closest_z[class_q] + SAME_DISTANCE
+    own_q = np.where(np.tile(pairs.onsite_p, 2), 0.5, 1.0)  # an onsite block is its own partner and appears twice
+    images_z = np.bincount(class_q, weights=is_closest_q * own_q)
+    return np.asarray((is_closest_q / images_z[class_q])[: len(pairs)])
+
+
 def mesh_of(place: str | Path, fractional_kc: Array) -> Array:
     """Numbers of k-points along each axis of a uniform mesh."""
     shifted = fractional_kc - fractional_kc[0]

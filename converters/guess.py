@@ -16,7 +16,7 @@ from basis import Array
 from basis.spin import Spin
 from converters import kspace
 from converters.errors import Refused
-from converters.folding import SAME_DISTANCE, mesh_of
+from converters.folding import image_weights, mesh_of
 from converters.frame import Frame
 from converters.kspace import Filling
 
@@ -24,6 +24,11 @@ from converters.kspace import Filling
 GHOST_FILTERS = (1e-3, 1e-2, 5e-2)
 # A level that rises by more than this (eV) when directions of tiny overlap are left out lived on them.
 GHOST_RISE = 2.0
+# Part of an orbital on such directions from which on it may be a ghost.
+GHOST_WEIGHT = 0.5
+# A prediction is not trusted when this part of its electrons is missing or too many, or has to be moved between its natural
+# orbitals: it is of a structure unlike those that were learned, and the code's own start is better.
+MOST_LOST, MOST_MOVED = 0.01, 0.1
 # Larger cells keep a DM that is only scaled: a dense matrix of each k-point would not fit.
 LARGEST_DENSE = 6000
 # A trace this far from a whole number does not say how many electrons there are.
@@ -56,6 +61,23 @@ class Density:
     note: str
 
 
+def doubt(density: Density, electrons: float) -> str:
+    """Why a density is not worth starting from; empty when it is."""
+    measured = density.measured
+    if measured.get("S filter"):
+        return f"the predicted H has ghost states down to {measured['lowest level']:.3g}"
+    if measured.get("moved", 0.0) > MOST_MOVED:
+        return f"the predicted DM is far from a density: {measured['moved']:.0%} of its electrons had to be moved"
+    return doubt_count(measured.get("electrons found", electrons), electrons)
+
+
+def doubt_count(found: float, electrons: float) -> str:
+    """The same for the electrons of a predicted DM alone."""
+    if abs(found - electrons) <= MOST_LOST * electrons:
+        return ""
+    return f"the predicted DM holds {found:.2f} electrons where there are {electrons:g}"
+
+
 # From H
 
 
@@ -77,22 +99,23 @@ Solved = list[list[tuple[Array, Array]]]
 def solve_without_ghosts(H: Dense, S: Sequence[Array]) -> tuple[Solved, float, float]:
     """Levels and orbitals of each k-point and spin, the filter of S that was needed (0: none), and the lowest level without it.
 
-    Leaving out directions lifts every level: those of physics by little, ghost states by all that made them.
+    A ghost lives on directions of S that are nearly nothing: its level lies far below that of the same matrices without
+    these directions. Levels of physics use them too, and lose a little.
     """
     best = [
         [linalg.eigh(part, overlap, check_finite=False) for part in parts] for parts, overlap in zip(H, S, strict=True)
     ]
-    lowest = floor = lowest_level(best)
-    used = 0.0
-    least = min(float(np.linalg.eigvalsh(overlap)[0]) for overlap in S)
+    lowest, used = lowest_level(best), 0.0
+    directions = [np.linalg.eigh(overlap) for overlap in S]
     for threshold in GHOST_FILTERS:
-        if threshold <= least:
+        if ghost_weight(best, directions, threshold) < GHOST_WEIGHT:
             continue
         filtered = [
-            [solve_filtered(part, overlap, threshold) for part in parts] for parts, overlap in zip(H, S, strict=True)
+            [solve_filtered(part, *direction, threshold) for part in parts]
+            for parts, direction in zip(H, directions, strict=True)
         ]
-        if lowest_level(filtered) > floor + GHOST_RISE:
-            best, used, floor = filtered, threshold, lowest_level(filtered)
+        if lowest_level(filtered) > lowest_level(best) + GHOST_RISE:
+            best, used = filtered, threshold
     return best, used, lowest
 
 
@@ -100,9 +123,17 @@ def lowest_level(solved: Solved) -> float:
     return min(float(e_n[0]) for pairs in solved for e_n, _ in pairs)
 
 
-def solve_filtered(H: Array, S: Array, threshold: float) -> tuple[Array, Array]:
+def ghost_weight(solved: Solved, directions: Sequence[tuple[Array, Array]], threshold: float) -> float:
+    """How much of a lowest orbital is made of directions of S below a threshold, at most over k-points and spins."""
+    weights = [0.0]
+    for pairs, (s_m, U) in zip(solved, directions, strict=True):
+        tiny = s_m < threshold
+        weights += [float((s_m[tiny] * np.abs(U[:, tiny].conj().T @ c[:, 0]) ** 2).sum()) for _, c in pairs]
+    return max(weights)
+
+
+def solve_filtered(H: Array, s_m: Array, U: Array, threshold: float) -> tuple[Array, Array]:
     """Levels and orbitals in the space of the eigenvectors of S above a threshold; the missing ones lie far up and are zero."""
-    s_m, U = np.linalg.eigh(S)
     X = U[:, s_m > threshold] / np.sqrt(s_m[s_m > threshold])
     e_n, c = np.linalg.eigh(X.conj().T @ H @ X)
     missing = len(H) - len(e_n)
@@ -168,7 +199,8 @@ def refill_set(f_skn: Array, weights_k: Array, electrons: float, most: float, ho
     def excess(shift: float) -> float:
         return float(np.einsum("skn,k->", np.clip(f_skn + shift, 0, most), weights_k) - electrons)
 
-    return np.clip(f_skn + optimize.brentq(excess, -2 * most, 2 * most, xtol=1e-14), 0, most)
+    widest = most + float(np.abs(f_skn).max())
+    return np.clip(f_skn + optimize.brentq(excess, -widest, widest, xtol=1e-14), 0, most)
 
 
 # Frames
@@ -225,28 +257,15 @@ def operator_on_mesh(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[lis
     A DM(R) of a mesh repeats in the supercell of the mesh: DM(R + N) = DM(R). Codes store these repetitions wherever
     orbitals reach them, and the sum over R must not count them again.
     """
-    weight_p = np.ones(len(frame.pairs)) if frame.folded else closest_image_weights(frame, kpoints_kc)
+    whole = frame.folded or not frame.pbc_c.any()
+    weight_p = (
+        np.ones(len(frame.pairs))
+        if whole
+        else image_weights(frame.pairs, frame.vectors_pv, mesh_of(frame.formula, kpoints_kc))
+    )
     operator = frame.operators[name]
     weighted = replace(operator, values_sx=operator.values_sx * weight_p[frame.pairs.pair_x])
     yield from kspace.dense_at_each(replace(frame, operators={**frame.operators, name: weighted}), name, kpoints_kc)
-
-
-def closest_image_weights(frame: Frame, kpoints_kc: Array) -> Array:
-    """1 for pairs that are the closest of all their images in the supercell of the mesh (1/n where n are), else 0."""
-    if not frame.pbc_c.any():
-        return np.ones(len(frame.pairs))
-    pairs, mesh_c = frame.pairs, mesh_of(frame.formula, kpoints_kc)
-    i_q, j_q = np.concatenate([pairs.i_p, pairs.j_p]), np.concatenate([pairs.j_p, pairs.i_p])
-    R_qc = np.concatenate([pairs.R_pc, -pairs.R_pc])
-    distance_q = np.tile(np.linalg.norm(frame.vectors_pv, axis=1), 2)
-    _, class_q = np.unique(np.column_stack([i_q, j_q, np.mod(R_qc, mesh_c)]), axis=0, return_inverse=True)
-    class_q = class_q.ravel()
-    closest_z = np.full(class_q.max() + 1, np.inf)
-    np.minimum.at(closest_z, class_q, distance_q)
-    is_closest_q = distance_q < closest_z[class_q] + SAME_DISTANCE
-    own_q = np.where(np.tile(pairs.onsite_p, 2), 0.5, 1.0)  # an onsite block is its own partner and appears twice
-    images_z = np.bincount(class_q, weights=is_closest_q * own_q)
-    return np.asarray((is_closest_q / images_z[class_q])[: len(pairs)])
 
 
 def electrons_of(frame: Frame) -> float:

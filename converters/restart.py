@@ -101,6 +101,7 @@ class Progress:
     converged: bool | None = None
     first_residual: float | None = None
     took_guess: bool | None = None
+    note: str = ""
 
 
 def sampling_of(frame: Frame, target: Target | None, electrons: float | None) -> Sampling:

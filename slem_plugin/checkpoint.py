@@ -94,6 +94,7 @@ def build(description: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.
     plain = dict(description["blueprint"])
     plain["basis"] = tuple(read_species(species) for species in plain["basis"])
     plain["operators"] = tuple(plain["operators"])
+    plain["mesh"] = tuple(plain["mesh"]) if plain.get("mesh") else None
     blueprint = Blueprint(**{**plain, "spin": Spin(plain["spin"])})
     baselines = {
         name: Baseline.from_arrays(blueprint.form(name), with_prefix(tensors, f"baseline.{name}."))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from basis import Array
-from converters.pyscf.guess import announce, guess_density, structure_of
+from converters.pyscf.guess import announce, guess_density, refuse_guess, structure_of
 from slem_plugin.checkpoint import load_model
 from slem_plugin.graph import Structure
 from slem_plugin.model import Model
@@ -15,11 +15,13 @@ from slem_plugin.model import Model
 MODEL_VARIABLE = "SLEM_MODEL"
 
 
-def pyscf_guess(mf: Any, model: Model | str | Path | None = None, route: str = "auto") -> Array | None:
+def pyscf_guess(
+    mf: Any, model: Model | str | Path | None = None, route: str = "auto", *, guard: bool = True
+) -> Array | None:
     """`dm0` for `mf.kernel(dm0)`: what the model predicts for the atoms of an SCF object, as a proper density matrix.
 
-    Without a model it is the one that the environment variable SLEM_MODEL names; None, PySCF's own start, where there is
-    none.
+    Without a model it is the one that the environment variable SLEM_MODEL names. None, which is PySCF's own start, where
+    there is none, and with `guard` where the prediction is no density: then the atoms are unlike those that were learned.
 
     >>> mf.kernel(dm0=pyscf_guess(mf, "model"))
     """
@@ -28,7 +30,10 @@ def pyscf_guess(mf: Any, model: Model | str | Path | None = None, route: str = "
         return None
     known = source if isinstance(source, Model) else cached_model(str(source))
     frame = known.predict_structure(Structure(*structure_of(mf, known.blueprint.basis)))
-    dm0, density = guess_density(mf, frame, route)
+    dm0, density, reason = guess_density(mf, frame, route)
+    if guard and reason:
+        refuse_guess(mf, reason)
+        return None
     announce(mf, density)
     return dm0
 

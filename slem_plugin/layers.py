@@ -13,6 +13,14 @@ from slem_plugin.graph import Graph
 
 # Features smaller than this part of the largest ones are taken to be noise.
 SMALLEST_SIZE = 0.01
+# Gates stay below this: without a bound every layer squares what many more neighbours than in the data send, and a larger
+# molecule gets matrices of any size.
+LARGEST_GATE = 4.0
+
+
+def bounded(gate: Tensor) -> Tensor:
+    """A gate, nearly itself where it is small."""
+    return LARGEST_GATE * torch.tanh(gate / LARGEST_GATE)
 
 
 def turn_in(n: list[Tensor], graph: Graph, channels: Channels) -> list[list[list[Tensor]]]:
@@ -135,21 +143,25 @@ class BondUpdate(nn.Module):
     def forward(self, x: list[Tensor], latent: Tensor) -> list[Tensor]:
         even, *others = self.linear(x)
         hidden = nn.functional.silu(even.squeeze(1) + self.distance(latent))
-        gain = self.gains.values[self.channels_k]
-        gates = nn.functional.linear(hidden, self.gate.weight * gain[:, None], self.gate.bias * gain).unsqueeze(1)
-        new, *gates = gates.split(self.outputs, dim=2)
-        return self.gains.calibrated([new, *(y * gate for y, gate in zip(others, gates, strict=True))])
+        new, gates = self.gate(hidden).unsqueeze(1).split([self.outputs[0], sum(self.outputs[1:])], dim=2)
+        first, gain = self.gains.values[0], self.gains.values[self.channels_k[self.outputs[0] :]]
+        factors = (bounded(gates) * gain).split(self.outputs[1:], dim=2)
+        return self.gains.calibrated([new * first, *(y * x for y, x in zip(others, factors, strict=True))])
 
 
 class Distances(nn.Module):
-    """Smooth features of the length of each bond, its own for each ordered pair of species, and a cutoff function."""
+    """Smooth features of the length of each bond, its own for each ordered pair of species, and a cutoff function.
+
+    Messages end at the part `messages` of the cutoff.
+    """
 
     cutoff_ss: Tensor
     wave_numbers: Tensor
 
-    def __init__(self, cutoff_ss: Tensor, waves: int, width: int) -> None:
+    def __init__(self, cutoff_ss: Tensor, messages: float, waves: int, width: int) -> None:
         super().__init__()
         species = len(cutoff_ss)
+        self.messages = messages
         self.register_buffer("cutoff_ss", cutoff_ss)
         self.register_buffer("wave_numbers", torch.arange(1, waves + 1) * torch.pi)
         self.scale = nn.Parameter(1 + 0.5 * torch.randn(species**2, width))
@@ -166,7 +178,7 @@ class Distances(nn.Module):
         pair_e = own_e * len(self.cutoff_ss) + other_e
         hidden = nn.functional.silu(self.first(waves) * self.scale[pair_e] + self.shift[pair_e])
         (latent,) = self.gains.calibrated([nn.functional.silu(self.second(hidden)) * self.gains.values])
-        return latent, envelope(x) * graph.present_e
+        return latent, envelope(x / self.messages) * graph.present_e
 
 
 def envelope(x: Tensor) -> Tensor:

@@ -18,7 +18,9 @@ from basis.shells import Species
 from basis.spin import Spin
 from converters.blocks import Operator, Pairs
 from converters.errors import Refused
-from converters.frame import Frame, Provenance
+from converters.folding import image_weights
+from converters.frame import Frame, Outcome, Provenance, Spectrum
+from converters.kspace import monkhorst_pack
 from slem_plugin.baseline import Baseline
 from slem_plugin.channels import Channels
 from slem_plugin.components import BlockForm, BondFrames, Components, bond_frames
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 class Blueprint:
     """All that must be known to build a model before its numbers are loaded.
 
-    `learned` are the operators that the network corrects; an overlap is its baseline alone and not among them.
+    `learned` are the operators that the network corrects; an overlap is its baseline alone and not among them. `mesh` is
+    the k mesh over whose supercell the blocks are folded, where the code gave no others: the model is for this mesh alone.
+    Atoms hear each other up to the part `messages` of the cutoff.
     """
 
     code: str
@@ -48,6 +52,8 @@ class Blueprint:
     latent: int
     waves: int
     neighbours: float
+    mesh: tuple[int, int, int] | None = None
+    messages: float = 1.0
 
     @property
     def learned(self) -> tuple[str, ...]:
@@ -106,6 +112,10 @@ class Model:
         basis = self.blueprint.basis
         norb_a = np.array([basis[s].size for s in structure.species_a])
         pairs = find_pairs(structure, self.cutoff_ss, norb_a)
+        if self.blueprint.mesh is not None:
+            vectors_pv = pairs.vectors(structure.positions_av, structure.cell_cv)
+            kept_p = image_weights(pairs, vectors_pv, np.array(self.blueprint.mesh)) > 0
+            pairs = Pairs(pairs.i_p[kept_p], pairs.j_p[kept_p], pairs.R_pc[kept_p], norb_a)
         return pairs, make_graph(structure, pairs, len(basis), self.blueprint.degrees)
 
     def structure(self, atoms: "Atoms") -> Structure:
@@ -161,8 +171,28 @@ class Model:
             pairs,
             self.blueprint.spin,
             operators,
+            outcome=Outcome(electrons=self.electrons(structure.species_a)),
+            spectrum=self._mesh_points(),
             provenance=Provenance(self.blueprint.code, notes=("predicted by slem",)),
+            folded=self.blueprint.mesh is not None,
         )
+
+    def electrons(self, species_a: Array) -> float | None:
+        """Electrons of a structure, where those of the learned structures determine them."""
+        known = np.array(self.history.get("electrons", []), dtype=float)
+        counts_s = np.bincount(species_a, minlength=len(self.blueprint.basis))
+        if not len(known):
+            return None
+        part_n, *_ = np.linalg.lstsq(known[:, :-1].T, counts_s.astype(float), rcond=None)
+        determined = np.abs(known[:, :-1].T @ part_n - counts_s).max() < 1e-6
+        return float(np.round(known[:, -1] @ part_n, 6)) if determined else None
+
+    def _mesh_points(self) -> Spectrum | None:
+        """The k-points at which folded blocks are right."""
+        if self.blueprint.mesh is None:
+            return None
+        kpoints_kc, weights_k = monkhorst_pack(self.blueprint.mesh)
+        return Spectrum(kpoints_kc, weights_k, np.empty((1, len(weights_k), 0)))
 
     def base(self, bonds: BondFrames, graph: Graph) -> "Base":
         """What the baselines say of a structure."""
@@ -201,6 +231,7 @@ def make_network(blueprint: Blueprint, cutoff_ss: Array) -> Network:
         Channels.parse(blueprint.channels),
         blueprint.layers,
         torch.from_numpy(cutoff_ss),
+        blueprint.messages,
         blueprint.neighbours,
         blueprint.latent,
         blueprint.waves,

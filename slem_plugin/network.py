@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from slem_plugin.channels import Channels
 from slem_plugin.components import BlockForm
 from slem_plugin.graph import Graph
-from slem_plugin.layers import BondUpdate, Distances, Gains, join, reverse, turn_in, turn_out
+from slem_plugin.layers import BondUpdate, Distances, Gains, bounded, join, reverse, turn_in, turn_out
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,20 @@ class Trunk(nn.Module):
     """The states of atoms and bonds after all layers."""
 
     def __init__(
-        self, channels: Channels, layers: int, cutoff_ss: Tensor, neighbours: float, latent: int, waves: int
+        self,
+        channels: Channels,
+        layers: int,
+        cutoff_ss: Tensor,
+        messages: float,
+        neighbours: float,
+        latent: int,
+        waves: int,
     ) -> None:
         super().__init__()
         self.channels = channels
         self.scale = neighbours**-0.5
         k = channels.about_bond
-        self.distances = Distances(cutoff_ss, waves, latent)
+        self.distances = Distances(cutoff_ss, messages, waves, latent)
         self.start = nn.Linear(latent, k[0])
         self.updates = nn.ModuleList(BondUpdate(tuple(2 * c for c in k), k, latent) for _ in range(layers))
         self.gathers = nn.ModuleList(Gather(channels) for _ in range(layers + 1))
@@ -86,7 +93,7 @@ class Gather(nn.Module):
             parts.append(other @ (self.unnatural[l] * self.gains.values[2 * l + 1]))
         parts = self.gains.calibrated(parts)
         scalars = parts[0].squeeze(1)
-        gates = 1 + self.gate(nn.functional.silu(self.hidden(scalars)))
+        gates = 1 + bounded(self.gate(nn.functional.silu(self.hidden(scalars))))
         mixed = [torch.cat(pair, dim=2) for pair in zip(parts[::2], parts[1::2], strict=True)]
         new = [
             x * gate.unsqueeze(1) for x, gate in zip(mixed, gates.split(self.channels.by_degree, dim=1), strict=True)
@@ -103,12 +110,13 @@ class Network(nn.Module):
         channels: Channels,
         layers: int,
         cutoff_ss: Tensor,
+        messages: float,
         neighbours: float,
         latent: int,
         waves: int,
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(channels, layers, cutoff_ss, neighbours, latent, waves)
+        self.trunk = Trunk(channels, layers, cutoff_ss, messages, neighbours, latent, waves)
         k = channels.about_bond
         self.meeting = BondUpdate(tuple(2 * c for c in k), k, latent)
         self.heads = nn.ModuleDict({name: Head(form, channels) for name, form in forms.items()})

@@ -15,7 +15,7 @@ from converters.checks import Result, Tolerances, check_electrons, check_finite
 from converters.dataset import Dataset
 from converters.errors import Refused
 from converters.frame import Frame
-from converters.guess import LARGEST_DENSE, Sampling, frame_of_levels, frame_purified, scale_density
+from converters.guess import LARGEST_DENSE, Sampling, doubt_count, frame_of_levels, frame_purified, scale_density
 from converters.kspace import count_electrons
 from converters.restart import (
     SAME_PLACE,
@@ -182,6 +182,8 @@ def prepare(frame: Frame, route: str, purify: str, sampling: Sampling) -> tuple[
     if "S" not in frame.operators:
         return frame, ["without S the electrons of DM are not counted; the code scales them itself"]
     found, wanted = float(np.sum(count_electrons(frame))), sampling.filling.electrons
+    if reason := doubt_count(found, wanted):
+        raise Refused(frame.formula, f"is no start: {reason}")
     if purify == "none":
         return frame, [f"DM holds {found:.6f} electrons and is written as it is"]
     if purify == "scale":

@@ -200,6 +200,8 @@ def judge(start: Start) -> str:
         return f"the run left no energy; {log}"
     if progress.converged is False:
         return f"not converged after {progress.iterations} iterations"
+    if progress.note:
+        return f"the default start was taken: {progress.note}"
     if progress.took_guess is None:
         return f"nothing says that the code read the guess; {log}"
     return "ok"

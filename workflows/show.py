@@ -136,6 +136,12 @@ def show_training(run: Callable[[Mapping[str, Callable[..., None]]], Any], folde
             learned = ", ".join(model.blueprint.learned)
             checked = f"checked on {validation}" if validation else "checked on the same ones"
             out.print(f"learning {learned} from {training} frames, {checked}; {weights} weights", soft_wrap=True)
+            if mesh := model.blueprint.mesh:
+                folded = "x".join(map(str, mesh))
+                out.print(
+                    f"note: the blocks are folded over the k mesh {folded}; the model is for this mesh alone",
+                    soft_wrap=True,
+                )
             if unreached := model.blueprint.unreached:
                 out.print(
                     f"note: {unreached} of the components keep their baseline; their m is beyond the channels",

@@ -12,14 +12,16 @@ from basis.shells import Species
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters.errors import Refused
+from converters.folding import mesh_of
 from converters.frame import Frame
-from converters.guess import Density, Sampling, density_of_levels, operator_on_mesh, purify
+from converters.guess import Density, Sampling, density_of_levels, doubt, operator_on_mesh, purify
 from converters.kspace import Filling
 from converters.pyscf.molecule import load_molecule, make_basis, overlaps
 from converters.pyscf.write import reorder_matrix, save_density
 from converters.restart import SAME_PLACE
 
 ANNOUNCED = "starting density from slem: "
+REFUSED = "no starting density from slem: "
 
 
 def structure_of(mf: Any, basis: Sequence[Species]) -> tuple[Array, Array, Array, Array]:
@@ -39,8 +41,8 @@ def structure_of(mf: Any, basis: Sequence[Species]) -> tuple[Array, Array, Array
     return molecule.lattice_vectors() * BOHR, np.arange(3) < molecule.dimension, positions_av, species_a
 
 
-def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto") -> tuple[Array, Density]:
-    """`dm0` for an SCF object, in its shape, from the matrices of the same atoms; S is PySCF's own.
+def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto") -> tuple[Array, Density, str]:
+    """`dm0` for an SCF object, in its shape, from the matrices of the same atoms, and why not to trust it; S is PySCF's own.
 
     Routes: "dm" purifies DM (`how` is that of `converters.guess.purify`), "h" fills the levels of H; "auto" takes DM where
     there is one.
@@ -49,6 +51,7 @@ def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto")
     if name not in frame.operators:
         raise Refused(name_of(mf), f"cannot start from {name}: it was not predicted")
     sampling = sampling_of(mf, frame.spin)
+    require_same_mesh(mf, frame, sampling.kpoints_kc)
     S = list(overlaps(mf.mol, np.reshape(mf.kpts if is_mesh(mf) else mf.kpt, (-1, 3)) if hasattr(mf, "cell") else None))
     scale = 1 / HARTREE if name == "H" else 1.0
     if frame.spin is Spin.SPINOR:
@@ -58,7 +61,18 @@ def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto")
         for parts in operator_on_mesh(frame, name, sampling.kpoints_kc)
     ]
     density = density_of_levels(predicted, S, sampling) if name == "H" else purify(predicted, S, sampling, how)
-    return shape_like(mf, np.array(density.rho).swapaxes(0, 1), frame.spin), density
+    dm0 = shape_like(mf, np.array(density.rho).swapaxes(0, 1), frame.spin)
+    return dm0, density, doubt(density, sampling.filling.electrons)
+
+
+def require_same_mesh(mf: Any, frame: Frame, kpoints_kc: Array) -> None:
+    """Refuse folded matrices of another k mesh than that of the SCF object."""
+    if frame.folded and frame.spectrum is not None:
+        own, learned = (mesh_of(name_of(mf), points).tolist() for points in (kpoints_kc, frame.spectrum.kpoints_kc))
+        if own != learned or np.abs(np.mod(kpoints_kc * own + 0.5, 1) - 0.5).max() > 1e-5:
+            raise Refused(
+                name_of(mf), f"has the k mesh {own} or another centre; the matrices are of {learned} about Gamma"
+            )
 
 
 def sampling_of(mf: Any, spin: Spin) -> Sampling:
@@ -110,6 +124,13 @@ def announce(mf: Any, density: Density) -> None:
     logger.note(mf, "%s%s", ANNOUNCED, density.note)
 
 
+def refuse_guess(mf: Any, reason: str) -> None:
+    """Say in the log of PySCF why a prediction is not used."""
+    from pyscf.lib import logger
+
+    logger.note(mf, "%s%s", REFUSED, reason)
+
+
 def name_of(mf: Any) -> str:
     return f"PySCF {type(mf).__name__}"
 
@@ -132,7 +153,9 @@ def guess_of_checkpoint(
         raise Refused(
             checkpoint, f"is not of the atoms of the matrices ({frame.formula}), or not in their order and place"
         )
-    dm0, density = guess_density(mf, frame, route, how)
+    dm0, density, reason = guess_density(mf, frame, route, how)
+    if reason:
+        raise Refused(frame.formula, f"is no start: {reason}")
     np.save(folder / "dm0.npy", dm0)
     save_density(np.reshape(dm0, (-1, *dm0.shape[-2:])), mf.get_ovlp(), frame.spin, folder / "guess.chk", checkpoint)
     return [folder / "dm0.npy", folder / "guess.chk"], density

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from basis.units import HARTREE
-from converters.pyscf.guess import ANNOUNCED
+from converters.pyscf.guess import ANNOUNCED, REFUSED
 from converters.restart import Progress
 
 
@@ -25,7 +25,10 @@ def read_progress(folder: Path) -> Progress:
     gradients = re.findall(r"^cycle= \d+.*\|g\|= *(\S+)", text, re.M)
     first = float(gradients[0]) if gradients else None
     iterations = int(cycles[-1]) if cycles else None
-    return Progress(iterations, float(endings[-1][1]) * HARTREE, bool(endings[-1][0]), first, ANNOUNCED in text)
+    took = None if REFUSED in text else ANNOUNCED in text
+    refused = re.search(re.escape(REFUSED) + "(.*)", text)
+    note = refused[1].strip() if refused else ""
+    return Progress(iterations, float(endings[-1][1]) * HARTREE, bool(endings[-1][0]), first, took, note)
 
 
 def energy_tolerance(folder: Path) -> float:
