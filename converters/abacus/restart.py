@@ -102,10 +102,9 @@ def choose_route(frame: Frame, target: Target | None, options: Options) -> Route
 
 
 def generation(version: str) -> str:
-    """The grammar that a version reads: "3.8" (to 3.10 LTS) or "3.11"."""
-    if version and tuple(int(n) for n in re.findall(r"\d+", version)[:4]) < (3, 9, 0, 25):
-        return "3.8"
-    return "3.11"
+    """The grammar that a version reads: "3.8" (to 3.9.0.24, and the 3.10 LTS, which branched off before) or "3.11"."""
+    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:4])
+    return "3.8" if numbers and (numbers < (3, 9, 0, 25) or numbers[:2] == (3, 10)) else "3.11"
 
 
 def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, options: Options) -> Written:

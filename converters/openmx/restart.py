@@ -177,7 +177,7 @@ def write_charge(frame: Frame, place: Path, template: ScfOut, name: str, options
     shape_c = grid_of(template)
     files = [orbital_file(species, template, options) for species in frame.basis]
     orbitals = [read_orbitals(path, species) for path, species in zip(files, frame.basis, strict=True)]
-    grid = Grid(shape_c, grid_origin(frame, template, shape_c), BOHR)
+    grid = Grid(shape_c, grid_origin(template, shape_c), BOHR)
     density = density_on_grid(frame, orbitals, grid)
     atomic = half_atomic_density(frame, template, grid, files)
     if frame.spin is Spin.NONE:
@@ -193,7 +193,7 @@ def write_charge(frame: Frame, place: Path, template: ScfOut, name: str, options
     return paths
 
 
-def grid_origin(frame: Frame, template: ScfOut, shape_c: tuple[int, int, int]) -> Array:
+def grid_origin(template: ScfOut, shape_c: tuple[int, int, int]) -> Array:
     """The first grid point (Bohr): the grid is centred on the atoms, unless scf.fixed.grid says where it is."""
     fixed = text.parse_input(template.text).words.get("scf.fixed.grid")
     if fixed:

@@ -5,6 +5,7 @@ the SCF read it again in place of the converged H.
 """
 
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,45 +33,54 @@ def read_target(path: Path) -> Target:
     except ModuleNotFoundError as error:
         raise Refused(path, "cannot be read without sisl; pip install sisl") from error
     path = only_fdf(path)
-    fdf = fdfSileSiesta(path)
-    try:
-        geometry = fdf.read_geometry(output=False)
-        species = [int(row.split()[3]) for row in fdf.get("AtomicCoordinatesAndAtomicSpecies", default=[])]
-        labels = {int(row.split()[0]): row.split()[1:3] for row in fdf.get("ChemicalSpeciesLabel", default=[])}
-        named = [labels[s] for s in species]
-        tolerance = number(fdf, "SCF.DM.Tolerance", number(fdf, "DM.Tolerance", 1e-4))
-        kpoints_kc, weights_k = mesh_of(fdf)
-        kind = spin_kind(fdf)
-        return Target(
-            code="siesta",
-            path=path,
-            cell_cv=np.array(geometry.cell),
-            positions_av=np.array(geometry.xyz),
-            labels_a=tuple(label for _, label in named),
-            numbers_a=np.array([abs(int(z)) for z, _ in named]),
-            radials={},
-            spin=LAYOUTS[kind],
-            kpoints_kc=kpoints_kc,
-            weights_k=weights_k,
-            smearing="fermi",
-            width=float(fdf.get("ElectronicTemperature", unit="eV", default=300 * KELVIN)),
-            moment=number(fdf, "Spin.Total", 0.0) if is_on(fdf, "Spin.Fix") else None,
-            energy_tolerance=max(1e-5, 0.2 * tolerance) * len(named),
-            settings={"spin": kind, "label": str(fdf.get("SystemLabel", default="siesta"))},
-        )
-    except (ValueError, LookupError, TypeError, AttributeError, OSError, RuntimeError) as error:
-        raise Refused(path, f"has no structure that sisl can read: {type(error).__name__}: {error}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sisl leaves its files open
+        fdf = fdfSileSiesta(path)
+        try:
+            return target_of(path, fdf)
+        except (ValueError, LookupError, TypeError, AttributeError, OSError, RuntimeError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise Refused(path, f"has no structure that sisl can read: {what}") from error
+        finally:
+            if hasattr(fdf, "fh"):
+                fdf.fh.close()
+
+
+def target_of(path: Path, fdf: Any) -> Target:
+    geometry = fdf.read_geometry(output=False)
+    species = [int(row.split()[3]) for row in fdf.get("AtomicCoordinatesAndAtomicSpecies", default=[])]
+    labels = {int(row.split()[0]): row.split()[1:3] for row in fdf.get("ChemicalSpeciesLabel", default=[])}
+    named = [labels[s] for s in species]
+    tolerance = number(fdf, "SCF.DM.Tolerance", number(fdf, "DM.Tolerance", 1e-4))
+    kpoints_kc, weights_k = mesh_of(fdf)
+    kind = spin_kind(fdf)
+    return Target(
+        code="siesta",
+        path=path,
+        cell_cv=np.array(geometry.cell),
+        positions_av=np.array(geometry.xyz),
+        labels_a=tuple(label for _, label in named),
+        numbers_a=np.array([abs(int(z)) for z, _ in named]),
+        radials={},
+        spin=LAYOUTS[kind],
+        kpoints_kc=kpoints_kc,
+        weights_k=weights_k,
+        smearing="fermi",
+        width=float(fdf.get("ElectronicTemperature", unit="eV", default=300 * KELVIN)),
+        moment=number(fdf, "Spin.Total", 0.0) if is_on(fdf, "Spin.Fix") else None,
+        energy_tolerance=max(1e-5, 0.2 * tolerance) * len(named),
+        settings={"spin": kind, "label": str(fdf.get("SystemLabel", default="siesta"))},
+    )
 
 
 def only_fdf(path: Path) -> Path:
     if not path.is_dir():
         return path
-    found = [file for file in sorted(path.glob("*.fdf")) if "systemlabel" in text.read_fdf(file).words or file]
-    own = [file for file in found if text.read_fdf(file).blocks or text.read_fdf(file).words.get("systemlabel")]
-    if len(own) != 1:
-        names = ", ".join(file.name for file in own) or "none"
-        raise Refused(path, f"holds {len(own)} fdf files ({names}); name the one that SIESTA is given")
-    return own[0]
+    found = sorted(path.glob("*.fdf"))
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise Refused(path, f"holds {len(found)} fdf files ({names}); name the one that SIESTA is given")
+    return found[0]
 
 
 def number(fdf: Any, keyword: str, default: float) -> float:
