@@ -1,0 +1,221 @@
+"""slem-scf: a real SCF of PySCF from a model's prediction, and every way in which a run can go wrong, with stand-in codes."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from click.testing import CliRunner
+from pyscf import dft, gto
+
+from converters.dataset import DatasetWriter
+from converters.pyscf import frame_from_scf
+from slem_plugin import pyscf_guess
+from slem_plugin.checkpoint import load_model
+from slem_plugin.config import Config
+from tests.contract import frames_of, unpacked
+from workflows.cli import scf_command
+from workflows.train import train_folder
+
+SCRIPT = """
+from pyscf import dft, gto
+from slem_plugin import pyscf_guess
+mol = gto.M(atom={atom!r}, basis="{basis}", verbose=4, output="pyscf.log")
+mf = dft.RKS(mol, xc="pbe")
+mf.kernel(dm0=pyscf_guess(mf))
+"""
+
+
+def water(seed, basis="6-31g"):
+    atoms = molecule("H2O")
+    atoms.positions += np.random.default_rng(seed).normal(0, 0.04, (3, 3))
+    atom = list(zip(atoms.get_chemical_symbols(), atoms.positions.tolist(), strict=True))
+    return atom, dft.RKS(gto.M(atom=atom, basis=basis, verbose=0), xc="pbe")
+
+
+def trained(frames, folder):
+    data = folder / "data.h5"
+    with DatasetWriter(data) as writer:
+        for frame in frames:
+            writer.append(frame)
+    config = Config(steps=60, time="0", layers=1, validate="0", channels="12x0e+8x1o+4x2e+2x3o+2x4e")
+    train_folder(data, folder / "model", config, resume=False, prepared=nothing, watch=nothing, report=nothing)
+    return folder / "model"
+
+
+def nothing(*_):
+    pass
+
+
+@pytest.fixture(scope="module")
+def water_model(tmp_path_factory):
+    frames = []
+    for seed in range(8):
+        mf = water(seed)[1]
+        mf.kernel()
+        frames.append(frame_from_scf(mf))
+    return trained(frames, tmp_path_factory.mktemp("water"))
+
+
+@pytest.fixture(scope="module")
+def silicon_model(tmp_path_factory):
+    """A model of one structure of ABACUS; its predictions are of the run that it was made from."""
+    return trained(frames_of("abacus", "si2"), tmp_path_factory.mktemp("silicon"))
+
+
+def run_scf(*arguments):
+    done = CliRunner().invoke(scf_command, [*map(str, arguments), "--json"], catch_exceptions=False)
+    return done.exit_code, json.loads(done.output)["runs"]
+
+
+# PySCF, for real
+
+
+def test_pyscf_starts_from_a_prediction_and_ends_in_the_same_energy(water_model, tmp_path):
+    folders = [tmp_path / f"run{seed}" for seed in (100, 101)]
+    for folder, seed in zip(folders, (100, 101), strict=True):
+        folder.mkdir()
+        (folder / "run.py").write_text(SCRIPT.format(atom=water(seed)[0], basis="6-31g"))
+    before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    code, runs = run_scf(*folders, "--model", water_model, "--cmd", f"{sys.executable} run.py", "--compare")
+    assert code == 0, runs
+    for run in runs:
+        assert run["ok"]
+        assert run["guess"]["progress"]["took_guess"] is True
+        assert run["default"]["progress"]["took_guess"] is False
+        assert run["guess"]["progress"]["iterations"] < run["default"]["progress"]["iterations"]
+        assert run["guess"]["progress"]["first_residual"] < 0.1 * run["default"]["progress"]["first_residual"]
+        assert abs(run["difference"]) <= run["tolerance"] < 1e-4
+    assert before == {path: path.read_text() for path in before}
+    code, runs = run_scf(folders[0], "--model", water_model, "--cmd", f"{sys.executable} run.py")
+    assert code == 1
+    assert "--overwrite" in runs[0]["verdict"]
+
+
+def test_atoms_unlike_those_learned_are_started_by_pyscf_itself(water_model, tmp_path):
+    """Hydrogens on top of each other: the prediction is no density, and the guard says so."""
+    atom = [["O", [0, 0, 0]], ["H", [0.55, 0, 0]], ["H", [0.75, 0.2, 0]]]
+    mf = dft.RKS(gto.M(atom=atom, basis="6-31g", verbose=0), xc="pbe")
+    assert pyscf_guess(mf, water_model) is None
+    assert pyscf_guess(mf, water_model, guard=False) is not None
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.py").write_text(SCRIPT.format(atom=atom, basis="6-31g"))
+    code, runs = run_scf(tmp_path / "run", "--model", water_model, "--cmd", f"{sys.executable} run.py")
+    assert code == 1
+    assert "the default start was taken" in runs[0]["verdict"]
+    assert runs[0]["use"].endswith("-slem-default")
+
+
+def test_one_line_starts_scripts_and_nothing_happens_without_a_model(water_model, monkeypatch):
+    _, mf = water(200)
+    assert pyscf_guess(mf) is None
+    for source in (water_model, str(water_model), load_model(water_model)):
+        dm0 = pyscf_guess(mf, source)
+        assert dm0.shape == (13, 13)
+        S = mf.get_ovlp()
+        assert np.trace(dm0 @ S) == pytest.approx(10, abs=1e-9)
+        np.testing.assert_allclose(dm0 @ S @ dm0, 2 * dm0, atol=1e-8)
+    monkeypatch.setenv("SLEM_MODEL", str(water_model))
+    np.testing.assert_allclose(pyscf_guess(mf), dm0)
+    other = water(200, "sto-3g")[1]
+    from converters.errors import Refused
+
+    with pytest.raises(Refused, match="the model was trained with"):
+        pyscf_guess(other)
+
+
+# ABACUS, with stand-ins: scripts that leave the logs that the real code left
+
+
+LOG = "OUT.ABACUS/running_scf.log"
+CODE = """
+import pathlib, re, shutil, sys
+given = pathlib.Path("INPUT").read_text()
+guessed = re.search(r"^init_chg +dm", given, re.M) is not None
+assert not guessed or pathlib.Path("guess/dmrs1_nao.csr").exists()
+text = pathlib.Path({log!r}).read_text()
+if not guessed:
+    text = text.replace("init_chg = dm", "init_chg = atomic").replace("#ELEC ITER#         1", "#ELEC ITER#         8")
+{change}
+out = pathlib.Path("OUT.ABACUS"); out.mkdir()
+(out / "running_scf.log").write_text(text)
+"""
+
+
+@pytest.fixture
+def silicon_run(tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(unpacked("abacus", "si2"), folder)
+    unpacked("abacus", "restart")
+    return folder
+
+
+def stand_in(folder, change=""):
+    """A command that behaves like ABACUS and leaves the log of the accepted restart."""
+    log = unpacked("abacus", "si2").parent / "restart" / "si2_dm" / LOG
+    script = folder.parent / "code.py"
+    script.write_text(CODE.format(log=str(log), change=change))
+    return f"{sys.executable} {script}"
+
+
+def test_a_run_that_takes_the_guess_is_a_success(silicon_model, silicon_run):
+    command = stand_in(silicon_run)
+    code, (run,) = run_scf(silicon_run, "--model", silicon_model, "--cmd", command, "--compare")
+    assert code == 0, run
+    assert run["route"] == "dm"
+    assert (run["guess"]["progress"]["iterations"], run["default"]["progress"]["iterations"]) == (1, 8)
+    assert run["use"].endswith("run-slem-guess")
+    copy = silicon_run.parent / "run-slem-guess"
+    assert "init_chg           dm" in (copy / "INPUT").read_text()
+    assert not list(silicon_run.glob("guess"))
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ("text = text.replace('init_chg = dm', 'init_chg = atomic')", "ignored the guess"),
+        ("text = text.replace('-211.94', '-211.95') if guessed else text", "another state: -1.00e-02 eV"),
+        ("sys.exit(3) if guessed else None", "exit code 3"),
+        ("text = text.replace('!FINAL', '').replace('FINAL', '') if guessed else text", "left no energy"),
+        (
+            "text = text.replace('#SCF IS CONVERGED#', 'convergence has NOT been achieved') if guessed else text",
+            "not converged after 1 iterations",
+        ),
+    ],
+)
+def test_a_run_that_goes_wrong_is_no_success(change, verdict, silicon_model, silicon_run):
+    command = stand_in(silicon_run, change)
+    code, (run,) = run_scf(silicon_run, "--model", silicon_model, "--cmd", command, "--compare")
+    assert code == 1
+    assert verdict in run["verdict"], run["verdict"]
+    assert run["use"].endswith("-slem-default")
+
+
+def test_a_missing_program_and_a_missing_input_are_named(silicon_model, silicon_run, tmp_path):
+    code, (run,) = run_scf(silicon_run, "--model", silicon_model, "--cmd", "no-such-program-of-ours")
+    assert code == 1
+    assert "not found" in run["verdict"]
+    assert "default start failed too" in run["verdict"]
+    (tmp_path / "empty").mkdir()
+    code, (run,) = run_scf(tmp_path / "empty", "--model", silicon_model, "--cmd", "true")
+    assert code == 1
+    assert "not run" in run["verdict"]
+
+
+def test_a_run_that_the_model_does_not_know_is_started_as_ever(silicon_model, silicon_run):
+    stru = (silicon_run / "STRU").read_text()
+    (silicon_run / "STRU").write_text(stru.replace("Si_gga_6au_100Ry_2s2p1d.orb", "Si_gga_8au_100Ry_2s2p1d.orb"))
+    code, (run,) = run_scf(silicon_run, "--model", silicon_model, "--cmd", stand_in(silicon_run))
+    assert code == 1
+    assert "no guess" in run["verdict"]
+    assert "Si_gga_8au" in run["verdict"]
+    assert run["use"].endswith("-slem-default")
+
+
+def test_a_run_that_takes_too_long_is_ended(silicon_model, silicon_run):
+    arguments = (silicon_run, "--model", silicon_model, "--cmd", "sleep 20", "--timeout", "0.5")
+    code, (run,) = run_scf(*arguments)
+    assert code == 1
+    assert "too long" in run["verdict"]
