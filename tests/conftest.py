@@ -85,3 +85,14 @@ def assert_same_frame(a, b):
             np.testing.assert_array_equal(getattr(a.spectrum, name), getattr(b.spectrum, name))
         for name in ("tolerance", "smearing", "width", "fixed_moment"):
             assert getattr(a.spectrum, name) == getattr(b.spectrum, name)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say which codes were not there to prove the restarts."""
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    missing = sorted({code for code in ("ABACUS", "SIESTA", "OPENMX") if any(f"SLEM_{code} and" in s for s in skipped)})
+    if missing:
+        names = ", ".join(f"SLEM_{code}" for code in missing)
+        terminalreporter.write_line(
+            f"NOT PROVED in this run: restarts of the codes that {names} would name", yellow=True
+        )

@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 from basis import Array
+from converters.errors import Refused
 from workflows.scf_cases import CASES, Case, make_scf, run_scf, structures
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from slem_plugin.model import Model
 
-STARTS = ("default", "dm", "h", "guarded", "own")
+STARTS = ("default", "dm", "h", "pyscf_guess", "own")
 DONE = "done"  # marks the folder of a finished run
 
 
@@ -39,23 +40,28 @@ class Start:
     converged: bool
 
 
-def bench_restart(names: Sequence[str], folder: Path, minutes: float, jobs: int) -> list[dict[str, Any]]:
+JOBS = 2  # processes, one thread each
+
+
+def bench_restart(names: Sequence[str], folder: Path, minutes: float) -> list[dict[str, Any]]:
     """Rows of a table: the starts of each case and part, mean and worst over its structures."""
     rows = []
+    if unknown := set(names) - set(CASES):
+        raise Refused(", ".join(sorted(unknown)), f"is no case; expected {', '.join(CASES)}")
     for name in names or list(CASES):
         case = CASES[name]
-        model_path = learn(name, folder, minutes, jobs)
+        model_path = learn(name, folder, minutes)
         for part in ("unseen", "foreign"):
             work = [(name, n, part, str(model_path)) for n in range(len(structures(case, part)))]
             if not work:
                 continue
-            with get_context("spawn").Pool(jobs) as pool:
+            with get_context("spawn").Pool(JOBS) as pool:
                 found = pool.starmap(start_all, work, chunksize=1)
             rows += summarise(case.title if part == "unseen" else case.foreign_title, found)
     return rows
 
 
-def learn(name: str, folder: Path, minutes: float, jobs: int) -> Path:
+def learn(name: str, folder: Path, minutes: float) -> Path:
     """The model of a case; what an earlier call made is kept."""
     from workflows.convert import Options, convert, find
 
@@ -63,10 +69,10 @@ def learn(name: str, folder: Path, minutes: float, jobs: int) -> Path:
     missing = [n for n in range(case.learned) if not (runs / str(n) / DONE).exists()]
     if missing:
         click.echo(f"{name}: running {len(missing)} structures to learn from", err=True)
-        with get_context("spawn").Pool(jobs) as pool:
+        with get_context("spawn").Pool(JOBS) as pool:
             pool.starmap(run_one, [(name, n, str(runs / str(n))) for n in missing], chunksize=1)
     if not data.exists():
-        convert(find([runs], ["pyscf"]), data, Options(), jobs, lambda _: None)
+        convert(find([runs], ["pyscf"]), data, Options(), JOBS, lambda _: None)
     if not (model / "best.safetensors").exists():
         click.echo(f"{name}: training for {minutes:g} minutes", err=True)
         train_quietly(data, model, minutes)
@@ -114,7 +120,7 @@ def start_structure(case: Case, atoms: "Atoms", model: "Model", starts: Sequence
         dm0 = own if start == "own" else None
         if start in ("dm", "h"):
             dm0 = pyscf_guess(mf, model, route=start, guard=False)
-        elif start == "guarded":
+        elif start == "pyscf_guess":
             dm0 = pyscf_guess(mf, model)
         found.append(count(mf, dm0, start, began))
         if start == "default":

@@ -63,10 +63,10 @@ ROUTE = click.option(
 )
 PURIFY = click.option(
     "--purify",
-    type=click.Choice(["scale", "none", "clip", "fill", "auto"]),
-    default="scale",
+    type=click.Choice(["auto", "none", "scale", "clip", "fill"]),
+    default="auto",
     show_default=True,
-    help="What is done to DM: scale it to the electrons; bound or fill its natural occupations.",
+    help="What is done to DM: scale it to the electrons, bound or fill its natural occupations; auto: what the code likes best.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
 CODE = click.option(
@@ -388,26 +388,37 @@ def scf_command(
     """  slem-bench dataset
   slem-bench dataset --frames 100000 --json
   slem-bench convert runs/
-  slem-bench model --json"""
+  slem-bench model --json
+  slem-bench restart --cases water,nickel --folder starts"""
 )
-@click.argument("what", type=click.Choice(["dataset", "convert", "model", "profile"]))
+@click.argument("what", type=click.Choice(["dataset", "convert", "model", "profile", "restart"]))
 @click.argument("paths", nargs=-1, type=EXISTING)
 @click.option(
     "--frames", type=click.IntRange(2), default=10_000, show_default=True, help="dataset: frames in the file."
 )
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to write; default: a temporary folder.")
+@click.option("--cases", default="", help="restart: water, ethanol, nickel, chromium, silicon; default: all.")
+@click.option("--minutes", type=float, default=10.0, show_default=True, help="restart: how long each model is trained.")
 @JSON
-def bench_command(what: str, paths: tuple[Path, ...], frames: int, folder: Path | None, as_json: bool) -> int:
+def bench_command(
+    what: str, paths: tuple[Path, ...], frames: int, folder: Path | None, cases: str, minutes: float, as_json: bool
+) -> int:
     """Measure this program on this machine, each number beside a floor measured in the same run.
 
     "dataset" writes and reads a file of small frames; "convert" reads the runs below PATHS, one by one and with -j 2;
-    "model" trains and predicts with one thread, beside the bare matrix products; "profile" shows where a step's time goes.
+    "model" trains and predicts with one thread, beside the bare matrix products; "profile" shows where a step's time goes;
+    "restart" makes PySCF runs, learns from them, and starts others (an hour or two; what is in the folder is kept).
     """
     from workflows.show import print_json, show_rows
 
     if what == "convert" and not paths:
         raise click.UsageError("convert needs run folders to read")
-    rows = measure(what, list(paths), frames, folder)
+    if what == "restart":
+        from workflows.bench_restart import bench_restart
+
+        rows = bench_restart([name for name in cases.split(",") if name], folder or Path("starts"), minutes)
+    else:
+        rows = measure(what, list(paths), frames, folder)
     if as_json:
         print_json(rows)
     else:

@@ -1,18 +1,29 @@
-"""The demonstration: water with PySCF, from nothing to a model that predicts molecules it has not seen."""
+"""The demonstration: water with PySCF, from nothing to a model that starts the SCF of molecules it has not seen."""
 
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
-from basis import Array
+from workflows.scf_cases import WATER, Case, rattled, run_scf
 
-FRAMES, UNSEEN, STEPS = 24, 4, 1500
-WATER = np.array([[0.0, 0.0, 0.119], [0.0, 0.763, -0.477], [0.0, -0.763, -0.477]])
+if TYPE_CHECKING:
+    from ase import Atoms
+
+FRAMES, UNSEEN, STEPS = 24, 6, 1500
+
+
+def one_water(random: np.random.Generator) -> "Atoms":
+    from ase import Atoms
+
+    return rattled(Atoms("OHH", WATER), random)
+
+
+MOLECULE = Case("water", FRAMES, one_water)
 
 
 def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
@@ -22,7 +33,8 @@ def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
     seen, unseen, model = folder / "water.h5", folder / "unseen.h5", folder / "model"
     click.echo(f"1. PySCF: {frames + UNSEEN} water molecules, PBE, def2-SVP, into {folder}/runs and {folder}/unseen")
     for n in range(frames + UNSEEN):
-        energy = run_water(folder / ("runs" if n < frames else "unseen") / f"water_{n}", np.random.default_rng(n))
+        place = folder / ("runs" if n < frames else "unseen") / f"water_{n}"
+        energy = run_scf(MOLECULE, one_water(np.random.default_rng(n)), place).e_tot
         click.echo(f"   water_{n}: {energy:.6f} Hartree")
     commands = (
         ["convert", folder / "runs", "-o", seen],
@@ -32,6 +44,7 @@ def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
         ["train", seen, "-o", model, "--steps", steps],
         ["predict", model, unseen, "-o", folder / "predicted.h5"],
         ["eval", model, unseen],
+        ["export", folder / "predicted.h5", "--into", folder / "unseen" / f"water_{frames}", "-o", folder / "start"],
     )
     for number, command in enumerate(commands, 2):
         words = [str(word) for word in command]
@@ -39,8 +52,8 @@ def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
         code = subprocess.run([sys.executable, "-m", "workflows", *words], check=False).returncode
         if code:
             return code
-    click.echo("\n9. PySCF again, on the molecules that the model has not seen")
-    show_restarts(folder / "predicted.h5")
+    click.echo("\n10. PySCF again, on the molecules that the model has not seen: mf.kernel(dm0=pyscf_guess(mf, model))")
+    show_starts(model, [one_water(np.random.default_rng(n)) for n in range(frames, frames + UNSEEN)])
     click.echo(
         f"\nDone. {seen} holds H, S and DM of {frames} molecules in one convention, {model} a model of all three, and "
         f"{folder}/predicted.h5 what it says of {UNSEEN} molecules that it has not seen, with the errors above."
@@ -48,49 +61,11 @@ def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
     return 0
 
 
-def run_water(folder: Path, random: np.random.Generator) -> float:
-    """One PySCF run as a user would make it: a checkpoint file and a log in a folder; returns the energy."""
-    folder.mkdir(parents=True)
-    mf = water_scf(WATER + random.normal(0.0, 0.05, WATER.shape), verbose=4, output=str(folder / "water.log"))
-    mf.chkfile = str(folder / "water.chk")
-    energy = float(mf.kernel())
-    mf.mol.stdout.close()
-    return energy
+def show_starts(model_path: Path, molecules: "list[Atoms]") -> None:
+    """A table of SCF cycles from PySCF's own start, from the predicted DM and H, and from the converged density."""
+    from slem_plugin.checkpoint import load_model
+    from workflows.bench_restart import STARTS, start_structure, summarise
+    from workflows.show import show_rows
 
-
-def water_scf(positions: Array, **options: Any) -> Any:
-    """A PySCF object for one water molecule."""
-    from pyscf import dft, gto
-
-    atoms = list(zip("OHH", positions.tolist(), strict=True))
-    return dft.RKS(gto.M(atom=atoms, basis="def2-svp", **options), xc="pbe")
-
-
-def show_restarts(predicted: Path) -> None:
-    """SCF cycles of PySCF from its own guess and from each predicted density."""
-    from converters.dataset import Dataset
-    from converters.pyscf import starting_density
-
-    with Dataset(predicted) as frames:
-        for frame in frames:
-            default, guessed = (
-                count_cycles(water_scf(frame.positions_av, verbose=0), guess)
-                for guess in (None, starting_density(frame))
-            )
-            click.echo(
-                f"   {default[0]} cycles from PySCF's own guess, {guessed[0]} from the predicted density; "
-                f"the energies differ by {abs(default[1] - guessed[1]):.0e} Hartree"
-            )
-
-
-def count_cycles(mf: Any, guess: Array | None) -> tuple[int, float]:
-    """Cycles to convergence and the energy."""
-    cycles = 0
-
-    def count(_: dict[str, Any]) -> None:
-        nonlocal cycles
-        cycles += 1
-
-    mf.callback = count
-    energy = float(mf.kernel(dm0=guess))
-    return cycles, energy
+    model = load_model(model_path)
+    show_rows("", summarise(MOLECULE.title, [start_structure(MOLECULE, atoms, model, STARTS) for atoms in molecules]))

@@ -39,7 +39,7 @@ class Request:
 
     format: str = ""
     route: str = "auto"
-    purify: str = "scale"
+    purify: str = "auto"
     electrons: float | None = None
     into: Path | None = None
     overlap: Path | None = None
@@ -186,7 +186,7 @@ def prepare(frame: Frame, route: str, purify: str, sampling: Sampling) -> tuple[
         raise Refused(frame.formula, f"is no start: {reason}")
     if purify == "none":
         return frame, [f"DM holds {found:.6f} electrons and is written as it is"]
-    if purify == "scale":
+    if purify in ("auto", "scale"):  # most codes store DM on fewer pairs than it reaches, and there it is no projector
         return scale_density(frame, sampling.filling), [f"DM held {found:.6f} electrons and is scaled to {wanted:g}"]
     pure, density = frame_purified(frame, sampling, purify)
     return pure, [density.note]
