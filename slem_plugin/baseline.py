@@ -23,6 +23,12 @@ FINE, COARSE, ROUGH = 0.12, 0.5, 0.8
 SAME = 1e-6
 
 
+# Arrays of each kind of pairs or of each species.
+LISTS = ("range_tg", "share_tg", "two_centre_t", "size_tg", "spread_s", "centre_s", "reach_s")
+# An onsite block does not leave the mean by more than this times what the data did.
+FARTHEST = 4.0
+
+
 @dataclass(frozen=True, eq=False)
 class Baseline:
     """The fitted functions of one operator.
@@ -30,7 +36,8 @@ class Baseline:
     For each kind t of pairs: `near_t` and `range_tg`, where its functions begin and, for each pair of shells, end (`margin`: the
     factor by which that is beyond the farthest pair seen); `share_tg`, how much of the shared fields is in the block;
     `two_centre_t[b, n]` spline coefficients of the even components; `size_tg[b, g]` those of the logarithm of the size of the rest.
-    For each species s: `field_sl[b, n]` crystal-field coefficients of the natural irreps of each degree, `spread_s[n]` the size of the rest.
+    For each species s: `field_sl[b, n]` crystal-field coefficients of the natural irreps of each degree, `spread_s[n]` the size of the rest,
+    `centre_s[n]` the mean onsite components and `reach_s[0]` how far from it the data went.
     """
 
     form: BlockForm
@@ -42,10 +49,12 @@ class Baseline:
     size_tg: tuple[Array, ...]
     field_sl: tuple[tuple[Array, ...], ...]
     spread_s: tuple[Array, ...]
+    centre_s: tuple[Array, ...]
+    reach_s: tuple[Array, ...]
 
     def __post_init__(self) -> None:
         # The same numbers in another order in memory may give another last digit.
-        for name in ("range_tg", "share_tg", "two_centre_t", "size_tg", "spread_s"):
+        for name in LISTS:
             object.__setattr__(self, name, tuple(map(np.ascontiguousarray, getattr(self, name))))
         object.__setattr__(self, "field_sl", tuple(tuple(map(np.ascontiguousarray, one)) for one in self.field_sl))
 
@@ -57,7 +66,7 @@ class Baseline:
     def arrays(self) -> dict[str, Array]:
         """All numbers under plain names."""
         named = {"near": np.array(self.near_t), "margin": np.array(self.margin)}
-        for name in ("range_tg", "share_tg", "two_centre_t", "size_tg", "spread_s"):
+        for name in LISTS:
             named |= {f"{name}.{n}": value for n, value in enumerate(getattr(self, name))}
         for s, field_l in enumerate(self.field_sl):
             named |= {f"field_sl.{s}.{l}": value for l, value in enumerate(field_l)}
@@ -68,14 +77,7 @@ class Baseline:
         """The baseline of what `arrays` gave."""
         kinds, species = range(len(form.kinds)), range(len(form.basis))
         lists = {
-            name: tuple(named[f"{name}.{n}"] for n in numbers)
-            for name, numbers in (
-                ("range_tg", kinds),
-                ("share_tg", kinds),
-                ("two_centre_t", kinds),
-                ("size_tg", kinds),
-                ("spread_s", species),
-            )
+            name: tuple(named[f"{name}.{n}"] for n in (species if name.endswith("_s") else kinds)) for name in LISTS
         }
         field_sl = tuple(
             tuple(named[f"field_sl.{s}.{l}"] for l in range(len(form.onsite_s[s].natural))) for s in species
@@ -134,7 +136,17 @@ class Baseline:
             rest_amn = np.zeros((*natural_amn.shape[:2], form.unnatural[l]))
             here = values_an[:, form.slice(l)]
             here[:] = np.concatenate([natural_amn, rest_amn], axis=2).reshape(here.shape)
-        return values_an
+        return self.centre_s[s] + limited(values_an - self.centre_s[s], FARTHEST * float(self.reach_s[s][0]))
+
+
+def limited(rows: Array, most: float) -> Array:
+    """Rows that are nearly as they are where they are shorter than `most`, and never get longer.
+
+    Sums over neighbours fitted where all structures have the same number of them cancel, and do not cancel elsewhere. One
+    factor for each block keeps it equivariant.
+    """
+    length = np.linalg.norm(rows, axis=1, keepdims=True) / max(most, 1e-300)
+    return np.asarray(rows / (1 + np.minimum(length, 1e30) ** 8) ** 0.125)
 
 
 def columns_of(groups_n: Array) -> list[tuple[Any, Array]]:

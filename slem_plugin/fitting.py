@@ -59,9 +59,22 @@ def fit_onsite(form: BlockForm, samples: Sequence[Sample]) -> Baseline:
         for axial, start, range_g in zip(form.hopping_t, near, ranges, strict=True)
     ]
     share_tg = tuple(map(np.zeros_like, ranges))
-    bare = Baseline(form, margin, tuple(near), tuple(ranges), share_tg, tuple(zeros), (), ((),) * len(form.basis), ())
+    centre, reach = zip(*(onsite_range(form, s, samples) for s in range(len(form.basis))), strict=True)
+    nothing = ((),) * len(form.basis)
+    bare = Baseline(form, margin, tuple(near), tuple(ranges), share_tg, tuple(zeros), (), nothing, (), centre, reach)
     crystal = tuple(fit_crystal_field(form, s, samples, near, bare.cutoff_t) for s in range(len(form.basis)))
     return replace(bare, field_sl=crystal)
+
+
+def onsite_range(form: BlockForm, s: int, samples: Sequence[Sample]) -> tuple[Array, Array]:
+    """Mean onsite components of a species, of which only scalars are not zero, and the largest distance from it."""
+    values = np.concatenate([sample.values.onsite_s[s] for sample in samples])
+    centre_n = np.zeros(values.shape[1])
+    scalars = form.onsite_s[s].slice(0)
+    if not len(values):
+        return centre_n, np.zeros(1)
+    centre_n[scalars] = values[:, scalars].mean(axis=0)
+    return centre_n, np.linalg.norm(values - centre_n, axis=1).max(keepdims=True)
 
 
 def fit_hopping(bare: Baseline, samples: Sequence[Sample], shared: Sequence[Components] | None) -> Baseline:

@@ -21,7 +21,7 @@ from converters.errors import Refused
 from converters.folding import image_weights
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.kspace import monkhorst_pack
-from slem_plugin.baseline import Baseline
+from slem_plugin.baseline import Baseline, limited
 from slem_plugin.channels import Channels
 from slem_plugin.components import BlockForm, BondFrames, Components, bond_frames
 from slem_plugin.fields import fields_of, from_fields
@@ -31,6 +31,9 @@ from slem_plugin.sharing import share_onsite
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+# Root mean square of the network's outputs of a block, in units of their size in the data, that is not exceeded.
+LARGEST_CORRECTION = 8.0
 
 
 @dataclass(frozen=True)
@@ -260,8 +263,13 @@ def add_components(a: Components, b: Components) -> Components:
 
 
 def scaled(sizes: Sequence[Array], outputs: Sequence[Tensor]) -> tuple[Array, ...]:
-    """Outputs of the network times their sizes, in float64."""
-    return tuple(size * output.double().cpu().numpy() for size, output in zip(sizes, outputs, strict=True))
+    """Outputs of the network times their sizes, in float64.
+
+    Atoms unlike those that were learned get their baseline and some noise instead of matrices of any size.
+    """
+    rows = [output.double().cpu().numpy() for output in outputs]
+    within = (limited(row, LARGEST_CORRECTION * row.shape[1] ** 0.5) for row in rows)
+    return tuple(size * row for size, row in zip(sizes, within, strict=True))
 
 
 def structure_of(frame: Frame) -> Structure:
