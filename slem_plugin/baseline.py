@@ -24,8 +24,8 @@ SAME = 1e-6
 
 
 # Arrays of each kind of pairs or of each species.
-LISTS = ("range_tg", "share_tg", "two_centre_t", "size_tg", "spread_s", "centre_s", "reach_s")
-# An onsite block does not leave the mean by more than this times what the data did.
+LISTS = ("range_tg", "share_tg", "two_centre_t", "size_tg", "spread_s", "centre_s", "reach_s", "peak_t", "peak_s")
+# A block does not leave the mean, and a rest does not leave zero, by more than this times what they did in the data.
 FARTHEST = 4.0
 
 
@@ -37,7 +37,8 @@ class Baseline:
     factor by which that is beyond the farthest pair seen); `share_tg`, how much of the shared fields is in the block;
     `two_centre_t[b, n]` spline coefficients of the even components; `size_tg[b, g]` those of the logarithm of the size of the rest.
     For each species s: `field_sl[b, n]` crystal-field coefficients of the natural irreps of each degree, `spread_s[n]` the size of the rest,
-    `centre_s[n]` the mean onsite components and `reach_s[0]` how far from it the data went.
+    `centre_s[n]` the mean onsite components and `reach_s[0]` how far from it the data went. `peak_t[0]` and `peak_s[0]` are the largest
+    rests of a block in the data, in units of their size.
     """
 
     form: BlockForm
@@ -51,6 +52,8 @@ class Baseline:
     spread_s: tuple[Array, ...]
     centre_s: tuple[Array, ...]
     reach_s: tuple[Array, ...]
+    peak_t: tuple[Array, ...]
+    peak_s: tuple[Array, ...]
 
     def __post_init__(self) -> None:
         # The same numbers in another order in memory may give another last digit.
@@ -136,16 +139,16 @@ class Baseline:
             rest_amn = np.zeros((*natural_amn.shape[:2], form.unnatural[l]))
             here = values_an[:, form.slice(l)]
             here[:] = np.concatenate([natural_amn, rest_amn], axis=2).reshape(here.shape)
-        return self.centre_s[s] + limited(values_an - self.centre_s[s], FARTHEST * float(self.reach_s[s][0]))
+        return self.centre_s[s] + limited(values_an - self.centre_s[s], FARTHEST * self.reach_s[s])
 
 
-def limited(rows: Array, most: float) -> Array:
+def limited(rows: Array, most: Array) -> Array:
     """Rows that are nearly as they are where they are shorter than `most`, and never get longer.
 
     Sums over neighbours fitted where all structures have the same number of them cancel, and do not cancel elsewhere. One
     factor for each block keeps it equivariant.
     """
-    length = np.linalg.norm(rows, axis=1, keepdims=True) / max(most, 1e-300)
+    length = np.linalg.norm(rows, axis=1, keepdims=True) / np.maximum(most, 1e-300)
     return np.asarray(rows / (1 + np.minimum(length, 1e30) ** 8) ** 0.125)
 
 

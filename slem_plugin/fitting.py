@@ -61,7 +61,10 @@ def fit_onsite(form: BlockForm, samples: Sequence[Sample]) -> Baseline:
     share_tg = tuple(map(np.zeros_like, ranges))
     centre, reach = zip(*(onsite_range(form, s, samples) for s in range(len(form.basis))), strict=True)
     nothing = ((),) * len(form.basis)
-    bare = Baseline(form, margin, tuple(near), tuple(ranges), share_tg, tuple(zeros), (), nothing, (), centre, reach)
+    peaks = (tuple(np.ones(1) for _ in form.kinds), tuple(np.ones(1) for _ in form.basis))
+    bare = Baseline(
+        form, margin, tuple(near), tuple(ranges), share_tg, tuple(zeros), (), nothing, (), centre, reach, *peaks
+    )
     crystal = tuple(fit_crystal_field(form, s, samples, near, bare.cutoff_t) for s in range(len(form.basis)))
     return replace(bare, field_sl=crystal)
 

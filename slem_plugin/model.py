@@ -21,7 +21,7 @@ from converters.errors import Refused
 from converters.folding import image_weights
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.kspace import monkhorst_pack
-from slem_plugin.baseline import Baseline, limited
+from slem_plugin.baseline import FARTHEST, Baseline, limited
 from slem_plugin.channels import Channels
 from slem_plugin.components import BlockForm, BondFrames, Components, bond_frames
 from slem_plugin.fields import fields_of, from_fields
@@ -31,9 +31,6 @@ from slem_plugin.sharing import share_onsite
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-# Root mean square of the network's outputs of a block, in units of their size in the data, that is not exceeded.
-LARGEST_CORRECTION = 8.0
 
 
 @dataclass(frozen=True)
@@ -215,9 +212,11 @@ class Model:
             outputs = self.network(graph.to(self.dtype, next(self.network.parameters()).device))
         corrections = {}
         for name, output in outputs.items():
-            sizes = self.baselines[name].sizes(graph)
+            baseline = self.baselines[name]
+            sizes = baseline.sizes(graph)
             corrections[name] = Components(
-                scaled(sizes.hopping_t, output.hopping_t), scaled(sizes.onsite_s, output.onsite_s)
+                scaled(sizes.hopping_t, output.hopping_t, baseline.peak_t),
+                scaled(sizes.onsite_s, output.onsite_s, baseline.peak_s),
             )
         return corrections
 
@@ -262,14 +261,16 @@ def add_components(a: Components, b: Components) -> Components:
     return Components(hopping, onsite)
 
 
-def scaled(sizes: Sequence[Array], outputs: Sequence[Tensor]) -> tuple[Array, ...]:
+def scaled(sizes: Sequence[Array], outputs: Sequence[Tensor], peaks: Sequence[Array]) -> tuple[Array, ...]:
     """Outputs of the network times their sizes, in float64.
 
     Atoms unlike those that were learned get their baseline and some noise instead of matrices of any size.
     """
-    rows = [output.double().cpu().numpy() for output in outputs]
-    within = (limited(row, LARGEST_CORRECTION * row.shape[1] ** 0.5) for row in rows)
-    return tuple(size * row for size, row in zip(sizes, within, strict=True))
+    corrections = []
+    for size, output, peak in zip(sizes, outputs, peaks, strict=True):
+        most = FARTHEST * float(peak[0]) * np.linalg.norm(size, axis=1, keepdims=True)
+        corrections.append(limited(size * output.double().cpu().numpy(), most))
+    return tuple(corrections)
 
 
 def structure_of(frame: Frame) -> Structure:

@@ -203,6 +203,25 @@ def make_lesson(frame: Frame, model: Model) -> Lesson:
     return Lesson(graph.to(model.dtype), targets)
 
 
+def measure_peaks(model: Model, lessons: Sequence[Lesson]) -> None:
+    """Tell the baselines of a model the largest corrections that the data asks of its network."""
+    for name in model.blueprint.learned:
+        targets = [lesson.targets[name] for lesson in lessons]
+        peaks = [
+            np.array([max(largest_rest(rest, size) for rest, size in blocks)])
+            for blocks in zip(*(zip(t.rest, t.size, strict=True) for t in targets), strict=True)
+        ]
+        kinds = len(model.blueprint.form(name).kinds)
+        changed = replace(model.baselines[name], peak_t=tuple(peaks[:kinds]), peak_s=tuple(peaks[kinds:]))
+        model.baselines = {**model.baselines, name: changed}
+
+
+def largest_rest(rest: Tensor, size: Tensor) -> float:
+    """The largest rest of a block in units of its size; at least 1."""
+    lengths = torch.linalg.vector_norm(rest, dim=1) / torch.linalg.vector_norm(size, dim=1).clamp(min=1e-30)
+    return max(1.0, float(lengths.max())) if len(lengths) else 1.0
+
+
 def operator_on(frame: Frame, name: str, pairs: Pairs) -> Operator:
     """An operator of a frame on another list of pairs; pairs that the frame lacks are unknown."""
     return spread_operator(frame.operators[name], frame.pairs, pairs)

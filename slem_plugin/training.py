@@ -18,7 +18,7 @@ from slem_plugin.config import Config
 from slem_plugin.errors import Errors
 from slem_plugin.learner import Learner, Progress, loss_of, scales_of, schedule
 from slem_plugin.model import Model, structure_of
-from slem_plugin.samples import Lesson, join_lessons, make_lesson
+from slem_plugin.samples import Lesson, join_lessons, make_lesson, measure_peaks
 
 LOG = "log.csv"
 # Validation frames that are looked at in each evaluation, and whose bands are.
@@ -67,6 +67,7 @@ def train(
         learner.restore(state, model.history["progress"])
     lessons = [make_lesson(frame, model) for frame in frames]
     require_finite(lessons, names)
+    measure_peaks(model, lessons)
     scales = scales_of(lessons)
     history = model.history
     looked_at = some_of(checks or frames)

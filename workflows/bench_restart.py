@@ -151,7 +151,7 @@ def summarise(title: str, found: Sequence[Sequence[Start]]) -> list[dict[str, An
     for k, start in enumerate(found[0]):
         mine, default = [runs[k] for runs in found], [runs[0] for runs in found]
         ratios = [a.builds / b.builds for a, b in zip(mine, default, strict=True)]
-        apart = [abs(a.energy - b.energy) for a, b in zip(mine, default, strict=True)]
+        apart = [abs(a.energy - b.energy) for a, b in zip(mine, default, strict=True) if a.converged and b.converged]
         rows.append(
             {
                 "structures": f"{title} ({len(found)})",
@@ -162,7 +162,7 @@ def summarise(title: str, found: Sequence[Sequence[Start]]) -> list[dict[str, An
                 "saved, worst": f"{1 - max(ratios):.0%}",
                 "first gradient": float(np.median([run.first_gradient for run in mine])),
                 "CPU s": float(np.mean([run.seconds for run in mine])),
-                "energies differ, Ha": max(apart),
+                "energies differ, Ha": max(apart, default=0.0),
                 "not converged": sum(not run.converged for run in mine),
             }
         )

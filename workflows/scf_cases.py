@@ -148,7 +148,7 @@ def structures(case: Case, part: str) -> list["Atoms"]:
     make, count, first = {
         "learned": (case.make, case.learned, 0),
         "unseen": (case.make, case.unseen, 10_000),
-        "foreign": (case.foreign, case.unseen, 20_000),
+        "foreign": (case.foreign, case.unseen // 2, 20_000),
     }[part]
     return [] if make is None else [make(np.random.default_rng(first + n)) for n in range(count)]
 
