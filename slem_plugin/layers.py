@@ -13,6 +13,7 @@ from slem_plugin.graph import Graph
 
 # Features smaller than this part of the largest ones are taken to be noise.
 SMALLEST_SIZE = 0.01
+SMALLEST_CUTOFF = 0.1  # Angstrom
 # Gates stay below this: without a bound every layer squares what many more neighbours than in the data send, and a larger
 # molecule gets matrices of any size.
 LARGEST_GATE = 4.0
@@ -173,7 +174,8 @@ class Distances(nn.Module):
     def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
         own_e = graph.species_a.repeat_interleave(graph.slots)
         other_e = graph.species_a[graph.neighbour_e]
-        x = graph.length_e / self.cutoff_ss[own_e, other_e]
+        # Species that were never near each other have no cutoff; their only bonds are empty places.
+        x = graph.length_e / self.cutoff_ss[own_e, other_e].clamp(min=SMALLEST_CUTOFF)
         waves = torch.sin(x[:, None] * self.wave_numbers) / x[:, None]
         pair_e = own_e * len(self.cutoff_ss) + other_e
         hidden = nn.functional.silu(self.first(waves) * self.scale[pair_e] + self.shift[pair_e])
