@@ -26,7 +26,7 @@ from slem_plugin.channels import Channels
 from slem_plugin.components import BlockForm, BondFrames, Components, bond_frames
 from slem_plugin.fields import fields_of, from_fields
 from slem_plugin.graph import Graph, Structure, find_pairs, make_graph, pair_numbers
-from slem_plugin.network import Network
+from slem_plugin.network import Network, Trunk
 from slem_plugin.sharing import share_onsite
 
 if TYPE_CHECKING:
@@ -228,8 +228,7 @@ class Model:
 
 def make_network(blueprint: Blueprint, cutoff_ss: Array) -> Network:
     """An untrained network."""
-    return Network(
-        {name: blueprint.form(name) for name in blueprint.learned},
+    trunk = Trunk(
         Channels.parse(blueprint.channels),
         blueprint.layers,
         torch.from_numpy(cutoff_ss),
@@ -238,6 +237,7 @@ def make_network(blueprint: Blueprint, cutoff_ss: Array) -> Network:
         blueprint.latent,
         blueprint.waves,
     )
+    return Network({name: blueprint.form(name) for name in blueprint.learned}, trunk, blueprint.latent)
 
 
 @dataclass(eq=False)

@@ -104,19 +104,9 @@ class Gather(nn.Module):
 class Network(nn.Module):
     """Trunk, the meeting of both directions of each bond, and the heads of all operators."""
 
-    def __init__(
-        self,
-        forms: dict[str, BlockForm],
-        channels: Channels,
-        layers: int,
-        cutoff_ss: Tensor,
-        messages: float,
-        neighbours: float,
-        latent: int,
-        waves: int,
-    ) -> None:
+    def __init__(self, forms: dict[str, BlockForm], trunk: Trunk, latent: int) -> None:
         super().__init__()
-        self.trunk = Trunk(channels, layers, cutoff_ss, messages, neighbours, latent, waves)
+        self.trunk, channels = trunk, trunk.channels
         k = channels.about_bond
         self.meeting = BondUpdate(tuple(2 * c for c in k), k, latent)
         self.heads = nn.ModuleDict({name: Head(form, channels) for name, form in forms.items()})

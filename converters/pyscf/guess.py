@@ -52,13 +52,11 @@ def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto")
         raise Refused(name_of(mf), f"cannot start from {name}: it was not predicted")
     sampling = sampling_of(mf, frame.spin)
     require_same_mesh(mf, frame, sampling.kpoints_kc)
-    S = list(overlaps(mf.mol, np.reshape(mf.kpts if is_mesh(mf) else mf.kpt, (-1, 3)) if hasattr(mf, "cell") else None))
-    scale = 1 / HARTREE if name == "H" else 1.0
+    S = list(overlaps(mf.mol, absolute_kpoints(mf)))
     if frame.spin is Spin.SPINOR:
         S = [np.kron(np.eye(2), overlap) for overlap in S]
     predicted = [
-        [reorder_matrix(frame, part) * scale for part in parts]
-        for parts in operator_on_mesh(frame, name, sampling.kpoints_kc)
+        [reorder_matrix(frame, part) for part in parts] for parts in operator_on_mesh(frame, name, sampling.kpoints_kc)
     ]
     density = density_of_levels(predicted, S, sampling) if name == "H" else purify(predicted, S, sampling, how)
     dm0 = shape_like(mf, np.array(density.rho).swapaxes(0, 1), frame.spin)
@@ -77,17 +75,23 @@ def require_same_mesh(mf: Any, frame: Frame, kpoints_kc: Array) -> None:
 
 def sampling_of(mf: Any, spin: Spin) -> Sampling:
     """k-points and filling of an SCF object, for matrices of a spin layout."""
+    absolute_kv = absolute_kpoints(mf)
     kpoints_kc = np.zeros((1, 3))
-    if hasattr(mf, "cell"):
-        kpoints_kc = np.reshape(mf.kpts if is_mesh(mf) else mf.kpt, (-1, 3)) @ mf.cell.lattice_vectors().T / (2 * np.pi)
+    if absolute_kv is not None:
+        kpoints_kc = absolute_kv @ mf.cell.lattice_vectors().T / (2 * np.pi)
     nk = len(kpoints_kc)
-    width = float(getattr(mf, "sigma", None) or 0)
+    width = float(getattr(mf, "sigma", None) or 0) * HARTREE
     kind = {"fermi": "fermi", "gauss": "gauss"}.get(getattr(mf, "smearing_method", None) or "", "fixed")
     moment = None if width and not getattr(mf, "fix_spin", False) else float(mf.mol.spin) / nk
     electrons = float(mf.mol.tot_electrons(nk)) / nk if hasattr(mf, "cell") else float(mf.mol.nelectron)
     return Sampling(
         kpoints_kc, np.full(nk, 1 / nk), Filling(electrons, kind if width else "fixed", width, moment), spin
     )
+
+
+def absolute_kpoints(mf: Any) -> Array | None:
+    """k-points (1/Bohr) of an SCF object of a crystal; None for a molecule."""
+    return np.reshape(mf.kpts if is_mesh(mf) else mf.kpt, (-1, 3)) if hasattr(mf, "cell") else None
 
 
 def is_mesh(mf: Any) -> bool:
