@@ -28,7 +28,7 @@ GHOST_RISE = 2.0
 GHOST_WEIGHT = 0.5
 # A prediction is not trusted when this part of its electrons is missing or too many, or has to be moved between its natural
 # orbitals: it is of a structure unlike those that were learned, and the code's own start is better.
-MOST_LOST, MOST_MOVED = 0.01, 0.1
+MOST_LOST, MOST_MOVED = 0.01, 0.08
 # Larger cells keep a DM that is only scaled: a dense matrix of each k-point would not fit.
 LARGEST_DENSE = 6000
 # A trace this far from a whole number does not say how many electrons there are.

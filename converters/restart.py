@@ -134,8 +134,8 @@ def fit_to_target(frame: Frame, target: Target) -> Frame:
             place,
             f"needs matrices with the spin layout {target.spin}; these have {frame.spin}, and would start another state",
         )
-    order_a, shift_ac = match_atoms(frame, target)
-    moved = reorder_atoms(frame, order_a, shift_ac)
+    frame = replace(frame, cell_cv=target.cell_cv, pbc_c=np.ones(3, dtype=bool))
+    moved = reorder_atoms(frame, *match_atoms(frame, target))
     labels = list(dict.fromkeys(target.labels_a))
     basis: list[Species] = []
     for label in labels:
@@ -148,7 +148,7 @@ def fit_to_target(frame: Frame, target: Target) -> Frame:
             raise Refused(place, f"has the orbitals {wanted} for {label}; the matrices are of {species.radial}")
         basis.append(replace(species, name=label))
     species_a = np.array([labels.index(label) for label in target.labels_a])
-    return replace(moved, basis=tuple(basis), species_a=species_a, cell_cv=target.cell_cv, pbc_c=np.ones(3, dtype=bool))
+    return replace(moved, basis=tuple(basis), species_a=species_a)
 
 
 def match_atoms(frame: Frame, target: Target) -> tuple[Array, Array]:

@@ -27,7 +27,6 @@ RESULTS = (
     "*.TSHS",
     "*.HSX",
     "*.TSDE",
-    "*.nc",
     "*.out",
     "*.log",
     "*.std",
@@ -107,8 +106,8 @@ def run_folder(folder: Path, model: Model, job: Job) -> Outcome:
     try:
         target = None if is_script_folder(folder) else find_target(folder)
         module = restart_module("pyscf" if target is None else target.code)
-        copy = fresh_copy(folder, "guess", job.overwrite)
-        default_copy = fresh_copy(folder, "default", job.overwrite)
+        require_free(folder, job.overwrite)
+        copy = fresh_copy(folder, "guess")
     except Refused as refusal:
         return replace(outcome, verdict=f"not run: {refusal}")
     environment = {}
@@ -128,7 +127,8 @@ def run_folder(folder: Path, model: Model, job: Job) -> Outcome:
         tolerance = target.energy_tolerance if target is not None else module.energy_tolerance(copy)
         outcome = replace(outcome, guess=guess, verdict=judge(guess), use=guess.folder, tolerance=tolerance)
     if job.compare or not outcome.ok:
-        outcome = compare(replace(outcome, default=run_command(default_copy, module, job, {})))
+        default = run_command(fresh_copy(folder, "default"), module, job, {})
+        outcome = compare(replace(outcome, default=default))
     return outcome
 
 
@@ -141,16 +141,24 @@ def is_script_folder(folder: Path) -> bool:
     return not others and any(name.endswith(".py") for name in names)
 
 
-def fresh_copy(folder: Path, kind: str, overwrite: bool) -> Path:
-    """A copy of the run folder beside it, without the results of earlier runs."""
-    folder = folder if folder.is_dir() else folder.parent
-    copy = folder.resolve().parent / f"{folder.resolve().name}-slem-{kind}"
-    if copy.exists():
-        if not overwrite:
+def copy_of(folder: Path, kind: str) -> Path:
+    """Where the copy of a run folder goes: beside it."""
+    folder = (folder if folder.is_dir() else folder.parent).resolve()
+    return folder.parent / f"{folder.name}-slem-{kind}"
+
+
+def require_free(folder: Path, overwrite: bool) -> None:
+    """Remove the copies of an earlier call where that is wanted; refuse to go on where it is not."""
+    for copy in (copy_of(folder, "guess"), copy_of(folder, "default")):
+        if copy.exists() and not overwrite:
             raise Refused(copy, "exists; remove it, or replace it with --overwrite")
-        shutil.rmtree(copy)
-    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*RESULTS))
-    return copy
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def fresh_copy(folder: Path, kind: str) -> Path:
+    """A copy of the run folder without the results of earlier runs."""
+    source = folder if folder.is_dir() else folder.parent
+    return Path(shutil.copytree(source, copy_of(folder, kind), ignore=shutil.ignore_patterns(*RESULTS)))
 
 
 def stage_guess(outcome: Outcome, target: Target, copy: Path, model: Model, job: Job) -> Outcome:

@@ -45,7 +45,7 @@ def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto")
     """`dm0` for an SCF object, in its shape, from the matrices of the same atoms, and why not to trust it; S is PySCF's own.
 
     Routes: "dm" purifies DM (`how` is that of `converters.guess.purify`), "h" fills the levels of H; "auto" takes DM where
-    there is one.
+    there is one. A DM that is far from a density casts doubt on H too.
     """
     name = {"auto": "DM" if "DM" in frame.operators else "H", "dm": "DM", "h": "H"}[route]
     if name not in frame.operators:
@@ -55,12 +55,18 @@ def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto")
     S = list(overlaps(mf.mol, absolute_kpoints(mf)))
     if frame.spin is Spin.SPINOR:
         S = [np.kron(np.eye(2), overlap) for overlap in S]
-    predicted = [
-        [reorder_matrix(frame, part) for part in parts] for parts in operator_on_mesh(frame, name, sampling.kpoints_kc)
-    ]
-    density = density_of_levels(predicted, S, sampling) if name == "H" else purify(predicted, S, sampling, how)
+
+    def dense(which: str) -> list[list[Array]]:
+        parts_k = operator_on_mesh(frame, which, sampling.kpoints_kc)
+        return [[reorder_matrix(frame, part) for part in parts] for parts in parts_k]
+
+    density = purify(dense("DM"), S, sampling, how) if "DM" in frame.operators else None
+    reason = "" if density is None else doubt(density, sampling.filling.electrons)
+    if density is None or name == "H":
+        density = density_of_levels(dense("H"), S, sampling)
+        reason = reason or doubt(density, sampling.filling.electrons)
     dm0 = shape_like(mf, np.array(density.rho).swapaxes(0, 1), frame.spin)
-    return dm0, density, doubt(density, sampling.filling.electrons)
+    return dm0, density, reason
 
 
 def require_same_mesh(mf: Any, frame: Frame, kpoints_kc: Array) -> None:
