@@ -14,7 +14,7 @@ from basis.units import BOHR, HARTREE
 from converters.errors import Refused
 from converters.folding import mesh_of
 from converters.frame import Frame
-from converters.guess import Density, Sampling, density_of_levels, doubt, operator_on_mesh, purify
+from converters.guess import Density, Sampling, density_of_levels, doubt, doubt_agreement, operator_on_mesh, purify
 from converters.kspace import Filling
 from converters.pyscf.molecule import load_molecule, make_basis, overlaps
 from converters.pyscf.write import reorder_matrix, save_density
@@ -63,8 +63,11 @@ def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto")
     density = purify(dense("DM"), S, sampling, how) if "DM" in frame.operators else None
     reason = "" if density is None else doubt(density, sampling.filling.electrons)
     if density is None or name == "H":
-        density = density_of_levels(dense("H"), S, sampling)
-        reason = reason or doubt(density, sampling.filling.electrons)
+        levels = density_of_levels(dense("H"), S, sampling)
+        reason = reason or doubt(levels, sampling.filling.electrons)
+        if density is not None:
+            reason = reason or doubt_agreement(levels, density, S, sampling)
+        density = levels
     dm0 = shape_like(mf, np.array(density.rho).swapaxes(0, 1), frame.spin)
     return dm0, density, reason
 
