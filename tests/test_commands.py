@@ -277,10 +277,11 @@ def test_demo_runs(tmp_path, capfd):
     out = capfd.readouterr().out
     assert "3 of 3 sound" in out
     assert "mean error by shells" in out
-    assert out.count("from the predicted density") == 4
+    assert out.count("water (6)") == 5
+    assert "pyscf_guess" in out
 
 
-@pytest.mark.parametrize("verb", ["convert", "check", "info", "train", "predict", "eval", "bench"])
+@pytest.mark.parametrize("verb", ["convert", "check", "info", "train", "predict", "eval", "export", "scf", "bench"])
 def test_help_has_examples(verb):
     code, out, _ = slem(verb, "--help")
     assert code == 0

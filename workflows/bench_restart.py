@@ -142,6 +142,7 @@ def count(mf: Any, dm0: Array | None, start: str, began: float) -> Start:
     mf.callback = lambda variables: gradients.append(float(np.linalg.norm(variables["norm_gorb"])))
     energy = float(mf.kernel(dm0=dm0))
     seconds = time.process_time() - began
+    del mf.get_veff, mf.callback  # they refer to the object, whose temporary file would wait for the garbage collector
     return Start(start, len(gradients), builds, gradients[0], seconds, energy, bool(mf.converged))
 
 
