@@ -272,6 +272,12 @@ def test_benchmark_prints_its_numbers(tmp_path):
     assert [set(row) for row in rows] == [{"work", "ms", "floor_ms", "ratio"}] * 5
 
 
+def test_benchmark_of_starts_names_its_cases(tmp_path):
+    code, _, err = slem("bench", "restart", "--cases", "gold", "--folder", str(tmp_path))
+    assert code == 1
+    assert "expected water, ethanol" in err
+
+
 def test_demo_runs(tmp_path, capfd):
     assert run_demo(tmp_path / "demo", frames=3, steps=10) == 0
     out = capfd.readouterr().out

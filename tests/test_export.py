@@ -384,6 +384,23 @@ def test_ghost_states_of_h_fall_back_to_the_predicted_density(tmp_path):
     assert any("left out" in note for note in done.notes)
 
 
+def test_an_overlap_may_come_from_a_run_of_the_code(tmp_path):
+    """A prediction without S: the levels of its H need one."""
+    (frame,), target = frames_of("siesta", "si2"), find_target(unpacked("siesta", "si2"))
+    only = replace(frame, operators={"H": frame.operators["H"]})
+    with pytest.raises(Refused, match="--overlap"):
+        exported(only, tmp_path / "a", target)
+    done = exported(only, tmp_path / "b", target, overlap=unpacked("siesta", "si2"))
+    assert done.route.name == "h2dm"
+    tables = []
+    for folder in (tmp_path / "b", unpacked("siesta", "si2")):
+        stored = read_density_file(folder / "si2.DM", "DM")
+        row_e = np.repeat(np.arange(stored.norb), stored.counts_M)
+        keys = zip(row_e.tolist(), stored.column_e.tolist(), strict=True)
+        tables.append(dict(zip(keys, stored.values["DM"][0], strict=True)))
+    assert max(abs(tables[0][key] - value) for key, value in tables[1].items()) < 2e-5
+
+
 def test_deeph_folders_are_a_format_too(tmp_path):
     (frame,) = frames_of("abacus", "si2")
     done = exported(frame, tmp_path, format="deeph")

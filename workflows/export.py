@@ -127,7 +127,7 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
         frame = fit_to_target(frame, target)
     if request.overlap is not None:
         frame = with_overlap(frame, request.overlap)
-    origin = str(request.overlap or source_of(frame))
+    origin = f"that of {request.overlap}" if request.overlap else source_of(frame)
     notes = [f"S is {origin}"] if "S" in frame.operators else []
     route = module.choose_route(frame, target, request.options)
     if request.route != "auto":
@@ -195,7 +195,10 @@ def prepare(frame: Frame, route: str, purify: str, sampling: Sampling) -> tuple[
 def density_of_hamiltonian(frame: Frame, sampling: Sampling) -> tuple[Frame, list[str]]:
     """The DM of the levels of H; where H has ghost states and DM was predicted too, that DM."""
     if not {"H", "S"} <= set(frame.operators):
-        raise Refused(frame.formula, f"has {', '.join(frame.operators)}; a DM of levels needs H and S")
+        raise Refused(
+            frame.formula,
+            f"has {', '.join(frame.operators)}; a DM of levels needs H and S, which --overlap takes from a run",
+        )
     solved, density = frame_of_levels(frame, sampling)
     if not density.measured["S filter"] or "DM" not in frame.operators:
         return solved, [density.note]
