@@ -31,7 +31,7 @@ GHOST_WEIGHT = 0.5
 MOST_LOST, MOST_MOVED = 0.01, 0.08
 # Nor is an H whose density is farther than this from the predicted DM (root of Tr(d S d S) for each electron).
 MOST_APART = 0.03
-# Larger cells keep a DM that is only scaled: a dense matrix of each k-point would not fit.
+# Larger cells are not solved: a dense matrix of each k-point would not fit.
 LARGEST_DENSE = 6000
 # A trace this far from a whole number does not say how many electrons there are.
 CLEAR_COUNT = 0.1

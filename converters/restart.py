@@ -1,8 +1,7 @@
 """Starting a run from predicted matrices: what all codes have in common.
 
-A code's own part is its `restart` module: `read_target(path)` reads the input of a run that has not run yet, `ROUTES` names
-what it can start from, `choose_route(frame, target)` picks one and says why, `write_guess(...)` writes the files and the changed
-input, and `read_progress(folder)` says how the run went and whether it took the guess.
+A code's own part is its `restart` module: `read_target(path)` reads the input of a run that has not run yet,
+`choose_route(...)` picks what it starts from and says why, `write_guess(...)` writes the files, `patch(...)` gives the changed input, and `read_progress(folder)` says how the run went and whether it took the guess.
 """
 
 from collections.abc import Mapping

@@ -384,6 +384,16 @@ def test_ghost_states_of_h_fall_back_to_the_predicted_density(tmp_path):
     assert any("left out" in note for note in done.notes)
 
 
+def test_electrons_may_be_given_and_a_density_left_as_it_is(tmp_path):
+    (frame,), target = frames_of("siesta", "si2"), find_target(unpacked("siesta", "si2"))
+    done = exported(frame, tmp_path / "a", target, electrons=7.95)
+    assert any("7.95" in str(check) and check.ok for check in done.checks)
+    DM = frame.operators["DM"]
+    raw = replace(frame, operators={**frame.operators, "DM": replace(DM, values_sx=DM.values_sx * 0.995)})
+    done = exported(raw, tmp_path / "b", target, purify="none")
+    assert any("7.96" in note and "as it is" in note for note in done.notes)
+
+
 def test_an_overlap_may_come_from_a_run_of_the_code(tmp_path):
     """A prediction without S: the levels of its H need one."""
     (frame,), target = frames_of("siesta", "si2"), find_target(unpacked("siesta", "si2"))

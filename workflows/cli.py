@@ -407,7 +407,7 @@ def bench_command(
 
     "dataset" writes and reads a file of small frames; "convert" reads the runs below PATHS, one by one and with -j 2;
     "model" trains and predicts with one thread, beside the bare matrix products; "profile" shows where a step's time goes;
-    "restart" makes PySCF runs, learns from them, and starts others (an hour or two; what is in the folder is kept).
+    "restart" makes PySCF runs, learns from them, and starts others (hours; what is in the folder is kept).
     """
     from workflows.show import print_json, show_rows
 

@@ -132,10 +132,12 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     route = module.choose_route(frame, target, request.options)
     if request.route != "auto":
         route = Route(request.route, "asked for")
-    frame, done = prepare(frame, route.name, request.purify, sampling_of(frame, target, request.electrons))
+    sampling = sampling_of(frame, target, request.electrons)
+    frame, done = prepare(frame, route.name, request.purify, sampling)
     if request.nonmagnetic and "DM" in frame.operators:
         frame, done = without_magnetism(frame), [*done, "the spin density is set to zero"]
-    checks = tuple(check_prepared(frame))
+    counted = None if request.purify == "none" or route.name == "h" else sampling.filling.electrons
+    checks = tuple(check_prepared(replace(frame, outcome=replace(frame.outcome, electrons=counted))))
     written = module.write_guess(frame, route.name, made(output), target, request.options)
     keywords = dict(written.keywords)
     patched = None

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -176,20 +177,24 @@ def run_command(copy: Path, module: ModuleType, job: Job, environment: Mapping[s
     variables = {key: value for key, value in os.environ.items() if key != MODEL_VARIABLE} | dict(environment)
     began = time.perf_counter()
     with (copy / LOG).open("wb") as log:
+        process = subprocess.Popen(
+            job.command,
+            shell=True,  # the command is the user's own line, with its pipes and redirections
+            cwd=copy,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that all that it started can be ended with it
+        )
         try:
-            returned = subprocess.run(
-                job.command,
-                shell=True,  # the command is the user's own line, with its pipes and redirections
-                cwd=copy,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                timeout=job.timeout,
-                check=False,
-            ).returncode
+            returned = process.wait(job.timeout)
         except subprocess.TimeoutExpired:
             returned = 124
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     return Start(str(copy), time.perf_counter() - began, returned, module.read_progress(copy))
 
 

@@ -131,11 +131,7 @@ def read_run(run: Run) -> Iterator[Frame]:
     stru = text.read_stru(own["STRU"], given.get("latname", "none"))
     log_path = next((path for path in run.others if path.name.startswith("running_")), None)
     log = text.read_log(log_path) if log_path else text.Log()
-    components = int(text.number(given, "nspin", 1))
-    if text.flag(given, "noncolin") == "1" or text.flag(given, "lspinorb") == "1":
-        components = 4
-    if components not in LAYOUT:
-        raise Refused(own["INPUT"], f"has nspin {components}; expected 1, 2 or 4")
+    components = text.spin_components(own["INPUT"], given)
     context = Context(run, given, stru, log, text.read_species(run.main, stru, log), LAYOUT[components])
     steps = read_gamma_only(context) if any(p.name in DENSE_FILES.values() for p in run.matrices) else read_csr(context)
     for number, (matrices, used) in enumerate(steps):
@@ -445,8 +441,7 @@ def read_spectrum(context: Context, is_single_point: bool) -> Spectrum | None:
         energies_skn = np.full((channels, len(weights_k), levels[1].shape[2]), np.nan)
         place_k = closest_kpoint(printed_kc, kpoints_kc)
         energies_skn[:, place_k] = levels[1]
-    kinds = {"gauss": "gauss", "gaussian": "gauss", "fd": "fermi", "fermi-dirac": "fermi", "fixed": "fixed"}
-    smearing = kinds.get(given.get("smearing_method", "gauss").lower(), "")
+    smearing = text.SMEARINGS.get(given.get("smearing_method", "gauss").lower(), "")
     width = text.number(given, "smearing_sigma", 0.015) * RYDBERG
     tolerance = level_tolerance(text.number(given, "scf_thr", 1e-7))
     return Spectrum(kpoints_kc, weights_k, energies_skn, tolerance, smearing, width, "nupdown" in given)

@@ -20,13 +20,7 @@ from converters.guess import operator_on_mesh
 from converters.kspace import dense_at
 from converters.restart import Options, Progress, Route, Target, Written, without_magnetism
 
-ROUTES = {
-    "dm": "init_chg dm: the density of a DM file (3.9.0.25 and newer)",
-    "h": "init_chg hr: one diagonalisation of an H file (3.11; nspin 1 and 4)",
-    "charge": "init_chg file: the density on the grid, in cube files (all versions)",
-}
 FOLDER = "guess"  # read_file_dir of the patched INPUT
-SMEARINGS = {"gauss": "gauss", "gaussian": "gauss", "fd": "fermi", "fermi-dirac": "fermi", "fixed": "fixed"}
 DIGITS = 11  # 3 digits of a density cost iterations
 
 
@@ -35,7 +29,7 @@ def read_target(path: Path) -> Target:
     path = path / "INPUT" if path.is_dir() else path
     given = text.read_input(path)
     stru = text.read_stru(path.parent / given.get("stru_file", "STRU"), given.get("latname", "none"))
-    spin = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR}[spin_components(path, given)]
+    spin = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR}[text.spin_components(path, given)]
     labels_a = tuple(stru.labels[s] for s in stru.species_a)
     numbers_s = [text.element_number(path, *names) for names in zip(stru.labels, stru.pseudopotentials, strict=True)]
     mesh = (np.zeros((1, 3)), np.ones(1)) if text.flag(given, "gamma_only") == "1" else None
@@ -56,7 +50,7 @@ def read_target(path: Path) -> Target:
         spin=spin,
         kpoints_kc=mesh[0] if mesh else None,
         weights_k=mesh[1] if mesh else None,
-        smearing=SMEARINGS.get(given.get("smearing_method", "gauss").lower(), "fixed"),
+        smearing=text.SMEARINGS.get(given.get("smearing_method", "gauss").lower(), "fixed"),
         width=text.number(given, "smearing_sigma", 0.015) * RYDBERG,
         electrons=wanted if wanted > 0 else valence_electrons(path, given, stru),
         moment=moment,
@@ -64,15 +58,6 @@ def read_target(path: Path) -> Target:
         energy_tolerance=max(1e-5, 10 * threshold * RYDBERG) * len(labels_a),
         settings=given,
     )
-
-
-def spin_components(path: Path, given: dict[str, str]) -> int:
-    if text.flag(given, "noncolin") == "1" or text.flag(given, "lspinorb") == "1":
-        return 4
-    nspin = int(text.number(given, "nspin", 1))
-    if nspin not in (1, 2, 4):
-        raise Refused(path, f"has nspin {nspin}; expected 1, 2 or 4")
-    return nspin
 
 
 def valence_electrons(path: Path, given: dict[str, str], stru: text.Stru) -> float | None:

@@ -41,6 +41,18 @@ def number(given: dict[str, str], keyword: str, default: float) -> float:
         raise Refused("INPUT", f'has "{keyword} {value}"; expected a number') from error
 
 
+SMEARINGS = {"gauss": "gauss", "gaussian": "gauss", "fd": "fermi", "fermi-dirac": "fermi", "fixed": "fixed"}
+
+
+def spin_components(path: Path, given: dict[str, str]) -> int:
+    if flag(given, "noncolin") == "1" or flag(given, "lspinorb") == "1":
+        return 4
+    nspin = int(number(given, "nspin", 1))
+    if nspin not in (1, 2, 4):
+        raise Refused(path, f"has nspin {nspin}; expected 1, 2 or 4")
+    return nspin
+
+
 @dataclass(frozen=True, eq=False)
 class Stru:
     """A STRU file: atoms grouped by species in the order of ATOMIC_SPECIES, as ABACUS uses them. Lengths in Angstrom, the lattice constant in Bohr."""

@@ -23,10 +23,6 @@ from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.write import grid_of, is_spin_orbit, save_bytes, write_restart
 from converters.restart import Options, Progress, Route, Target, Written
 
-ROUTES = {
-    "charge": "scf.restart on: the density on the grid, from DM",
-    "h": "scf.restart on: H, diagonalised in the first iteration (needs spin-orbit coupling, or +U with U = 0)",
-}
 NAME = "guess"
 LAYOUTS = {"off": Spin.NONE, "on": Spin.COLLINEAR, "nc": Spin.SPINOR}
 # Mixers that keep what the first diagonalisation gives; the others go back to the density of the atoms.

@@ -21,7 +21,6 @@ from converters.restart import Options, Progress, Route, Target, Written
 from converters.siesta import text
 from converters.siesta.write import Pattern, write_density
 
-ROUTES = {"dm": "DM.UseSaveDM true: the density of LABEL.DM"}
 LAYOUTS = {"none": Spin.NONE, "collinear": Spin.COLLINEAR, "non-collinear": Spin.SPINOR, "spin-orbit": Spin.SPINOR}
 TRUE = ("true", "t", "yes", "y", ".true.")
 
