@@ -99,14 +99,19 @@ def image_weights(pairs: Pairs, vectors_pv: Array, mesh_c: Array) -> Array:
     i_q, j_q = np.concatenate([pairs.i_p, pairs.j_p]), np.concatenate([pairs.j_p, pairs.i_p])
     R_qc = np.concatenate([pairs.R_pc, -pairs.R_pc])
     distance_q = np.tile(np.linalg.norm(vectors_pv, axis=1), 2)
+    is_closest_q, class_q = closest_of_images(i_q, j_q, R_qc, distance_q, mesh_c)
+    own_q = np.where(np.tile(pairs.onsite_p, 2), 0.5, 1.0)  # an onsite block is its own partner and appears twice
+    images_z = np.bincount(class_q, weights=is_closest_q * own_q)
+    return np.asarray((is_closest_q / images_z[class_q])[: len(pairs)])
+
+
+def closest_of_images(i_q: Array, j_q: Array, R_qc: Array, distance_q: Array, mesh_c: Array) -> tuple[Array, Array]:
+    """Which directed pairs are the closest of their images in the supercell of a mesh, and the number of each one's class."""
     _, class_q = np.unique(np.column_stack([i_q, j_q, np.mod(R_qc, mesh_c)]), axis=0, return_inverse=True)
     class_q = class_q.ravel()
     closest_z = np.full(class_q.max() + 1, np.inf)
     np.minimum.at(closest_z, class_q, distance_q)
-    is_closest_q = distance_q < closest_z[class_q] + SAME_DISTANCE
-    own_q = np.where(np.tile(pairs.onsite_p, 2), 0.5, 1.0)  # an onsite block is its own partner and appears twice
-    images_z = np.bincount(class_q, weights=is_closest_q * own_q)
-    return np.asarray((is_closest_q / images_z[class_q])[: len(pairs)])
+    return distance_q < closest_z[class_q] + SAME_DISTANCE, class_q
 
 
 def mesh_of(place: str | Path, fractional_kc: Array) -> Array:

@@ -89,30 +89,38 @@ class Baseline:
 
     def predict(self, graph: Graph) -> Components:
         """The baseline of all blocks of a structure."""
-        hopping = []
-        for t, axial in enumerate(self.form.hopping_t):
-            r_p = graph.length_e[graph.forward[t]].numpy()
-            values_pn = np.zeros((len(r_p), axial.size))
-            range_n = self.range_tg[t][axial.shells_n[: axial.counts[0]]]
-            for end, columns in columns_of(range_n):
-                values_pn[:, columns] = self._evaluate(t, end, r_p, self.two_centre_t[t][:, columns], FINE)
-            hopping.append(values_pn)
-        return Components(tuple(hopping), tuple(self._onsite(graph, s) for s in range(len(self.form.basis))))
+        hopping = (self.hopping(t, lengths_p) for t, lengths_p in enumerate(graph.lengths_t))
+        return Components(tuple(hopping), self.onsite(graph))
 
     def sizes(self, graph: Graph) -> Components:
         """The size of what is left over, component by component."""
-        hopping = []
-        for t, axial in enumerate(self.form.hopping_t):
-            r_p = graph.length_e[graph.forward[t]].numpy()
-            size_pg = np.zeros((len(r_p), len(self.range_tg[t])))
-            for end, groups in columns_of(self.range_tg[t]):
-                size_pg[:, groups] = self._evaluate(t, end, r_p, self.size_tg[t][:, groups], ROUGH, np.exp)
-            hopping.append(size_pg[:, axial.shells_n])
-        onsite = tuple(
-            np.broadcast_to(self.spread_s[s], (len(atoms), len(self.spread_s[s])))
-            for s, atoms in enumerate(graph.atoms_s)
+        hopping = (self.hopping_sizes(t, lengths_p) for t, lengths_p in enumerate(graph.lengths_t))
+        return Components(tuple(hopping), self.onsite_sizes(graph))
+
+    def hopping(self, t: int, r_p: Array) -> Array:
+        """The components of pairs of one kind at these distances."""
+        axial = self.form.hopping_t[t]
+        values_pn = np.zeros((len(r_p), axial.size))
+        range_n = self.range_tg[t][axial.shells_n[: axial.counts[0]]]
+        for end, columns in columns_of(range_n):
+            values_pn[:, columns] = self._evaluate(t, end, r_p, self.two_centre_t[t][:, columns], FINE)
+        return values_pn
+
+    def hopping_sizes(self, t: int, r_p: Array) -> Array:
+        size_pg = np.zeros((len(r_p), len(self.range_tg[t])))
+        for end, groups in columns_of(self.range_tg[t]):
+            size_pg[:, groups] = self._evaluate(t, end, r_p, self.size_tg[t][:, groups], ROUGH, np.exp)
+        return size_pg[:, self.form.hopping_t[t].shells_n]
+
+    def onsite(self, graph: Graph) -> tuple[Array, ...]:
+        """The components of the onsite blocks of all atoms, by species."""
+        return tuple(self._onsite(graph, s) for s in range(len(self.form.basis)))
+
+    def onsite_sizes(self, graph: Graph) -> tuple[Array, ...]:
+        return tuple(
+            np.broadcast_to(spread_n, (len(atoms), len(spread_n)))
+            for spread_n, atoms in zip(self.spread_s, graph.atoms_s, strict=True)
         )
-        return Components(tuple(hopping), onsite)
 
     def _evaluate(
         self,
@@ -181,7 +189,7 @@ class Neighbours:
         atoms, slots = graph.atoms_s[s].numpy(), graph.slots
         bonds_ae = atoms[:, None] * slots + np.arange(slots)
         length_e, present_e = graph.length_e.numpy()[bonds_ae].ravel(), graph.present_e.numpy()[bonds_ae].ravel()
-        species_e = graph.species_a.numpy()[graph.neighbour_e.numpy()[bonds_ae]].ravel()
+        species_e = graph.neighbour_e.numpy()[bonds_ae].ravel()
         parts = []
         for other, t in enumerate(pair_numbers(len(graph.atoms_s))[s]):
             near, cutoff = near_t[t], cutoff_t[t]

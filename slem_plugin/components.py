@@ -16,7 +16,8 @@ from basis.shells import Shell, Species
 from converters.blocks import Pairs
 from slem_plugin.axial import AxialBasis, axial_basis, exchange
 from slem_plugin.fields import VECTOR, Field
-from slem_plugin.graph import SortedPairs, Structure, pair_kinds, sort_pairs
+from slem_plugin.graph import SortedPairs, pair_kinds, sort_pairs
+from slem_plugin.neighbours import Structure
 from slem_plugin.onsite import OnsiteBasis, onsite_basis
 from slem_plugin.rotations import bond_rotations
 
@@ -100,7 +101,8 @@ class BlockForm:
         return Components(tuple(hopping), tuple(onsite))
 
     @cached_property
-    def _hermitian(self) -> Array:
+    def hermitian_f(self) -> Array:
+        """The sign of each row under transposition."""
         return np.repeat([f.hermitian for f in self.fields], [f.width for f in self.fields])
 
     def gather(self, bonds: "BondFrames", t: int, rows_fx: Array) -> Array:
@@ -111,7 +113,7 @@ class BlockForm:
         straight = blocks.reshape(len(blocks), self.width, n_i, n_j)
         if not swapped.any():
             return straight
-        crossed = blocks.reshape(len(blocks), self.width, n_j, n_i).swapaxes(2, 3) * self._hermitian[:, None, None]
+        crossed = blocks.reshape(len(blocks), self.width, n_j, n_i).swapaxes(2, 3) * self.hermitian_f[:, None, None]
         return np.where(swapped[:, None, None, None], crossed, straight)
 
     def scatter(self, bonds: "BondFrames", t: int, blocks: Array, rows_fx: Array) -> None:
@@ -119,7 +121,7 @@ class BlockForm:
         swapped = bonds.by_kind.swapped_t[t]
         flat = blocks.reshape(*blocks.shape[:2], blocks.shape[2] * blocks.shape[3])
         if swapped.any():
-            crossed = blocks[swapped].swapaxes(2, 3) * self._hermitian[:, None, None]
+            crossed = blocks[swapped].swapaxes(2, 3) * self.hermitian_f[:, None, None]
             flat[swapped] = crossed.reshape(len(crossed), *flat.shape[1:])
         rows_fx[:, bonds.places(t)] = flat.swapaxes(0, 1)
 

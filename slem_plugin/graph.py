@@ -5,7 +5,7 @@ So the bonds of an atom are consecutive, and turning all of them, or summing ove
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -16,55 +16,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from basis import Array
-from converters.blocks import Pairs, make_pairs
-from converters.errors import Refused
+from converters.blocks import Pairs
+from slem_plugin.neighbours import Bonds, Structure
 from slem_plugin.rotations import bond_rotations
-
-# Atoms closer than this (Angstrom) are a mistake.
-NEAREST = 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class Structure:
-    """Atoms in a cell; species are numbered as in the basis of a model."""
-
-    cell_cv: Array
-    pbc_c: Array
-    positions_av: Array
-    species_a: Array
-
-
-def find_pairs(structure: Structure, cutoff_ss: Array, norb_a: Array) -> Pairs:
-    """All pairs of atoms closer than the cutoff of their species, and each atom with itself."""
-    from ase.geometry import complete_cell
-    from vesin import NeighborList
-
-    require_sane(structure)
-    periodic = [bool(flag) for flag in structure.pbc_c]
-    neighbours = NeighborList(cutoff=float(cutoff_ss.max()), full_list=False, n_threads=1)
-    i_p, j_p, R_pc, d_p = neighbours.compute(
-        structure.positions_av, complete_cell(structure.cell_cv), periodic, quantities="ijSd"
-    )
-    if d_p.min(initial=1) < NEAREST:
-        p = int(d_p.argmin())
-        raise Refused("structure", f"has atoms {i_p[p]} and {j_p[p]} (counted from 0) {d_p[p]:.3g} Angstrom apart")
-    near_p = d_p < cutoff_ss[structure.species_a[i_p], structure.species_a[j_p]]
-    atoms, home = np.arange(len(norb_a)), np.zeros((len(norb_a), 3), dtype=int)
-    i_p, j_p = np.concatenate([i_p[near_p], atoms]).astype(int), np.concatenate([j_p[near_p], atoms]).astype(int)
-    return make_pairs(i_p, j_p, np.concatenate([R_pc[near_p], home]).astype(int), norb_a)
-
-
-def require_sane(structure: Structure) -> None:
-    """Refuse structures that have no neighbours in any sense."""
-    if not len(structure.species_a):
-        raise Refused("structure", "has no atoms")
-    if not (np.isfinite(structure.positions_av).all() and np.isfinite(structure.cell_cv).all()):
-        raise Refused("structure", "has positions or a cell that are not finite")
-    lengths_c = np.linalg.norm(structure.cell_cv, axis=1)
-    if (lengths_c[structure.pbc_c] == 0).any() or (
-        structure.pbc_c.all() and abs(np.linalg.det(structure.cell_cv)) < 1e-6
-    ):
-        raise Refused("structure", "is periodic along a direction that has no cell vector")
 
 
 def pair_kinds(count: int) -> list[tuple[int, int]]:
@@ -99,10 +53,11 @@ def sort_pairs(pairs: Pairs, species_a: Array, count: int) -> SortedPairs:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Bonds of one or several structures; bond e stands in place e % slots of atom e // slots.
+    """Bonds of atoms of one or several structures; bond e stands in place e % slots of atom e // slots.
 
-    `rotations[l]` holds, for each atom, the matrices of all its bonds below each other. `forward[t]` and `backward[t]`
-    are the two bonds of each pair of atoms of kind t = (A, B); forward leads from A to B. `atoms_s` are the atoms of each species.
+    `neighbour_e` is the species of the atom at the other end: no layer asks for more of it. `rotations[l]` holds, for each atom, the
+    matrices of all its bonds below each other. `forward[t]` and `backward[t]` are the two bonds of each pair of atoms of kind
+    t = (A, B), where both atoms are in the graph; forward leads from A to B. `atoms_s` are the atoms of each species.
     """
 
     species_a: Tensor
@@ -125,6 +80,11 @@ class Graph:
         """Directed bonds that are there."""
         return int(self.present_e.sum())
 
+    @property
+    def lengths_t(self) -> tuple[Array, ...]:
+        """Lengths of the pairs of each kind."""
+        return tuple(self.length_e[there].numpy() for there in self.forward)
+
     def map(self, change: Callable[[Tensor], Tensor]) -> "Graph":
         """The same graph with all its tensors changed."""
 
@@ -140,26 +100,56 @@ class Graph:
         return self.map(lambda x: x.to(device, dtype) if x.is_floating_point() else x.to(device))
 
 
+def graph_of_bonds(structure: Structure, atoms: Array, bonds: Bonds, species: int, highest: int) -> tuple[Graph, Array]:
+    """The graph of the bonds from some atoms, without pairs and in float64, and the place of each bond.
+
+    It has rotations up to degree `highest`.
+    """
+    natoms = len(atoms)
+    count_a = np.bincount(bonds.centre_d, minlength=natoms)
+    slots = max(int(count_a.max(initial=0)), 1)
+    first_a = np.cumsum(count_a) - count_a
+    place_d = bonds.centre_d * slots + np.arange(len(bonds)) - first_a[bonds.centre_d]
+    table = natoms * slots
+    vectors_ev = np.tile([0.0, 0.0, 1.0], (table, 1))
+    vectors_ev[place_d] = bonds.vectors_dv
+    present_e, neighbour_e = np.zeros(table, dtype=bool), np.zeros(table, dtype=int)
+    present_e[place_d], neighbour_e[place_d] = True, structure.species_a[bonds.neighbour_d]
+    species_a = structure.species_a[atoms]
+    nothing = (torch.zeros(0, dtype=torch.long),) * len(pair_kinds(species))
+    graph = Graph(
+        torch.from_numpy(species_a.astype(int)),
+        slots,
+        torch.from_numpy(present_e),
+        torch.from_numpy(neighbour_e),
+        torch.from_numpy(np.linalg.norm(vectors_ev, axis=1)),
+        torch.arange(table),
+        tuple(D.reshape(natoms, -1, D.shape[-1]) for D in bond_rotations(torch.from_numpy(vectors_ev), highest)),
+        nothing,
+        nothing,
+        tuple(torch.from_numpy(np.flatnonzero(species_a == s)) for s in range(species)),
+    )
+    return graph, place_d
+
+
 def make_graph(structure: Structure, pairs: Pairs, species: int, highest: int) -> Graph:
-    """The graph of a structure with these pairs, with rotations up to degree `highest`, in float64."""
+    """The graph of a structure with these pairs."""
     hop_q = np.flatnonzero(~pairs.onsite_p)
     i_q, j_q, R_qc = pairs.i_p[hop_q], pairs.j_p[hop_q], pairs.R_pc[hop_q]
     vectors_qv = pairs.vectors(structure.positions_av, structure.cell_cv)[hop_q]
-    centre_d, neighbour_d = np.concatenate([i_q, j_q]), np.concatenate([j_q, i_q])
-    order_d = np.lexsort((*np.concatenate([R_qc, -R_qc]).T[::-1], neighbour_d, centre_d))
-    natoms = len(structure.species_a)
-    count_a = np.bincount(centre_d, minlength=natoms)
-    slots = max(int(count_a.max(initial=0)), 1)
-    first_a = np.cumsum(count_a) - count_a
-    bond_d = np.empty(len(order_d), dtype=int)
-    bond_d[order_d] = centre_d[order_d] * slots + np.arange(len(order_d)) - first_a[centre_d[order_d]]
+    both = Bonds(
+        np.concatenate([i_q, j_q]),
+        np.concatenate([j_q, i_q]),
+        np.concatenate([R_qc, -R_qc]),
+        np.concatenate([vectors_qv, -vectors_qv]),
+    )
+    order_d = np.lexsort((*both.R_dc.T[::-1], both.neighbour_d, both.centre_d))
+    atoms = np.arange(len(structure.species_a))
+    graph, place_d = graph_of_bonds(structure, atoms, both.take(order_d), species, highest)
+    bond_d = np.empty_like(place_d)
+    bond_d[order_d] = place_d
     forward_q, backward_q = np.split(bond_d, 2)
-
-    table = natoms * slots
-    vectors_ev = np.tile([0.0, 0.0, 1.0], (table, 1))
-    vectors_ev[bond_d] = np.concatenate([vectors_qv, -vectors_qv])
-    present_e, neighbour_e, reverse_e = np.zeros(table, dtype=bool), np.zeros(table, dtype=int), np.arange(table)
-    present_e[bond_d], neighbour_e[bond_d] = True, neighbour_d
+    reverse_e = np.arange(len(graph.present_e))
     reverse_e[forward_q], reverse_e[backward_q] = backward_q, forward_q
 
     place_p = np.full(len(pairs), -1)
@@ -170,19 +160,7 @@ def make_graph(structure: Structure, pairs: Pairs, species: int, highest: int) -
         there, back = forward_q[place_p[p]], backward_q[place_p[p]]
         forward.append(torch.from_numpy(np.where(swapped, back, there)))
         backward.append(torch.from_numpy(np.where(swapped, there, back)))
-    rotations = bond_rotations(torch.from_numpy(vectors_ev), highest)
-    return Graph(
-        torch.from_numpy(structure.species_a.astype(int)),
-        slots,
-        torch.from_numpy(present_e),
-        torch.from_numpy(neighbour_e),
-        torch.from_numpy(np.linalg.norm(vectors_ev, axis=1)),
-        torch.from_numpy(reverse_e),
-        tuple(D.reshape(natoms, -1, D.shape[-1]) for D in rotations),
-        tuple(forward),
-        tuple(backward),
-        tuple(torch.from_numpy(np.flatnonzero(structure.species_a == s)) for s in range(species)),
-    )
+    return replace(graph, reverse_e=torch.from_numpy(reverse_e), forward=tuple(forward), backward=tuple(backward))
 
 
 def join_graphs(graphs: Sequence[Graph]) -> Graph:
@@ -192,12 +170,9 @@ def join_graphs(graphs: Sequence[Graph]) -> Graph:
     slots = max(graph.slots for graph in graphs)
     starts = list(accumulate((graph.natoms for graph in graphs), initial=0))
 
-    def table(name: str, fill: float, offset: Sequence[int] | None = None) -> Tensor:
-        parts = []
-        for n, graph in enumerate(graphs):
-            value = getattr(graph, name).view(graph.natoms, graph.slots)
-            parts.append(pad(value + offset[n] if offset else value, (0, slots - graph.slots), value=fill))
-        return torch.cat(parts).view(-1)
+    def table(name: str, fill: float) -> Tensor:
+        tables = [(getattr(graph, name).view(graph.natoms, graph.slots), slots - graph.slots) for graph in graphs]
+        return torch.cat([pad(values, (0, missing), value=fill) for values, missing in tables]).view(-1)
 
     def moved(bonds: Tensor, graph: Graph, start: int) -> Tensor:
         return (bonds // graph.slots + start) * slots + bonds % graph.slots
@@ -229,7 +204,7 @@ def join_graphs(graphs: Sequence[Graph]) -> Graph:
         torch.cat([graph.species_a for graph in graphs]),
         slots,
         present_e,
-        table("neighbour_e", 0, starts),
+        table("neighbour_e", 0),
         table("length_e", 1.0),
         reverse_e,
         tuple(stacked(l) for l in range(len(graphs[0].rotations))),

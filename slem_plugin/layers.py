@@ -80,6 +80,13 @@ def join(pieces: list[list[list[Tensor]]]) -> list[Tensor]:
     ]
 
 
+def parts_of_irreps(states_ef: Tensor, channels: Channels) -> list[Tensor]:
+    """Features of bonds of their flat states."""
+    shapes = [(1 if k < 2 else 2, count) for k, count in enumerate(channels.about_bond)]
+    flat = states_ef.split([parts * count for parts, count in shapes], dim=1)
+    return [feature.view(len(states_ef), *shape) for feature, shape in zip(flat, shapes, strict=True)]
+
+
 def reverse(x: list[Tensor], bonds: Tensor) -> list[Tensor]:
     """Features of other bonds, seen from the frames of their reverse."""
     even, odd, *pairs = (feature[bonds] for feature in x)
@@ -98,7 +105,8 @@ class BondLinear(nn.Module):
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
         return [
-            (feature.flatten(0, 1) @ W).view(*feature.shape[:2], -1) for feature, W in zip(x, self.weights, strict=True)
+            (feature.flatten(0, 1) @ W).view(*feature.shape[:2], W.shape[1])
+            for feature, W in zip(x, self.weights, strict=True)
         ]
 
 
@@ -173,14 +181,18 @@ class Distances(nn.Module):
 
     def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
         own_e = graph.species_a.repeat_interleave(graph.slots)
-        other_e = graph.species_a[graph.neighbour_e]
+        latent, x = self.features(own_e, graph.neighbour_e, graph.length_e)
+        return latent, envelope(x / self.messages) * graph.present_e
+
+    def features(self, own_e: Tensor, other_e: Tensor, length_e: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of bonds from one species to another, and their lengths in units of the cutoff."""
         # Species that were never near each other have no cutoff; their only bonds are empty places.
-        x = graph.length_e / self.cutoff_ss[own_e, other_e].clamp(min=SMALLEST_CUTOFF)
+        x = length_e / self.cutoff_ss[own_e, other_e].clamp(min=SMALLEST_CUTOFF)
         waves = torch.sin(x[:, None] * self.wave_numbers) / x[:, None]
         pair_e = own_e * len(self.cutoff_ss) + other_e
         hidden = nn.functional.silu(self.first(waves) * self.scale[pair_e] + self.shift[pair_e])
         (latent,) = self.gains.calibrated([nn.functional.silu(self.second(hidden)) * self.gains.values])
-        return latent, envelope(x / self.messages) * graph.present_e
+        return latent, x
 
 
 def envelope(x: Tensor) -> Tensor:

@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from basis import Array
 from basis.shells import Species
 from basis.spin import Spin
-from converters.blocks import Operator, Pairs
+from converters.blocks import Pairs
 from converters.errors import Refused
-from converters.folding import image_weights
+from converters.folding import closest_of_images
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.kspace import monkhorst_pack
-from slem_plugin.baseline import FARTHEST, Baseline, limited
+from slem_plugin.baseline import Baseline
 from slem_plugin.channels import Channels
-from slem_plugin.components import BlockForm, BondFrames, Components, bond_frames
-from slem_plugin.fields import fields_of, from_fields
-from slem_plugin.graph import Graph, Structure, find_pairs, make_graph, pair_numbers
+from slem_plugin.components import BlockForm, BondFrames, Components
+from slem_plugin.fields import fields_of
+from slem_plugin.graph import Graph, make_graph, pair_numbers
+from slem_plugin.neighbours import Bonds, Structure, find_bonds, own_pairs
 from slem_plugin.network import Network, Trunk
+from slem_plugin.prediction import predict_operators
 from slem_plugin.sharing import share_onsite
 
 if TYPE_CHECKING:
@@ -107,16 +108,33 @@ class Model:
     def dtype(self) -> torch.dtype:
         return torch.float32 if self.network is None else next(self.network.parameters()).dtype
 
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu") if self.network is None else next(self.network.parameters()).device
+
     def graph(self, structure: Structure) -> tuple[Pairs, Graph]:
         """The pairs of a structure within the cutoffs, and their graph in float64."""
-        basis = self.blueprint.basis
-        norb_a = np.array([basis[s].size for s in structure.species_a])
-        pairs = find_pairs(structure, self.cutoff_ss, norb_a)
-        if self.blueprint.mesh is not None:
-            vectors_pv = pairs.vectors(structure.positions_av, structure.cell_cv)
-            kept_p = image_weights(pairs, vectors_pv, np.array(self.blueprint.mesh)) > 0
-            pairs = Pairs(pairs.i_p[kept_p], pairs.j_p[kept_p], pairs.R_pc[kept_p], norb_a)
-        return pairs, make_graph(structure, pairs, len(basis), self.blueprint.degrees)
+        bonds, atoms = self.bonds(structure), np.arange(len(structure.species_a))
+        pairs, _ = own_pairs(bonds, atoms, self.orbitals(structure))
+        return pairs, make_graph(structure, pairs, len(self.blueprint.basis), self.blueprint.degrees)
+
+    def bonds(self, structure: Structure, atoms: Array | None = None) -> Bonds:
+        """The bonds from some atoms of a structure (all of them by default) within the cutoffs."""
+        atoms = np.arange(len(structure.species_a)) if atoms is None else atoms
+        bonds = find_bonds(structure, atoms, self.cutoff_ss)
+        if self.blueprint.mesh is None:
+            return bonds
+        # Each atom is its own closest image.
+        i_d = np.concatenate([atoms[bonds.centre_d], atoms])
+        j_d = np.concatenate([bonds.neighbour_d, atoms])
+        R_dc = np.concatenate([bonds.R_dc, np.zeros((len(atoms), 3), dtype=int)])
+        length_d = np.concatenate([np.linalg.norm(bonds.vectors_dv, axis=1), np.zeros(len(atoms))])
+        closest_d, _ = closest_of_images(i_d, j_d, R_dc, length_d, np.array(self.blueprint.mesh))
+        return bonds.take(np.flatnonzero(closest_d[: len(bonds)]))
+
+    def orbitals(self, structure: Structure) -> Array:
+        """Orbitals of each atom."""
+        return np.array([species.size for species in self.blueprint.basis])[structure.species_a]
 
     def structure(self, atoms: "Atoms") -> Structure:
         """An ase.Atoms with its atoms named as in the basis of this model."""
@@ -152,16 +170,7 @@ class Model:
 
     def predict_structure(self, structure: Structure) -> Frame:
         """The matrices of a structure whose species are numbered as in this model."""
-        pairs, graph = self.graph(structure)
-        bonds = bond_frames(structure, pairs, self.blueprint.basis)
-        base = self.base(bonds, graph)
-        operators = {}
-        for name, correction in self._corrections(graph).items():
-            base.components[name] = add_components(base.components[name], correction)
-        for name in self.blueprint.operators:
-            rows_fx = base.rows(name, self.blueprint.form(name), bonds)
-            values_sx = from_fields(rows_fx, self.blueprint.layout(name), self.blueprint.time_reversal)
-            operators[name] = Operator(values_sx)
+        pairs, operators = predict_operators(self, structure)
         return Frame(
             structure.cell_cv,
             structure.pbc_c,
@@ -171,11 +180,17 @@ class Model:
             pairs,
             self.blueprint.spin,
             operators,
-            outcome=Outcome(electrons=self.electrons(structure.species_a)),
-            spectrum=self._mesh_points(),
-            provenance=Provenance(self.blueprint.code, notes=("predicted by slem",)),
-            folded=self.blueprint.mesh is not None,
+            **self.facts(structure),
         )
+
+    def facts(self, structure: Structure) -> dict[str, Any]:
+        """What a predicted frame says besides its structure and matrices."""
+        return {
+            "outcome": Outcome(electrons=self.electrons(structure.species_a)),
+            "spectrum": self._mesh_points(),
+            "provenance": Provenance(self.blueprint.code, notes=("predicted by slem",)),
+            "folded": self.blueprint.mesh is not None,
+        }
 
     def electrons(self, species_a: Array) -> float | None:
         """Electrons of a structure, where those of the learned structures determine them."""
@@ -203,22 +218,6 @@ class Model:
             onsite_s, share_tg = base.components["H"].onsite_s, self.baselines["H"].share_tg
             base.shared["H"] = share_onsite(form, bonds, S_fx, onsite_s, share_tg)
         return base
-
-    def _corrections(self, graph: Graph) -> dict[str, Components]:
-        """What the network adds to the components of each baseline."""
-        if self.network is None:
-            return {}
-        with torch.no_grad():
-            outputs = self.network(graph.to(self.dtype, next(self.network.parameters()).device))
-        corrections = {}
-        for name, output in outputs.items():
-            baseline = self.baselines[name]
-            sizes = baseline.sizes(graph)
-            corrections[name] = Components(
-                scaled(sizes.hopping_t, output.hopping_t, baseline.peak_t),
-                scaled(sizes.onsite_s, output.onsite_s, baseline.peak_s),
-            )
-        return corrections
 
     def description(self) -> dict[str, Any]:
         """The blueprint as plain values."""
@@ -251,26 +250,6 @@ class Base:
         """Rows of the fields of an operator."""
         rows_fx = form.put_together(bonds, self.components[name])
         return rows_fx + self.shared[name] if name in self.shared else rows_fx
-
-
-def add_components(a: Components, b: Components) -> Components:
-    hopping, onsite = (
-        tuple(x + y for x, y in zip(*both, strict=True))
-        for both in ((a.hopping_t, b.hopping_t), (a.onsite_s, b.onsite_s))
-    )
-    return Components(hopping, onsite)
-
-
-def scaled(sizes: Sequence[Array], outputs: Sequence[Tensor], peaks: Sequence[Array]) -> tuple[Array, ...]:
-    """Outputs of the network times their sizes, in float64.
-
-    Atoms unlike those that were learned get their baseline and some noise instead of matrices of any size.
-    """
-    corrections = []
-    for size, output, peak in zip(sizes, outputs, peaks, strict=True):
-        most = FARTHEST * float(peak[0]) * np.linalg.norm(size, axis=1, keepdims=True)
-        corrections.append(limited(size * output.double().cpu().numpy(), most))
-    return tuple(corrections)
 
 
 def structure_of(frame: Frame) -> Structure:

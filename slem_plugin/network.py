@@ -5,7 +5,9 @@ of both directions of a bond meet only in the outputs, which are never fed back:
 output sees no atom farther than one cutoff from one of its two atoms.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -113,9 +115,24 @@ class Network(nn.Module):
 
     def forward(self, graph: Graph) -> dict[str, Output]:
         h, n, latent = self.trunk(graph)
-        other = reverse(h, graph.reverse_e)
-        z = self.meeting([torch.cat(pair, dim=2) for pair in zip(h, other, strict=True)], latent)
-        return {name: head(z, n, graph) for name, head in self.heads.items()}
+        hopping = self.hopping(h, latent, graph.reverse_e, graph.forward, graph.backward)
+        onsite = self.onsite(n, graph.atoms_s)
+        return {name: Output(hopping[name], onsite[name]) for name in self.heads}
+
+    def hopping(
+        self, h: list[Tensor], latent: Tensor, reverse_e: Tensor, forward: Sequence[Tensor], backward: Sequence[Tensor]
+    ) -> dict[str, tuple[Tensor, ...]]:
+        """The components of pairs of each kind, whose bonds forward and backward are among those with the states h."""
+        pairs = zip(h, reverse(h, reverse_e), strict=True)
+        z = self.meeting([torch.cat(pair, dim=2) for pair in pairs], latent)
+        return {name: head.hopping_of(z, forward, backward) for name, head in self._heads()}
+
+    def onsite(self, n: list[Tensor], atoms_s: Sequence[Tensor]) -> dict[str, tuple[Tensor, ...]]:
+        """The components of the onsite blocks of atoms with the states n, by species."""
+        return {name: head.onsite_of(n, atoms_s) for name, head in self._heads()}
+
+    def _heads(self) -> Iterator[tuple[str, "Head"]]:
+        return ((name, cast("Head", head)) for name, head in self.heads.items())
 
 
 def calibrate(network: Network, graph: Graph) -> None:
@@ -137,12 +154,11 @@ class Head(nn.Module):
         self.hopping = nn.ModuleList(HoppingHead(form, t, channels) for t in range(len(form.kinds)))
         self.onsite = nn.ModuleList(OnsiteHead(form, s, channels) for s in range(len(form.basis)))
 
-    def forward(self, z: list[Tensor], n: list[Tensor], graph: Graph) -> Output:
-        hopping = [
-            head(z, there, back) for head, there, back in zip(self.hopping, graph.forward, graph.backward, strict=True)
-        ]
-        onsite = [head([x[atoms] for x in n]) for head, atoms in zip(self.onsite, graph.atoms_s, strict=True)]
-        return Output(tuple(hopping), tuple(onsite))
+    def hopping_of(self, z: list[Tensor], forward: Sequence[Tensor], backward: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(kind(z, *bonds) for kind, *bonds in zip(self.hopping, forward, backward, strict=True))
+
+    def onsite_of(self, n: list[Tensor], atoms_s: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(one([x[atoms] for x in n]) for one, atoms in zip(self.onsite, atoms_s, strict=True))
 
 
 class HoppingHead(nn.Module):

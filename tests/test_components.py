@@ -16,8 +16,9 @@ from slem_plugin.channels import Channels
 from slem_plugin.components import BlockForm, bond_frames
 from slem_plugin.config import Config
 from slem_plugin.fields import breaks_time_reversal, fields_of, from_fields, to_fields
-from slem_plugin.graph import Structure, find_pairs, join_graphs, make_graph
+from slem_plugin.graph import join_graphs, make_graph
 from slem_plugin.model import structure_of
+from slem_plugin.neighbours import Structure, find_pairs
 from slem_plugin.onsite import onsite_basis
 from slem_plugin.rotations import bond_rotations
 from slem_plugin.samples import make_model, operator_on

@@ -14,7 +14,7 @@ from converters.pyscf import frame_from_scf
 from converters.pyscf.guess import structure_of
 from slem_plugin import pyscf_guess
 from slem_plugin.config import Config
-from slem_plugin.graph import Structure
+from slem_plugin.neighbours import Structure
 from slem_plugin.samples import electron_counts, make_model, require_same_kind
 from slem_plugin.training import train
 from tests.test_pyscf import lithium_hydride

@@ -1,0 +1,224 @@
+"""Prediction: the blocks of a structure, from what each atom knows of its surroundings.
+
+The states of the bonds of an atom depend on its neighbours alone, and a block on the states of both directions of its bond. So atoms
+are looked at in batches of any size, each atom once, and blocks are made in batches of pairs.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from basis import Array
+from converters.blocks import Operator, Pairs, pack_pairs
+from slem_plugin.baseline import FARTHEST, limited
+from slem_plugin.components import BondFrames, Components, bond_frames
+from slem_plugin.fields import from_fields
+from slem_plugin.graph import graph_of_bonds, pair_kinds
+from slem_plugin.layers import parts_of_irreps
+from slem_plugin.neighbours import Bonds, Structure, own_pairs
+from slem_plugin.network import Network
+from slem_plugin.sharing import dress_onsite, places_by_species, share_dressed
+
+if TYPE_CHECKING:
+    from slem_plugin.model import Model
+
+# Bonds of a batch: enough for the matrix products, few enough for the caches of a processor.
+BATCH_CPU, BATCH_GPU = 4_000, 200_000
+
+
+@dataclass(frozen=True, eq=False)
+class Knowledge:
+    """What some atoms know, of which all blocks are made.
+
+    `states_df` are the states of their bonds, `onsite` the components of their own blocks of each operator by species, and `dressed_s`
+    the matrices H_ii S_ii^-1 of the baseline by species, where H and S are there.
+    """
+
+    states_df: Tensor
+    onsite: Mapping[str, tuple[Array, ...]]
+    dressed_s: tuple[Array, ...]
+
+
+def predict_operators(model: "Model", structure: Structure) -> tuple[Pairs, dict[str, Operator]]:
+    """The pairs of a structure and the matrices on them."""
+    atoms = np.arange(len(structure.species_a))
+    bonds = model.bonds(structure)
+    pairs, bond_p = own_pairs(bonds, atoms, model.orbitals(structure))
+    known = look_around(model, structure, atoms, bonds)
+    values = room_for(model, pairs)
+    place_a = places_by_species(structure.species_a, len(model.blueprint.basis))
+    reverse_d = reverse_bonds(bonds, atoms, structure)
+    for part in batches(len(pairs), batch_size(model)):
+        bond_h = bond_p[part][bond_p[part] >= 0]
+        ends = known.states_df[bond_h], known.states_df[reverse_d[bond_h]]
+        onsite = onsite_of_pairs(known, pairs, part, structure, place_a)
+        fill(model, structure, pairs, part, Ends(*ends, onsite, known.dressed_s, place_a), values)
+    return pairs, {name: Operator(values_sx) for name, values_sx in values.items()}
+
+
+def room_for(model: "Model", pairs: Pairs) -> dict[str, Array]:
+    """Empty matrices on some pairs."""
+    layouts = {name: model.blueprint.layout(name) for name in model.blueprint.operators}
+    return {name: np.zeros((spin.components, pairs.elements), dtype=spin.dtype) for name, spin in layouts.items()}
+
+
+def batches(count: int, size: int) -> Iterator[slice]:
+    """Slices of nearly equal length, none longer than `size`."""
+    number = max(1, -(-count // size))
+    edges = np.linspace(0, count, number + 1).astype(int).tolist()
+    return (slice(a, b) for a, b in pairwise(edges))
+
+
+def batch_size(model: "Model") -> int:
+    return BATCH_CPU if model.device.type == "cpu" else BATCH_GPU
+
+
+def reverse_bonds(bonds: Bonds, atoms: Array, structure: Structure) -> Array:
+    """The bond back from the neighbour of each bond, -1 where that is none of the atoms."""
+    reach = int(np.abs(bonds.R_dc).max(initial=0))
+    i_d, j_d, natoms = atoms[bonds.centre_d], bonds.neighbour_d, len(structure.species_a)
+    key_d = pack_pairs(i_d, j_d, bonds.R_dc, natoms, reach)
+    back_d = pack_pairs(j_d, i_d, -bonds.R_dc, natoms, reach)
+    place_d = np.minimum(np.searchsorted(key_d, back_d), len(key_d) - 1)
+    return np.where(key_d[place_d] == back_d, place_d, -1) if len(key_d) else place_d
+
+
+def look_around(model: "Model", structure: Structure, atoms: Array, bonds: Bonds) -> Knowledge:
+    """What some atoms know, a batch of them at a time."""
+    end_a = np.searchsorted(bonds.centre_d, np.arange(len(atoms)), side="right")
+    per_atom = max(1.0, len(bonds) / len(atoms))
+    states, onsite, dressed = [], [], []
+    for part in batches(len(atoms), max(1, round(batch_size(model) / per_atom))):
+        start = end_a[part.start - 1] if part.start else 0
+        mine = bonds.take(np.arange(start, end_a[part.stop - 1]))
+        mine.centre_d[:] -= part.start
+        known = look_once(model, structure, atoms[part], mine)
+        states.append(known.states_df)
+        onsite.append(known.onsite)
+        dressed.append(known.dressed_s)
+    joined = {name: tuple(map(np.concatenate, zip(*(one[name] for one in onsite), strict=True))) for name in onsite[0]}
+    return Knowledge(torch.cat(states), joined, tuple(map(np.concatenate, zip(*dressed, strict=True))))
+
+
+def look_once(model: "Model", structure: Structure, atoms: Array, bonds: Bonds) -> Knowledge:
+    """What the atoms of one batch know."""
+    graph, place_d = graph_of_bonds(structure, atoms, bonds, len(model.blueprint.basis), model.blueprint.degrees)
+    onsite = {name: baseline.onsite(graph) for name, baseline in model.baselines.items()}
+    dressed: tuple[Array, ...] = ()
+    if {"H", "S"} <= set(onsite):
+        overlap = model.blueprint.form("S")
+        S_s = tuple(rows @ form.to_components for rows, form in zip(onsite["S"], overlap.onsite_s, strict=True))
+        dressed = dress_onsite(model.blueprint.form("H"), onsite["H"], S_s)
+    if model.network is None:
+        return Knowledge(torch.zeros(len(bonds), 0), onsite, dressed)
+    with torch.no_grad():
+        h, n, _ = model.network.trunk(graph.to(model.dtype, model.device))
+        place = torch.from_numpy(place_d).to(model.device)
+        states_df = torch.cat([feature.flatten(1)[place] for feature in h], dim=1)
+        outputs = model.network.onsite(n, [atoms_a.to(model.device) for atoms_a in graph.atoms_s])
+    for name, output in outputs.items():
+        baseline = model.baselines[name]
+        by_species = zip(onsite[name], baseline.onsite_sizes(graph), output, baseline.peak_s, strict=True)
+        onsite[name] = tuple(corrected(*one) for one in by_species)
+    return Knowledge(states_df, onsite, dressed)
+
+
+def onsite_of_pairs(
+    known: Knowledge, pairs: Pairs, part: slice, structure: Structure, place_a: Array
+) -> dict[str, tuple[Array, ...]]:
+    """Components of the onsite blocks among some pairs, by operator and species."""
+    atoms = pairs.i_p[part][pairs.onsite_p[part]]
+    chosen_s = [
+        place_a[atoms[structure.species_a[atoms] == s]] for s in range(len(known.onsite[next(iter(known.onsite))]))
+    ]
+    return {
+        name: tuple(rows[chosen] for rows, chosen in zip(by_species, chosen_s, strict=True))
+        for name, by_species in known.onsite.items()
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """What is known at both ends of some pairs: states of their bonds from i to j and back, components of the onsite ones.
+
+    The matrix H_ii S_ii^-1 of atom a is number `place_a[a]` of its species in `dressed_s`.
+    """
+
+    there_hf: Tensor
+    back_hf: Tensor
+    onsite: Mapping[str, tuple[Array, ...]]
+    dressed_s: tuple[Array, ...]
+    place_a: Array
+
+
+def fill(
+    model: "Model", structure: Structure, pairs: Pairs, part: slice, ends: Ends, values: Mapping[str, Array]
+) -> None:
+    """Put the blocks of some consecutive pairs to their places."""
+    mine = Pairs(pairs.i_p[part], pairs.j_p[part], pairs.R_pc[part], pairs.norb_a)
+    x = slice(pairs.start_p[part.start], pairs.start_p[part.stop])
+    for name, values_sx in blocks_of_pairs(model, structure, mine, ends).items():
+        values[name][:, x] = values_sx
+
+
+def blocks_of_pairs(model: "Model", structure: Structure, pairs: Pairs, ends: Ends) -> dict[str, Array]:
+    """The blocks of some pairs, flat, of each operator."""
+    blueprint = model.blueprint
+    bonds = bond_frames(structure, pairs, blueprint.basis)
+    length_p = np.linalg.norm(pairs.vectors(structure.positions_av, structure.cell_cv), axis=1)
+    lengths_t = [length_p[p] for p in bonds.by_kind.pairs_t]
+    outputs = {} if model.network is None else read_states(model.network, model.device, bonds, lengths_t, ends)
+    rows: dict[str, Array] = {}
+    for name in ("S", *(name for name in model.baselines if name != "S")):
+        if name not in model.baselines:
+            continue
+        baseline, form = model.baselines[name], blueprint.form(name)
+        hopping = []
+        for t, r_p in enumerate(lengths_t):
+            base = baseline.hopping(t, r_p)
+            if name in outputs:
+                base = corrected(base, baseline.hopping_sizes(t, r_p), outputs[name][t], baseline.peak_t[t])
+            hopping.append(base)
+        rows[name] = form.put_together(bonds, Components(tuple(hopping), ends.onsite[name]))
+        if name == "H" and "S" in rows:
+            rows["H"] += share_dressed(form, bonds, rows["S"], ends.dressed_s, ends.place_a, baseline.share_tg)
+    layouts = {name: blueprint.layout(name) for name in blueprint.operators}
+    return {name: from_fields(rows[name], spin, blueprint.time_reversal) for name, spin in layouts.items()}
+
+
+def read_states(
+    network: Network, device: torch.device, bonds: BondFrames, lengths_t: Sequence[Array], ends: Ends
+) -> dict[str, tuple[Tensor, ...]]:
+    """What the network says of the components of pairs, by operator and kind."""
+    hop_p = np.cumsum(~bonds.pairs.onsite_p) - 1
+    kinds = list(zip(bonds.by_kind.pairs_t, bonds.by_kind.swapped_t, strict=True))
+    order = torch.from_numpy(np.concatenate([hop_p[p] for p, _ in kinds])).to(device)
+    swapped = torch.from_numpy(np.concatenate([swapped for _, swapped in kinds])).to(device)[:, None]
+    there, back = ends.there_hf[order], ends.back_hf[order]
+    states = torch.cat([torch.where(swapped, back, there), torch.where(swapped, there, back)])
+    count = len(order)
+    sizes = [len(p) for p, _ in kinds]
+    A_p, B_p = np.repeat(pair_kinds(len(bonds.basis)), sizes, axis=0).T
+    own, other = (torch.from_numpy(np.concatenate(two)).to(device) for two in ((A_p, B_p), (B_p, A_p)))
+    lengths = torch.from_numpy(np.tile(np.concatenate(lengths_t), 2)).to(device, there.dtype)
+    place = torch.arange(2 * count, device=device)
+    forward = place[:count].split(sizes)
+    backward = place[count:].split(sizes)
+    with torch.no_grad():
+        h = parts_of_irreps(states, network.trunk.channels)
+        latent, _ = network.trunk.distances.features(own, other, lengths)
+        return network.hopping(h, latent, place.roll(count), forward, backward)
+
+
+def corrected(base: Array, size: Array, output: Tensor, peak: Array) -> Array:
+    """A baseline with what the network says, in units of its size, in float64.
+
+    Atoms unlike those that were learned get their baseline and some noise instead of matrices of any size.
+    """
+    most = FARTHEST * float(peak[0]) * np.linalg.norm(size, axis=1, keepdims=True)
+    return np.asarray(base + limited(size * output.double().cpu().numpy(), most))
