@@ -26,6 +26,10 @@ class Pairs:
     def __len__(self) -> int:
         return int(self.i_p.shape[0])
 
+    def take(self, chosen_p: Array) -> "Pairs":
+        """Some of the pairs, in their order."""
+        return Pairs(self.i_p[chosen_p], self.j_p[chosen_p], self.R_pc[chosen_p], self.norb_a)
+
     @cached_property
     def reach(self) -> int:
         """Largest component of any R."""

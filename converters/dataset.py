@@ -11,7 +11,7 @@ Everything ragged is one long array with the ends of the frames beside it, so re
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +24,7 @@ from basis.shells import Shell, Species
 from basis.spin import Spin
 from converters.blocks import Operator, Pairs
 from converters.errors import Refused, reason_of
+from converters.extents import Extent, extent_of
 from converters.frame import OPERATORS, Frame, Outcome, Provenance, Spectrum
 from converters.journal import JournaledFile, journal_path
 from converters.runs import HDF5_MAGIC, starts_with
@@ -64,6 +65,8 @@ BASIS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "basis/shells_end": (np.int64, ()),
     "basis/shells": (np.int32, (4,)),
 }
+# Arrays that many processes may write at once, each its part of a reserved frame.
+WRITTEN_IN_PLACE = ("pairs", *(f"{name}/values" for name in OPERATORS))
 SPINS = tuple(Spin)  # a frame's layout is stored as its place here: none, collinear, spinor
 OUTCOME = tuple(field.name for field in dataclasses.fields(Outcome))
 SMALLEST_CHUNK, LARGEST_CHUNK = 1 << 10, 1 << 20  # bytes
@@ -166,11 +169,12 @@ class DatasetWriter:
 
     All frames are of one code. Spin layouts and basis sets may differ from frame to frame: each frame says its own.
     Each `append` is committed at once: a process killed at any later moment leaves it in the file. With
-    `commit_every` > 1 frames are committed in groups, which is faster for many small ones.
+    `commit_every` > 1 frames are committed in groups, which is faster for many small ones. A new file with `plain` has
+    its matrices uncompressed, so that frames can be reserved in it.
     """
 
-    def __init__(self, path: str | Path, *, commit_every: int = 1) -> None:
-        self.path, self.commit_every = Path(path), commit_every
+    def __init__(self, path: str | Path, *, commit_every: int = 1, plain: bool = False) -> None:
+        self.path, self.commit_every, self.plain = Path(path), commit_every, plain
         self._pending: list[Frame] = []
         self._journaled: JournaledFile | None = None
         self._file: h5py.File | None = None
@@ -204,7 +208,12 @@ class DatasetWriter:
     def append(self, frame: Frame) -> None:
         """Add one frame; refused when it is of another code than the file."""
         if self._file is None:
-            create(self.path, frame)
+            create(
+                self.path,
+                sizes_of(rows_of(frame, number_species(frame.basis))),
+                frame.provenance.code,
+                plain=self.plain,
+            )
             self._open()
         where = frame.provenance.path or str(self.path)
         if frame.provenance.code != self.code:
@@ -219,8 +228,7 @@ class DatasetWriter:
         if self._file is None or self._journaled is None or not self._pending:
             return
         write_basis(self._file, self.basis)
-        place = {species: index for index, species in enumerate(self.basis)}
-        rows = [rows_of(frame, place) for frame in self._pending]
+        rows = [rows_of(frame, number_species(self.basis)) for frame in self._pending]
         lengths = np.array([[len(row[name]) for name in RAGGED] for row in rows])
         ends = self._ends + np.cumsum(lengths, axis=0)
         for column, name in enumerate(RAGGED):
@@ -233,6 +241,46 @@ class DatasetWriter:
         self._file.flush()
         self._journaled.commit()
         self._ends, self._pending = ends[-1], []
+
+    def reserve(self, outline: Frame, lengths: Mapping[str, int]) -> dict[str, Extent]:
+        """Room for a frame whose pairs and matrices others will write, and where that room is.
+
+        `outline` is the frame without them, `lengths` are the rows of "pairs" and "H/values" ... that it will have. The frame is not
+        part of the file before `finish`.
+        """
+        rows = rows_of(outline, number_species(outline.basis))
+        if self._file is None:
+            sizes = sizes_of(rows) | {name: length * width_of(*RAGGED[name]) for name, length in lengths.items()}
+            create(self.path, sizes, outline.provenance.code, plain=True)
+            self._open()
+        if self._file is None or self._journaled is None or outline.provenance.code != self.code:
+            raise Refused(self.path, f"holds frames of {self.code}, not of {outline.provenance.code}")
+        self.commit()
+        self.basis += [species for species in outline.basis if species not in self.basis]
+        write_basis(self._file, self.basis)
+        rows = rows_of(outline, number_species(self.basis))
+        for column, name in enumerate(RAGGED):
+            start = int(self._ends[column])
+            if name in lengths:
+                self._arrays[name].resize(start + lengths[name], axis=0)
+            else:
+                extend(self._arrays[name], start, rows[name])
+        self._file.flush()
+        self._journaled.commit()
+        return {name: extent_of(self._arrays[name], int(self._ends[list(RAGGED).index(name)])) for name in lengths}
+
+    def finish(self, outline: Frame, lengths: Mapping[str, int]) -> None:
+        """Make a reserved frame, whose room is filled by now, part of the file."""
+        if self._file is None or self._journaled is None:
+            raise Refused(self.path, "holds no reserved frame")
+        rows = rows_of(outline, number_species(self.basis))
+        ends = self._ends + [lengths.get(name, len(rows[name])) for name in RAGGED]
+        start = self._arrays["frames/ends"].shape[0]
+        for name in FIXED:
+            extend(self._arrays[name], start, ends[None] if name == "frames/ends" else rows[name][None])
+        self._file.flush()
+        self._journaled.commit()
+        self._ends = ends
 
     def forget_pending(self) -> None:
         """Drop the frames that were appended since the last commit."""
@@ -280,17 +328,16 @@ def check_header(path: Path, file: h5py.File) -> None:
         raise Refused(path, f"has version {version} of {FORMAT}; this program reads version {VERSION}")
 
 
-def create(path: Path, first: Frame) -> None:
-    """Write an empty dataset that fits frames like the first one; the file appears whole or not at all."""
+def create(path: Path, sizes: Mapping[str, int], code: str, *, plain: bool) -> None:
+    """Write an empty dataset for frames with so many bytes in each array; the file appears whole or not at all."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    rows = rows_of(first, {species: index for index, species in enumerate(first.basis)})
     try:
         with h5py.File(draft, "w", libver=("earliest", "v108")) as file:
             attributes = {"format": FORMAT, "version": VERSION, "units": UNITS, "convention": CONVENTION}
-            file.attrs.update(attributes | {"code": first.provenance.code})
+            file.attrs.update(attributes | {"code": code})
             for name, (dtype, row) in {**RAGGED, **FIXED, **BASIS}.items():
-                chunk = chunk_rows(rows.get(name), dtype, row) if name not in BASIS else 16
-                packing = {} if name in BASIS else {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+                chunk = chunk_rows(sizes.get(name, 0), dtype, row) if name not in BASIS else 16
+                packing = packing_of(name, plain)
                 file.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(chunk, *row), **packing)
             file["frames/ends"].attrs["columns"] = list(RAGGED)
             file["frames/outcome"].attrs["columns"] = list(OUTCOME)
@@ -302,11 +349,34 @@ def create(path: Path, first: Frame) -> None:
         raise Refused(path, f"cannot be written: {reason_of(error)}") from error
 
 
-def chunk_rows(example: Array | None, dtype: Any, row: tuple[int, ...]) -> int:
+def packing_of(name: str, plain: bool) -> dict[str, Any]:
+    """How an array is stored: compressed, or where others write into it, uncompressed and with its room taken at once."""
+    if name in BASIS:
+        return {}
+    if not plain or name not in WRITTEN_IN_PLACE:
+        return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return {"dcpl": layout}
+
+
+def number_species(basis: Sequence[Species]) -> dict[Species, int]:
+    return {species: index for index, species in enumerate(basis)}
+
+
+def chunk_rows(size: int, dtype: Any, row: tuple[int, ...]) -> int:
     """Rows of a chunk: about one frame, so that reading one frame unpacks little else."""
-    width = int(np.dtype(dtype).itemsize * np.prod(row, dtype=int))
-    wanted = min(max(0 if example is None else example.nbytes, SMALLEST_CHUNK), LARGEST_CHUNK)
-    return max(1, wanted // width)
+    return max(1, min(max(size, SMALLEST_CHUNK), LARGEST_CHUNK) // width_of(dtype, row))
+
+
+def width_of(dtype: Any, row: tuple[int, ...]) -> int:
+    """Bytes of one row."""
+    return int(np.dtype(dtype).itemsize * np.prod(row, dtype=int))
+
+
+def sizes_of(rows: Mapping[str, Array]) -> dict[str, int]:
+    return {name: value.nbytes for name, value in rows.items()}
 
 
 def extend(dataset: h5py.Dataset, start: int, rows: Array) -> None:

@@ -49,3 +49,13 @@ class Channels:
     def about_bond(self) -> tuple[int, ...]:
         """Channels of each irrep about a bond: 0 even, 0 odd, m = 1, 2, ..."""
         return (sum(self.natural), sum(self.unnatural), *(sum(self.by_degree[m:]) for m in range(1, self.highest + 1)))
+
+    @cached_property
+    def state_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(parts, channels) of each irrep about a bond: one part for m = 0, two for the others."""
+        return tuple((1 if k < 2 else 2, count) for k, count in enumerate(self.about_bond))
+
+    @cached_property
+    def state_size(self) -> int:
+        """Numbers in the state of a bond."""
+        return sum(parts * count for parts, count in self.state_shapes)

@@ -82,9 +82,8 @@ def join(pieces: list[list[list[Tensor]]]) -> list[Tensor]:
 
 def parts_of_irreps(states_ef: Tensor, channels: Channels) -> list[Tensor]:
     """Features of bonds of their flat states."""
-    shapes = [(1 if k < 2 else 2, count) for k, count in enumerate(channels.about_bond)]
-    flat = states_ef.split([parts * count for parts, count in shapes], dim=1)
-    return [feature.view(len(states_ef), *shape) for feature, shape in zip(flat, shapes, strict=True)]
+    flat = states_ef.split([parts * count for parts, count in channels.state_shapes], dim=1)
+    return [feature.view(len(feature), *shape) for feature, shape in zip(flat, channels.state_shapes, strict=True)]
 
 
 def reverse(x: list[Tensor], bonds: Tensor) -> list[Tensor]:

@@ -54,10 +54,13 @@ def predict_operators(model: "Model", structure: Structure) -> tuple[Pairs, dict
     place_a = places_by_species(structure.species_a, len(model.blueprint.basis))
     reverse_d = reverse_bonds(bonds, atoms, structure)
     for part in batches(len(pairs), batch_size(model)):
+        mine = pairs.take(np.arange(part.start, part.stop))
         bond_h = bond_p[part][bond_p[part] >= 0]
-        ends = known.states_df[bond_h], known.states_df[reverse_d[bond_h]]
-        onsite = onsite_of_pairs(known, pairs, part, structure, place_a)
-        fill(model, structure, pairs, part, Ends(*ends, onsite, known.dressed_s, place_a), values)
+        onsite = onsite_of_pairs(known, mine, structure, place_a)
+        ends = Ends(known.states_df[bond_h], known.states_df[reverse_d[bond_h]], onsite, known.dressed_s, place_a)
+        x = slice(pairs.start_p[part.start], pairs.start_p[part.stop])
+        for name, values_sx in blocks_of_pairs(model, structure, mine, ends).items():
+            values[name][:, x] = values_sx
     return pairs, {name: Operator(values_sx) for name, values_sx in values.items()}
 
 
@@ -92,17 +95,20 @@ def look_around(model: "Model", structure: Structure, atoms: Array, bonds: Bonds
     """What some atoms know, a batch of them at a time."""
     end_a = np.searchsorted(bonds.centre_d, np.arange(len(atoms)), side="right")
     per_atom = max(1.0, len(bonds) / len(atoms))
-    states, onsite, dressed = [], [], []
+    width = 0 if model.network is None else model.network.trunk.channels.state_size
+    states_df = torch.empty(len(bonds), width, dtype=model.dtype, device=model.device)
+    onsite, dressed = [], []
     for part in batches(len(atoms), max(1, round(batch_size(model) / per_atom))):
         start = end_a[part.start - 1] if part.start else 0
-        mine = bonds.take(np.arange(start, end_a[part.stop - 1]))
+        stop = end_a[part.stop - 1]
+        mine = bonds.take(np.arange(start, stop))
         mine.centre_d[:] -= part.start
         known = look_once(model, structure, atoms[part], mine)
-        states.append(known.states_df)
+        states_df[start:stop] = known.states_df
         onsite.append(known.onsite)
         dressed.append(known.dressed_s)
     joined = {name: tuple(map(np.concatenate, zip(*(one[name] for one in onsite), strict=True))) for name in onsite[0]}
-    return Knowledge(torch.cat(states), joined, tuple(map(np.concatenate, zip(*dressed, strict=True))))
+    return Knowledge(states_df, joined, tuple(map(np.concatenate, zip(*dressed, strict=True))))
 
 
 def look_once(model: "Model", structure: Structure, atoms: Array, bonds: Bonds) -> Knowledge:
@@ -129,10 +135,10 @@ def look_once(model: "Model", structure: Structure, atoms: Array, bonds: Bonds) 
 
 
 def onsite_of_pairs(
-    known: Knowledge, pairs: Pairs, part: slice, structure: Structure, place_a: Array
+    known: Knowledge, pairs: Pairs, structure: Structure, place_a: Array
 ) -> dict[str, tuple[Array, ...]]:
     """Components of the onsite blocks among some pairs, by operator and species."""
-    atoms = pairs.i_p[part][pairs.onsite_p[part]]
+    atoms = pairs.i_p[pairs.onsite_p]
     chosen_s = [
         place_a[atoms[structure.species_a[atoms] == s]] for s in range(len(known.onsite[next(iter(known.onsite))]))
     ]
@@ -154,16 +160,6 @@ class Ends:
     onsite: Mapping[str, tuple[Array, ...]]
     dressed_s: tuple[Array, ...]
     place_a: Array
-
-
-def fill(
-    model: "Model", structure: Structure, pairs: Pairs, part: slice, ends: Ends, values: Mapping[str, Array]
-) -> None:
-    """Put the blocks of some consecutive pairs to their places."""
-    mine = Pairs(pairs.i_p[part], pairs.j_p[part], pairs.R_pc[part], pairs.norb_a)
-    x = slice(pairs.start_p[part.start], pairs.start_p[part.stop])
-    for name, values_sx in blocks_of_pairs(model, structure, mine, ends).items():
-        values[name][:, x] = values_sx
 
 
 def blocks_of_pairs(model: "Model", structure: Structure, pairs: Pairs, ends: Ends) -> dict[str, Array]:

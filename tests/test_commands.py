@@ -26,6 +26,7 @@ from tests.contract import unpacked
 from workflows import bench_model
 from workflows.cli import main
 from workflows.demo import run_demo
+from workflows.engines import Lost, Processes
 from workflows.predict import read_structures
 
 ROOT = Path(__file__).parent.parent
@@ -230,7 +231,7 @@ def test_debug_shows_where_an_error_came_from(tmp_path):
     assert "no HDF5 file" in str(result.exception)
 
 
-def end_process(run, **_):
+def end_process(run):
     if run.main.parent.name == "h1":
         os._exit(9)
     return workflows.convert.read_new(run, frozenset(), workflows.convert.Options())
@@ -238,10 +239,11 @@ def end_process(run, **_):
 
 def test_a_reader_that_dies_takes_no_other_along(runs):
     items = workflows.convert.find([runs], ["pyscf"])
-    results = dict(workflows.convert.read_all(items, end_process, 2))
-    refusals = {run.main.parent.name: result for run, result in results.items() if not isinstance(result, list)}
-    assert list(refusals) == ["h1"]
-    assert "ended the process that read it" in str(refusals["h1"])
+    with Processes(2, "fork") as engine:
+        results = dict(engine.run(end_process, items))
+    lost = {run.main.parent.name: result for run, result in results.items() if not isinstance(result, list)}
+    assert list(lost) == ["h1"]
+    assert isinstance(lost["h1"], Lost)
 
 
 def test_an_interrupted_conversion_goes_on(tmp_path):

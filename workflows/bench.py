@@ -18,6 +18,7 @@ from converters.errors import Refused
 from converters.frame import Frame, Provenance
 from converters.runs import Run, code_module
 from workflows.convert import Options, convert, find
+from workflows.engines import choose_engine
 
 
 def bench_dataset(frames: int, folder: Path | None) -> list[dict[str, Any]]:
@@ -67,7 +68,8 @@ def bench_convert(paths: list[Path], codes: list[str], folder: Path | None) -> l
 
 def wall_of_conversion(runs: list[Run], output: Path, jobs: int) -> float:
     start = time.perf_counter()
-    convert(list(runs), output, Options(), jobs, lambda _: None)
+    with choose_engine(jobs, None, "fork") as engine:
+        convert(list(runs), output, Options(), engine, lambda _: None)
     return time.perf_counter() - start
 
 

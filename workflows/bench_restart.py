@@ -64,6 +64,7 @@ def bench_restart(names: Sequence[str], folder: Path, minutes: float) -> list[di
 def learn(name: str, folder: Path, minutes: float) -> Path:
     """The model of a case; what an earlier call made is kept."""
     from workflows.convert import Options, convert, find
+    from workflows.engines import choose_engine
 
     case, runs, data, model = CASES[name], folder / name / "learned", folder / f"{name}.h5", folder / f"{name}_model"
     missing = [n for n in range(case.learned) if not (runs / str(n) / DONE).exists()]
@@ -72,7 +73,8 @@ def learn(name: str, folder: Path, minutes: float) -> Path:
         with get_context("spawn").Pool(JOBS) as pool:
             pool.starmap(run_one, [(name, n, str(runs / str(n))) for n in missing], chunksize=1)
     if not data.exists():
-        convert(find([runs], ["pyscf"]), data, Options(), JOBS, lambda _: None)
+        with choose_engine(JOBS, None, "fork") as engine:
+            convert(find([runs], ["pyscf"]), data, Options(), engine, lambda _: None)
     if not (model / "best.safetensors").exists():
         click.echo(f"{name}: training for {minutes:g} minutes", err=True)
         train_quietly(data, model, minutes)

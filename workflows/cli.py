@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 CODES = ("abacus", "deeph", "openmx", "pyscf", "siesta")
-OF_THE_MODEL = ("torch", "safetensors", "vesin", "tomli")
+OF_THE_MODEL = ("torch", "safetensors", "tomli")
 EXISTING = click.Path(exists=True, path_type=Path)
 
 
@@ -69,6 +69,7 @@ PURIFY = click.option(
     help="What is done to DM: scale it to the electrons, bound or fill its natural occupations; auto: what the code likes best.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
+DASK = click.option("--dask", metavar="ADDRESS", help="Work on a dask.distributed cluster, such as tcp://host:8786.")
 CODE = click.option(
     "--code", type=click.Choice(["auto", *CODES]), default="auto", show_default=True, help="DFT code of the folders."
 )
@@ -83,11 +84,19 @@ CODE = click.option(
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset to make or to add to.")
 @CODE
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that read.")
+@DASK
 @click.option("--strict", is_flag=True, help="Refuse also what could not be checked for lack of information.")
 @click.option("--rebuild-dm", is_flag=True, help="Build DM from H and S where the code's own is wrong or not whole.")
 @JSON
 def convert_command(
-    paths: tuple[Path, ...], output: Path, code: str, jobs: int, strict: bool, rebuild_dm: bool, as_json: bool
+    paths: tuple[Path, ...],
+    output: Path,
+    code: str,
+    jobs: int,
+    dask: str | None,
+    strict: bool,
+    rebuild_dm: bool,
+    as_json: bool,
 ) -> int:
     """Turn run folders into one dataset of H, S and DM.
 
@@ -96,14 +105,14 @@ def convert_command(
     interrupted conversion is continued by the same command.
     """
     from workflows import convert
+    from workflows.engines import choose_engine
     from workflows.info import mixture
     from workflows.show import print_json, progress, show_outcomes
 
     items = convert.find(list(paths), list(CODES) if code == "auto" else [code])
-    with progress("converting", len(items)) as step:
-        outcomes = convert.convert(
-            items, output, convert.Options(strict=strict, rebuild_density=rebuild_dm), jobs, lambda _: step()
-        )
+    options = convert.Options(strict=strict, rebuild_density=rebuild_dm)
+    with choose_engine(jobs, dask, "fork") as engine, progress("converting", len(items)) as step:
+        outcomes = convert.convert(items, output, options, engine, lambda _: step())
     refused = any(outcome.status == "refused" for outcome in outcomes)
     if as_json:
         mixed = mixture(output) if output.exists() else []
@@ -211,28 +220,46 @@ def train_command(
 @click.argument("paths", nargs=-1, required=True, type=EXISTING)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset to make.")
 @click.option("--float64", "double", is_flag=True, help="Compute in double precision.")
+@click.option(
+    "--pieces", default="auto", show_default=True, help="Cut a structure into so many pieces; auto: by memory."
+)
+@click.option("--memory", default="4GB", show_default=True, help="Memory of each process.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that predict pieces.")
+@DASK
 @JSON
-def predict_command(model_path: Path, paths: tuple[Path, ...], output: Path, double: bool, as_json: bool) -> int:
+def predict_command(
+    model_path: Path,
+    paths: tuple[Path, ...],
+    output: Path,
+    double: bool,
+    pieces: str,
+    memory: str,
+    workers: int,
+    dask: str | None,
+    as_json: bool,
+) -> int:
     """Predict the matrices of structures that nobody has computed.
 
-    PATHS are files that ASE reads (xyz, cif, POSCAR ...), ABACUS STRU files or datasets; files may hold many structures.
+    PATHS are files that ASE reads (xyz, cif, POSCAR ...), ABACUS STRU files or datasets; files may hold many structures. A structure
+    that does not fit into the memory, or has several workers, is predicted in pieces. The same command goes on where it was
+    interrupted. Under torchrun each rank takes its share of the pieces.
     """
-    import torch
+    from workflows.engines import Ranks, choose_engine, under_torchrun
+    from workflows.predict import Cutting, parse_memory, parse_pieces, predict_files
+    from workflows.show import print_json, progress_of, show_predictions
 
-    from slem_plugin.checkpoint import load_model
-    from workflows.predict import predict_files
-    from workflows.show import print_json, progress, show_predictions
-
-    model = load_model(model_path, torch.float64 if double else None)
-    with progress("predicting", None) as step:
-        rows = []
-        for frame in predict_files(model, list(paths), output):
-            rows.append({"structure": frame.provenance.path, "formula": frame.formula, "pairs": len(frame.pairs)})
-            step()
-    if as_json:
+    cutting = Cutting(parse_pieces(pieces), parse_memory(memory))
+    with Ranks() if under_torchrun() else choose_engine(workers, dask, "spawn") as engine:
+        with progress_of("predicting", shown=engine.leader) as tell:
+            found = predict_files(
+                model_path, list(paths), output, double=double, cutting=cutting, engine=engine, tell=tell
+            )
+            rows = [vars(prediction) for prediction in found]
+        leader = engine.leader
+    if leader and as_json:
         print_json({"output": str(output), "structures": rows})
-    else:
-        show_predictions(rows, list(model.blueprint.operators), output)
+    elif leader:
+        show_predictions(rows, output)
     return 0
 
 

@@ -1,18 +1,9 @@
 """Run folders into a dataset: search, read and check in parallel, append in order."""
 
-import multiprocessing
-import os
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -24,6 +15,7 @@ from converters.errors import Refused
 from converters.frame import Frame
 from converters.kspace import Filling, density_matrix
 from converters.runs import Run, code_module, search
+from workflows.engines import Engine, Lost
 
 # What a damaged file can make a reader raise without the reader having foreseen it.
 BAD_INPUT = (ValueError, KeyError, IndexError, TypeError, OverflowError, OSError, RuntimeError, MemoryError, EOFError)
@@ -59,7 +51,7 @@ def find(paths: list[Path], codes: list[str]) -> list[Run | Refused]:
 
 
 def convert(
-    items: list[Run | Refused], output: Path, options: Options, jobs: int, tell: Callable[[InputOutcome], None]
+    items: list[Run | Refused], output: Path, options: Options, engine: Engine, tell: Callable[[InputOutcome], None]
 ) -> list[InputOutcome]:
     """Append the runs to the dataset in their order; `tell` hears of each one as soon as it is done.
 
@@ -73,9 +65,10 @@ def convert(
     elif not output.parent.is_dir():
         raise Refused(output, "lies in a folder that does not exist")
     read = partial(read_new, have=frozenset(have), options=options)
-    with DatasetWriter(output, commit_every=1 << 62) as writer:
-        for item, result in read_all(items, read, jobs):
-            outcome = store(item, result, writer, have)
+    # More threads only wait for each other in problems of this size.
+    with threadpool_limits(1), DatasetWriter(output, commit_every=1 << 62) as writer:
+        for item, result in engine.run(read, items):
+            outcome = store(item, lost(item) if isinstance(result, Lost) else result, writer, have)
             outcomes.append(outcome)
             tell(outcome)
     return outcomes
@@ -101,8 +94,15 @@ def store(
     return InputOutcome(path, code, "converted", frames=len(result))
 
 
-def read_new(run: Run, have: frozenset[str], options: Options) -> list[Frame] | Refused | None:
+def lost(item: Run | Refused) -> Refused:
+    place = item.main if isinstance(item, Run) else item.place
+    return Refused(place, "ended the process that read it; it may need more memory than there is")
+
+
+def read_new(run: Run | Refused, have: frozenset[str], options: Options) -> list[Frame] | Refused | None:
     """Checked frames of a run, the reason why there are none, or None when the dataset has it already."""
+    if isinstance(run, Refused):
+        return run
     try:
         with np.errstate(all="ignore"):  # the checks judge numbers that are not finite
             return None if run.source in have else read_checked(run, options)
@@ -143,72 +143,3 @@ def rebuild_density(frame: Frame) -> Frame:
     notes = (*frame.provenance.notes, "DM was built anew from H and S: the code's own was not whole")
     provenance = replace(frame.provenance, settings=kept | {"DM from": "H and S"}, notes=notes)
     return replace(frame, operators={**frame.operators, "DM": density}, provenance=provenance)
-
-
-def read_all(
-    items: list[Run | Refused], read: Callable[[Run], Any], jobs: int
-) -> Iterator[tuple[Run | Refused, list[Frame] | Refused | None]]:
-    """Each item with what reading it gave, in order; a few are read ahead by `jobs` processes."""
-    if jobs == 1:
-        with threadpool_limits(1):  # more threads only wait for each other in problems of this size
-            for item in items:
-                yield item, item if isinstance(item, Refused) else read(item)
-        return
-    pool = make_pool(jobs)
-    rest = iter(items)
-    waiting: deque[tuple[Run | Refused, Future[Any]]] = deque()
-    try:
-        while True:
-            waiting.extend((item, submit(pool, read, item)) for item in islice(rest, 2 * jobs - len(waiting)))
-            if not waiting:
-                return
-            item, future = waiting.popleft()
-            try:
-                result = future.result()
-            except BrokenProcessPool:
-                # One reader was killed and took the pool along: read this item alone, the others again.
-                result = read_alone(item, read)
-                pool = make_pool(jobs)
-                waiting = deque((other, submit(pool, read, other)) for other, _ in waiting)
-            yield item, result
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def submit(pool: ProcessPoolExecutor, read: Callable[[Run], Any], item: Run | Refused) -> Future[Any]:
-    """What reading an item will give; a refusal stays what it is."""
-    if isinstance(item, Run):
-        return pool.submit(read, item)
-    future: Future[Any] = Future()
-    future.set_result(item)
-    return future
-
-
-def read_alone(item: Run | Refused, read: Callable[[Run], Any]) -> Any:
-    """What reading gives in a process of its own."""
-    with make_pool(1) as pool:
-        try:
-            return submit(pool, read, item).result()
-        except BrokenProcessPool:
-            place = item.main if isinstance(item, Run) else item.place
-            return Refused(place, "ended the process that read it; it may need more memory than there is")
-
-
-def make_pool(jobs: int) -> ProcessPoolExecutor:
-    """Processes that inherit what is imported already, where the system can do that, and use one thread each."""
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=begin_work)
-
-
-def begin_work() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that are loaded later
-    threadpool_limits(1)
-    Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def end_with_parent(parent: int) -> None:
-    """End this process soon after its parent was killed; a pool's processes would wait for work for ever."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)

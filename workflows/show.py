@@ -1,6 +1,7 @@
 """What people and programs see: tables, progress bars on stderr, JSON on stdout."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"converted": "green", "there already": "cyan", "refused": "red", "ok": "green", "FAILED": "red"}
 MOST_ROWS = 40
+SECONDS_BETWEEN_LINES = 20
 
 
 def console() -> Console:
@@ -44,6 +46,35 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def progress_of(title: str, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """Tell it how many steps of how many are done: a bar with the time to the end on a terminal, else a line now and then."""
+    err = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    started = last = time.monotonic()
+    first = -1
+    with Progress(*columns, console=err, transient=True, disable=not (shown and err.is_terminal)) as bar:
+        task = bar.add_task(title, total=None)
+
+        def tell(done: int, total: int) -> None:
+            nonlocal last, first
+            bar.update(task, completed=done, total=total)
+            now, first = time.monotonic(), done if first < 0 else first
+            if shown and not err.is_terminal and now - last > SECONDS_BETWEEN_LINES and done > first:
+                last, left = now, (now - started) * (total - done) / (done - first)
+                err.print(
+                    f"{title}: {done} of {total}, {now - started:.0f} s, about {left:.0f} s to go", soft_wrap=True
+                )
+
+        yield tell
 
 
 def print_json(value: Any) -> None:
@@ -175,14 +206,15 @@ def error_text(errors: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value * 1e3:.4g} {units.get(name, 'e-3')}" for name, value in errors.items())
 
 
-def show_predictions(rows: Sequence[Mapping[str, Any]], operators: Sequence[str], output: Path) -> None:
+def show_predictions(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
     """What was predicted."""
-    table = Table("structure", "formula", "pairs", box=None, header_style="bold")
+    table = Table("structure", "formula", "pairs", "status", box=None, header_style="bold")
     for row in rows[:MOST_ROWS]:
-        table.add_row(Text(str(row["structure"]), overflow="fold"), row["formula"], str(row["pairs"]))
+        pairs = str(row["pairs"] or "")
+        table.add_row(Text(str(row["structure"]), overflow="fold"), row["formula"], pairs, row["status"])
     out = console()
     out.print(table)
-    out.print(f"{', '.join(operators)} of {len(rows)} structures in {output}", soft_wrap=True)
+    out.print(f"{len(rows)} structures in {output}", soft_wrap=True)
 
 
 def show_errors(errors: Mapping[str, Any]) -> None:
