@@ -69,6 +69,8 @@ BASIS: dict[str, tuple[Any, tuple[int, ...]]] = {
 WRITTEN_IN_PLACE = ("pairs", *(f"{name}/values" for name in OPERATORS))
 SPINS = tuple(Spin)  # a frame's layout is stored as its place here: none, collinear, spinor
 OUTCOME = tuple(field.name for field in dataclasses.fields(Outcome))
+# Frames whose small arrays are read together.
+OUTLINES_AT_ONCE = 1000
 SMALLEST_CHUNK, LARGEST_CHUNK = 1 << 10, 1 << 20  # bytes
 
 
@@ -122,6 +124,10 @@ class Dataset:
             if not 0 <= start <= stop <= dataset.shape[0]:
                 raise ValueError(f"{name} ends at {stop}; expected {start} to {dataset.shape[0]}")
             arrays[name] = dataset[start:stop] if stop > start else np.empty((0, *dataset.shape[1:]), dataset.dtype)
+        there = [name for name in OPERATORS if len(arrays[f"{name}/values"])]
+        return self._make_frame(n, arrays, there)
+
+    def _make_frame(self, n: int, arrays: Mapping[str, Array], operators: Sequence[str]) -> Frame:
         record = json.loads(arrays["record"].tobytes())
         species_a = arrays["atoms/species"].astype(np.int64)
         norb_a = np.array([species.size for species in self.basis])[species_a]
@@ -135,12 +141,31 @@ class Dataset:
             basis=self.basis,
             pairs=Pairs(i_p.astype(np.int64), j_p.astype(np.int64), R_pc.astype(np.int64), norb_a),
             spin=spin,
-            operators={name: read_operator(name, spin, arrays) for name in OPERATORS if len(arrays[f"{name}/values"])},
+            operators={name: read_operator(name, spin, arrays) for name in operators},
             outcome=outcome_from_row(self._fixed["frames/outcome"][n]),
             spectrum=spectrum_from_record(record.pop("spectrum"), arrays),
             folded=record.pop("folded"),
             provenance=Provenance(**record | {"notes": tuple(record["notes"])}),
         )
+
+    def outlines(self) -> Iterator[Frame]:
+        """All frames without their pairs and matrices, whose names stand with no numbers: what can be said of many frames fast."""
+        for start in range(0, len(self), OUTLINES_AT_ONCE):
+            stop = min(start + OUTLINES_AT_ONCE, len(self))
+            ends = np.concatenate(
+                [self._ends[start - 1 : start] if start else [[0] * len(RAGGED)], self._ends[start:stop]]
+            )
+            small = [
+                column for column, name in enumerate(RAGGED) if name not in WRITTEN_IN_PLACE and "known" not in name
+            ]
+            names = list(RAGGED)
+            arrays = {names[c]: self._ragged[names[c]][ends[0, c] : ends[-1, c]] for c in small}
+            for n in range(start, stop):
+                here = ends[n - start : n - start + 2]
+                parts = {names[c]: arrays[names[c]][here[0, c] - ends[0, c] : here[1, c] - ends[0, c]] for c in small}
+                there = [name for name in OPERATORS if np.ptp(here[:, names.index(f"{name}/values")])]
+                empty = {name: np.empty((0, *RAGGED[name][1]), RAGGED[name][0]) for name in names if name not in parts}
+                yield self._make_frame(n, parts | empty, there)
 
     def array(self, name: str) -> Array:
         """A whole array that has one row for each frame, such as "frames/outcome"."""
@@ -435,14 +460,14 @@ def record_of(frame: Frame) -> dict[str, Any]:
     return record
 
 
-def read_operator(name: str, spin: Spin, arrays: dict[str, Array]) -> Operator:
+def read_operator(name: str, spin: Spin, arrays: Mapping[str, Array]) -> Operator:
     layout = Spin.NONE if name == "S" else spin
     known_x = arrays[f"{name}/known"]
     values_sx = arrays[f"{name}/values"].view(layout.dtype).reshape(layout.components, -1)
     return Operator(values_sx, known_x.astype(bool) if len(known_x) else None)
 
 
-def spectrum_from_record(record: dict[str, Any] | None, arrays: dict[str, Array]) -> Spectrum | None:
+def spectrum_from_record(record: dict[str, Any] | None, arrays: Mapping[str, Array]) -> Spectrum | None:
     if record is None:
         return None
     energies_skn = arrays["spectrum/energies"].reshape(record.pop("shape"))

@@ -38,6 +38,8 @@ class Config:
     evaluations   how often the validation frames are looked at over the whole training
     precision     float32 or float64
     device        cpu, cuda, or auto: a GPU if there is one
+    memory        of prepared frames that a process keeps, such as "2GB"
+    workers       processes that prepare frames where these do not all fit into the memory; 0: the training process does
     compile       let torch compile the network (worth it on GPUs; needs a C++ compiler)
     """
 
@@ -61,12 +63,14 @@ class Config:
     evaluations: int = 20
     precision: str = "float32"
     device: str = "auto"
+    memory: str = "2GB"
+    workers: int = 1
     compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("layers", "latent", "waves", "batch", "evaluations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("seed", "steps", "patience"):
+        for name in ("seed", "steps", "patience", "workers"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(0 < self.rate < 1, "rate", self.rate, "a number between 0 and 1")
         require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number from 0 to 1")
@@ -83,6 +87,7 @@ class Config:
                 Channels.parse(self.channels)
             except ValueError as error:
                 raise Refused("config", f"channels: {error}") from error
+        parse_memory(self.memory, "config: memory")
         require(self.seconds > 0 or self.steps > 0, "time", self.time, "a time or a number of steps to stop at")
 
     @property
@@ -122,6 +127,9 @@ class Config:
         return replace(self, **checked)
 
 
+SIZES = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MIB": 2.0**20, "GIB": 2.0**30, "TIB": 2.0**40}
+
+
 def require(fine: bool, name: str, found: object, expected: str) -> None:
     if not fine:
         raise Refused("config", f"{name} is {found}; expected {expected}")
@@ -133,6 +141,14 @@ def parse_time(text: str) -> float:
     if not match:
         raise Refused("config", f'time is "{text}"; expected something like 20m, 2h or 90s')
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def parse_memory(text: str, place: str) -> float:
+    """Bytes of "4GB", "800 MB" or "1.5GiB"."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([MGT]i?B)\s*", text, re.IGNORECASE)
+    if not match:
+        raise Refused(place, f'is "{text}"; expected something like 4GB or 800MB')
+    return float(match[1]) * SIZES[match[2].upper()]
 
 
 def read_config(path: Path) -> Config:

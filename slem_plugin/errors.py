@@ -34,6 +34,13 @@ class Tally:
         self.square += float(errors_x**2 @ weight_x)
         self.largest = max(self.largest, float(errors_x.max(initial=0)))
 
+    def merge(self, other: "Tally") -> None:
+        """Add what another one counted."""
+        self.weight += other.weight
+        self.absolute += other.absolute
+        self.square += other.square
+        self.largest = max(self.largest, other.largest)
+
     @property
     def mae(self) -> float:
         return self.absolute / self.weight if self.weight else 0.0
@@ -52,6 +59,14 @@ class OperatorErrors:
     hopping: Tally = field(default_factory=Tally)
     without_shift: Tally = field(default_factory=Tally)
     groups: dict[str, dict[str, Tally]] = field(default_factory=lambda: {"elements": {}, "shells": {}, "distance": {}})
+
+    def merge(self, other: "OperatorErrors") -> None:
+        """Add what another one counted."""
+        for view in ("whole", "onsite", "hopping", "without_shift"):
+            getattr(self, view).merge(getattr(other, view))
+        for kind, tallies in other.groups.items():
+            for label, tally in tallies.items():
+                self.groups[kind].setdefault(label, Tally()).merge(tally)
 
     def add_frame(self, name: str, reference: Frame, predicted: Frame) -> None:
         """Count the errors of one frame; a pair that was not predicted was predicted to be zero."""
@@ -142,6 +157,11 @@ class BandErrors:
     occupied_without_shift: Tally = field(default_factory=Tally)
     levels: Tally = field(default_factory=Tally)
 
+    def merge(self, other: "BandErrors") -> None:
+        """Add what another one counted."""
+        for view in ("occupied", "occupied_without_shift", "levels"):
+            getattr(self, view).merge(getattr(other, view))
+
     def add_frame(self, reference: Frame, predicted: Frame) -> None:
         """Levels of the predicted H with the reference's S, where both are there and the cell is not too large."""
         energies = compare_levels(reference, predicted)
@@ -204,6 +224,12 @@ class Errors:
                 self.operators.setdefault(name, OperatorErrors()).add_frame(name, reference, predicted)
         if bands:
             self.bands.add_frame(reference, predicted)
+
+    def merge(self, other: "Errors") -> None:
+        """Add what another one counted."""
+        for name, errors in other.operators.items():
+            self.operators.setdefault(name, OperatorErrors()).merge(errors)
+        self.bands.merge(other.bands)
 
     def as_dict(self) -> dict[str, Any]:
         plain = {name: errors.as_dict("eV" if name == "H" else "1") for name, errors in self.operators.items()}

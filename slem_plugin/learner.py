@@ -1,7 +1,7 @@
 """Learner: a network under training, its steps, its loss, and all that must be saved to go on."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from slem_plugin.config import Config
 from slem_plugin.graph import Graph
 from slem_plugin.model import Model
 from slem_plugin.network import Network, Output
+from slem_plugin.ranks import Alone
 from slem_plugin.samples import Lesson
 
 
@@ -42,11 +43,14 @@ class Learner:
     call: Callable[[Graph], dict[str, Output]]
     optimizer: torch.optim.AdamW
     average: list[Tensor]
+    ranks: Alone
     progress: Progress = field(default_factory=Progress)
+    agreed: float = 0.0  # seconds on the leader's clock when the last step began
 
     @classmethod
-    def start(cls, model: Model, config: Config) -> "Learner":
-        """A learner at the beginning."""
+    def start(cls, model: Model, config: Config, ranks: Alone | None = None) -> "Learner":
+        """A learner at the beginning; all ranks begin with the same weights."""
+        ranks = ranks or Alone()
         network = model.network
         if network is None:
             raise Refused("config", "operators names only S, which needs no training")
@@ -54,30 +58,44 @@ class Learner:
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
         )
-        call = torch.compile(network) if config.compile else network
-        return cls(model, network, call, optimizer, [weight.detach().clone() for weight in network.parameters()])
+        call = ranks.wrap(network)
+        if config.compile:
+            call = torch.compile(call)  # type: ignore[assignment]
+        average = [weight.detach().clone() for weight in network.parameters()]
+        return cls(model, network, call, optimizer, average, ranks)
 
     @property
     def device(self) -> torch.device:
         return self.average[0].device
 
     def step(self, lesson: Lesson, scales: dict[str, float], config: Config) -> float:
-        """One step of learning; returns the loss, and changes nothing if that is not finite."""
+        """One step of learning; returns the loss, and changes nothing if that is not finite.
+
+        With several ranks each has a part of the batch, and loss and step are those of the whole.
+        """
+        names = list(lesson.targets)
+        # The clocks of the ranks differ; all go by the leader's.
+        seconds = self.progress.seconds if self.ranks.leader else 0.0
+        counted = torch.tensor([*(lesson.targets[name].count for name in names), seconds], dtype=torch.float64)
+        *counts, self.agreed = self.ranks.total(counted).tolist()
+        self.progress.seconds = self.agreed
         part = self.progress.part(config)
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate * schedule(part, config.warmup)
         self.optimizer.zero_grad()
-        loss = loss_of(self.call(lesson.graph), lesson, scales, config.onsite_weight)
-        loss.backward()
+        units = {name: max(count, 1.0) * scales[name] for name, count in zip(names, counts, strict=True)}
+        loss = error_of(self.call(lesson.graph), lesson, units, config.onsite_weight)
+        (loss * self.ranks.count).backward()  # gradients are means over the ranks
+        whole = self.ranks.total(loss.detach().double().cpu().reshape(1))
         size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
-        if not (torch.isfinite(loss) and torch.isfinite(size)):
+        if not (torch.isfinite(whole).all() and torch.isfinite(size)):
             return math.nan
         self.optimizer.step()
         self.progress.step += 1
         # A young average would remember the first random weights.
         memory = min(config.average, self.progress.step / (self.progress.step + 10))
         torch._foreach_lerp_(self.average, [weight.detach() for weight in self.network.parameters()], 1 - memory)
-        return float(loss.detach())
+        return float(whole)
 
     def averaged(self) -> "Averaged":
         """A context in which the network has its averaged weights."""
@@ -130,25 +148,27 @@ def schedule(part: float, warmup: float) -> float:
 
 def loss_of(outputs: dict[str, Output], lesson: Lesson, scales: dict[str, float], onsite_weight: float) -> Tensor:
     """Mean absolute error of all stored components, each operator in units of the rest after its baseline."""
-    total: Tensor | None = None
+    units = {name: max(target.count, 1) * scales[name] for name, target in lesson.targets.items()}
+    return error_of(outputs, lesson, units, onsite_weight)
+
+
+def error_of(outputs: dict[str, Output], lesson: Lesson, units: dict[str, float], onsite_weight: float) -> Tensor:
+    """Sum of the absolute errors of all stored components, each operator in its own units."""
+    errors = []
     for name, output in outputs.items():
         target = lesson.targets[name]
         weights = [1.0] * len(output.hopping_t) + [onsite_weight] * len(output.onsite_s)
         parts = zip(weights, output.blocks, target.rest, target.size, strict=True)
         error = torch.stack([weight * (size * block - rest).abs().sum() for weight, block, rest, size in parts]).sum()
-        count = sum((size > 0).sum() for size in target.size)
-        mean = error / count / scales[name]
-        total = mean if total is None else total + mean
-    if total is None:
-        raise ValueError("there is no operator to learn")
-    return total
+        errors.append(error / units[name])
+    return torch.stack(errors).sum()
 
 
-def scales_of(lessons: Sequence[Lesson]) -> dict[str, float]:
+def scales_of(lessons: Iterable[Lesson]) -> dict[str, float]:
     """Mean absolute rest after the baseline of each operator."""
-    scales = {}
-    for name in lessons[0].targets:
-        total = sum(float(rest.abs().sum()) for lesson in lessons for rest in lesson.targets[name].rest)
-        count = sum(int((size > 0).sum()) for lesson in lessons for size in lesson.targets[name].size)
-        scales[name] = total / max(count, 1) or 1.0
-    return scales
+    totals: dict[str, tuple[float, int]] = {}
+    for lesson in lessons:
+        for name, target in lesson.targets.items():
+            total, count = totals.get(name, (0.0, 0))
+            totals[name] = total + sum(float(rest.abs().sum()) for rest in target.rest), count + target.count
+    return {name: total / max(count, 1) or 1.0 for name, (total, count) in totals.items()}

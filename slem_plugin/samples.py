@@ -1,7 +1,8 @@
 """Samples: frames made ready for learning, and the model that a set of frames calls for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from slem_plugin.sharing import share_onsite
 MAGNETIC = 1e-5
 # Baselines have few coefficients; more frames than these would only cost time.
 MOST_FRAMES = 200
+# Matrix elements of all these frames together: a fit holds several matrices of each.
+MOST_ELEMENTS = 30_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,11 @@ class Target:
 
     rest: tuple[Tensor, ...]
     size: tuple[Tensor, ...]
+
+    @cached_property
+    def count(self) -> int:
+        """Components that were stored."""
+        return sum(int((size > 0).sum()) for size in self.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +77,15 @@ def join_lessons(lessons: Sequence[Lesson]) -> Lesson:
     return Lesson(join_graphs([lesson.graph for lesson in lessons]), targets)
 
 
-def make_model(frames: Sequence[Frame], config: Config) -> Model:
-    """Baselines fitted to some frames, and an untrained network, all as the frames call for."""
-    chosen = frames[:: max(1, -(-len(frames) // MOST_FRAMES))]
-    first = frames[0]
-    there = [name for name in OPERATORS if all(name in frame.operators for frame in frames)]
+def make_model(frames: Sequence[Frame], config: Config, outlines: Sequence[Frame] | None = None) -> Model:
+    """Baselines fitted to some frames, and an untrained network, all as the frames call for.
+
+    `outlines` are the frames without their matrices, where not all of them shall be read.
+    """
+    outlines = outlines or frames
+    chosen = choose_for_fit(frames)
+    first = chosen[0]
+    there = [name for name in OPERATORS if all(name in outline.operators for outline in outlines)]
     operators = config.operator_names or tuple(there)
     if not operators or not set(operators) <= set(there):
         found = ", ".join(there) or "none in all its frames"
@@ -91,7 +103,7 @@ def make_model(frames: Sequence[Frame], config: Config) -> Model:
     # The overlap is needed by the baseline of H, also where nobody asked for it.
     needed = [name for name in ("S", *learned) if name in operators or (name == "S" and name in there)]
     baselines = {name: fit_baseline(chosen, name, blueprint) for name in needed}
-    model = Model(blueprint, baselines, None, {"electrons": electron_counts(frames)})
+    model = Model(blueprint, baselines, None, {"electrons": electron_counts(outlines)})
     bonds = [model.graph(structure_of(frame))[1] for frame in chosen[:20]]
     neighbours = sum(graph.bonds for graph in bonds) / sum(graph.natoms for graph in bonds)
     model.blueprint = replace(blueprint, neighbours=max(neighbours, 1.0))
@@ -100,6 +112,12 @@ def make_model(frames: Sequence[Frame], config: Config) -> Model:
         model.network = make_network(model.blueprint, model.cutoff_ss).to(getattr(torch, config.precision))
         calibrate(model.network, join_graphs(bonds[:4]).to(model.dtype))
     return model
+
+
+def choose_for_fit(frames: Sequence[Frame]) -> list[Frame]:
+    """Frames spread over all of them, as many as a fit needs and memory allows."""
+    count = min(MOST_FRAMES, len(frames), max(1, MOST_ELEMENTS // frames[0].pairs.elements))
+    return [frames[n] for n in np.linspace(0, len(frames) - 1, count).astype(int).tolist()]
 
 
 def message_part(frames: Sequence[Frame]) -> float:
@@ -203,14 +221,15 @@ def make_lesson(frame: Frame, model: Model) -> Lesson:
     return Lesson(graph.to(model.dtype), targets)
 
 
-def measure_peaks(model: Model, lessons: Sequence[Lesson]) -> None:
+def measure_peaks(model: Model, lessons: Iterable[Lesson]) -> None:
     """Tell the baselines of a model the largest corrections that the data asks of its network."""
-    for name in model.blueprint.learned:
-        targets = [lesson.targets[name] for lesson in lessons]
-        peaks = [
-            np.array([max(largest_rest(rest, size) for rest, size in blocks)])
-            for blocks in zip(*(zip(t.rest, t.size, strict=True) for t in targets), strict=True)
-        ]
+    largest: dict[str, list[float]] = {name: [] for name in model.blueprint.learned}
+    for lesson in lessons:
+        for name, target in lesson.targets.items():
+            found = [largest_rest(*block) for block in zip(target.rest, target.size, strict=True)]
+            largest[name] = list(map(max, found, largest[name] or found))
+    for name, found in largest.items():
+        peaks = [np.array([peak]) for peak in found]
         kinds = len(model.blueprint.form(name).kinds)
         changed = replace(model.baselines[name], peak_t=tuple(peaks[:kinds]), peak_s=tuple(peaks[kinds:]))
         model.baselines = {**model.baselines, name: changed}

@@ -1,10 +1,11 @@
 """Training: the loop that turns lessons into a model, and can be stopped and taken up again at any evaluation."""
 
 import csv
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from slem_plugin.config import Config
 from slem_plugin.errors import Errors
 from slem_plugin.learner import Learner, Progress, loss_of, scales_of, schedule
+from slem_plugin.lessons import Lessons
 from slem_plugin.model import Model, structure_of
-from slem_plugin.samples import Lesson, join_lessons, make_lesson, measure_peaks
+from slem_plugin.ranks import Alone
+from slem_plugin.samples import Lesson, join_lessons, measure_peaks
 
 LOG = "log.csv"
 # Validation frames that are looked at in each evaluation, and whose bands are.
@@ -49,69 +52,90 @@ class Report:
 
 def train(
     model: Model,
-    frames: Sequence[Frame],
-    names: Sequence[str],
+    lessons: Lessons,
     checks: Sequence[Frame],
     folder: Path,
     config: Config,
     state: dict[str, Tensor] | None,
     watch: Callable[[Progress, float, float], None],
     report: Callable[[Report], None],
+    ranks: Alone | None = None,
 ) -> Model:
     """Train a model on some frames, looking at others now and then; returns the best one.
 
-    `state` is that of a saved training that goes on. `names` say which frame is which in messages; `watch` is called after each step and `report` after each evaluation.
+    `state` is that of a saved training that goes on. `watch` is called after each step and `report` after each evaluation. All ranks
+    get the same model, each looks at its part of the frames, and the leader writes.
     """
-    learner = Learner.start(model, config)
+    ranks = ranks or Alone()
+    if config.batch < ranks.count:
+        raise Refused("config", f"batch is {config.batch}; {ranks.count} ranks need at least one frame each in a step")
+    scales: dict[str, float] = {}
+    if ranks.leader:
+        measure_peaks(model, lessons.sample())
+        scales = scales_of(lessons.sample())
+    scales = ranks.share(scales)
+    model.baselines = ranks.share(model.baselines)
+    learner = Learner.start(model, config, ranks)
     if state is not None:
         learner.restore(state, model.history["progress"])
-    lessons = [make_lesson(frame, model) for frame in frames]
-    require_finite(lessons, names)
-    measure_peaks(model, lessons)
-    scales = scales_of(lessons)
-    history = model.history
-    looked_at = some_of(checks or frames)
-    sizes = {name: mean_size(looked_at, name) for name in model.blueprint.learned}
-    for loss in learning(learner, lessons, names, scales, config, watch):
+    looked_at = some_of(checks or lessons.frames)
+    sizes = ranks.share({name: mean_size(looked_at, name) for name in model.blueprint.learned} if ranks.leader else {})
+    for loss in learning(learner, lessons, scales, config, watch):
         start = time.perf_counter()
         found = evaluate_now(learner, looked_at, sizes, config, loss)
         learner.progress.seconds += time.perf_counter() - start
-        history["progress"] = asdict(learner.progress)
-        save_checkpoint(folder / LAST, model, learner.state())
-        if found.best:
-            with learner.averaged():
-                save_checkpoint(folder / BEST, model)
-        write_log(folder / LOG, found)
-        report(found)
+        if ranks.leader:
+            save_evaluation(folder, learner, found)
+            report(found)
         if config.patience and learner.progress.since_best >= config.patience:
             break
+    ranks.share(None)  # the best model is there before anyone reads it
     return load_checkpoint(folder / BEST)[0]
+
+
+def save_evaluation(folder: Path, learner: Learner, found: Report) -> None:
+    """Save where the training stands, the best model, and a line in the log."""
+    model = learner.model
+    model.history["progress"] = asdict(learner.progress)
+    save_checkpoint(folder / LAST, model, learner.state())
+    if found.best:
+        with learner.averaged():
+            save_checkpoint(folder / BEST, model)
+    write_log(folder / LOG, found)
 
 
 def learning(
     learner: Learner,
-    lessons: Sequence[Lesson],
-    names: Sequence[str],
+    lessons: Lessons,
     scales: dict[str, float],
     config: Config,
     watch: Callable[[Progress, float, float], None],
 ) -> Iterator[float]:
     """Take step after step; gives the mean loss whenever it is time to evaluate, and at the end."""
-    progress = learner.progress
+    progress, ranks = learner.progress, learner.ranks
     total, count = 0.0, 0
-    while progress.part(config) < 1:
-        start = time.perf_counter()
-        chosen = batch_order(progress.step, config.batch, len(lessons), config.seed)
-        loss = learner.step(join_lessons([lessons[n] for n in chosen]).to(learner.device), scales, config)
+    if progress.part(config) >= 1:
+        return
+    order = (
+        batch_order(step, config.batch, len(lessons), config.seed)[ranks.number :: ranks.count]
+        for step in itertools.count(progress.step)
+    )
+    start = time.perf_counter()
+    for mine in lessons.stream(order):
+        loss = learner.step(join_lessons(mine).to(learner.device), scales, config)
         progress.seconds += time.perf_counter() - start
         if math.isnan(loss):
-            blame(learner, [lessons[n] for n in chosen], [names[n] for n in chosen], scales)
+            blame(learner, mine, lessons, scales, config)
         total, count = total + loss, count + 1
         watch(progress, progress.part(config), total / count)
-        if progress.part(config) >= min(1.0, (progress.evaluations + 1) / config.evaluations):
-            progress.evaluations = min(int(progress.part(config) * config.evaluations), config.evaluations)
+        part = progress.part(config) if ranks.count == 1 else replace(progress, seconds=learner.agreed).part(config)
+        if part >= min(1.0, (progress.evaluations + 1) / config.evaluations):
+            progress.evaluations = min(int(part * config.evaluations), config.evaluations)
             yield total / count
             total, count = 0.0, 0
+        if part >= 1:
+            break
+        start = time.perf_counter()
     if count:  # the last evaluation but one took what was left of the time
         yield total / count
 
@@ -121,25 +145,23 @@ def some_of(frames: Sequence[Frame]) -> Sequence[Frame]:
     return frames[:: max(1, -(-len(frames) // MOST_CHECKS))]
 
 
-def blame(learner: Learner, lessons: Sequence[Lesson], names: Sequence[str], scales: dict[str, float]) -> None:
+def blame(learner: Learner, mine: Sequence[Lesson], lessons: Lessons, scales: dict[str, float], config: Config) -> None:
     """Stop with the name of the frame whose loss is not a number."""
+    step, ranks = learner.progress.step, learner.ranks
+    chosen = batch_order(step, config.batch, len(lessons), config.seed)[ranks.number :: ranks.count]
     with torch.no_grad():
-        there = [lesson.to(learner.device) for lesson in lessons]
+        there = [lesson.to(learner.device) for lesson in mine]
         losses = [float(loss_of(learner.network(lesson.graph), lesson, scales, 1.0)) for lesson in there]
-    guilty = [name for name, loss in zip(names, losses, strict=True) if not math.isfinite(loss)] or list(names)
-    place = learner.progress.step
+    names = [lessons.names[n] for n in chosen]
+    guilty = [name for name, loss in zip(names, losses, strict=True) if not math.isfinite(loss)]
+    found = [name for one in ranks.gather(guilty) for name in one] or [
+        name for one in ranks.gather(names) for name in one
+    ]
     raise Refused(
-        guilty[0],
-        f"made the training fail at step {place}: the loss or its gradient is not a number; look at this frame with "
+        found[0],
+        f"made the training fail at step {step}: the loss or its gradient is not a number; look at this frame with "
         "slem-check, or train with a lower rate",
     )
-
-
-def require_finite(lessons: Sequence[Lesson], names: Sequence[str]) -> None:
-    for lesson, name in zip(lessons, names, strict=True):
-        for operator, target in lesson.targets.items():
-            if not all(bool(torch.isfinite(rest).all()) for rest in target.rest):
-                raise Refused(name, f"holds numbers in {operator} that are not finite; look at it with slem-check")
 
 
 def evaluate_now(
@@ -147,9 +169,13 @@ def evaluate_now(
 ) -> Report:
     """Errors of the averaged weights on some frames; keeps count of the best, by errors in units of the sizes of operators."""
     with learner.averaged():
-        errors = Errors()
-        for n, frame in enumerate(frames):
-            errors.add_frame(frame, learner.model.predict_structure(structure_of(frame)), bands=n < BAND_FRAMES)
+        mine, ranks = Errors(), learner.ranks
+        for n in range(ranks.number, len(frames), ranks.count):
+            frame = frames[n]
+            mine.add_frame(frame, learner.model.predict_structure(structure_of(frame)), bands=n < BAND_FRAMES)
+    errors = Errors()
+    for one in ranks.gather(mine):
+        errors.merge(one)
     flat = {name: errors.operators[name].whole.mae for name in errors.operators}
     if errors.bands.levels.weight:
         flat["bands"] = errors.bands.occupied.mae

@@ -18,6 +18,7 @@ from slem_plugin.checkpoint import LAST, load_checkpoint, load_model, save_check
 from slem_plugin.config import Config, choose_frames, parse_time, read_config
 from slem_plugin.graph import join_graphs
 from slem_plugin.learner import loss_of, scales_of
+from slem_plugin.lessons import Lessons
 from slem_plugin.model import structure_of
 from slem_plugin.samples import join_lessons, make_lesson, make_model
 from slem_plugin.training import batch_order, train
@@ -37,12 +38,13 @@ def frames(request):
     return [made_frame(random_structure(n), two_species("2s1p"), request.param, seed=n) for n in range(4)]
 
 
-def train_quietly(model, frames, folder, config, state=None):
+def train_quietly(model, frames, folder, config, state=None, memory=1e9):
     folder.mkdir(exist_ok=True)
-    names = [f"frame {n}" for n in range(len(frames))]
     reports = []
     model.history["config"] = vars(config)
-    trained = train(model, frames, names, frames[:1], folder, config, state, lambda *_: None, reports.append)
+    names = [f"frame {n}" for n in range(len(frames))]
+    with Lessons(frames, names, model, memory, workers=1) as lessons:
+        trained = train(model, lessons, frames[:1], folder, config, state, lambda *_: None, reports.append)
     return trained, reports
 
 
@@ -99,9 +101,9 @@ def test_a_resumed_training_gives_the_same_numbers(frames, tmp_path, stop):
 
     model = make_model(frames[:3], config)
     (tmp_path / "parts").mkdir()
-    names = ["a", "b", "c"]
+    lessons = Lessons(frames[:3], ["a", "b", "c"], model, memory=1e9, workers=0)
     with pytest.raises(Interruption):
-        train(model, frames[:3], names, frames[:1], tmp_path / "parts", config, None, lambda *_: None, interrupt)
+        train(model, lessons, frames[:1], tmp_path / "parts", config, None, lambda *_: None, interrupt)
     model, state = load_checkpoint(tmp_path / "parts" / LAST)
     _, reports = train_quietly(model, frames[:3], tmp_path / "parts", config, state)
     assert [(r.step, r.loss, r.errors) for r in reports] == [(r.step, r.loss, r.errors) for r in whole if r.step > stop]

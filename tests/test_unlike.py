@@ -14,6 +14,7 @@ from converters.pyscf import frame_from_scf
 from converters.pyscf.guess import structure_of
 from slem_plugin import pyscf_guess
 from slem_plugin.config import Config
+from slem_plugin.lessons import Lessons
 from slem_plugin.neighbours import Structure
 from slem_plugin.samples import electron_counts, make_model, require_same_kind
 from slem_plugin.training import train
@@ -25,9 +26,8 @@ def trained(frames, folder, **keys):
     model = make_model(frames, config)
     model.history["config"] = vars(config)
     folder.mkdir(exist_ok=True)
-    return train(
-        model, frames, ["frame"] * len(frames), frames[:1], folder, config, None, lambda *_: None, lambda _: None
-    )
+    with Lessons(frames, ["frame"] * len(frames), model, memory=1e9, workers=0) as lessons:
+        return train(model, lessons, frames[:1], folder, config, None, lambda *_: None, lambda _: None)
 
 
 def water_frame(seed):

@@ -180,6 +180,7 @@ def info_command(path: Path, as_json: bool) -> int:
 @click.option("--validate", help='Part of the frames kept for validation (0.15), or which ones ("32-39").')
 @click.option("--seed", type=click.IntRange(0), help="Seed of the first weights and of the order of the frames.")
 @click.option("--resume", is_flag=True, help="Go on with the training in the output folder.")
+@click.option("--ranks", type=click.IntRange(1), default=1, show_default=True, help="Processes that train together.")
 @JSON
 def train_command(
     data: Path,
@@ -187,14 +188,22 @@ def train_command(
     config_path: Path | None,
     duration: str | None,
     resume: bool,
+    ranks: int,
     as_json: bool,
     **options: Any,
 ) -> int:
     """Learn H, S and DM from a dataset.
 
-    The folder gets best.safetensors (what slem-predict uses), last.safetensors (what --resume goes on from) and log.csv.
+    Several ranks share the frames of each step, so batch must be as many or more. The folder gets best.safetensors (what slem-predict uses), last.safetensors (what --resume goes on from) and log.csv.
     """
+    from workflows.launch import launched
+
+    if ranks > 1 and not launched():
+        from workflows.launch import launch_ranks
+
+        return launch_ranks(ranks)
     from slem_plugin.config import Config, read_config
+    from slem_plugin.ranks import find_ranks
     from workflows import train
     from workflows.show import show_training
 
@@ -204,8 +213,14 @@ def train_command(
     elif "steps" in changes:
         changes["time"] = "0"
     config = train.start_config(output, read_config(config_path) if config_path else Config(), changes, resume)
+    together = find_ranks()
+    together.share(None)  # all have looked at the folder before anyone changes it
+
+    def work(hooks: Any) -> None:
+        train.train_folder(data, output, config, resume=resume, ranks=together, **hooks)
+
     try:
-        show_training(lambda hooks: train.train_folder(data, output, config, resume=resume, **hooks), output, as_json)
+        show_training(work, output, as_json, shown=together.leader)
     except KeyboardInterrupt:
         click.echo(f"interrupted: {output} holds the state of the last evaluation; go on with --resume", err=True)
         return 130
@@ -244,12 +259,14 @@ def predict_command(
     that does not fit into the memory, or has several workers, is predicted in pieces. The same command goes on where it was
     interrupted. Under torchrun each rank takes its share of the pieces.
     """
-    from workflows.engines import Ranks, choose_engine, under_torchrun
-    from workflows.predict import Cutting, parse_memory, parse_pieces, predict_files
+    from slem_plugin.config import parse_memory
+    from workflows.engines import TorchRanks, choose_engine
+    from workflows.launch import launched
+    from workflows.predict import Cutting, parse_pieces, predict_files
     from workflows.show import print_json, progress_of, show_predictions
 
-    cutting = Cutting(parse_pieces(pieces), parse_memory(memory))
-    with Ranks() if under_torchrun() else choose_engine(workers, dask, "spawn") as engine:
+    cutting = Cutting(parse_pieces(pieces), parse_memory(memory, "--memory"))
+    with TorchRanks() if launched() else choose_engine(workers, dask, "spawn") as engine:
         with progress_of("predicting", shown=engine.leader) as tell:
             found = predict_files(
                 model_path, list(paths), output, double=double, cutting=cutting, engine=engine, tell=tell

@@ -133,34 +133,25 @@ class Dask(Engine):
         self._client.close()
 
 
-class Ranks(Engine):
-    """The processes that torchrun started: each does its share of the items and sees only those; all wait for the last one."""
+class TorchRanks(Engine):
+    """The processes that torchrun started: each does its share of the items and hears only of those; all wait for the last one."""
 
     def __init__(self) -> None:
-        import torch.distributed as dist
+        from slem_plugin.ranks import Ranks
 
-        if not dist.is_initialized():
-            dist.init_process_group("gloo")
-        self._dist = dist
-        self.rank, self.workers = dist.get_rank(), dist.get_world_size()
-        self.leader, self.together = self.rank == 0, self.workers
+        self._ranks = Ranks()
+        self.leader = self._ranks.leader
+        self.workers = self.together = self._ranks.count
 
     def run(self, function: Callable[[T], Any], items: Iterable[T]) -> Iterator[tuple[T, Any]]:
-        yield from super().run(function, list(items)[self.rank :: self.workers])
-        self._dist.barrier()
+        yield from super().run(function, list(items)[self._ranks.number :: self.workers])
+        self.share(None)
 
     def share(self, value: Any) -> Any:
-        box = [value]
-        self._dist.broadcast_object_list(box)
-        return box[0]
+        return self._ranks.gather(value)[0]
 
     def close(self) -> None:
-        if self._dist.is_initialized():
-            self._dist.destroy_process_group()
-
-
-def under_torchrun() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+        self._ranks.close()
 
 
 def choose_engine(workers: int, dask: str | None, method: str) -> Engine:

@@ -1,7 +1,6 @@
 """Prediction and evaluation from the command line."""
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 # Atoms of a piece: not more than keep all workers busy and leave little to do again after a kill, nor so few that most of its
 # bonds lead out of it, where there is a choice.
 LARGEST_PIECE, SMALLEST_PIECE = 2000, 100
-SIZES = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MIB": 2.0**20, "GIB": 2.0**30, "TIB": 2.0**40}
 # What ASE's readers raise when a file is not what it seems; they have no error in common.
 WRONG_INPUT = (
     OSError,
@@ -45,14 +43,6 @@ WRONG_INPUT = (
     RuntimeError,
     ImportError,
 )
-
-
-def parse_memory(text: str) -> float:
-    """Bytes of "4GB", "800 MB" or "1.5GiB"."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([MGT]i?B)\s*", text, re.IGNORECASE)
-    if not match:
-        raise Refused("--memory", f'is "{text}"; expected something like 4GB or 800MB')
-    return float(match[1]) * SIZES[match[2].upper()]
 
 
 def parse_pieces(text: str) -> int | None:
@@ -125,6 +115,7 @@ class Prediction:
 
     structure: str
     formula: str
+    operators: str
     pairs: int
     status: str = "predicted"
 
@@ -153,23 +144,23 @@ def predict_files(
         for number, (name, atoms) in enumerate(structures):
             structure = model.structure(atoms)
             identity = fingerprint(model_identity, structure)
-            formula = str(atoms.get_chemical_formula())
+            what = name, str(atoms.get_chemical_formula()), ", ".join(model.blueprint.operators)
             if number < len(there):
                 if there[number] != identity:
                     raise Refused(output, f"holds other predictions than that of {name}; give another name")
-                yield Prediction(name, formula, 0, "there already")
+                yield Prediction(*what, 0, "there already")
                 continue
             count = cutting.count(model, structure, engine.workers)
             if count == 1 and not pieces_folder(output).exists():
                 if writer is not None:
                     frame = model.predict_structure(structure)
                     writer.append(named(frame, name, identity))
-                    yield Prediction(name, formula, len(frame.pairs))
+                    yield Prediction(*what, len(frame.pairs))
                 continue
             source = Source(str(best.resolve()), double, identity)
             frame = named(outline(model, structure), name, identity)
             pairs = predict_pieces(source, structure, count, frame, writer, output, engine, tell)
-            yield Prediction(name, formula, pairs)
+            yield Prediction(*what, pairs)
         if number + 1 < len(there):
             raise Refused(output, f"holds {len(there)} predictions, more than these {number + 1}; give another name")
 

@@ -144,8 +144,13 @@ def show_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     console().print(table)
 
 
-def show_training(run: Callable[[Mapping[str, Callable[..., None]]], Any], folder: Path, as_json: bool) -> None:
+def show_training(
+    run: Callable[[Mapping[str, Callable[..., None]]], Any], folder: Path, as_json: bool, *, shown: bool = True
+) -> None:
     """Run a training under a bar with its errors, with one line for each evaluation; JSON of the evaluations at the end."""
+    if not shown:
+        run(dict.fromkeys(("prepared", "watch", "report"), lambda *_: None))
+        return
     found: list[dict[str, Any]] = []
     err = Console(stderr=True)
     out = Console(stderr=True, highlight=False) if as_json else console()
@@ -214,7 +219,8 @@ def show_predictions(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
         table.add_row(Text(str(row["structure"]), overflow="fold"), row["formula"], pairs, row["status"])
     out = console()
     out.print(table)
-    out.print(f"{len(rows)} structures in {output}", soft_wrap=True)
+    operators = rows[0]["operators"] if rows else "nothing"
+    out.print(f"{operators} of {len(rows)} structures in {output}", soft_wrap=True)
 
 
 def show_errors(errors: Mapping[str, Any]) -> None:

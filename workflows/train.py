@@ -1,5 +1,6 @@
 """Training from the command line: a dataset becomes a model in a folder."""
 
+import hashlib
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -11,12 +12,17 @@ import torch
 from converters.dataset import Dataset
 from converters.errors import Refused
 from converters.frame import Frame
-from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
-from slem_plugin.config import Config, choose_frames
+from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, load_model, save_checkpoint
+from slem_plugin.config import Config, choose_frames, parse_memory
 from slem_plugin.learner import Progress
+from slem_plugin.lessons import Lessons
 from slem_plugin.model import Model
+from slem_plugin.ranks import Alone
 from slem_plugin.samples import make_model, require_same_kind
 from slem_plugin.training import Report, train
+
+# Runs whose identities a model keeps; of more it keeps one hash of all.
+MOST_SOURCES = 10_000
 
 
 def start_config(folder: Path, config: Config, changes: dict[str, Any], resume: bool) -> Config:
@@ -49,6 +55,13 @@ class Frames(Sequence[Frame]):
             return self.take(self.places[n])
         return self.dataset[self.places[n]]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which opens the file anew."""
+        return {"path": self.dataset.path, "places": self.places}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.dataset, self.places = Dataset(state["path"]), state["places"]
+
     def take(self, places: Sequence[int]) -> "Frames":
         return Frames(self.dataset, places)
 
@@ -62,35 +75,61 @@ def train_folder(
     prepared: Callable[[Model, int, int], None],
     watch: Callable[[Progress, float, float], None],
     report: Callable[[Report], None],
+    ranks: Alone | None = None,
 ) -> Model:
-    """Train a model on a dataset into a folder; returns the best one."""
+    """Train a model on a dataset into a folder; returns the best one. Of several ranks the leader begins, and writes."""
+    ranks = ranks or Alone()
     with Dataset(data) as dataset:
         frames = Frames(dataset, range(len(dataset)))
         if not len(frames):
             raise Refused(data, "holds no frames")
         names = [f"{data} frame {n}" for n in range(len(frames))]
-        require_same_kind(frames, names)
         chosen, checks = choose_frames(config.validate, len(frames), config.seed)
-        description = describe_data(data, frames, chosen, checks)
-        if resume:
-            model, state = load_checkpoint(folder / LAST)
-            require_same_data(model, frames[0], data, description)
-        else:
-            model, state = make_model(frames.take(chosen), config), None
-        model.history |= {"data": description, "program": program(), "config": asdict(config)}
-        folder.mkdir(parents=True, exist_ok=True)
-        prepared(model, len(chosen), len(checks))
-        if model.network is None:  # an overlap is its baseline
-            save_checkpoint(folder / BEST, model)
-            return model
-        learned, checked = frames.take(chosen), frames.take(checks)
-        with TensorBoard(folder) as board:
+        if ranks.leader:
+            begin(frames, names, chosen, checks, folder, config, resume, prepared)
+        ranks.share(None)  # nobody reads the model before it is there
+        if not (folder / LAST).exists():  # an overlap is its baseline
+            return load_model(folder)
+        model, state = load_checkpoint(folder / LAST)
+        learned = Lessons(
+            frames.take(chosen),
+            [names[n] for n in chosen],
+            model,
+            parse_memory(config.memory, "config"),
+            config.workers,
+        )
+        with learned, TensorBoard(folder if ranks.leader else None) as board:
 
             def reporting(found: Report) -> None:
                 board.write(found)
                 report(found)
 
-            return train(model, learned, [names[n] for n in chosen], checked, folder, config, state, watch, reporting)
+            return train(model, learned, frames.take(checks), folder, config, state or None, watch, reporting, ranks)
+
+
+def begin(
+    frames: Frames,
+    names: Sequence[str],
+    chosen: list[int],
+    checks: list[int],
+    folder: Path,
+    config: Config,
+    resume: bool,
+    prepared: Callable[[Model, int, int], None],
+) -> None:
+    """Put the model from which the training goes on into its folder: a new one, or the saved one of the same data."""
+    data, outlines = frames.dataset.path, list(frames.dataset.outlines())
+    require_same_kind(outlines, names)
+    description = describe_data(data, outlines, chosen, checks)
+    if resume:
+        model, state = load_checkpoint(folder / LAST)
+        require_same_data(model, outlines[0], data, description)
+    else:
+        model, state = make_model(frames.take(chosen), config, [outlines[n] for n in chosen]), {}
+    model.history |= {"data": description, "program": program(), "config": asdict(config)}
+    folder.mkdir(parents=True, exist_ok=True)
+    prepared(model, len(chosen), len(checks))
+    save_checkpoint(folder / (BEST if model.network is None else LAST), model, state)
 
 
 def require_same_data(model: Model, frame: Frame, data: Path, description: dict[str, Any]) -> None:
@@ -103,6 +142,8 @@ def require_same_data(model: Model, frame: Frame, data: Path, description: dict[
 def describe_data(path: Path, frames: Sequence[Frame], chosen: list[int], checks: list[int]) -> dict[str, Any]:
     """Where a model's data comes from, and which part of it was used for what."""
     sources = sorted({frame.provenance.source for frame in frames})
+    if len(sources) > MOST_SOURCES:
+        sources = [hashlib.sha256("".join(sources).encode()).hexdigest()]
     codes = sorted({f"{frame.provenance.code} {frame.provenance.version}".strip() for frame in frames})
     return {
         "name": path.name,
@@ -121,11 +162,13 @@ def program() -> dict[str, str]:
 class TensorBoard:
     """Writes each evaluation to TensorBoard where that is installed, and does nothing where it is not."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.writer: Any = None
 
     def __enter__(self) -> "TensorBoard":
+        if self.folder is None:
+            return self
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
