@@ -151,7 +151,45 @@ class Dataset:
     def outlines(self) -> Iterator[Frame]:
         """All frames without their pairs and matrices, whose names stand with no numbers: what can be said of many frames fast."""
         for start in range(0, len(self), OUTLINES_AT_ONCE):
-            stop = min(start + OUTLINES_AT_ONCE, len(self))
+            yield from self._outlines(start, min(start + OUTLINES_AT_ONCE, len(self)))
+
+    def outline(self, n: int) -> Frame:
+        """One frame without its pairs and matrices."""
+        if not 0 <= n < len(self):
+            raise Refused(self.path, f"has {len(self)} frames; there is no frame {n}")
+        return next(self._outlines(n, n + 1))
+
+    def stretches(self, n: int, names: Sequence[str], elements: int) -> Iterator[tuple[Pairs, dict[str, Array]]]:
+        """The pairs of a frame and the values of some operators, about so many matrix elements at a time."""
+        outline = self.outline(n)
+        norb_a = outline.pairs.norb_a
+        start, stop = self._rows("pairs", n)
+        at_once, before = max(1, elements // int(norb_a.max()) ** 2), 0
+        for first in range(start, stop, at_once):
+            rows = self._ragged["pairs"][first : min(first + at_once, stop)].astype(np.int64)
+            pairs = Pairs(rows[:, 0], rows[:, 1], rows[:, 2:], norb_a)
+            after = before + pairs.elements
+            yield pairs, {name: self._part(name, n, outline.layout(name), before, after) for name in names}
+            before = after
+
+    def _rows(self, name: str, n: int) -> tuple[int, int]:
+        """First and last row of a frame in an array."""
+        column = list(RAGGED).index(name)
+        return int(self._ends[n - 1, column]) if n else 0, int(self._ends[n, column])
+
+    def _part(self, name: str, n: int, layout: Spin, first: int, end: int) -> Array:
+        """The elements first to end of each spin component of an operator."""
+        start, stop = self._rows(f"{name}/values", n)
+        width = np.dtype(layout.dtype).itemsize // 8
+        length = (stop - start) // layout.components
+        rows = [
+            self._ragged[f"{name}/values"][start + s * length + first * width : start + s * length + end * width]
+            for s in range(layout.components)
+        ]
+        return np.stack(rows).view(layout.dtype)
+
+    def _outlines(self, start: int, stop: int) -> Iterator[Frame]:
+        if stop > start:
             ends = np.concatenate(
                 [self._ends[start - 1 : start] if start else [[0] * len(RAGGED)], self._ends[start:stop]]
             )

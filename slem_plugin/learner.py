@@ -69,9 +69,9 @@ class Learner:
         return self.average[0].device
 
     def step(self, lesson: Lesson, scales: dict[str, float], config: Config) -> float:
-        """One step of learning; returns the loss, and changes nothing if that is not finite.
+        """One step of learning; returns the loss, and changes nothing if its gradient is not finite.
 
-        With several ranks each has a part of the batch, and loss and step are those of the whole.
+        With several ranks each has a part of the batch: the step is that of the whole, and the loss this rank's share of it.
         """
         names = list(lesson.targets)
         # The clocks of the ranks differ; all go by the leader's.
@@ -86,16 +86,15 @@ class Learner:
         units = {name: max(count, 1.0) * scales[name] for name, count in zip(names, counts, strict=True)}
         loss = error_of(self.call(lesson.graph), lesson, units, config.onsite_weight)
         (loss * self.ranks.count).backward()  # gradients are means over the ranks
-        whole = self.ranks.total(loss.detach().double().cpu().reshape(1))
         size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
-        if not (torch.isfinite(whole).all() and torch.isfinite(size)):
+        if not torch.isfinite(size):  # as it is on all ranks when the loss of one is not
             return math.nan
         self.optimizer.step()
         self.progress.step += 1
         # A young average would remember the first random weights.
         memory = min(config.average, self.progress.step / (self.progress.step + 10))
         torch._foreach_lerp_(self.average, [weight.detach() for weight in self.network.parameters()], 1 - memory)
-        return float(whole)
+        return float(loss.detach())
 
     def averaged(self) -> "Averaged":
         """A context in which the network has its averaged weights."""

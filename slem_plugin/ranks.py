@@ -65,7 +65,7 @@ class Ranks(Alone):
         return values
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(network)
 
     def close(self) -> None:
         self._dist.destroy_process_group()

@@ -127,17 +127,17 @@ def learning(
         if math.isnan(loss):
             blame(learner, mine, lessons, scales, config)
         total, count = total + loss, count + 1
-        watch(progress, progress.part(config), total / count)
+        watch(progress, progress.part(config), total / count * ranks.count)
         part = progress.part(config) if ranks.count == 1 else replace(progress, seconds=learner.agreed).part(config)
         if part >= min(1.0, (progress.evaluations + 1) / config.evaluations):
             progress.evaluations = min(int(part * config.evaluations), config.evaluations)
-            yield total / count
+            yield float(ranks.total(torch.tensor([total / count], dtype=torch.float64)))
             total, count = 0.0, 0
         if part >= 1:
             break
         start = time.perf_counter()
     if count:  # the last evaluation but one took what was left of the time
-        yield total / count
+        yield float(ranks.total(torch.tensor([total / count], dtype=torch.float64)))
 
 
 def some_of(frames: Sequence[Frame]) -> Sequence[Frame]:

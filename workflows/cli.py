@@ -313,6 +313,65 @@ def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, 
 
 
 @as_command(
+    """  slem-spectrum pred.h5
+  slem-spectrum pred.h5 --levels 20 --near -4.1
+  slem-spectrum pred.h5 --dos -20:10:601 --atoms 0,17 --json > dos.json
+  slem-spectrum pred.h5 --matrices matrices/ -k 0.5,0,0"""
+)
+@click.argument("path", metavar="DATA", type=EXISTING)
+@click.option("--frame", "number", type=click.IntRange(0), default=0, show_default=True, help="Which frame.")
+@click.option("-k", "kpoint", default="0,0,0", show_default=True, help="k-point, fractions of the reciprocal vectors.")
+@click.option("--levels", type=click.IntRange(1), help="Find so many levels next to an energy.")
+@click.option("--near", type=float, help="That energy, eV; default: the Fermi level.")
+@click.option("--dos", help="Density of states from a lowest to a highest energy, eV: low:high or low:high:points.")
+@click.option(
+    "--atoms", default="", help="Atoms (from 0) whose Mulliken share of the states is wanted too, such as 0,17."
+)
+@click.option("--moments", type=click.IntRange(2), default=400, show_default=True, help="The more, the sharper.")
+@click.option("--vectors", type=click.IntRange(1), default=4, show_default=True, help="The more, the surer.")
+@click.option(
+    "--matrices", type=click.Path(path_type=Path), help="Folder for H(k) and S(k), for scipy.sparse.load_npz."
+)
+@JSON
+def spectrum_command(
+    path: Path, number: int, kpoint: str, dos: str | None, atoms: str, levels: int | None, as_json: bool, **options: Any
+) -> int:
+    """Electrons, levels and densities of states of a frame of any size.
+
+    H and S are read from the file piece by piece into sparse matrices. Without options only the electrons are counted.
+    """
+    from workflows.show import print_json, show_spectrum
+    from workflows.spectrum import Wanted, describe_spectrum
+
+    wanted = Wanted(
+        kpoint=numbers_of(kpoint, ",", "-k", (3, 3)),
+        levels=levels or 0,
+        dos=numbers_of(dos, ":", "--dos", (2, 3)) if dos else None,
+        atoms=[int(a) for a in numbers_of(atoms, ",", "--atoms", (1, 10_000))] if atoms else (),
+        **options,
+    )
+    found = describe_spectrum(path, number, wanted)
+    if as_json:
+        print_json(found)
+    else:
+        show_spectrum(found)
+    return 0
+
+
+def numbers_of(text: str, separator: str, option: str, counts: tuple[int, int]) -> Any:
+    """The numbers of a text such as "0.5,0,0"."""
+    try:
+        numbers = tuple(float(word) for word in text.split(separator))
+    except ValueError:
+        numbers = ()
+    if not counts[0] <= len(numbers) <= counts[1]:
+        raise click.BadParameter(
+            f'"{text}" is not {counts[0]} or more numbers with "{separator}" between them', param_hint=option
+        )
+    return numbers
+
+
+@as_command(
     """  slem-export pred.h5 --into run/ -o start/
   slem-export structure.cif --model model --into run/ -o start/ --route h2dm
   slem-export pred.h5 --frame 3 --format siesta -o start/"""
@@ -505,6 +564,7 @@ for verb in (
     train_command,
     predict_command,
     eval_command,
+    spectrum_command,
     export_command,
     scf_command,
     bench_command,

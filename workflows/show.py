@@ -252,6 +252,25 @@ def show_errors(errors: Mapping[str, Any]) -> None:
         )
 
 
+def show_spectrum(found: Mapping[str, Any]) -> None:
+    """Electrons, levels and the density of states; the curves of atoms only as JSON."""
+    out = console()
+    facts = {key: value for key, value in found.items() if key not in ("density of states", "levels", "atoms", "frame")}
+    show_facts(found["frame"], facts)
+    for levels in found.get("levels", []):
+        out.print("levels (eV): " + " ".join(f"{level:.6f}" for level in levels), soft_wrap=True)
+    if "density of states" in found:
+        density = found["density of states"]
+        error = density["statistical error of a moment"]
+        sure = "" if error is None else f", statistical error of a moment {error:.1e} of the states"
+        out.print(f"density of states: resolution {density['resolution (eV)']:.2g} eV{sure}", soft_wrap=True)
+        table = Table("energy, eV", *(f"states/eV {n}" for n in range(len(density["states per eV"]))), box=None)
+        rows = list(zip(density["energies"], *density["states per eV"], strict=True))
+        for row in rows[:: max(1, len(rows) // MOST_ROWS)]:
+            table.add_row(*(f"{value:.4g}" for value in row))
+        out.print(table)
+
+
 def show_export(done: Exported) -> None:
     """What was written, why this, and what to do with it."""
     out = console()

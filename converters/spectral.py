@@ -1,0 +1,213 @@
+"""Spectra of large sparse (H, S): levels near an energy, densities of states of all orbitals or of some atoms, Fermi levels.
+
+S is never taken for a unit matrix: levels and moments are those of S^-1 H, with S solved by its factors where these fit, else by
+conjugate gradients.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import linalg
+
+from basis import Array
+from converters.errors import Refused
+
+# Factors of larger matrices do not fit (three-dimensional structures fill them almost wholly).
+LARGEST_FACTOR = 16_000
+# Relative residual of conjugate gradients, and of the roots of S by Lanczos.
+SOLVED, ROOTED = 1e-8, 1e-6
+MOST_STEPS = 3000
+# The spectrum is widened by this factor, so that no level lies on its edge.
+WIDER = 1.02
+# A gap holds fewer electrons than this.
+GAP_COUNT = 1e-3
+# Points of the energy grid on which states are counted, for each moment.
+FINE = 4
+
+Matrix = sparse.csr_array
+Solve = Callable[[Array], Array]
+
+
+def factor(matrix: Matrix) -> Solve:
+    """What solves linear equations with a Hermitian matrix, by its sparse factors."""
+    options = {"SymmetricMode": True, "DiagPivotThresh": 0.001}
+    factors = linalg.splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", options=options)
+    return factors.solve
+
+
+def solver_of(S: Matrix, sizes_a: Array) -> Solve:
+    """What solves linear equations with S; `sizes_a` are the orbitals of the atoms, whose blocks precondition."""
+    if S.shape[0] <= LARGEST_FACTOR:
+        return factor(S)
+    blocks = []
+    for end, size in zip(np.cumsum(sizes_a).tolist(), sizes_a.tolist(), strict=True):
+        blocks.append(np.linalg.inv(S[end - size : end, end - size : end].toarray()))
+    near = sparse.csr_array(sparse.block_diag(blocks))
+
+    def solve(b: Array) -> Array:
+        columns = []
+        for column in np.atleast_2d(b.T):
+            x, failed = linalg.cg(S, column, rtol=SOLVED, maxiter=MOST_STEPS, M=near)
+            if failed:
+                raise Refused("S", f"is too near to singular: not solved to {SOLVED:g} in {MOST_STEPS} steps")
+            columns.append(x)
+        return np.array(columns).T.reshape(b.shape)
+
+    return solve
+
+
+def levels_near(H: Matrix, S: Matrix, energy: float, count: int) -> Array:
+    """The `count` eigenvalues of H c = e S c next to an energy (eV), ascending, by shift and invert."""
+    size = H.shape[0]
+    if not 0 < count < size - 1:
+        raise Refused("levels", f"are {count} of {size}; expected 1 to {size - 2}")
+    shifted = factor(sparse.csr_array(H - energy * S))
+    inverse = linalg.LinearOperator(H.shape, matvec=shifted, dtype=H.dtype)
+    found = linalg.eigsh(H, k=count, M=S, sigma=energy, OPinv=inverse, return_eigenvectors=False)
+    return np.sort(found)
+
+
+@dataclass(frozen=True, eq=False)
+class Pencil:
+    """The pair (H, S) with its spectrum brought to the interval from -1 to 1."""
+
+    H: Matrix
+    S: Matrix
+    solve: Solve
+    middle: float
+    half: float
+
+    @classmethod
+    def of(cls, H: Matrix, S: Matrix, sizes_a: Array) -> "Pencil":
+        solve = solver_of(S, sizes_a)
+        inverse = linalg.LinearOperator(S.shape, matvec=solve, dtype=S.dtype)
+        low, high = (
+            float(linalg.eigsh(H, k=1, M=S, Minv=inverse, which=which, tol=1e-3, return_eigenvectors=False)[0])
+            for which in ("SA", "LA")
+        )
+        return cls(H, S, solve, (low + high) / 2, WIDER * (high - low) / 2)
+
+    def apply(self, x: Array) -> Array:
+        """(S^-1 H - middle) / half times some columns."""
+        return (self.solve(self.H @ x) - self.middle * x) / self.half
+
+    def moments(self, left: Array, right: Array, count: int) -> Array:
+        """left^H T_n(.) right of each column, n = 0 to count - 1."""
+        before, now = right, self.apply(right)
+        found = [dots(left, before), dots(left, now)]
+        while len(found) < count:
+            before, now = now, 2 * self.apply(now) - before
+            found.append(dots(left, now))
+        return np.array(found[:count])
+
+    def total_moments(self, count: int, vectors: int, seed: int) -> tuple[Array, Array]:
+        """Moments of all states, each the mean over some random vectors, and their standard errors."""
+        random = np.random.default_rng(seed)
+        signs = random.choice([-1.0, 1.0], size=(self.S.shape[0], vectors))
+        start = np.column_stack([inverse_root(self.S, column) for column in signs.T])
+        # In the metric of S the operator is Hermitian, and twice as many moments follow from the products of two vectors.
+        before, now = start, self.apply(start)
+        zero, one = dots(self.S @ before, before), dots(self.S @ before, now)
+        found = [zero, one]
+        while len(found) < count:
+            image = self.S @ now
+            found.append(2 * dots(image, now) - zero)
+            before, now = now, 2 * self.apply(now) - before
+            found.append(2 * dots(image, now) - one)
+        moments_nv = np.array(found[:count])
+        error_n = moments_nv.std(axis=1, ddof=1) / vectors**0.5 if vectors > 1 else np.full(count, np.nan)
+        return moments_nv.mean(axis=1), error_n
+
+    def atom_moments(self, orbitals: slice, count: int) -> Array:
+        """Moments of the Mulliken share of some orbitals in all states; exact."""
+        unit = np.zeros((self.S.shape[0], orbitals.stop - orbitals.start), dtype=self.S.dtype)
+        unit[orbitals] = np.eye(unit.shape[1])
+        return self.moments(unit, unit, count).sum(axis=1)
+
+    def density(self, moments_n: Array, energies_e: Array) -> Array:
+        """States per eV: the series of the moments with Jackson's kernel, 0 outside of the spectrum."""
+        x_e = (np.asarray(energies_e) - self.middle) / self.half
+        inside_e = np.abs(x_e) < 1
+        angle_e = np.arccos(x_e[inside_e])
+        weights_n = jackson(len(moments_n)) * moments_n * np.where(np.arange(len(moments_n)) == 0, 1, 2)
+        series_e = np.zeros(len(angle_e))
+        for n, weight in enumerate(weights_n):
+            series_e += weight * np.cos(n * angle_e)
+        found_e = np.zeros(len(x_e))
+        found_e[inside_e] = series_e / (np.pi * self.half * np.sin(angle_e))
+        return found_e
+
+    def states_below(self, moments_n: Array, energies_e: Array) -> Array:
+        """States below each energy: the integral of the density."""
+        angle_e = np.arccos(np.clip((np.asarray(energies_e) - self.middle) / self.half, -1, 1))
+        order_n = np.arange(1, len(moments_n))
+        weights_n = jackson(len(moments_n)) * moments_n
+        series_e = weights_n[0] * (np.pi - angle_e)
+        for n in order_n:
+            series_e -= 2 * weights_n[n] * np.sin(n * angle_e) / n
+        return series_e / np.pi
+
+    def resolution(self, count: int) -> float:
+        """Width (eV, standard deviation) of a level in the middle of the spectrum, for a number of moments."""
+        return float(np.pi * self.half / count)
+
+
+def fermi_level(counted: Sequence[tuple[Pencil, Array]], electrons: float, most: float) -> float:
+    """The energy below which the states of all spins hold the electrons, `most` each; the middle of the gap where there is one."""
+    low = min(pencil.middle - pencil.half for pencil, _ in counted)
+    high = max(pencil.middle + pencil.half for pencil, _ in counted)
+    energies_e = np.linspace(low, high, FINE * max(len(moments_n) for _, moments_n in counted))
+    below_e = most * sum((pencil.states_below(moments_n, energies_e) for pencil, moments_n in counted), np.zeros(1))
+    below_e = np.maximum.accumulate(below_e)
+    edges = (np.interp(electrons + shift, below_e, energies_e) for shift in (-GAP_COUNT, GAP_COUNT))
+    return float(sum(edges) / 2)
+
+
+def dots(a: Array, b: Array) -> Array:
+    """The products of each column of two matrices."""
+    return np.asarray(np.einsum("Mv,Mv->v", a.conj(), b).real)
+
+
+def jackson(count: int) -> Array:
+    """Factors that keep a series of moments positive and its peaks narrow."""
+    n, N = np.arange(count), count + 1
+    return ((N - n) * np.cos(np.pi * n / N) + np.sin(np.pi * n / N) / np.tan(np.pi / N)) / N
+
+
+def inverse_root(S: Matrix, vector: Array) -> Array:
+    """S^-1/2 times a vector, by Lanczos' method."""
+    norm = float(np.linalg.norm(vector))
+    columns = [vector / norm]
+    alpha: list[float] = []
+    beta: list[float] = []
+    last: Array | None = None
+    while len(columns) <= min(MOST_STEPS, S.shape[0]):
+        w = S @ columns[-1]
+        if beta:
+            w = w - beta[-1] * columns[-2]
+        alpha.append(float(np.vdot(columns[-1], w).real))
+        w = w - alpha[-1] * columns[-1]
+        beta.append(float(np.linalg.norm(w)))
+        exhausted = beta[-1] < 1e-12 * alpha[0]
+        if len(alpha) % 20 == 0 or exhausted:
+            y = root_of_chain(alpha, beta[:-1])
+            if exhausted or (
+                last is not None
+                and np.linalg.norm(y - np.pad(last, (0, len(y) - len(last)))) < ROOTED * np.linalg.norm(y)
+            ):
+                return norm * (np.array(columns).T @ y)
+            last = y
+        columns.append(w / beta[-1])
+    raise Refused("S", f"is too near to singular: its root is not found in {MOST_STEPS} steps")
+
+
+def root_of_chain(alpha: Sequence[float], beta: Sequence[float]) -> Array:
+    """The first column of T^-1/2 of a tridiagonal matrix."""
+    from scipy.linalg import eigh_tridiagonal
+
+    e_n, u = eigh_tridiagonal(np.array(alpha), np.array(beta))
+    if e_n[0] <= 0:
+        raise Refused("S", f"is not positive definite: it has the eigenvalue {e_n[0]:.3g}")
+    return np.asarray(u @ (u[0] / np.sqrt(e_n)))
