@@ -10,11 +10,12 @@ from slem_plugin.neighbours import find_pairs
 CUTOFF = 4.0
 
 
-def made_frame(structure, basis, spin, code="made", seed=0):
+def made_frame(structure, basis, spin, code="made", seed=0, cutoff_ss=None):
     """A frame of Hermitian matrices whose elements fall off with distance; a spinor one keeps time reversal."""
     random = np.random.default_rng(seed)
     norb_a = np.array([basis[s].size for s in structure.species_a])
-    pairs = find_pairs(structure, np.full((len(basis), len(basis)), CUTOFF), norb_a)
+    cutoff_ss = np.full((len(basis), len(basis)), CUTOFF) if cutoff_ss is None else cutoff_ss
+    pairs = find_pairs(structure, cutoff_ss, norb_a)
     vectors_pv = pairs.vectors(structure.positions_av, structure.cell_cv)
     fall_x = np.exp(-np.linalg.norm(vectors_pv, axis=1))[pairs.pair_x]
     operators = {
