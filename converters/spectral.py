@@ -183,14 +183,14 @@ def inverse_root(S: Matrix, vector: Array) -> Array:
     alpha: list[float] = []
     beta: list[float] = []
     last: Array | None = None
-    while len(columns) <= min(MOST_STEPS, S.shape[0]):
+    while len(columns) <= MOST_STEPS:
         w = S @ columns[-1]
         if beta:
             w = w - beta[-1] * columns[-2]
         alpha.append(float(np.vdot(columns[-1], w).real))
         w = w - alpha[-1] * columns[-1]
         beta.append(float(np.linalg.norm(w)))
-        exhausted = beta[-1] < 1e-12 * alpha[0]
+        exhausted = beta[-1] < 1e-12 * alpha[0] or len(columns) == S.shape[0]
         if len(alpha) % 20 == 0 or exhausted:
             y = root_of_chain(alpha, beta[:-1])
             if exhausted or (
