@@ -72,11 +72,11 @@ class Lessons:
         ahead = AHEAD * self.workers if self._pool is not None else 0
         waiting: deque[list[tuple[int, Lesson | Future[bytes]]]] = deque()
         for chosen in order:
+            start = time.perf_counter()
             waiting.append([(n, self._kept[n] if n in self._kept else self._submit(n)) for n in chosen])
-            if len(waiting) > ahead:
-                start = time.perf_counter()
-                step = [self._finish(n, found) for n, found in waiting.popleft()]
-                self.waited += time.perf_counter() - start
+            step = [self._finish(n, found) for n, found in waiting.popleft()] if len(waiting) > ahead else None
+            self.waited += time.perf_counter() - start
+            if step is not None:
                 yield step
 
     def _start_workers(self) -> None:

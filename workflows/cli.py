@@ -494,13 +494,17 @@ def scf_command(
   slem-bench model --json
   slem-bench restart --cases water,nickel --folder starts"""
 )
-@click.argument("what", type=click.Choice(["dataset", "convert", "model", "profile", "restart"]))
+@click.argument("what", type=click.Choice(["dataset", "convert", "model", "profile", "restart", "scale"]))
 @click.argument("paths", nargs=-1, type=EXISTING)
 @click.option(
     "--frames", type=click.IntRange(2), default=10_000, show_default=True, help="dataset: frames in the file."
 )
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to write; default: a temporary folder.")
-@click.option("--cases", default="", help="restart: water, ethanol, nickel, chromium, silicon; default: all.")
+@click.option(
+    "--cases",
+    default="",
+    help="restart: water, ethanol, nickel, chromium, silicon; scale: pieces, workers, ranks, data, convert; default: all.",
+)
 @click.option("--minutes", type=float, default=10.0, show_default=True, help="restart: how long each model is trained.")
 @JSON
 def bench_command(
@@ -510,7 +514,8 @@ def bench_command(
 
     "dataset" writes and reads a file of small frames; "convert" reads the runs below PATHS, one by one and with -j 2;
     "model" trains and predicts with one thread, beside the bare matrix products; "profile" shows where a step's time goes;
-    "restart" makes PySCF runs, learns from them, and starts others (hours; what is in the folder is kept).
+    "restart" makes PySCF runs, learns from them, and starts others (hours; what is in the folder is kept); "scale" predicts
+    silicon of up to 20,000 atoms in pieces, with one process and two, trains with two ranks, and converts PATHS over dask.
     """
     from workflows.show import print_json, show_rows
 
@@ -520,6 +525,10 @@ def bench_command(
         from workflows.bench_restart import bench_restart
 
         rows = bench_restart([name for name in cases.split(",") if name], folder or Path("starts"), minutes)
+    elif what == "scale":
+        from workflows.bench_scale import bench_scale
+
+        rows = bench_scale(list(paths), folder, [name for name in cases.split(",") if name])
     else:
         rows = measure(what, list(paths), frames, folder)
     if as_json:

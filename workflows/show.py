@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,11 +138,12 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
 
 
 def show_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table of measurements."""
-    table = Table(*rows[0], title=title, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
-    console().print(table)
+    """Tables of measurements, one for each kind of rows."""
+    for columns, group in groupby(rows, key=tuple):
+        table = Table(*columns, title=title, box=None, header_style="bold")
+        for row in group:
+            table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+        console().print(table)
 
 
 def show_training(
