@@ -239,7 +239,13 @@ def train_command(
     "--pieces", default="auto", show_default=True, help="Cut a structure into so many pieces; auto: by memory."
 )
 @click.option("--memory", default="4GB", show_default=True, help="Memory of each process.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that predict pieces.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that predict pieces, or whole structures of a file of many.",
+)
 @DASK
 @JSON
 def predict_command(

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from converters.dataset import OUTCOME, RAGGED, SPINS, Dataset
+from converters.dataset import Dataset
+from converters.layout import OUTCOME, RAGGED, SPINS
 
 
 def describe(path: Path) -> dict[str, Any]:

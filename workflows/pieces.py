@@ -110,12 +110,14 @@ def predict_pieces(
                 )
             done += engine.together
             tell(min(done, steps), steps)
-    layout = json.loads((folder / LAYOUT).read_text())
+    lengths = json.loads((folder / LAYOUT).read_text())["lengths"]
+    engine.share(None)  # all have read what they need
     if engine.leader and writer is not None:
-        writer.finish(frame, layout["lengths"])
+        writer.finish(frame, lengths)
         shutil.rmtree(folder)
+    engine.share(None)  # nobody sees a folder that is being removed
     open_job.cache_clear()
-    return int(layout["lengths"]["pairs"])
+    return int(lengths["pairs"])
 
 
 def make_plan(folder: Path, source: Source, structure: Structure, count: int) -> None:

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +21,9 @@ from slem_plugin.checkpoint import BEST, load_model
 from slem_plugin.errors import Errors
 from slem_plugin.model import Model, structure_of
 from slem_plugin.neighbours import Structure
-from slem_plugin.pieces import RESERVE, atoms_within, whole_bytes_per_atom
+from slem_plugin.pieces import atoms_within, whole_bytes_per_atom
 from slem_plugin.samples import require_same_kind
-from workflows.engines import Engine
+from workflows.engines import Engine, Lost
 from workflows.pieces import Source, outline, pieces_folder, predict_pieces
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 # Atoms of a piece: not more than keep all workers busy and leave little to do again after a kill, nor so few that most of its
 # bonds lead out of it, where there is a choice.
 LARGEST_PIECE, SMALLEST_PIECE = 2000, 100
+# Structures that need less memory (bytes) are predicted at once.
+AT_ONCE = 200e6
 # What ASE's readers raise when a file is not what it seems; they have no error in common.
 WRONG_INPUT = (
     OSError,
@@ -97,12 +101,12 @@ class Cutting:
     memory: float = 4e9
 
     def count(self, model: Model, structure: Structure, workers: int) -> int:
-        """The number of pieces of a structure; 1 where it is predicted at once by this process."""
+        """The number of pieces of a structure; 0 where it is predicted at once and all its blocks are kept until it is written."""
         natoms = len(structure.species_a)
         if self.pieces is not None:
-            return min(self.pieces, natoms)
-        if workers == 1 and fits(model, structure, self.memory):
-            return 1
+            return min(self.pieces, natoms) if self.pieces > 1 else 0
+        if len(structure.species_a) * whole_bytes_per_atom(model, structure) < min(AT_ONCE, self.memory):
+            return 0
         most = atoms_within(model, structure, self.memory)
         wanted = -(-natoms // min(most, LARGEST_PIECE))
         # A few pieces for each worker, so that all end at nearly the same time.
@@ -120,6 +124,18 @@ class Prediction:
     status: str = "predicted"
 
 
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One structure that is to be predicted; `kind` is "there already", "at once" or "in pieces"."""
+
+    kind: str
+    name: str
+    formula: str
+    structure: Structure
+    identity: str
+    count: int
+
+
 def predict_files(
     model_path: Path,
     paths: list[Path],
@@ -130,44 +146,68 @@ def predict_files(
     engine: Engine | None = None,
     tell: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[Prediction]:
-    """Predict the matrices of all structures of some files into a dataset, one by one.
+    """Predict the matrices of all structures of some files into a dataset, in their order.
 
-    What an earlier call has put there is kept, if it is the beginning of the same predictions.
+    What an earlier call has put there is kept, if it is the beginning of the same predictions. Large structures are cut into pieces
+    that the engine predicts, small ones are given to it whole.
     """
     engine, cutting = engine or Engine(), cutting or Cutting()
     best = model_path / BEST if model_path.is_dir() else model_path
     model = load_model(best, torch.float64 if double else None)
-    model_identity = f"{digest_file(best)} {model.dtype}"
-    there = engine.share(sources_in(output))
-    structures = ((f"{path} {n}", atoms) for path in paths for n, atoms in enumerate(read_structures(path)))
+    operators = ", ".join(model.blueprint.operators)
+    there = engine.share(sources_in(output) if engine.leader else [])
     with DatasetWriter(output, plain=True) if engine.leader else nullcontext() as writer:
-        for number, (name, atoms) in enumerate(structures):
-            structure = model.structure(atoms)
-            identity = fingerprint(model_identity, structure)
-            what = name, str(atoms.get_chemical_formula()), ", ".join(model.blueprint.operators)
-            if number < len(there):
-                if there[number] != identity:
-                    raise Refused(output, f"holds other predictions than that of {name}; give another name")
-                yield Prediction(*what, 0, "there already")
-                continue
-            count = cutting.count(model, structure, engine.workers)
-            if count == 1 and not pieces_folder(output).exists():
-                if writer is not None:
-                    frame = model.predict_structure(structure)
-                    writer.append(named(frame, name, identity))
-                    yield Prediction(*what, len(frame.pairs))
-                continue
-            source = Source(str(best.resolve()), double, identity)
-            frame = named(outline(model, structure), name, identity)
-            pairs = predict_pieces(source, structure, count, frame, writer, output, engine, tell)
-            yield Prediction(*what, pairs)
-        if number + 1 < len(there):
-            raise Refused(output, f"holds {len(there)} predictions, more than these {number + 1}; give another name")
+        tasks = tasks_of(model, f"{digest_file(best)} {model.dtype}", paths, output, cutting, engine.workers, there)
+        for kind, group in groupby(tasks, key=lambda task: task.kind):
+            if kind == "there already":
+                yield from (Prediction(task.name, task.formula, operators, 0, kind) for task in group)
+            elif kind == "in pieces":
+                for task in group:
+                    source = Source(str(best.resolve()), double, task.identity)
+                    frame = named(outline(model, task.structure), task)
+                    pairs = predict_pieces(
+                        source, task.structure, max(task.count, 1), frame, writer, output, engine, tell
+                    )
+                    yield Prediction(task.name, task.formula, operators, pairs)
+            elif writer is not None:
+                # Of several ranks only the leader hears what it gets back.
+                work = partial(predict_whole, str(best), double)
+                found = engine.run(work, group) if engine.together == 1 else ((task, work(task)) for task in group)
+                for task, result in found:
+                    if isinstance(result, Lost):
+                        raise Refused(task.name, "ended the process that predicted it; it may need more memory")
+                    writer.append(named(result, task))
+                    yield Prediction(task.name, task.formula, operators, len(result.pairs))
 
 
-def fits(model: Model, structure: Structure, memory: float) -> bool:
-    """Whether a structure with all its blocks stays below so many bytes."""
-    return len(structure.species_a) * whole_bytes_per_atom(model, structure) + RESERVE < memory
+def tasks_of(
+    model: Model, with_what: str, paths: list[Path], output: Path, cutting: Cutting, workers: int, there: list[str]
+) -> Iterator[Task]:
+    """What is to be done with each structure of some files; `there` are the identities of the predictions that are done."""
+    structures = ((f"{path} {n}", atoms) for path in paths for n, atoms in enumerate(read_structures(path)))
+    number = -1
+    for number, (name, atoms) in enumerate(structures):
+        structure = model.structure(atoms)
+        identity = fingerprint(with_what, structure)
+        if number < len(there) and there[number] != identity:
+            raise Refused(output, f"holds other predictions than that of {name}; give another name")
+        kind, count = "there already", 0
+        if number >= len(there):
+            count = cutting.count(model, structure, workers)
+            kind = "in pieces" if count or pieces_folder(output).exists() else "at once"
+        yield Task(kind, name, str(atoms.get_chemical_formula()), structure, identity, count)
+    if number + 1 < len(there):
+        raise Refused(output, f"holds {len(there)} predictions, more than these {number + 1}; give another name")
+
+
+def predict_whole(model_path: str, double: bool, task: Task) -> Frame:
+    """The prediction of one structure, by any process."""
+    return cached_model(model_path, double).predict_structure(task.structure)
+
+
+@lru_cache(maxsize=1)
+def cached_model(path: str, double: bool) -> Model:
+    return load_model(path, torch.float64 if double else None)
 
 
 def sources_in(output: Path) -> list[str]:
@@ -178,8 +218,8 @@ def sources_in(output: Path) -> list[str]:
         return [row.tobytes().hex() for row in data.array("frames/source")]
 
 
-def named(frame: Frame, name: str, identity: str) -> Frame:
-    return replace(frame, provenance=replace(frame.provenance, path=name, source=identity))
+def named(frame: Frame, task: Task) -> Frame:
+    return replace(frame, provenance=replace(frame.provenance, path=task.name, source=task.identity))
 
 
 def predict_one(model: Model, path: Path, number: int) -> Frame:
