@@ -11,8 +11,7 @@ from torch import Tensor
 from basis.spin import Spin
 from converters.blocks import Operator, Pairs, spread_operator
 from converters.errors import Refused
-from converters.folding import mesh_of
-from converters.frame import OPERATORS, Frame
+from converters.frame import Frame
 from slem_plugin.baseline import Baseline
 from slem_plugin.components import BlockForm, bond_frames
 from slem_plugin.config import Config
@@ -22,6 +21,7 @@ from slem_plugin.graph import Graph, join_graphs, make_graph
 from slem_plugin.model import Blueprint, Model, default_channels, make_network, structure_of
 from slem_plugin.network import calibrate
 from slem_plugin.sharing import share_onsite
+from slem_plugin.survey import Survey, mesh_of_frame
 
 # Spinor data with larger parts than this (eV, electrons) that time reversal forbids is taken to break it.
 MAGNETIC = 1e-5
@@ -77,16 +77,15 @@ def join_lessons(lessons: Sequence[Lesson]) -> Lesson:
     return Lesson(join_graphs([lesson.graph for lesson in lessons]), targets)
 
 
-def make_model(frames: Sequence[Frame], config: Config, outlines: Sequence[Frame] | None = None) -> Model:
+def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = None) -> Model:
     """Baselines fitted to some frames, and an untrained network, all as the frames call for.
 
-    `outlines` are the frames without their matrices, where not all of them shall be read.
+    `survey` is that of the frames, where it is known already and not all of them shall be read for it.
     """
-    outlines = outlines or frames
+    survey = survey or Survey.of(frames)
     chosen = choose_for_fit(frames)
-    first = chosen[0]
-    there = [name for name in OPERATORS if all(name in outline.operators for outline in outlines)]
-    operators = config.operator_names or tuple(there)
+    first, there = chosen[0], survey.operators
+    operators = config.operator_names or there
     if not operators or not set(operators) <= set(there):
         found = ", ".join(there) or "none in all its frames"
         raise Refused("config", f'operators is "{config.operators}"; the data has {found}')
@@ -103,7 +102,7 @@ def make_model(frames: Sequence[Frame], config: Config, outlines: Sequence[Frame
     # The overlap is needed by the baseline of H, also where nobody asked for it.
     needed = [name for name in ("S", *learned) if name in operators or (name == "S" and name in there)]
     baselines = {name: fit_baseline(chosen, name, blueprint) for name in needed}
-    model = Model(blueprint, baselines, None, {"electrons": electron_counts(outlines)})
+    model = Model(blueprint, baselines, None, {"electrons": survey.electrons()})
     bonds = [model.graph(structure_of(frame))[1] for frame in chosen[:20]]
     neighbours = sum(graph.bonds for graph in bonds) / sum(graph.natoms for graph in bonds)
     model.blueprint = replace(blueprint, neighbours=max(neighbours, 1.0))
@@ -128,46 +127,6 @@ def message_part(frames: Sequence[Frame]) -> float:
     whole = all(len(frame.pairs) == frame.natoms * (frame.natoms + 1) // 2 for frame in frames)
     known = all(operator.known_x is None for frame in frames for operator in frame.operators.values())
     return MARGIN / WIDE_MARGIN if whole and known else 1.0
-
-
-def require_same_kind(frames: Sequence[Frame], names: Sequence[str]) -> None:
-    """Refuse frames that one model cannot learn: of several spin layouts, or folded over several k meshes."""
-    for frame, name in zip(frames, names, strict=True):
-        if frame.spin is not frames[0].spin:
-            raise Refused(
-                name, f"has the spin layout {frame.spin}, and {names[0]} has {frames[0].spin}; train on one of them"
-            )
-        own, others = (mesh_of_frame(one, name) for one in (frame, frames[0]))
-        if own != others:
-            found = " and ".join("no mesh" if mesh is None else "x".join(map(str, mesh)) for mesh in (own, others))
-            raise Refused(name, f"and {names[0]} are folded over {found}; train on one of them")
-
-
-def mesh_of_frame(frame: Frame, name: str = "") -> tuple[int, int, int] | None:
-    """The k mesh over whose supercell the blocks of a frame are folded; None where they are not."""
-    if not frame.folded:
-        return None
-    if frame.spectrum is None:
-        raise Refused(name, "holds blocks folded over a k mesh that it does not name")
-    a, b, c = mesh_of(name, frame.spectrum.kpoints_kc).tolist()
-    if np.abs(np.mod(frame.spectrum.kpoints_kc * (a, b, c) + 0.5, 1) - 0.5).max() > 1e-5:
-        raise Refused(name, "holds blocks folded over a k mesh that is not centred at Gamma; expected one that is")
-    return a, b, c
-
-
-def electron_counts(frames: Sequence[Frame]) -> list[list[float]]:
-    """How many atoms of each species and how many electrons the frames have, each combination once; none where they disagree."""
-    found: dict[tuple[int, ...], set[float]] = {}
-    for frame in frames:
-        if frame.outcome.electrons is not None:
-            counts_s = np.bincount(frame.species_a, minlength=len(frame.basis))
-            found.setdefault(tuple(counts_s.tolist()), set()).add(round(frame.outcome.electrons, 6))
-    rows = [[*map(float, counts), *electrons] for counts, electrons in found.items()]
-    if any(len(electrons) > 1 for electrons in found.values()) or not rows:
-        return []
-    table = np.array(rows)
-    solution, *_ = np.linalg.lstsq(table[:, :-1], table[:, -1], rcond=None)
-    return rows if np.abs(table[:, :-1] @ solution - table[:, -1]).max() < 1e-6 else []
 
 
 def fit_baseline(frames: Sequence[Frame], name: str, blueprint: Blueprint) -> Baseline:

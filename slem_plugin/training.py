@@ -67,8 +67,6 @@ def train(
     get the same model, each looks at its part of the frames, and the leader writes.
     """
     ranks = ranks or Alone()
-    if config.batch < ranks.count:
-        raise Refused("config", f"batch is {config.batch}; {ranks.count} ranks need at least one frame each in a step")
     scales: dict[str, float] = {}
     if ranks.leader:
         measure_peaks(model, lessons.sample())

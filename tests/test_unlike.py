@@ -16,7 +16,8 @@ from slem_plugin import pyscf_guess
 from slem_plugin.config import Config
 from slem_plugin.lessons import Lessons
 from slem_plugin.neighbours import Structure
-from slem_plugin.samples import electron_counts, make_model, require_same_kind
+from slem_plugin.samples import make_model
+from slem_plugin.survey import Survey, require_same_kind
 from slem_plugin.training import train
 from tests.test_pyscf import lithium_hydride
 
@@ -75,7 +76,7 @@ def test_electrons_are_known_where_the_data_determines_them(water_model):
     two.positions += [0, 0, 3]
     assert water_model.predict(molecule("H2O") + two).outcome.electrons == 20
     assert water_model.predict(Atoms("OH", [[0, 0, 0], [0, 0, 1]])).outcome.electrons is None
-    assert electron_counts([]) == []
+    assert Survey.of([]).electrons() == []
 
 
 def hydride_frame(seed, mesh=(2, 1, 1)):

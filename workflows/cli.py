@@ -24,13 +24,14 @@ def report_errors(function: Callable[..., int | None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(*args: Any, debug: bool, **options: Any) -> None:
         from converters.errors import Refused
+        from workflows.launch import rank_name
 
         try:
             sys.exit(function(*args, **options) or 0)
         except (Refused, OSError, MemoryError) as error:
             if debug:
                 raise
-            click.echo(f"error: {error or type(error).__name__}", err=True)
+            click.echo(f"error{rank_name()}: {error or type(error).__name__}", err=True)
             sys.exit(1)
         except ModuleNotFoundError as error:
             if debug or error.name not in OF_THE_MODEL:

@@ -22,7 +22,7 @@ from slem_plugin.errors import Errors
 from slem_plugin.model import Model, structure_of
 from slem_plugin.neighbours import Structure
 from slem_plugin.pieces import atoms_within, whole_bytes_per_atom
-from slem_plugin.samples import require_same_kind
+from slem_plugin.survey import require_same_kind
 from workflows.engines import Engine, Lost
 from workflows.pieces import Source, outline, pieces_folder, predict_pieces
 

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,7 +18,8 @@ from slem_plugin.learner import Progress
 from slem_plugin.lessons import Lessons
 from slem_plugin.model import Model
 from slem_plugin.ranks import Alone
-from slem_plugin.samples import make_model, require_same_kind
+from slem_plugin.samples import make_model
+from slem_plugin.survey import Survey
 from slem_plugin.training import Report, train
 
 # Runs whose identities a model keeps; of more it keeps one hash of all.
@@ -79,6 +80,8 @@ def train_folder(
 ) -> Model:
     """Train a model on a dataset into a folder; returns the best one. Of several ranks the leader begins, and writes."""
     ranks = ranks or Alone()
+    if config.batch < ranks.count:
+        raise Refused("config", f"batch is {config.batch}; {ranks.count} ranks need at least one frame each in a step")
     with Dataset(data) as dataset:
         frames = Frames(dataset, range(len(dataset)))
         if not len(frames):
@@ -118,14 +121,25 @@ def begin(
     prepared: Callable[[Model, int, int], None],
 ) -> None:
     """Put the model from which the training goes on into its folder: a new one, or the saved one of the same data."""
-    data, outlines = frames.dataset.path, list(frames.dataset.outlines())
-    require_same_kind(outlines, names)
-    description = describe_data(data, outlines, chosen, checks)
+    data, learned = frames.dataset.path, set(chosen)
+    whole, survey, origins = Survey(), Survey(), Origins()
+    for n, outline in enumerate(frames.dataset.outlines()):
+        whole.add(outline, names[n])
+        origins.add(outline)
+        if n in learned:
+            survey.add(outline, names[n])
+    description = {
+        "name": data.name,
+        "frames": len(frames),
+        **origins.described(),
+        "training": chosen,
+        "validation": checks,
+    }
     if resume:
         model, state = load_checkpoint(folder / LAST)
-        require_same_data(model, outlines[0], data, description)
+        require_same_data(model, frames[0], data, description)
     else:
-        model, state = make_model(frames.take(chosen), config, [outlines[n] for n in chosen]), {}
+        model, state = make_model(frames.take(chosen), config, survey), {}
     model.history |= {"data": description, "program": program(), "config": asdict(config)}
     folder.mkdir(parents=True, exist_ok=True)
     prepared(model, len(chosen), len(checks))
@@ -139,20 +153,23 @@ def require_same_data(model: Model, frame: Frame, data: Path, description: dict[
         raise Refused(data, "is not the data that this model was trained on; start anew in another folder")
 
 
-def describe_data(path: Path, frames: Sequence[Frame], chosen: list[int], checks: list[int]) -> dict[str, Any]:
-    """Where a model's data comes from, and which part of it was used for what."""
-    sources = sorted({frame.provenance.source for frame in frames})
-    if len(sources) > MOST_SOURCES:
-        sources = [hashlib.sha256("".join(sources).encode()).hexdigest()]
-    codes = sorted({f"{frame.provenance.code} {frame.provenance.version}".strip() for frame in frames})
-    return {
-        "name": path.name,
-        "frames": len(frames),
-        "codes": codes,
-        "sources": sources,
-        "training": chosen,
-        "validation": checks,
-    }
+@dataclass
+class Origins:
+    """Where the frames of a dataset come from."""
+
+    codes: set[str] = field(default_factory=set)
+    sources: set[str] = field(default_factory=set)
+
+    def add(self, frame: Frame) -> None:
+        self.codes.add(f"{frame.provenance.code} {frame.provenance.version}".strip())
+        self.sources.add(frame.provenance.source)
+
+    def described(self) -> dict[str, list[str]]:
+        """Codes and runs, as plain values; one hash of many runs."""
+        sources = sorted(self.sources)
+        if len(sources) > MOST_SOURCES:
+            sources = [hashlib.sha256("".join(sources).encode()).hexdigest()]
+        return {"codes": sorted(self.codes), "sources": sources}
 
 
 def program() -> dict[str, str]:
