@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -325,7 +326,8 @@ def make_run(n: int, folder: Path) -> None:
     from workflows.scf_cases import run_scf
 
     lib.num_threads(1)
-    run_scf(MOLECULE, one_water(np.random.default_rng(n)), folder)
+    with redirect_stdout(None):  # PySCF names its log there
+        run_scf(MOLECULE, one_water(np.random.default_rng(n)), folder)
 
 
 if __name__ == "__main__":

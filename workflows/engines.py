@@ -120,7 +120,7 @@ class Dask(Engine):
         waiting: deque[tuple[T, Any]] = deque()
         while True:
             new = islice(rest, 4 * self.workers - len(waiting))
-            waiting.extend((item, self._client.submit(function, item, pure=False)) for item in new)
+            waiting.extend((item, self._client.submit(in_one_thread, function, item, pure=False)) for item in new)
             if not waiting:
                 return
             item, future = waiting.popleft()
@@ -159,6 +159,12 @@ def choose_engine(workers: int, dask: str | None, method: str) -> Engine:
     if dask is not None:
         return Dask(dask)
     return Processes(workers, method) if workers > 1 else Engine()
+
+
+def in_one_thread(function: Callable[[T], Any], item: T) -> Any:
+    """What a function gives; more threads only wait for each other where there are several workers."""
+    with threadpool_limits(1):
+        return function(item)
 
 
 def begin_work() -> None:
