@@ -3,6 +3,7 @@
 As many as fit are kept. Where not all of them do, other processes prepare the next ones while the network learns.
 """
 
+import copy
 import multiprocessing
 import os
 import time
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import torch
@@ -83,7 +84,9 @@ class Lessons:
         """Start processes that prepare lessons, where not all lessons will be kept."""
         if self.workers and len(self) and self._pool is None and size_of(self[0]) * len(self) > self.memory:
             context = multiprocessing.get_context("spawn")  # forked processes would inherit locked threads
-            arguments = (self.frames, self.names, self.model)
+            # Their model lives on the processor; a lesson asks it for no more than its precision.
+            there = replace(self.model, network=copy.deepcopy(self.model.network).cpu() if self.model.network else None)
+            arguments = (self.frames, self.names, there)
             self._pool = ProcessPoolExecutor(self.workers, context, begin_preparing, arguments)
 
     def _submit(self, n: int) -> "Lesson | Future[bytes]":

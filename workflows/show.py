@@ -35,22 +35,20 @@ def console() -> Console:
 
 @contextmanager
 def progress(title: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """A bar on stderr while it is a terminal; call what it gives after each step."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    err = Console(stderr=True)
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
+    """Call what it gives after each step: a bar with the time to the end, where the number of steps is known."""
+    with progress_of(title, shown=True) as tell:
+        done = 0
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            tell(done, total)
+
+        yield step
 
 
 @contextmanager
-def progress_of(title: str, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
+def progress_of(title: str, *, shown: bool) -> Iterator[Callable[[int, int | None], None]]:
     """Tell it how many steps of how many are done: a bar with the time to the end on a terminal, else a line now and then."""
     err = Console(stderr=True, highlight=False)
     columns = (
@@ -65,11 +63,12 @@ def progress_of(title: str, *, shown: bool) -> Iterator[Callable[[int, int], Non
     with Progress(*columns, console=err, transient=True, disable=not (shown and err.is_terminal)) as bar:
         task = bar.add_task(title, total=None)
 
-        def tell(done: int, total: int) -> None:
+        def tell(done: int, total: int | None) -> None:
             nonlocal last, first
             bar.update(task, completed=done, total=total)
             now, first = time.monotonic(), done if first < 0 else first
-            if shown and not err.is_terminal and now - last > SECONDS_BETWEEN_LINES and done > first:
+            waited = now - last > SECONDS_BETWEEN_LINES
+            if shown and not err.is_terminal and waited and total is not None and done > first:
                 last, left = now, (now - started) * (total - done) / (done - first)
                 err.print(
                     f"{title}: {done} of {total}, {now - started:.0f} s, about {left:.0f} s to go", soft_wrap=True
