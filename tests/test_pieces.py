@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from slem_plugin.pieces import Piece, atoms_within, cut_structure
 from slem_plugin.samples import make_model
 from tests.made_data import made_frame
 from tests.model_contract import random_structure, two_species
+from workflows import bench_scale
 from workflows.engines import Dask, Engine, Processes
 from workflows.pieces import pieces_folder
 from workflows.predict import Cutting, parse_pieces, predict_files
@@ -211,8 +213,13 @@ def test_pieces_of_another_prediction_are_not_mixed_in(example, tmp_path):
     model_path, structure, expected = example
     output = tmp_path / "p.h5"
     output.write_bytes(expected.read_bytes())
+    with Dataset(output) as data:
+        identity = data[0].provenance.source
+    pieces_folder(output).mkdir()  # as a kill just before the end leaves it
+    (pieces_folder(output) / "plan.json").write_text(json.dumps({"identity": identity}))
     found = list(predict_files(model_path, [structure], output))
     assert [one.status for one in found] == ["there already"]
+    assert not pieces_folder(output).exists()
     write(tmp_path / "other.xyz", spread_out(10, (7, 7, 7), (True, True, True), seed=3))
     with pytest.raises(Refused, match="holds other predictions"):
         predicted(model_path, tmp_path / "other.xyz", output)
@@ -331,6 +338,14 @@ def test_a_reserved_frame_may_be_given_up(example, tmp_path):
         writer.append(frame)
     with pytest.raises(Refused, match="is compressed"), DatasetWriter(tmp_path / "packed.h5") as writer:
         writer.reserve(outline, {"pairs": 5})
+
+
+def test_the_benchmark_measures_small_structures_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_scale, "SIZES", {64: (2, 2, 2)})
+    rows = bench_scale.bench_scale([], tmp_path, ["pieces"])
+    assert [row["work"] for row in rows] == ["64 atoms, 1 pieces", "64 atoms, auto pieces"]
+    assert rows[1]["1 and 3 pieces, double"] < 1e-10
+    assert rows[0]["pairs_per_atom"] == 44
 
 
 def kill_runs(folder, times=20, natoms=400):

@@ -136,6 +136,14 @@ def make_plan(folder: Path, source: Source, structure: Structure, count: int) ->
     write_whole(plan, json.dumps(asdict(source)).encode())
 
 
+def remove_finished(output: Path, identities: list[str]) -> None:
+    """Remove the folder of a prediction that is in the file already; a kill may have come before its last file was gone."""
+    folder = pieces_folder(output)
+    plan = folder / PLAN
+    if folder.exists() and (not plan.exists() or json.loads(plan.read_text())["identity"] in identities):
+        shutil.rmtree(folder)
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """A file that is there whole or not at all."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")

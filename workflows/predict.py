@@ -24,7 +24,7 @@ from slem_plugin.neighbours import Structure
 from slem_plugin.pieces import atoms_within, whole_bytes_per_atom
 from slem_plugin.survey import require_same_kind
 from workflows.engines import Engine, Lost
-from workflows.pieces import Source, outline, pieces_folder, predict_pieces
+from workflows.pieces import Source, outline, pieces_folder, predict_pieces, remove_finished
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -155,7 +155,10 @@ def predict_files(
     best = model_path / BEST if model_path.is_dir() else model_path
     model = load_model(best, torch.float64 if double else None)
     operators = ", ".join(model.blueprint.operators)
-    there = engine.share(sources_in(output) if engine.leader else [])
+    there = sources_in(output) if engine.leader else []
+    if engine.leader:
+        remove_finished(output, there)
+    there = engine.share(there)
     with DatasetWriter(output, plain=True) if engine.leader else nullcontext() as writer:
         tasks = tasks_of(model, f"{digest_file(best)} {model.dtype}", paths, output, cutting, engine.workers, there)
         for kind, group in groupby(tasks, key=lambda task: task.kind):
