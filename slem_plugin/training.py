@@ -95,11 +95,11 @@ def save_evaluation(folder: Path, learner: Learner, found: Report) -> None:
     """Save where the training stands, the best model, and a line in the log."""
     model = learner.model
     model.history["progress"] = asdict(learner.progress)
-    save_checkpoint(folder / LAST, model, learner.state())
+    write_log(folder / LOG, found)
     if found.best:
         with learner.averaged():
             save_checkpoint(folder / BEST, model)
-    write_log(folder / LOG, found)
+    save_checkpoint(folder / LAST, model, learner.state())  # last: what is not saved is done again
 
 
 def learning(
@@ -193,17 +193,21 @@ def mean_size(frames: Sequence[Frame], name: str) -> float:
 
 
 def write_log(path: Path, found: Report) -> None:
-    """Append one line to the log, with a header at its beginning."""
+    """Add one line to the log; lines of evaluations that a killed training did not save are replaced."""
     row = {
-        "step": found.step,
-        "seconds": round(found.seconds, 3),
+        "step": str(found.step),
+        "seconds": str(round(found.seconds, 3)),
         "rate": f"{found.rate:.3e}",
         "loss": f"{found.loss:.6g}",
         **{name: f"{value:.6g}" for name, value in found.errors.items()},
     }
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    rows = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [old for old in csv.DictReader(file) if int(old["step"]) < found.step]
+    draft = path.with_suffix(".draft")
+    with draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows([*rows, row])
+    draft.replace(path)
