@@ -120,10 +120,10 @@ class Pencil:
         error_n = moments_nv.std(axis=1, ddof=1) / vectors**0.5 if vectors > 1 else np.full(count, np.nan)
         return moments_nv.mean(axis=1), error_n
 
-    def atom_moments(self, orbitals: slice, count: int) -> Array:
+    def atom_moments(self, orbitals: Array, count: int) -> Array:
         """Moments of the Mulliken share of some orbitals in all states; exact."""
-        unit = np.zeros((self.S.shape[0], orbitals.stop - orbitals.start), dtype=self.S.dtype)
-        unit[orbitals] = np.eye(unit.shape[1])
+        unit = np.zeros((self.S.shape[0], len(orbitals)), dtype=self.S.dtype)
+        unit[orbitals, np.arange(len(orbitals))] = 1
         return self.moments(unit, unit, count).sum(axis=1)
 
     def density(self, moments_n: Array, energies_e: Array) -> Array:

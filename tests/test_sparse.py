@@ -17,6 +17,7 @@ from converters.sparse import Source, count_electrons, matrices_at
 from converters.spectral import Pencil, fermi_level, inverse_root, levels_near
 from tests.conftest import make_random_frame
 from workflows.cli import main
+from workflows.spectrum import Wanted, describe_spectrum, orbitals_of
 
 HARTREE = 27.211386245988
 
@@ -76,7 +77,7 @@ def test_moments_of_atoms_are_exact(waters):
     shares = 0
     ends = np.cumsum(norb_a)
     for end, size in zip(ends.tolist(), norb_a.tolist(), strict=True):
-        shares += pencil.atom_moments(slice(end - size, end), 120)
+        shares += pencil.atom_moments(np.arange(end - size, end), 120)
     exact = np.array([np.cos(n * angle_n).sum() for n in range(120)])
     assert np.abs(shares - exact).max() < 1e-6  # all atoms together are all states
     below = pencil.states_below(shares, np.array([pencil.middle - pencil.half, -5.0, pencil.middle + pencil.half]))
@@ -110,6 +111,20 @@ def test_random_vectors_see_all_states(waters, monkeypatch):
 def replaced(pencil, like):
     """A pencil with the interval of another one."""
     return Pencil(pencil.H, pencil.S, pencil.solve, like.middle, like.half)
+
+
+def test_shares_of_all_atoms_are_all_levels(waters):
+    path, expected = waters
+    everywhere = (-650.0, 200.0, 20001)
+    found = describe_spectrum(path, 0, Wanted(dos=everywhere, atoms=range(9), moments=60, vectors=1))
+    energies = np.array(found["density of states"]["energies"])
+    shares = sum(np.array(curves[0]) for curves in found["atoms"].values())
+    inside = np.abs(energies - (expected[0] + expected[-1]) / 2) < 0.505 * np.ptp(expected)
+    assert np.trapezoid(shares[inside], energies[inside]) == pytest.approx(2 * len(expected), rel=0.05)
+
+
+def test_spinor_atoms_have_orbitals_of_both_spins():
+    assert [places.tolist() for places in orbitals_of(np.array([2, 1, 2, 1]), 2, [0, 1])] == [[0, 1, 3, 4], [2, 5]]
 
 
 def test_roots_of_s_are_found():

@@ -62,9 +62,11 @@ def describe_spectrum(path: Path, number: int, wanted: Wanted) -> dict[str, Any]
             near = found["fermi level"] if near is None else near
         if wanted.atoms:
             energies_e = energies_of(wanted)
-            places = first_orbitals(outline.pairs.norb_a, wanted.atoms)
+            places = orbitals_of(sizes_a, len(outline.species_a), wanted.atoms)
             found["atoms"] = {
-                str(a): [p.density(p.atom_moments(where, wanted.moments), energies_e).tolist() for p in pencils]
+                str(a): [
+                    (most * p.density(p.atom_moments(where, wanted.moments), energies_e)).tolist() for p in pencils
+                ]
                 for a, where in zip(wanted.atoms, places, strict=True)
             }
     if wanted.levels:
@@ -80,12 +82,12 @@ def energies_of(wanted: Wanted) -> Array:
     return np.linspace(low, high, int(count))
 
 
-def first_orbitals(norb_a: Array, atoms: Sequence[int]) -> list[slice]:
-    """The orbitals of some atoms."""
-    ends = np.cumsum(norb_a)
-    if any(not 0 <= a < len(norb_a) for a in atoms):
-        raise Refused("--atoms", f"are {list(atoms)}; the frame has atoms 0 to {len(norb_a) - 1}")
-    return [slice(int(ends[a] - norb_a[a]), int(ends[a])) for a in atoms]
+def orbitals_of(sizes_a: Array, natoms: int, atoms: Sequence[int]) -> list[Array]:
+    """The orbitals of some atoms; of both spins where `sizes_a` names all atoms twice, as in a spinor matrix."""
+    if any(not 0 <= a < natoms for a in atoms):
+        raise Refused("--atoms", f"are {list(atoms)}; the frame has atoms 0 to {natoms - 1}")
+    atom_M = np.repeat(np.arange(len(sizes_a)) % natoms, sizes_a)
+    return [np.flatnonzero(atom_M == a) for a in atoms]
 
 
 def densities(counted: Sequence[tuple[Pencil, tuple[Array, Array]]], wanted: Wanted, most: float) -> dict[str, Any]:
