@@ -1,24 +1,177 @@
-"""Radial functions: R(r) of a shell, lengths in Bohr."""
+"""Radial functions: R(r) of a shell, whose orbital is R(r) Y_lm; lengths in Angstrom.
 
-from collections.abc import Callable
+Codes integrate their tables in their own ways, and the difference is larger than what a near-singular overlap forgives. So a
+table says at which points and up to which wave vector its code integrates it.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
+from scipy.interpolate import CubicHermiteSpline
 
 from basis import Array
 
+# Overlaps of Gaussians smaller than this are left out.
+SMALLEST_OVERLAP = 1e-13
+# Between two points of a table that is integrated exactly.
+GAUSS_POINTS, GAUSS_WEIGHTS = np.polynomial.legendre.leggauss(6)
+
 
 @dataclass(frozen=True, eq=False)
-class RadialFunction:
-    """R(r) with int R^2 r^2 dr = 1, zero from the cutoff on. The orbital is R(r) Y_lm.
+class TabulatedFunction:
+    """R(r) of a table: cubic pieces through values and slopes, with int R^2 r^2 dr = 1 as exactly as the code has it.
 
-    `curve` interpolates the table of the code between `start` and the cutoff, in the code's own way.
+    Atoms farther apart than the sum of their cutoffs have no overlap; the table may end a little behind the cutoff, and
+    integrals see all of it. `step` is the distance of the points at which the code samples the function in its integrals (0: as exactly as
+    can be), `largest_wave` the largest wave vector in them.
     """
 
-    curve: Callable[[Array], Array]
-    start: float
+    r_g: Array
+    values_g: Array
+    slopes_g: Array
     cutoff: float
+    largest_wave: float
+    step: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not len(self.r_g) == len(self.values_g) == len(self.slopes_g) >= 2 or not (np.diff(self.r_g) > 0).all():
+            raise ValueError("a table of a radial function needs two points or more, at growing r")
+        numbers = np.concatenate([self.r_g, self.values_g, self.slopes_g, [self.cutoff, self.largest_wave, self.step]])
+        if not np.isfinite(numbers).all() or self.r_g[0] < 0 or self.step < 0:
+            raise ValueError("a table of a radial function has numbers that are not finite, or negative lengths")
+        if not 0 < self.cutoff <= self.r_g[-1] * (1 + 1e-9) or not self.largest_wave > 0:
+            raise ValueError(f"a radial function has the cutoff {self.cutoff}; its table ends at {self.r_g[-1]}")
 
     def __call__(self, r: Array) -> Array:
         """R at any distances."""
-        return np.where(r < self.cutoff, self.curve(np.clip(r, self.start, self.cutoff)), 0.0)
+        return np.where(r < self.cutoff, self.whole(r), 0.0)
+
+    def whole(self, r: Array) -> Array:
+        """R up to the end of the table, which may lie behind the cutoff; before its first point it is constant."""
+        return np.where(r <= self.r_g[-1], self._curve(np.clip(r, self.r_g[0], self.r_g[-1])), 0.0)
+
+    @cached_property
+    def _curve(self) -> CubicHermiteSpline:
+        return CubicHermiteSpline(self.r_g, self.values_g, self.slopes_g)
+
+    def samples(self) -> tuple[Array, Array]:
+        """Points r and R(r) r^2 dr, of which an integral is the sum."""
+        if self.step:
+            r_q = np.arange(0.0, self.r_g[-1], self.step)
+            width_q = np.full(len(r_q), self.step)
+        else:
+            edges = np.concatenate([[0.0] * bool(self.r_g[0] > 0), self.r_g])
+            half = np.diff(edges)[:, None] / 2
+            r_q = (edges[:-1, None] + half * (1 + GAUSS_POINTS)).ravel()
+            width_q = (half * GAUSS_WEIGHTS).ravel()
+        return r_q, self.whole(r_q) * r_q**2 * width_q
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianFunction:
+    """R(r) = r^l sum_n c_n exp(-a_n r^2), with int R^2 r^2 dr = 1."""
+
+    l: int
+    exponents_n: Array
+    coefficients_n: Array
+
+    def __post_init__(self) -> None:
+        if not len(self.exponents_n) == len(self.coefficients_n) >= 1 or self.l < 0:
+            raise ValueError("a contracted Gaussian needs as many coefficients as exponents, and l >= 0")
+        if not (np.isfinite(self.coefficients_n).all() and np.isfinite(self.exponents_n).all()):
+            raise ValueError("a contracted Gaussian has numbers that are not finite")
+        if not (self.exponents_n > 0).all():
+            raise ValueError("a contracted Gaussian has an exponent that is not positive")
+
+    def __call__(self, r: Array) -> Array:
+        """R at any distances."""
+        r = np.asarray(r, dtype=float)
+        return r**self.l * (np.exp(-self.exponents_n * r[..., None] ** 2) @ self.coefficients_n)
+
+    @property
+    def cutoff(self) -> float:
+        """A distance beyond which the function is nothing."""
+        return float(np.sqrt(-np.log(SMALLEST_OVERLAP) / self.exponents_n.min()))
+
+
+RadialFunction = TabulatedFunction | GaussianFunction
+# The functions of the shells of one species, in their order.
+Functions = tuple[RadialFunction, ...]
+
+
+def reach(first: RadialFunction, second: RadialFunction) -> float:
+    """Distance from which on two functions have no overlap."""
+    if isinstance(first, TabulatedFunction) and isinstance(second, TabulatedFunction):
+        return first.cutoff + second.cutoff
+    if isinstance(first, GaussianFunction) and isinstance(second, GaussianFunction):
+        a, b = first.exponents_n.min(), second.exponents_n.min()
+        return float(np.sqrt(-np.log(SMALLEST_OVERLAP) * (a + b) / (a * b)))
+    raise ValueError("tables and Gaussians do not stand in one basis")
+
+
+def table_of_points(r_g: Array, values_g: Array, cutoff: float, largest_wave: float, step: float) -> TabulatedFunction:
+    """A table without slopes: they are those of the cubic spline."""
+    from scipy.interpolate import CubicSpline
+
+    slopes_g = CubicSpline(r_g, values_g)(r_g, 1)
+    return TabulatedFunction(r_g, values_g, slopes_g, cutoff, largest_wave, step)
+
+
+def same_functions(first: Functions, second: Functions) -> bool:
+    """Whether two species have the same functions, up to rounding."""
+    packed = [pack_functions(functions) for functions in (first, second)]
+    return all(
+        one.shape == other.shape and np.allclose(one, other, rtol=1e-9, atol=1e-9)
+        for one, other in zip(*packed, strict=True)
+    )
+
+
+# Files hold all functions of a basis in two arrays: `rows` with (r, value, slope) or (exponent, coefficient, 0), and for each
+# shell (first row, end, kind, l, cutoff, largest wave, step), where a shell of unknown function has no rows.
+TABLE, GAUSSIANS = 0, 1
+ABOUT = ("first", "end", "kind", "l", "cutoff", "largest_wave", "step")
+
+
+def pack_functions(by_shell: Sequence[RadialFunction | None]) -> tuple[Array, Array]:
+    """The arrays of functions, None where one is unknown: what each is, and the rows of all."""
+    rows, about, first = [np.empty((0, 3))], [], 0
+    for function in by_shell:
+        if isinstance(function, TabulatedFunction):
+            rows.append(np.column_stack([function.r_g, function.values_g, function.slopes_g]))
+            facts = (TABLE, 0, function.cutoff, function.largest_wave, function.step)
+        elif isinstance(function, GaussianFunction):
+            rows.append(np.column_stack([function.exponents_n, function.coefficients_n, 0 * function.exponents_n]))
+            facts = (GAUSSIANS, function.l, 0.0, 0.0, 0.0)
+        else:
+            rows.append(np.empty((0, 3)))
+            facts = (TABLE, 0, 0.0, 0.0, 0.0)
+        about.append((first, first + len(rows[-1]), *facts))
+        first += len(rows[-1])
+    return np.array(about, dtype=float).reshape(-1, len(ABOUT)), np.concatenate(rows)
+
+
+def unpack_functions(about: Array, rows: Array, sizes: Sequence[int]) -> tuple[Functions | None, ...]:
+    """The functions of species with so many shells each, None for a species of which they are not known."""
+    if len(about) != sum(sizes) or about.shape[1:] != (len(ABOUT),) or rows.shape[1:] != (3,):
+        raise ValueError("the arrays of the radial functions do not fit the basis")
+    found = []
+    for start, stop in pairwise(np.cumsum([0, *sizes]).tolist()):
+        whole = all(first < end for first, end, *_ in about[start:stop])
+        found.append(tuple(unpack(one, rows) for one in about[start:stop]) if whole and stop > start else None)
+    return tuple(found)
+
+
+def unpack(about: Array, rows: Array) -> RadialFunction:
+    first, end, kind, l = (int(number) for number in about[:4])
+    if not 0 <= first < end <= len(rows):
+        raise ValueError("a radial function lies outside of its array")
+    one, two, three = rows[first:end].T
+    if kind == GAUSSIANS:
+        return GaussianFunction(l, one, two)
+    if kind != TABLE:
+        raise ValueError(f"a radial function is of the kind {kind}; this program knows {TABLE} and {GAUSSIANS}")
+    cutoff, largest_wave, step = (float(number) for number in about[4:])
+    return TabulatedFunction(one, two, three, cutoff, largest_wave, step)

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import linalg
@@ -16,6 +16,7 @@ from basis.spin import TRANSPOSED, Spin, to_pauli
 from converters import kspace
 from converters.errors import Refused
 from converters.frame import Frame, Spectrum
+from converters.overlap import Overlap
 
 COMPARISON = "DM against f(H, S)"
 
@@ -27,6 +28,7 @@ class Tolerances:
     asymmetry: float = 1e-6
     unit_diagonal: float = 1e-4
     two_centre: float = 1e-4
+    overlap: float = 1e-4
     electrons: float = 1e-6
     density: float = 1e-3
     largest_dense: int = 2000
@@ -66,6 +68,7 @@ def check_frame(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[Res
         results += [
             check_unit_diagonal(frame, tolerances),
             check_two_centre(frame, tolerances),
+            *check_functions(frame, tolerances),
             check_positive(frame, tolerances),
         ]
         if results[-1].ok is False:
@@ -188,6 +191,15 @@ def turn_to_z(vectors_pv: Array) -> Array:
     x_pv = np.cross(helper_pv, z_pv)
     x_pv /= np.linalg.norm(x_pv, axis=1, keepdims=True)
     return np.stack([x_pv, np.cross(z_pv, x_pv), z_pv], axis=1)
+
+
+def check_functions(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
+    """S against the integrals of the radial functions, where these are known: right in this order and with these signs alone."""
+    overlap = Overlap.of_frame(frame)
+    if overlap is not None:
+        found, where = overlap.difference(frame)
+        result = at_most("S of the radial functions", found, tolerances.overlap)
+        yield result if result.ok else replace(result, expected=f"{result.expected}; most for {where}")
 
 
 def check_positive(frame: Frame, tolerances: Tolerances) -> Result:

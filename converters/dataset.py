@@ -17,6 +17,8 @@ import h5py
 import numpy as np
 
 from basis import Array
+from basis.radial import Functions, same_functions
+from basis.shells import Species
 from basis.spin import Spin
 from converters.blocks import Pairs
 from converters.errors import Refused, reason_of
@@ -37,12 +39,14 @@ from converters.layout import (
     number_species,
     outcome_from_row,
     read_basis,
+    read_functions,
     read_operator,
     rows_of,
     sizes_of,
     spectrum_from_record,
     width_of,
     write_basis,
+    write_functions,
 )
 from converters.runs import HDF5_MAGIC, starts_with
 
@@ -63,6 +67,7 @@ class Dataset:
             check_header(self.path, self._file)
             self.code = str(self._file.attrs["code"])
             self.basis = read_basis(self._file)
+            self.functions = read_functions(self._file, self.basis)
             self._ends = self._file["frames/ends"]
             self._length = int(self._ends.shape[0])
             self._ragged = {name: self._file[name] for name in RAGGED}
@@ -118,6 +123,7 @@ class Dataset:
             outcome=outcome_from_row(self._fixed["frames/outcome"][n]),
             spectrum=spectrum_from_record(record.pop("spectrum"), arrays),
             folded=record.pop("folded"),
+            functions=self.functions,
             provenance=Provenance(**record | {"notes": tuple(record["notes"])}),
         )
 
@@ -212,6 +218,9 @@ class DatasetWriter:
     def __init__(self, path: str | Path, *, commit_every: int = 1, plain: bool = False) -> None:
         self.path, self.commit_every, self.plain = Path(path), commit_every, plain
         self._pending: list[Frame] = []
+        self.basis: list[Species] = []
+        self.functions: dict[Species, Functions] = {}
+        self._new_functions = False
         self._journaled: JournaledFile | None = None
         self._file: h5py.File | None = None
         if self.path.exists():
@@ -228,7 +237,7 @@ class DatasetWriter:
             self._file = h5py.File(self._journaled, "r+", libver=("earliest", "v108"))
             check_header(self.path, self._file)
             self.code = str(self._file.attrs["code"])
-            self.basis = list(read_basis(self._file))
+            self._read_basis()
             self._arrays = {name: self._file[name] for name in (*RAGGED, *FIXED)}
             self._ends = last_row(self._arrays["frames/ends"])
         except OSError as error:
@@ -241,8 +250,16 @@ class DatasetWriter:
             self._close_unchanged()
             raise
 
+    def _read_basis(self) -> None:
+        """Species and their functions as the file has them."""
+        if self._file is not None:
+            self.basis = list(read_basis(self._file))
+            found = zip(self.basis, read_functions(self._file, self.basis), strict=True)
+            self.functions = {species: functions for species, functions in found if functions is not None}
+            self._new_functions = False
+
     def append(self, frame: Frame) -> None:
-        """Add one frame; refused when it is of another code than the file."""
+        """Add one frame; refused when it is of another code than the file, or has other functions for a species of the file."""
         if self._file is None:
             create(
                 self.path,
@@ -254,16 +271,34 @@ class DatasetWriter:
         where = frame.provenance.path or str(self.path)
         if frame.provenance.code != self.code:
             raise Refused(where, f"is of {frame.provenance.code}; {self.path} holds {self.code}")
-        self.basis += [species for species in frame.basis if species not in self.basis]
+        self._take_basis(frame, where)
         self._pending.append(frame)
         if len(self._pending) >= self.commit_every:
             self.commit()
+
+    def _take_basis(self, frame: Frame, where: str) -> None:
+        """Add the species of a frame and their functions to those of the file."""
+        known = {s: f for s, f in zip(frame.basis, frame.functions, strict=False) if f is not None}
+        for species, functions in known.items():
+            if species in self.functions and not same_functions(functions, self.functions[species]):
+                raise Refused(where, f"has other radial functions for {species} {species.radial} than {self.path}")
+        new = {species: functions for species, functions in known.items() if species not in self.functions}
+        self.basis += [species for species in frame.basis if species not in self.basis]
+        self.functions |= new
+        self._new_functions |= bool(new)
+
+    def _write_basis(self, file: h5py.File) -> None:
+        more = len(self.basis) > len(file["basis/name"])
+        write_basis(file, self.basis)
+        if self._new_functions or more:
+            write_functions(file, self.basis, self.functions)
+            self._new_functions = False
 
     def commit(self) -> None:
         """Make all appended frames part of the file."""
         if self._file is None or self._journaled is None or not self._pending:
             return
-        write_basis(self._file, self.basis)
+        self._write_basis(self._file)
         rows = [rows_of(frame, number_species(self.basis)) for frame in self._pending]
         lengths = np.array([[len(row[name]) for name in RAGGED] for row in rows])
         ends = self._ends + np.cumsum(lengths, axis=0)
@@ -296,8 +331,8 @@ class DatasetWriter:
                 self.path, "is compressed, so that frames cannot be written into it in parts; give another name"
             )
         self.commit()
-        self.basis += [species for species in outline.basis if species not in self.basis]
-        write_basis(self._file, self.basis)
+        self._take_basis(outline, str(self.path))
+        self._write_basis(self._file)
         rows = rows_of(outline, number_species(self.basis))
         for column, name in enumerate(RAGGED):
             start = int(self._ends[column])
@@ -325,8 +360,7 @@ class DatasetWriter:
     def forget_pending(self) -> None:
         """Drop the frames that were appended since the last commit."""
         self._pending = []
-        if self._file is not None:
-            self.basis = list(read_basis(self._file))
+        self._read_basis()
 
     def _close_unchanged(self) -> None:
         """Let go of the file as the last commit left it."""

@@ -8,7 +8,7 @@ files; an overlap is two-centre in the right order only, and that decides.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from basis import Array
 from basis.conventions import Convention, standard, to_standard
+from basis.radial import Functions
 from basis.shells import Shell, Species, cell_shells
 from basis.spin import Spin
 from converters.blocks import Elements, Pairs, join_packed, pack_elements, reorder_elements
@@ -45,6 +46,11 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
         matrices = tuple(folder / name for name in layout.values() if name in names)
         if matrices and "info.json" in names:
             yield Run(NAME, folder, matrices, tuple(path for path in files if path.suffix in (".dat", ".json", "")))
+
+
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> dict[Species, Functions]:
+    """None: files of DeepH name no radial functions."""
+    return {}
 
 
 def read_run(run: Run) -> Iterator[Frame]:

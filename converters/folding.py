@@ -8,6 +8,7 @@ import numpy as np
 from basis import Array
 from converters.blocks import Operator, Pairs, is_canonical, make_pairs
 from converters.errors import Refused
+from converters.frame import Frame
 
 # Imaginary part of H(R) that integrals on a coarse grid may leave (eV); a mesh without -k for each k leaves far more.
 LARGEST_IMAGINARY = 1e-4
@@ -124,3 +125,15 @@ def mesh_of(place: str | Path, fractional_kc: Array) -> Array:
             place, f"has {len(fractional_kc)} k-points that are no uniform mesh; expected cell.make_kpts(mesh)"
         )
     return mesh_c
+
+
+def mesh_of_frame(frame: Frame, name: str = "") -> tuple[int, int, int] | None:
+    """The k mesh over whose supercell the blocks of a frame are folded; None where they are not."""
+    if not frame.folded:
+        return None
+    if frame.spectrum is None:
+        raise Refused(name, "holds blocks folded over a k mesh that it does not name")
+    a, b, c = mesh_of(name, frame.spectrum.kpoints_kc).tolist()
+    if np.abs(np.mod(frame.spectrum.kpoints_kc * (a, b, c) + 0.5, 1) - 0.5).max() > 1e-5:
+        raise Refused(name, "holds blocks folded over a k mesh that is not centred at Gamma; expected one that is")
+    return a, b, c

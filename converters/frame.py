@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from basis import Array
+from basis.radial import Functions
 from basis.shells import Species
 from basis.spin import Spin
 from converters.blocks import Operator, Pairs
@@ -91,7 +92,7 @@ class Frame:
     `operators` may hold "H" (eV), "S" and "DM" (electrons). H and DM have the spin layout `spin`; S always has one real
     component. A block (i, j, R) is <phi_i in cell 0 | O | phi_j in cell R>, and DM is the matrix of the projector:
     rho(k) = sum_R exp(2 pi i k.R) DM(R) = sum_n f c c^dagger, so that the electron number is the sum of DM * conj(S).
-    `folded` says that each block is a sum over its images in the supercell of the k mesh: right at the k-points of the
+    `functions` are the radial functions of the species, None for one of which they are not known. `folded` says that each block is a sum over its images in the supercell of the k mesh: right at the k-points of the
     run, an interpolation between them.
     """
 
@@ -107,6 +108,7 @@ class Frame:
     spectrum: Spectrum | None = None
     provenance: Provenance = Provenance()
     folded: bool = False
+    functions: tuple[Functions | None, ...] = ()
 
     def __post_init__(self) -> None:
         natoms = len(self.species_a)
@@ -120,6 +122,8 @@ class Frame:
             raise ValueError(
                 f"Frame.pairs has {self.pairs.norb_a.tolist()} orbitals per atom; the basis has {expected}"
             )
+        if self.functions and len(self.functions) != len(self.basis):
+            raise ValueError(f"Frame.functions has {len(self.functions)} species; expected {len(self.basis)} or none")
         for name, operator in self.operators.items():
             if name not in OPERATORS:
                 raise ValueError(f'Frame.operators has "{name}"; expected only {", ".join(OPERATORS)}')

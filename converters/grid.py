@@ -21,7 +21,7 @@ Orbitals = Sequence[Sequence[RadialFunction]]  # of each species, of each of its
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Points (n / shape) cell + origin; lengths in units of `bohr` Angstrom, which is what the code converts with."""
+    """Points (n / shape) cell + origin (Angstrom), and the length in which the code counts density, its Bohr radius."""
 
     shape_c: tuple[int, int, int]
     origin_v: Array
@@ -30,7 +30,7 @@ class Grid:
 
 def density_on_grid(frame: Frame, orbitals: Orbitals, grid: Grid) -> Array:
     """Density (electrons / Bohr^3) at each point: total; up and down; or total and magnetisation x, y, z for spinors."""
-    cell_cv, positions_av = frame.cell_cv / grid.bohr, frame.positions_av / grid.bohr
+    cell_cv, positions_av = frame.cell_cv, frame.positions_av
     density = np.zeros((frame.spin.components, *grid.shape_c))
     atoms = SphereImages.of(frame, orbitals, cell_cv, positions_av)
     for box in boxes(grid.shape_c):
@@ -41,13 +41,13 @@ def density_on_grid(frame: Frame, orbitals: Orbitals, grid: Grid) -> Array:
         phi_gM = orbital_values(frame, orbitals, points_gv, i_n, positions_av[i_n] + R_nc @ cell_cv)
         for s, D_MM in enumerate(local_density(frame, i_n, R_nc)):
             inside = np.einsum("gM,gM->g", phi_gM @ D_MM, phi_gM)
-            density[s][box] = inside.reshape(shape)
+            density[s][box] = inside.reshape(shape) * grid.bohr**3
     return density
 
 
 def superposed(frame: Frame, functions: Sequence[RadialFunction], grid: Grid) -> Array:
     """Sum over all atoms of a function of the distance, one for each species, at each point."""
-    cell_cv, positions_av = frame.cell_cv / grid.bohr, frame.positions_av / grid.bohr
+    cell_cv, positions_av = frame.cell_cv, frame.positions_av
     total = np.zeros(grid.shape_c)
     atoms = SphereImages.of(frame, [[function] for function in functions], cell_cv, positions_av)
     for box in boxes(grid.shape_c):
@@ -57,7 +57,7 @@ def superposed(frame: Frame, functions: Sequence[RadialFunction], grid: Grid) ->
             values_g += functions[frame.species_a[i]](
                 np.linalg.norm(points_gv - positions_av[i] - R_c @ cell_cv, axis=1)
             )
-        total[box] = values_g.reshape(shape)
+        total[box] = values_g.reshape(shape) * grid.bohr**3
     return total
 
 

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from basis import Array
+from basis.radial import ABOUT, Functions, pack_functions, unpack_functions
 from basis.shells import Shell, Species
 from basis.spin import Spin
 from converters.blocks import Operator
@@ -55,6 +56,8 @@ BASIS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "basis/number": (np.int32, ()),
     "basis/shells_end": (np.int64, ()),
     "basis/shells": (np.int32, (4,)),
+    "basis/functions_about": (np.float64, (len(ABOUT),)),
+    "basis/functions": (np.float64, (3,)),
 }
 # Arrays that many processes may write at once, each its part of a reserved frame.
 WRITTEN_IN_PLACE = ("pairs", *(f"{name}/values" for name in OPERATORS))
@@ -83,7 +86,10 @@ def create(path: Path, sizes: Mapping[str, int], code: str, *, plain: bool) -> N
             attributes = {"format": FORMAT, "version": VERSION, "units": UNITS, "convention": CONVENTION}
             file.attrs.update(attributes | {"code": code})
             for name, (dtype, row) in {**RAGGED, **FIXED, **BASIS}.items():
-                chunk = chunk_rows(sizes.get(name, 0), dtype, row) if name not in BASIS else 16
+                if name in BASIS:
+                    create_basis_array(file, name)
+                    continue
+                chunk = chunk_rows(sizes.get(name, 0), dtype, row)
                 packing = packing_of(name, plain, sizes.get(name, 0) > LARGEST_CHUNK)
                 file.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(chunk, *row), **packing)
             file["frames/ends"].attrs["columns"] = list(RAGGED)
@@ -96,13 +102,19 @@ def create(path: Path, sizes: Mapping[str, int], code: str, *, plain: bool) -> N
         raise Refused(path, f"cannot be written: {reason_of(error)}") from error
 
 
+def create_basis_array(file: h5py.File, name: str) -> None:
+    dtype, row = BASIS[name]
+    chunk = 512 if name == "basis/functions" else 16
+    file.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(chunk, *row))
+    if name == "basis/functions_about":
+        file[name].attrs["columns"] = list(ABOUT)
+
+
 def packing_of(name: str, plain: bool, unfilled: bool) -> dict[str, Any]:
     """How an array is stored: compressed, or where others write into it, uncompressed and with its room taken at once.
 
     Zeros are not written to room for gigabytes (`unfilled`).
     """
-    if name in BASIS:
-        return {}
     if not plain or name not in WRITTEN_IN_PLACE:
         return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -237,3 +249,22 @@ def write_basis(file: h5py.File, basis: Sequence[Species]) -> None:
     extend(file["basis/number"], have, np.array([species.number for species in new]))
     extend(file["basis/shells_end"], have, ends)
     extend(file["basis/shells"], shells_start, np.array(shells).reshape(-1, 4))
+
+
+def read_functions(file: h5py.File, basis: Sequence[Species]) -> tuple[Functions | None, ...]:
+    """The radial functions of the species of a file, None for those of which it has none."""
+    if "basis/functions" not in file:  # files of older programs
+        return (None,) * len(basis)
+    sizes = [len(species.shells) for species in basis]
+    about = file["basis/functions_about"][:]
+    return unpack_functions(about, file["basis/functions"][:], sizes)
+
+
+def write_functions(file: h5py.File, basis: Sequence[Species], known: Mapping[Species, Functions]) -> None:
+    """Put down all radial functions that are known."""
+    unknown = {species: (None,) * len(species.shells) for species in basis}
+    packed = pack_functions([function for species in basis for function in known.get(species, unknown[species])])
+    for name, rows in zip(("basis/functions_about", "basis/functions"), packed, strict=True):
+        if name not in file:  # files of older programs
+            create_basis_array(file, name)
+        extend(file[name], 0, rows)

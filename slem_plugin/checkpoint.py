@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from basis.radial import Functions, pack_functions, unpack_functions
 from basis.shells import Shell, Species
 from basis.spin import Spin
 from converters.errors import Refused, reason_of
@@ -34,6 +35,14 @@ def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None
         tensors |= {f"network.{name}": value for name, value in model.network.state_dict().items()}
     for name, baseline in model.baselines.items():
         tensors |= {f"baseline.{name}.{key}": torch.from_numpy(value) for key, value in baseline.arrays().items()}
+    by_shell = [
+        function
+        for species, mine in zip(model.blueprint.basis, model.functions, strict=False)
+        for function in mine or (None,) * len(species.shells)
+    ]
+    if by_shell:
+        names = ("functions.about", "functions.rows")
+        tensors |= dict(zip(names, map(torch.from_numpy, pack_functions(by_shell)), strict=True))
     description = {"format": FORMAT, "version": VERSION, "blueprint": model.description(), "history": model.history}
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -101,13 +110,21 @@ def build(description: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.
         for name in {key.split(".")[1]: None for key in tensors if key.startswith("baseline.")}
     }
     weights = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-    model = Model(blueprint, baselines, None, description["history"])
+    model = Model(blueprint, baselines, None, description["history"], read_functions(blueprint, tensors))
     if blueprint.learned:
         stored = next(value.dtype for value in weights.values() if value.is_floating_point())
         model.network = make_network(blueprint, model.cutoff_ss).to(stored)
         model.network.load_state_dict(weights)
         model.network.to(dtype or stored).requires_grad_(False)
     return model
+
+
+def read_functions(blueprint: Blueprint, tensors: Mapping[str, Tensor]) -> tuple[Functions | None, ...]:
+    """The radial functions of the basis, where the model has any."""
+    if "functions.about" not in tensors:
+        return ()
+    about, rows = tensors["functions.about"].numpy(), tensors["functions.rows"].numpy()
+    return unpack_functions(about, rows, [len(species.shells) for species in blueprint.basis])
 
 
 def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, np.ndarray]:

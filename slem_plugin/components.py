@@ -14,10 +14,10 @@ from torch import Tensor
 from basis import Array
 from basis.shells import Shell, Species
 from converters.blocks import Pairs
+from converters.neighbours import Structure
 from slem_plugin.axial import AxialBasis, axial_basis, exchange
 from slem_plugin.fields import VECTOR, Field
 from slem_plugin.graph import SortedPairs, pair_kinds, sort_pairs
-from slem_plugin.neighbours import Structure
 from slem_plugin.onsite import OnsiteBasis, onsite_basis
 from slem_plugin.rotations import bond_rotations
 

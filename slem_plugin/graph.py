@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from basis import Array
 from converters.blocks import Pairs
-from slem_plugin.neighbours import Bonds, Structure
+from converters.neighbours import Bonds, Structure
 from slem_plugin.rotations import bond_rotations
 
 

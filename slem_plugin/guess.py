@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from basis import Array
+from converters.neighbours import Structure
 from converters.pyscf.guess import announce, guess_density, refuse_guess, structure_of
 from slem_plugin.checkpoint import load_model
 from slem_plugin.model import Model
-from slem_plugin.neighbours import Structure
 
 # Names the model for scripts that name none; slem-scf sets it for the run that is to start from a guess.
 MODEL_VARIABLE = "SLEM_MODEL"

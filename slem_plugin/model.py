@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from basis import Array
+from basis.radial import Functions
 from basis.shells import Species
 from basis.spin import Spin
 from converters.blocks import Pairs
@@ -20,12 +21,13 @@ from converters.errors import Refused
 from converters.folding import closest_of_images
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.kspace import monkhorst_pack
+from converters.neighbours import Bonds, Structure, find_bonds, own_pairs
+from converters.overlap import Overlap
 from slem_plugin.baseline import Baseline
 from slem_plugin.channels import Channels
 from slem_plugin.components import BlockForm, BondFrames, Components
 from slem_plugin.fields import fields_of
 from slem_plugin.graph import Graph, make_graph, pair_numbers
-from slem_plugin.neighbours import Bonds, Structure, find_bonds, own_pairs
 from slem_plugin.network import Network, Trunk
 from slem_plugin.prediction import predict_operators
 from slem_plugin.sharing import share_onsite
@@ -97,6 +99,34 @@ class Model:
     baselines: Mapping[str, Baseline]
     network: Network | None
     history: dict[str, Any] = field(default_factory=dict)
+    functions: tuple[Functions | None, ...] = ()
+
+    @cached_property
+    def overlap(self) -> Overlap | None:
+        """What computes S, where the radial functions of all species are known."""
+        functions = [mine for mine in self.functions if mine is not None]
+        return Overlap(self.blueprint.basis, functions) if len(functions) == len(self.blueprint.basis) else None
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """What is predicted: all that was learned, and S where it can be computed."""
+        names = self.blueprint.operators
+        return names if "S" in names or self.overlap is None else (*names, "S")
+
+    def exact_overlap(self, structure: Structure, pairs: Pairs) -> Array | None:
+        """S of some pairs from the radial functions; None where these are not known."""
+        if self.overlap is None:
+            return None
+        if self.blueprint.mesh is None:
+            return self.overlap.values(structure, pairs)
+        return self.overlap.folded(structure, pairs, np.array(self.blueprint.mesh))
+
+    @cached_property
+    def reach_ss(self) -> Array:
+        """Distance up to which each two species have a pair: blocks that were learned, or an overlap that is computed."""
+        if self.overlap is None or self.blueprint.mesh is not None:
+            return self.cutoff_ss
+        return np.maximum(self.cutoff_ss, self.overlap.reach_ss)
 
     @cached_property
     def cutoff_ss(self) -> Array:
@@ -185,11 +215,14 @@ class Model:
 
     def facts(self, structure: Structure) -> dict[str, Any]:
         """What a predicted frame says besides its structure and matrices."""
+        overlap = ("S of the radial functions",) if self.overlap is not None else ("S as it was learned",)
+        notes = ("predicted by slem", *(overlap if "S" in self.operators else ()))
         return {
             "outcome": Outcome(electrons=self.electrons(structure.species_a)),
             "spectrum": self._mesh_points(),
-            "provenance": Provenance(self.blueprint.code, notes=("predicted by slem",)),
+            "provenance": Provenance(self.blueprint.code, notes=notes),
             "folded": self.blueprint.mesh is not None,
+            "functions": self.functions,
         }
 
     def electrons(self, species_a: Array) -> float | None:
@@ -250,7 +283,3 @@ class Base:
         """Rows of the fields of an operator."""
         rows_fx = form.put_together(bonds, self.components[name])
         return rows_fx + self.shared[name] if name in self.shared else rows_fx
-
-
-def structure_of(frame: Frame) -> Structure:
-    return Structure(frame.cell_cv, frame.pbc_c, frame.positions_av, frame.species_a)

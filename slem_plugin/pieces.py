@@ -18,13 +18,16 @@ from safetensors.torch import save_file
 from basis import Array
 from converters.blocks import Pairs, canonical
 from converters.errors import Refused
-from slem_plugin.neighbours import Bonds, Structure, own_pairs
+from converters.neighbours import Bonds, Structure, find_bonds
 from slem_plugin.prediction import (
     Ends,
     Knowledge,
     batch_size,
     batches,
+    batches_of,
+    blocks_of_far_pairs,
     blocks_of_pairs,
+    bonds_and_pairs,
     look_around,
     onsite_of_pairs,
     reverse_bonds,
@@ -77,16 +80,26 @@ def bytes_per_atom(model: "Model", structure: Structure) -> float:
 def whole_bytes_per_atom(model: "Model", structure: Structure) -> float:
     """Memory that an atom takes where all blocks are kept."""
     bonds, orbitals = sample_bonds(model, structure), model.orbitals(structure).mean()
-    layouts = [model.blueprint.layout(name) for name in model.blueprint.operators]
+    pairs = sample_pairs(model, structure)
+    layouts = [model.blueprint.layout(name) for name in model.operators]
     numbers = sum(spin.components * np.dtype(spin.dtype).itemsize for spin in layouts)
-    return float(bonds * (state_bytes(model) + PER_BOND) + (bonds / 2 + 1) * orbitals**2 * numbers)
+    return float(bonds * (state_bytes(model) + PER_BOND) + pairs * orbitals**2 * numbers)
 
 
 def sample_bonds(model: "Model", structure: Structure) -> float:
     """Bonds of an atom, of a sample of atoms."""
-    natoms = len(structure.species_a)
-    sample = np.unique(np.linspace(0, natoms - 1, SAMPLE).astype(int))
+    sample = sample_atoms(structure)
     return sum(len(model.bonds(structure, np.array([a]))) for a in sample) / len(sample)
+
+
+def sample_pairs(model: "Model", structure: Structure) -> float:
+    """Pairs that are stored with an atom: half of its neighbours, and itself."""
+    sample = sample_atoms(structure)
+    return 1 + sum(len(find_bonds(structure, np.array([a]), model.reach_ss)) for a in sample) / (2 * len(sample))
+
+
+def sample_atoms(structure: Structure) -> Array:
+    return np.unique(np.linspace(0, len(structure.species_a) - 1, SAMPLE).astype(int))
 
 
 def state_bytes(model: "Model") -> int:
@@ -114,8 +127,7 @@ class Piece:
 
     @classmethod
     def of(cls, model: "Model", structure: Structure, atoms: Array) -> "Piece":
-        bonds = model.bonds(structure, atoms)
-        return cls(atoms, bonds, *own_pairs(bonds, atoms, model.orbitals(structure)))
+        return cls(atoms, *bonds_and_pairs(model, structure, atoms))
 
     def count(self) -> Array:
         """Pairs and elements that are stored with each atom, [atoms, 2]."""
@@ -142,14 +154,17 @@ def predict_inside(
     reverse_d = reverse_bonds(piece.bonds, piece.atoms, structure)
     element_p = piece.elements(first_a)
     place_a = places_in(structure, piece.atoms, len(model.blueprint.basis))
-    inside = np.flatnonzero((piece.bond_p < 0) | (reverse_d[piece.bond_p] >= 0))
-    for part in batches(len(inside), batch_size(model)):
-        p = inside[part]
+    met = piece.pairs.onsite_p | (piece.bond_p >= 0)
+    outward_p = (piece.bond_p >= 0) & (reverse_d[piece.bond_p] < 0) if len(reverse_d) else np.zeros(len(met), bool)
+    for p in batches_of(np.flatnonzero(met & ~outward_p), model):
         bond_h = piece.bond_p[p][piece.bond_p[p] >= 0]
         pairs = piece.pairs.take(p)
         onsite = onsite_of_pairs(known, pairs, structure, place_a)
         ends = Ends(known.states_df[bond_h], known.states_df[reverse_d[bond_h]], onsite, known.dressed_s, place_a)
         yield Blocks(pairs, element_p[p], blocks_of_pairs(model, structure, pairs, ends))
+    for p in batches_of(np.flatnonzero(~met), model):
+        pairs = piece.pairs.take(p)
+        yield Blocks(pairs, element_p[p], blocks_of_far_pairs(model, structure, pairs))
     outward = np.flatnonzero(reverse_d < 0)
     element_d = np.full(len(piece.bonds), -1)
     element_d[piece.bond_p[piece.bond_p >= 0]] = element_p[piece.bond_p >= 0]

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from basis import Array
 from converters.blocks import Operator, Pairs, pack_pairs
+from converters.neighbours import Bonds, Structure, find_bonds, own_pairs
 from slem_plugin.baseline import FARTHEST, limited
 from slem_plugin.components import BondFrames, Components, bond_frames
 from slem_plugin.fields import from_fields
 from slem_plugin.graph import graph_of_bonds, pair_kinds
 from slem_plugin.layers import parts_of_irreps
-from slem_plugin.neighbours import Bonds, Structure, own_pairs
 from slem_plugin.network import Network
 from slem_plugin.sharing import dress_onsite, places_by_species, share_dressed
 
@@ -47,26 +47,67 @@ class Knowledge:
 def predict_operators(model: "Model", structure: Structure) -> tuple[Pairs, dict[str, Operator]]:
     """The pairs of a structure and the matrices on them."""
     atoms = np.arange(len(structure.species_a))
-    bonds = model.bonds(structure)
-    pairs, bond_p = own_pairs(bonds, atoms, model.orbitals(structure))
+    bonds, pairs, bond_p = bonds_and_pairs(model, structure, atoms)
     known = look_around(model, structure, atoms, bonds)
     values = room_for(model, pairs)
     place_a = places_by_species(structure.species_a, len(model.blueprint.basis))
     reverse_d = reverse_bonds(bonds, atoms, structure)
-    for part in batches(len(pairs), batch_size(model)):
-        mine = pairs.take(np.arange(part.start, part.stop))
-        bond_h = bond_p[part][bond_p[part] >= 0]
+    met = pairs.onsite_p | (bond_p >= 0)
+    for p in batches_of(np.flatnonzero(met), model):
+        mine = pairs.take(p)
+        bond_h = bond_p[p][bond_p[p] >= 0]
         onsite = onsite_of_pairs(known, mine, structure, place_a)
         ends = Ends(known.states_df[bond_h], known.states_df[reverse_d[bond_h]], onsite, known.dressed_s, place_a)
-        x = slice(pairs.start_p[part.start], pairs.start_p[part.stop])
-        for name, values_sx in blocks_of_pairs(model, structure, mine, ends).items():
-            values[name][:, x] = values_sx
+        put(values, pairs, p, blocks_of_pairs(model, structure, mine, ends))
+    for p in batches_of(np.flatnonzero(~met), model):
+        put(values, pairs, p, blocks_of_far_pairs(model, structure, pairs.take(p)))
     return pairs, {name: Operator(values_sx) for name, values_sx in values.items()}
+
+
+def bonds_and_pairs(model: "Model", structure: Structure, atoms: Array) -> tuple[Bonds, Pairs, Array]:
+    """The bonds of some atoms, the pairs that are stored with them, and the bond of each pair.
+
+    It is -1 for an atom with itself, and for two atoms that are too far apart for what was learned and yet overlap.
+    """
+    bonds, orbitals = model.bonds(structure, atoms), model.orbitals(structure)
+    if (model.reach_ss <= model.cutoff_ss).all():
+        return bonds, *own_pairs(bonds, atoms, orbitals)
+    wide = find_bonds(structure, atoms, model.reach_ss)
+    pairs, wide_p = own_pairs(wide, atoms, orbitals)
+    own_d, other_d = structure.species_a[atoms[wide.centre_d]], structure.species_a[wide.neighbour_d]
+    near_d = np.linalg.norm(wide.vectors_dv, axis=1) < model.cutoff_ss[own_d, other_d]
+    number_d = np.where(near_d, np.cumsum(near_d) - 1, -1)
+    return bonds, pairs, np.where(wide_p >= 0, number_d[wide_p], -1)
+
+
+def batches_of(p: Array, model: "Model") -> Iterator[Array]:
+    """Some pairs, a batch of them at a time."""
+    return (p[part] for part in batches(len(p), batch_size(model)) if part.stop > part.start)
+
+
+def put(values: Mapping[str, Array], pairs: Pairs, p: Array, blocks: Mapping[str, Array]) -> None:
+    """Put the blocks of some pairs into the matrices."""
+    x = slice(pairs.start_p[p[0]], pairs.start_p[p[-1] + 1])
+    if p[-1] - p[0] + 1 == len(p):
+        for name, values_sx in blocks.items():
+            values[name][:, x] = values_sx
+        return
+    mine = pairs.take(p)
+    places = np.repeat(pairs.start_p[p] - mine.start_p[:-1], mine.size_p) + np.arange(mine.elements)
+    for name, values_sx in blocks.items():
+        values[name][:, places] = values_sx
+
+
+def blocks_of_far_pairs(model: "Model", structure: Structure, pairs: Pairs) -> dict[str, Array]:
+    """The blocks of pairs that only overlap."""
+    values = room_for(model, pairs)
+    exact = model.exact_overlap(structure, pairs)
+    return values if exact is None else {**values, "S": exact[None]}
 
 
 def room_for(model: "Model", pairs: Pairs) -> dict[str, Array]:
     """Empty matrices on some pairs."""
-    layouts = {name: model.blueprint.layout(name) for name in model.blueprint.operators}
+    layouts = {name: model.blueprint.layout(name) for name in model.operators}
     return {name: np.zeros((spin.components, pairs.elements), dtype=spin.dtype) for name, spin in layouts.items()}
 
 
@@ -184,7 +225,9 @@ def blocks_of_pairs(model: "Model", structure: Structure, pairs: Pairs, ends: En
         if name == "H" and "S" in rows:
             rows["H"] += share_dressed(form, bonds, rows["S"], ends.dressed_s, ends.place_a, baseline.share_tg)
     layouts = {name: blueprint.layout(name) for name in blueprint.operators}
-    return {name: from_fields(rows[name], spin, blueprint.time_reversal) for name, spin in layouts.items()}
+    found = {name: from_fields(rows[name], spin, blueprint.time_reversal) for name, spin in layouts.items()}
+    exact = model.exact_overlap(structure, pairs)
+    return found if exact is None else {**found, "S": exact[None]}
 
 
 def read_states(

@@ -11,17 +11,19 @@ from torch import Tensor
 from basis.spin import Spin
 from converters.blocks import Operator, Pairs, spread_operator
 from converters.errors import Refused
+from converters.folding import mesh_of_frame
 from converters.frame import Frame
+from converters.neighbours import structure_of
 from slem_plugin.baseline import Baseline
 from slem_plugin.components import BlockForm, bond_frames
 from slem_plugin.config import Config
 from slem_plugin.fields import breaks_time_reversal, to_fields
 from slem_plugin.fitting import MARGIN, WIDE_MARGIN, Sample, fit_hopping, fit_onsite
 from slem_plugin.graph import Graph, join_graphs, make_graph
-from slem_plugin.model import Blueprint, Model, default_channels, make_network, structure_of
+from slem_plugin.model import Blueprint, Model, default_channels, make_network
 from slem_plugin.network import calibrate
 from slem_plugin.sharing import share_onsite
-from slem_plugin.survey import Survey, mesh_of_frame
+from slem_plugin.survey import Survey
 
 # Spinor data with larger parts than this (eV, electrons) that time reversal forbids is taken to break it.
 MAGNETIC = 1e-5
@@ -102,7 +104,7 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
     # The overlap is needed by the baseline of H, also where nobody asked for it.
     needed = [name for name in ("S", *learned) if name in operators or (name == "S" and name in there)]
     baselines = {name: fit_baseline(chosen, name, blueprint) for name in needed}
-    model = Model(blueprint, baselines, None, {"electrons": survey.electrons()})
+    model = Model(blueprint, baselines, None, {"electrons": survey.electrons()}, first.functions)
     bonds = [model.graph(structure_of(frame))[1] for frame in chosen[:20]]
     neighbours = sum(graph.bonds for graph in bonds) / sum(graph.natoms for graph in bonds)
     model.blueprint = replace(blueprint, neighbours=max(neighbours, 1.0))

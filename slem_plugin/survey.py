@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from converters.errors import Refused
-from converters.folding import mesh_of
+from converters.folding import mesh_of_frame
 from converters.frame import OPERATORS, Frame
 
 
@@ -61,15 +61,3 @@ def require_same_kind(frames: Iterable[Frame], names: Iterable[str]) -> None:
     survey = Survey()
     for frame, name in zip(frames, names, strict=True):
         survey.add(frame, name)
-
-
-def mesh_of_frame(frame: Frame, name: str = "") -> tuple[int, int, int] | None:
-    """The k mesh over whose supercell the blocks of a frame are folded; None where they are not."""
-    if not frame.folded:
-        return None
-    if frame.spectrum is None:
-        raise Refused(name, "holds blocks folded over a k mesh that it does not name")
-    a, b, c = mesh_of(name, frame.spectrum.kpoints_kc).tolist()
-    if np.abs(np.mod(frame.spectrum.kpoints_kc * (a, b, c) + 0.5, 1) - 0.5).max() > 1e-5:
-        raise Refused(name, "holds blocks folded over a k mesh that is not centred at Gamma; expected one that is")
-    return a, b, c

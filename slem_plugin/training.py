@@ -14,12 +14,13 @@ from torch import Tensor
 
 from converters.errors import Refused
 from converters.frame import Frame
+from converters.neighbours import structure_of
 from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from slem_plugin.config import Config
 from slem_plugin.errors import Errors
 from slem_plugin.learner import Learner, Progress, loss_of, scales_of, schedule
 from slem_plugin.lessons import Lessons
-from slem_plugin.model import Model, structure_of
+from slem_plugin.model import Model
 from slem_plugin.ranks import Alone
 from slem_plugin.samples import Lesson, join_lessons, measure_peaks
 

@@ -5,7 +5,7 @@ import numpy as np
 from basis.spin import Spin
 from converters.blocks import Operator
 from converters.frame import Frame, Outcome, Provenance
-from slem_plugin.neighbours import find_pairs
+from converters.neighbours import find_pairs
 
 CUTOFF = 4.0
 

@@ -27,7 +27,7 @@ from workflows import bench_model
 from workflows.cli import main
 from workflows.demo import run_demo
 from workflows.engines import Lost, Processes
-from workflows.predict import read_structures
+from workflows.structures import read_structures
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from basis.rotations import wigner
 from basis.shells import parse_shells
 from basis.spin import Spin
+from converters.neighbours import Structure, find_pairs, structure_of
 from converters.pyscf import frame_from_scf
 from slem_plugin.axial import axial_basis, exchange
 from slem_plugin.channels import Channels
@@ -17,8 +18,6 @@ from slem_plugin.components import BlockForm, bond_frames
 from slem_plugin.config import Config
 from slem_plugin.fields import breaks_time_reversal, fields_of, from_fields, to_fields
 from slem_plugin.graph import join_graphs, make_graph
-from slem_plugin.model import structure_of
-from slem_plugin.neighbours import Structure, find_pairs
 from slem_plugin.onsite import onsite_basis
 from slem_plugin.rotations import bond_rotations
 from slem_plugin.samples import make_model, operator_on

@@ -335,7 +335,7 @@ def test_openmx_grid_is_centred_on_the_atoms(tmp_path):
         printed = re.search(r"Grid_Origin\s+(\S+)\s+(\S+)\s+(\S+)", std.read_text())
         template = read_scfout(std.with_suffix(".scfout"))
         origin = openmx.grid_origin(template, grid_of(template))
-        np.testing.assert_allclose(origin, np.array(printed.groups(), dtype=float), atol=1e-8)
+        np.testing.assert_allclose(origin / openmx.BOHR, np.array(printed.groups(), dtype=float), atol=1e-8)
 
 
 # What all have in common

@@ -9,9 +9,10 @@ from pyscf.pbc import dft as pbc_dft
 from pyscf.pbc import scf as pbc_scf
 
 from basis.harmonics import solid_harmonics
-from basis.radial import RadialFunction
+from basis.radial import GaussianFunction
 from basis.shells import Species, parse_shells
 from basis.spin import Spin
+from basis.units import BOHR
 from converters import kspace
 from converters.arrays import frame_from_matrices
 from converters.blocks import Operator
@@ -56,12 +57,13 @@ def test_harmonics_are_those_of_legendre_functions(l):
     np.testing.assert_allclose(solid_harmonics(l, 2 * directions)[l], 2**l * real_harmonics(l, directions), atol=1e-9)
 
 
-def gaussian_shell(l, exponent, cutoff=9.0):
-    """R(r) of a normalised Gaussian shell."""
+def gaussian_shell(l, exponent):
+    """A normalised Gaussian shell; the exponent in Bohr."""
     from scipy.special import gamma
 
+    exponent = exponent / BOHR**2
     norm = np.sqrt(2 * (2 * exponent) ** (l + 1.5) / gamma(l + 1.5))
-    return RadialFunction(lambda r: norm * r**l * np.exp(-exponent * r**2), 0.0, cutoff)
+    return GaussianFunction(l, np.array([exponent]), np.array([norm]))
 
 
 @pytest.mark.parametrize("spin", list(Spin))
@@ -81,11 +83,11 @@ def test_density_on_a_grid_is_that_of_pyscf(spin):
     frame = hermitian_part(replace(frame, operators={"DM": Operator(noise)}))
     cell = np.diag([8.0, 9.0, 10.0])
     frame = replace(frame, cell_cv=cell * 0.5, pbc_c=np.zeros(3, dtype=bool))
-    grid = Grid((9, 10, 11), np.array([-3.0, -4.0, -5.0]))
-    orbitals = [[gaussian_shell(l, a, 40.0) for _, l, a in exponents[species.name]] for species in frame.basis]
+    grid = Grid((9, 10, 11), np.array([-1.5, -2.0, -2.5]))
+    orbitals = [[gaussian_shell(l, a) for _, l, a in exponents[species.name]] for species in frame.basis]
     found = density_on_grid(frame, orbitals, grid)
     steps = np.stack(np.meshgrid(*(np.arange(n) / n for n in grid.shape_c), indexing="ij"), axis=-1).reshape(-1, 3)
-    points = steps @ (frame.cell_cv / grid.bohr) + grid.origin_v
+    points = (steps @ frame.cell_cv + grid.origin_v) / BOHR
     values = mol.eval_gto("GTOval_sph", points)
     from converters.pyscf.write import to_pyscf
 
@@ -107,7 +109,7 @@ def test_density_of_a_crystal_integrates_to_its_electrons():
 
     pairs = make_pairs(np.zeros(len(R), int), np.zeros(len(R), int), R, np.array([1]))
     exponent, bohr = 0.8, 1.0
-    distance = np.linalg.norm(pairs.R_pc @ cell, axis=1) / bohr
+    distance = np.linalg.norm(pairs.R_pc @ cell, axis=1)
     values = np.exp(-0.3 * distance)[None]
     overlap = np.exp(-exponent * distance**2 / 2)
     frame = Frame(
@@ -120,10 +122,10 @@ def test_density_of_a_crystal_integrates_to_its_electrons():
         Spin.NONE,
         {"DM": Operator(values)},
     )
-    density = density_on_grid(frame, [[gaussian_shell(0, exponent)]], Grid((24, 24, 24), np.zeros(3), bohr))
+    density = density_on_grid(frame, [[gaussian_shell(0, exponent * BOHR**2)]], Grid((24, 24, 24), np.zeros(3), bohr))
     expected = (values[0] * overlap * np.where(pairs.onsite_p, 1, 2)).sum()
     assert density.mean() * 27.0 == pytest.approx(expected, rel=1e-6)
-    atomic = superposed(frame, [gaussian_shell(0, exponent)], Grid((24, 24, 24), np.zeros(3), bohr))
+    atomic = superposed(frame, [gaussian_shell(0, exponent * BOHR**2)], Grid((24, 24, 24), np.zeros(3), bohr))
     exact = (2 * np.pi / exponent) ** 0.75 * 2**0.75 * np.sqrt(4 * np.pi) / 2**0.75  # of R(r), not of R^2
     assert atomic.mean() * 27.0 == pytest.approx(exact, rel=1e-4)
 

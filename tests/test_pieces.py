@@ -22,9 +22,9 @@ from ase.io import write
 from basis.spin import Spin
 from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
+from converters.neighbours import Structure
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.config import Config
-from slem_plugin.neighbours import Structure
 from slem_plugin.pieces import Piece, atoms_within, cut_structure
 from slem_plugin.samples import make_model
 from tests.made_data import made_frame

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from basis.spin import Spin
 from converters.blocks import Operator
 from converters.errors import Refused
+from converters.neighbours import structure_of
 from converters.pyscf import frame_from_scf
 from slem_plugin import checkpoint
 from slem_plugin.checkpoint import LAST, load_checkpoint, load_model, save_checkpoint
@@ -19,7 +20,6 @@ from slem_plugin.config import Config, choose_frames, parse_time, read_config
 from slem_plugin.graph import join_graphs
 from slem_plugin.learner import loss_of, scales_of
 from slem_plugin.lessons import Lessons
-from slem_plugin.model import structure_of
 from slem_plugin.samples import join_lessons, make_lesson, make_model
 from slem_plugin.training import batch_order, train
 from tests.conftest import assert_same_frame

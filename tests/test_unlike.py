@@ -10,12 +10,12 @@ from pyscf.pbc import dft as pbc_dft
 from converters import kspace
 from converters.errors import Refused
 from converters.guess import operator_on_mesh
+from converters.neighbours import Structure
 from converters.pyscf import frame_from_scf
 from converters.pyscf.guess import structure_of
 from slem_plugin import pyscf_guess
 from slem_plugin.config import Config
 from slem_plugin.lessons import Lessons
-from slem_plugin.neighbours import Structure
 from slem_plugin.samples import make_model
 from slem_plugin.survey import Survey, require_same_kind
 from slem_plugin.training import train

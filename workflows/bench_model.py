@@ -136,7 +136,7 @@ def system(case: Case) -> tuple[Any, tuple[Species, ...]]:
     """The structure of a case and its basis."""
     from ase.build import bulk
 
-    from slem_plugin.neighbours import Structure
+    from converters.neighbours import Structure
 
     if case.system == "Si64":
         atoms = bulk("Si", "diamond", a=5.431, cubic=True).repeat(2)
@@ -154,9 +154,9 @@ def system(case: Case) -> tuple[Any, tuple[Species, ...]]:
 
 def made_model(case: Case, basis: tuple[Species, ...]) -> Any:
     """A model fitted to a small made-up frame; silicon is stretched a little, so that its cutoff is the wanted one."""
+    from converters.neighbours import Structure, find_pairs
     from slem_plugin.config import Config
     from slem_plugin.fitting import MARGIN
-    from slem_plugin.neighbours import Structure, find_pairs
     from slem_plugin.samples import make_model
 
     structure, _ = system(case)

@@ -1,6 +1,6 @@
 """Run folders into a dataset: search, read and check in parallel, append in order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from basis.radial import Functions
+from basis.shells import Species
 from converters.blocks import Operator
-from converters.checks import Tolerances, require_sound
+from converters.checks import Tolerances, check_functions, require_sound
 from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
 from converters.frame import Frame
@@ -30,6 +32,7 @@ class InputOutcome:
     status: str
     frames: int = 0
     reason: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Options:
     tolerances: Tolerances = field(default_factory=Tolerances)
     strict: bool = False
     rebuild_density: bool = False
+    find_functions: bool = True
+    basis_folders: tuple[Path, ...] = ()
 
 
 def find(paths: list[Path], codes: list[str]) -> list[Run | Refused]:
@@ -68,14 +73,18 @@ def convert(
     # More threads only wait for each other in problems of this size.
     with threadpool_limits(1), DatasetWriter(output, commit_every=1 << 62) as writer:
         for item, result in engine.run(read, items):
-            outcome = store(item, lost(item) if isinstance(result, Lost) else result, writer, have)
+            outcome = store(item, lost(item) if isinstance(result, Lost) else result, writer, have, options)
             outcomes.append(outcome)
             tell(outcome)
     return outcomes
 
 
 def store(
-    item: Run | Refused, result: list[Frame] | Refused | None, writer: DatasetWriter, have: set[str]
+    item: Run | Refused,
+    result: list[Frame] | Refused | None,
+    writer: DatasetWriter,
+    have: set[str],
+    options: Options,
 ) -> InputOutcome:
     """Put what was read of one run into the dataset."""
     path, code = (str(item.main), item.code) if isinstance(item, Run) else (item.place, "")
@@ -83,7 +92,10 @@ def store(
         return InputOutcome(result.place, code, "refused", reason=result.reason)
     if result is None or result[0].provenance.source in have:  # a copy of a run may stand in the same call
         return InputOutcome(path, code, "there already")
+    note = ""
     try:
+        if isinstance(item, Run) and options.find_functions:
+            result[0], note = with_functions(item, result[0], writer.functions, options)
         for frame in result:
             writer.append(frame)
     except Refused as refusal:
@@ -91,7 +103,27 @@ def store(
         return InputOutcome(refusal.place, code, "refused", reason=refusal.reason)
     writer.commit()
     have.update(frame.provenance.source for frame in result)
-    return InputOutcome(path, code, "converted", frames=len(result))
+    return InputOutcome(path, code, "converted", frames=len(result), note=note)
+
+
+def with_functions(run: Run, frame: Frame, known: Mapping[Species, Functions], options: Options) -> tuple[Frame, str]:
+    """A frame with the radial functions of those of its species that the dataset has none of, once S shows that they are right."""
+    wanted = [species for species in frame.basis if species not in known]
+    try:
+        found = code_module(run.code).find_functions(run, frame, options.basis_folders) if wanted else {}
+    except BAD_INPUT as error:
+        raise Refused(run.main, f"has radial functions that cannot be read: {error or type(error).__name__}") from error
+    if not found:
+        return frame, ""
+    frame = replace(frame, functions=tuple(found.get(species, known.get(species)) for species in frame.basis))
+    checks = list(check_functions(frame, options.tolerances)) if "S" in frame.operators else []
+    names = ", ".join(species.name for species in wanted if species in found)
+    if not checks:
+        return frame, f"radial functions of {names}, not checked"
+    if not checks[0].ok:
+        reason = f"{checks[0]} -- these are not the functions of the run; --no-basis converts without them"
+        raise Refused(run.main, reason)
+    return frame, f"radial functions of {names}: their S is that of the run to {checks[0].found:.1e}"
 
 
 def lost(item: Run | Refused) -> Refused:

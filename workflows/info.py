@@ -1,12 +1,14 @@
 """What a dataset holds, read from its small arrays alone, and what a model is."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from basis.radial import Functions
+from basis.shells import Species
 from converters.dataset import Dataset
 from converters.layout import OUTCOME, RAGGED, SPINS
 
@@ -25,6 +27,7 @@ def describe(path: Path) -> dict[str, Any]:
             "code": data.code,
             "spin layouts": counted(str(SPINS[number]) for number in data.array("frames/spin")),
             "species": [str(species) + f" ({species.radial})" * bool(species.radial) for species in data.basis],
+            "radial functions": known_functions(data.basis, data.functions),
             "atoms per frame": span(lengths["atoms/species"]),
             "pairs per frame": span(lengths["pairs"]),
             "frames with": {name: int(np.count_nonzero(lengths[f"{name}/values"])) for name in ("H", "S", "DM")},
@@ -63,12 +66,21 @@ def describe_model(path: Path) -> dict[str, Any]:
         "code": blueprint.code,
         "spin layout": str(blueprint.spin),
         "species": [f"{species} {species.radial}".strip() for species in blueprint.basis],
+        "radial functions": known_functions(blueprint.basis, model.functions),
         "cutoff (Angstrom)": cutoffs,
         "network": f"{blueprint.layers} layers of {blueprint.channels}, {weights} weights",
         "data": f"{data.get('name', 'unknown')}, {len(data.get('training', []))} frames, checked on {len(data.get('validation', []))}",
         "training": {key: value for key, value in history.get("progress", {}).items() if key in ("step", "seconds")},
         "made with": history.get("program", {}),
     }
+
+
+def known_functions(basis: Sequence[Species], functions: Sequence[Functions | None]) -> str:
+    """Of which species the radial functions are known."""
+    known = [species.name for species, mine in zip(basis, functions, strict=False) if mine is not None]
+    if len(known) == len(basis):
+        return "known of all species: S can be computed"
+    return f"known of {', '.join(known)} alone" if known else "unknown"
 
 
 def span(values: Any) -> str:

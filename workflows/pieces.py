@@ -22,9 +22,9 @@ from converters.dataset import DatasetWriter
 from converters.errors import Refused
 from converters.extents import Extent
 from converters.frame import Frame
+from converters.neighbours import Structure
 from slem_plugin.checkpoint import load_model
 from slem_plugin.model import Model
-from slem_plugin.neighbours import Structure
 from slem_plugin.pieces import Blocks, Piece, cut_structure, predict_between, predict_inside
 from workflows.engines import Engine, Lost
 
@@ -181,7 +181,7 @@ def lay_out(job: Job, frame: Frame, writer: DatasetWriter, output: Path) -> None
     np.save(job.folder / FIRST, first_an)
     pairs, elements = (int(total) for total in counts_an.sum(axis=0))
     lengths = {"pairs": pairs}
-    for name in job.model.blueprint.operators:
+    for name in job.model.operators:
         spin = job.model.blueprint.layout(name)
         lengths[f"{name}/values"] = elements * spin.components * (np.dtype(spin.dtype).itemsize // 8)
     extents = writer.reserve(frame, lengths)

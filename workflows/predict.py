@@ -7,46 +7,30 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import h5py
 import numpy as np
 import torch
 
 from converters.dataset import Dataset, DatasetWriter
-from converters.errors import Refused, reason_of
+from converters.errors import Refused
 from converters.frame import Frame
+from converters.neighbours import Structure, structure_of
 from converters.runs import digest_file
 from slem_plugin.checkpoint import BEST, load_model
 from slem_plugin.errors import Errors
-from slem_plugin.model import Model, structure_of
-from slem_plugin.neighbours import Structure
+from slem_plugin.model import Model
 from slem_plugin.pieces import atoms_within, whole_bytes_per_atom
 from slem_plugin.survey import require_same_kind
 from workflows.engines import Engine, Lost
 from workflows.pieces import Source, outline, pieces_folder, predict_pieces, remove_finished
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
+from workflows.structures import read_structures
 
 # Atoms of a piece: not more than keep all workers busy and leave little to do again after a kill, nor so few that most of its
 # bonds lead out of it, where there is a choice.
 LARGEST_PIECE, SMALLEST_PIECE = 2000, 100
 # Structures that need less memory (bytes) are predicted at once.
 AT_ONCE = 200e6
-# What ASE's readers raise when a file is not what it seems; they have no error in common.
-WRONG_INPUT = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    StopIteration,
-    AssertionError,
-    RuntimeError,
-    ImportError,
-)
 
 
 def parse_pieces(text: str) -> int | None:
@@ -56,41 +40,6 @@ def parse_pieces(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise Refused("--pieces", f'is "{text}"; expected a number from 1 on, or auto')
     return int(text)
-
-
-def read_structures(path: Path) -> Iterator["Atoms"]:
-    """All structures of a file: a dataset, an ABACUS STRU, or anything that ASE reads."""
-    if path.is_file() and h5py.is_hdf5(path):
-        with Dataset(path) as data:
-            yield from (frame.atoms for frame in data)
-    elif path.name.upper().startswith("STRU"):
-        yield read_stru_file(path)
-    else:
-        yield from read_with_ase(path)
-
-
-def read_stru_file(path: Path) -> "Atoms":
-    """The structure of an ABACUS STRU file."""
-    from ase import Atoms
-
-    from converters.abacus.text import element_number, read_stru
-
-    stru = read_stru(path)
-    numbers_s = [element_number(path, *names) for names in zip(stru.labels, stru.pseudopotentials, strict=True)]
-    return Atoms([numbers_s[s] for s in stru.species_a], stru.positions_av, cell=stru.cell_cv, pbc=True)
-
-
-def read_with_ase(path: Path) -> Iterator["Atoms"]:
-    from ase.io import ParseError, read
-    from ase.io.formats import UnknownFileTypeError
-
-    ours_to_explain = (UnknownFileTypeError, ParseError, *WRONG_INPUT)
-    try:
-        found = read(path, index=":")
-    except ours_to_explain as error:
-        what = reason_of(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise Refused(path, f"is no structure that ASE can read: {what}") from error
-    yield from found if isinstance(found, list) else [found]
 
 
 @dataclass(frozen=True)
@@ -154,7 +103,7 @@ def predict_files(
     engine, cutting = engine or Engine(), cutting or Cutting()
     best = model_path / BEST if model_path.is_dir() else model_path
     model = load_model(best, torch.float64 if double else None)
-    operators = ", ".join(model.blueprint.operators)
+    operators = ", ".join(model.operators)
     there = sources_in(output) if engine.leader else []
     if engine.leader:
         remove_finished(output, there)

@@ -20,6 +20,7 @@ from workflows.export import Exported
 from workflows.info import mixture
 
 if TYPE_CHECKING:
+    from workflows.overlap import Made
     from workflows.scf import Outcome
 
 COLOURS = {"converted": "green", "there already": "cyan", "refused": "red", "ok": "green", "FAILED": "red"}
@@ -98,8 +99,24 @@ def show_outcomes(outcomes: Sequence[InputOutcome], output: Path) -> None:
     text = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     where = f"in {output}" if output.exists() else f"({output} was not made)"
     out.print(f"{text}; {frames} new frames {where}", soft_wrap=True)
+    for note in dict.fromkeys(o.note for o in outcomes if o.note):
+        out.print(note, soft_wrap=True)
     if output.exists() and (mixed := mixture(output)):
         out.print(f"note: {output} mixes {', '.join(mixed)}; slem-info lists them", soft_wrap=True)
+
+
+def show_overlaps(made: Sequence["Made"], output: Path) -> None:
+    """Table of the overlaps that were computed."""
+    columns = ("structure", "atoms", "orbitals", "pairs", "lowest eigenvalue", "CPU s", "off the file's S")
+    table = Table(*columns, box=None, header_style="bold")
+    for one in made[:MOST_ROWS]:
+        off = "" if one.difference is None else f"{one.difference:.1e}"
+        numbers = (one.formula, str(one.orbitals), str(one.pairs), f"{one.lowest:.2e}", f"{one.seconds:.2f}", off)
+        table.add_row(Text(one.structure, overflow="fold"), *numbers)
+    out = console()
+    out.print(table)
+    more = f", the first {MOST_ROWS} of {len(made)} shown" if len(made) > MOST_ROWS else ""
+    out.print(f"{output}{more}", soft_wrap=True)
 
 
 def show_checks(reports: Sequence[Report]) -> None:

@@ -23,6 +23,7 @@ from basis.spin import Spin, to_pauli
 from converters.abacus import csr, text
 from converters.abacus.convention import BOHR, RYDBERG, convention, density_from_pauli
 from converters.abacus.csr import Step
+from converters.abacus.orbitals import find_functions
 from converters.abacus.write import write
 from converters.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
 from converters.errors import Refused
@@ -30,7 +31,7 @@ from converters.folding import closest_images
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.runs import Run
 
-__all__ = ["NAME", "find_runs", "read_run", "write"]
+__all__ = ["NAME", "find_functions", "find_runs", "read_run", "write"]
 
 NAME = "abacus"
 

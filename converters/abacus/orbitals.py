@@ -1,38 +1,77 @@
 """ABACUS's numerical orbitals (.orb files)."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from ase.data import atomic_numbers
 from scipy.integrate import simpson
-from scipy.interpolate import CubicSpline
 
-from basis.radial import RadialFunction
-from basis.shells import Species
+from basis import Array
+from basis.radial import Functions, table_of_points
+from basis.shells import Shell, Species
+from converters.abacus import text
+from converters.abacus.convention import BOHR
 from converters.errors import Refused
+from converters.frame import Frame
+from converters.runs import Run
 
 
-def read_orbitals(path: Path, species: Species) -> list[RadialFunction]:
-    """Radial functions of the shells of a species, in their order."""
-    text = path.read_text(errors="replace")
-    mesh, step = re.search(r"^Mesh\s+(\d+)", text, re.M), re.search(r"^dr\s+(\S+)", text, re.M)
-    if mesh is None or step is None:
-        raise Refused(path, "has no Mesh and dr; expected an orbital file of ABACUS")
-    parts = re.split(r"^\s*Type\s+L\s+N\s*$", text, flags=re.M)[1:]
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> dict[Species, Functions]:
+    """Radial functions of the species whose .orb files are found in the given folders, the run's, or its orbital_dir."""
+    given = text.read_input(run.folder / "INPUT") if (run.folder / "INPUT").is_file() else {}
+    places = [*folders, run.folder, run.folder / given.get("orbital_dir", ".")]
     found = {}
-    for part in parts:
-        head, *rows = part.strip().split("\n")
-        try:
-            _, l, n = (int(word) for word in head.split())
-            values = np.array(" ".join(rows).split(), dtype=float)
-        except ValueError as error:
-            raise Refused(path, f"cannot be read: {error}") from error
-        if len(values) != int(mesh[1]):
-            raise Refused(path, f"has {len(values)} numbers for l = {l}; expected {mesh[1]}")
-        r_g = np.arange(len(values)) * float(step[1])
-        curve = CubicSpline(r_g, values / np.sqrt(simpson(values**2 * r_g**2, x=r_g)))
-        found[l, n + 1] = RadialFunction(curve, 0.0, float(r_g[-1]))
+    for species in frame.basis:
+        path = next((place / species.radial for place in places if (place / species.radial).is_file()), None)
+        if path is not None and species.radial:
+            found[species] = read_orbitals(path, species)
+    return found
+
+
+def read_orbitals(path: Path, species: Species) -> Functions:
+    """Radial functions of the shells of a species, in their order."""
+    found = read_tables(path)
     wanted = [(shell.l, shell.zeta) for shell in species.shells]
     if sorted(found) != sorted(wanted):
         raise Refused(path, f"has {len(found)} radial functions; {species} needs others")
-    return [found[key] for key in wanted]
+    # The program samples its tables at their own points, and has no larger wave vectors than those tell apart.
+    return tuple(
+        table_of_points(r_g * BOHR, values_g / BOHR**1.5, r_g[-1] * BOHR, np.pi / (r_g[1] * BOHR), r_g[1] * BOHR)
+        for r_g, values_g in (found[key] for key in wanted)
+    )
+
+
+def read_species(path: Path) -> tuple[Species, Functions]:
+    """The species that a file describes, and its radial functions."""
+    element = re.search(r"^Element\s+([A-Z][a-z]?)\s*$", path.read_text(errors="replace"), re.M)
+    if element is None or element[1] not in atomic_numbers:
+        raise Refused(path, "does not name its element; expected an orbital file of ABACUS")
+    shells = tuple(Shell(l, zeta=zeta) for l, zeta in sorted(read_tables(path)))
+    species = Species(element[1], atomic_numbers[element[1]], shells, path.name)
+    return species, read_orbitals(path, species)
+
+
+def read_tables(path: Path) -> dict[tuple[int, int], tuple[Array, Array]]:
+    """r and normalised R(r) in atomic units, by l and zeta."""
+    content = path.read_text(errors="replace")
+    mesh, step = re.search(r"^Mesh\s+(\d+)", content, re.M), re.search(r"^dr\s+(\S+)", content, re.M)
+    if mesh is None or step is None:
+        raise Refused(path, "has no Mesh and dr; expected an orbital file of ABACUS")
+    found = {}
+    for part in re.split(r"^\s*Type\s+L\s+N\s*$", content, flags=re.M)[1:]:
+        head, *rows = part.strip().split("\n")
+        try:
+            _, l, n = (int(word) for word in head.split())
+            values_g = np.array(" ".join(rows).split(), dtype=float)
+            r_g = np.arange(len(values_g)) * float(step[1])
+        except ValueError as error:
+            raise Refused(path, f"cannot be read: {error}") from error
+        if len(values_g) != int(mesh[1]) or len(values_g) < 5 or not 0 < r_g[1] < 1:
+            raise Refused(path, f"has {len(values_g)} numbers for l = {l}, dr = {step[1]}; expected {mesh[1]}")
+        norm = simpson(values_g**2 * r_g**2, x=r_g)
+        if not (np.isfinite(norm) and norm > 0):
+            raise Refused(path, f"has a radial function for l = {l} without a norm")
+        found[l, n + 1] = r_g, values_g / np.sqrt(norm)
+    return found

@@ -21,12 +21,13 @@ from converters.blocks import Elements, Pairs, join_packed, pack_elements, pack_
 from converters.errors import Refused
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.openmx.convention import BOHR, convention
+from converters.openmx.orbitals import find_functions
 from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.text import Input, Output, parse_input, place_kpoints, read_output, read_species
 from converters.openmx.write import write
 from converters.runs import Run
 
-__all__ = ["NAME", "find_runs", "read_run", "write"]
+__all__ = ["NAME", "find_functions", "find_runs", "read_run", "write"]
 
 NAME = "openmx"
 
@@ -75,7 +76,15 @@ def read_run(run: Run) -> Iterator[Frame]:
         converged=output.converged,
         iterations=output.iterations,
     )
-    keywords = ("scf.XcType", "scf.Kgrid", "scf.EigenvalueSolver", "scf.SpinPolarization", "scf.SpinOrbit.Coupling")
+    keywords = (
+        "scf.XcType",
+        "scf.Kgrid",
+        "scf.EigenvalueSolver",
+        "scf.SpinPolarization",
+        "scf.SpinOrbit.Coupling",
+        "DATA.PATH",
+        "1DFFT.EnergyCutoff",
+    )
     provenance = Provenance(
         NAME,
         output.version or {0: "3.8 or older", 3: "3.9"}.get(stored.version, "3.7 to 3.9"),

@@ -1,63 +1,127 @@
 """OpenMX's numerical orbitals (.pao files)."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from ase.data import atomic_numbers
 from scipy.integrate import trapezoid
-from scipy.interpolate import CubicHermiteSpline
 
 from basis import Array
-from basis.radial import RadialFunction
-from basis.shells import Species
+from basis.radial import Functions, TabulatedFunction
+from basis.shells import LETTERS, Shell, Species
 from converters.errors import Refused
+from converters.frame import Frame
+from converters.openmx.convention import BOHR
+from converters.runs import Run
+
+# 1DFFT.EnergyCutoff where the input has none (Ry).
+DEFAULT_CUTOFF = 3600.0
 
 
-def read_orbitals(path: Path, species: Species) -> list[RadialFunction]:
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> dict[Species, Functions]:
+    """Radial functions of the species whose .pao files are found in the given folders, the run's, or its DATA.PATH.
+
+    Those of a contracted basis (s2>1) are in no file, unless CntOrb.fileout wrote them and the run uses that file.
+    """
+    settings = frame.provenance.settings
+    places = [*folders, run.folder, run.folder / str(settings.get("DATA.PATH") or "../DFT_DATA19") / "PAO"]
+    found = {}
+    for species in frame.basis:
+        name = pao_name(species)
+        path = next((place / name for place in places if (place / name).is_file()), None)
+        if path is not None and ">" not in species.radial:
+            found[species] = read_orbitals(path, species, cutoff_of_settings(run, settings.get("1DFFT.EnergyCutoff")))
+    return found
+
+
+def cutoff_of_settings(run: Run, given: object) -> float:
+    try:
+        cutoff = float(str(given or DEFAULT_CUTOFF).split()[0])
+    except ValueError as error:
+        raise Refused(run.main, f'has "1DFFT.EnergyCutoff {given}" in its input; expected a number') from error
+    if not 0 < cutoff < 1e6:
+        raise Refused(run.main, f'has "1DFFT.EnergyCutoff {given}" in its input; expected 1 to 1e6 Ry')
+    return cutoff
+
+
+def pao_name(species: Species) -> str:
+    """File of a basis such as Si7.0-s2p2d1."""
+    return species.radial.partition("-")[0] + ".pao"
+
+
+def read_orbitals(path: Path, species: Species, energy_cutoff: float = DEFAULT_CUTOFF) -> Functions:
     """Radial functions of the shells of a species: the first of each l, as a basis such as Si7.0-s2p2d1 selects them.
 
     A contracted basis (s2>1) is refused: its coefficients are in no file of the radial functions.
     """
     if ">" in species.radial:
         raise Refused(path, f"does not hold the contracted basis {species.radial}")
-    text = path.read_text(errors="replace")
-    cutoff = cutoff_of(path, text)
+    content = path.read_text(errors="replace")
+    cutoff = cutoff_of(path, content)
     functions = []
     for shell in species.shells:
-        table = read_table(path, text, f"pseudo.atomic.orbitals.L={shell.l}")
+        table = read_table(path, content, f"pseudo.atomic.orbitals.L={shell.l}")
         if shell.zeta + 2 > table.shape[1]:
             raise Refused(path, f"has no {shell}; {species.radial} needs it")
-        functions.append(curve_of(table[:, 1], table[:, shell.zeta + 1], cutoff))
-    return functions
+        values_g = table[:, shell.zeta + 1] / BOHR**1.5
+        functions.append(curve_of(path, table[:, 1] * BOHR, values_g, cutoff * BOHR, np.sqrt(energy_cutoff) / BOHR))
+    return tuple(functions)
 
 
-def read_atomic_density(path: Path, electrons: float) -> RadialFunction:
-    """Density of the valence electrons of an atom (not times 4 pi), scaled to their number."""
-    text = path.read_text(errors="replace")
-    table = read_table(path, text, "valence.charge.density")
+def read_species(path: Path, selection: str) -> tuple[Species, Functions]:
+    """The species of a file and a selection such as s2p2d1, and its radial functions."""
+    entries = re.findall(r"([spdfg])(\d+)", selection)
+    element = re.match(r"[A-Z][a-z]?", path.name)
+    if "".join(letter + count for letter, count in entries) != selection or not entries:
+        raise Refused(path, f'has no functions "{selection}"; expected a selection such as s2p2d1')
+    if element is None or element[0] not in atomic_numbers:
+        raise Refused(path, "does not name its element; expected a name such as Si7.0.pao")
+    shells = [Shell(LETTERS.index(letter), zeta=n + 1) for letter, count in entries for n in range(int(count))]
+    species = Species(element[0], atomic_numbers[element[0]], tuple(shells), f"{path.stem}-{selection}")
+    return species, read_orbitals(path, species)
+
+
+def read_atomic_density(path: Path, electrons: float) -> TabulatedFunction:
+    """Density (electrons / Angstrom^3) of the valence electrons of an atom (not times 4 pi), scaled to their number."""
+    content = path.read_text(errors="replace")
+    table = read_table(path, content, "valence.charge.density")
     r_g, density_g = table[:, 1], table[:, 2]
     held = 4 * np.pi * trapezoid(density_g * r_g**3, np.log(r_g))
-    return curve_of(r_g, density_g * electrons / held, cutoff_of(path, text))
+    scaled_g = density_g * electrons / held / BOHR**3
+    return curve_of(path, r_g * BOHR, scaled_g, cutoff_of(path, content) * BOHR, np.sqrt(DEFAULT_CUTOFF) / BOHR)
 
 
-def cutoff_of(path: Path, text: str) -> float:
-    found = re.search(r"radial\.cutoff\.pao\s+(\S+)", text)
+def cutoff_of(path: Path, content: str) -> float:
+    found = re.search(r"radial\.cutoff\.pao\s+(\S+)", content)
     if found is None:
         raise Refused(path, "has no radial.cutoff.pao; expected a pao file of OpenMX")
     return float(found[1])
 
 
-def read_table(path: Path, text: str, name: str) -> Array:
+def read_table(path: Path, content: str, name: str) -> Array:
     """A block of numbers: ln r, r, then values."""
-    block = re.search(rf"<{re.escape(name)}\s*\n(.*?){re.escape(name)}>", text, re.S)
+    block = re.search(rf"<{re.escape(name)}\s*\n(.*?){re.escape(name)}>", content, re.S)
     if block is None:
         raise Refused(path, f"has no {name}")
     try:
-        return np.array([line.split() for line in block[1].strip().split("\n")], dtype=float)
+        table = np.array([line.split() for line in block[1].strip().split("\n")], dtype=float)
     except ValueError as error:
         raise Refused(path, f"cannot be read: {error}") from error
+    if table.ndim != 2 or table.shape[1] < 3:
+        raise Refused(path, f"has {name} in less than 3 columns")
+    return table
 
 
-def curve_of(r_g: Array, values_g: Array, cutoff: float) -> RadialFunction:
-    """The table as OpenMX interpolates it: cubic pieces whose slopes are those of parabolas through three points."""
-    return RadialFunction(CubicHermiteSpline(r_g, values_g, np.gradient(values_g, r_g)), float(r_g[0]), cutoff)
+def curve_of(path: Path, r_g: Array, values_g: Array, cutoff: float, largest_wave: float) -> TabulatedFunction:
+    """The table as OpenMX interpolates it: cubic pieces whose slopes are those of parabolas through three points.
+
+    Values behind the cutoff are zero, but the pieces that lead to them are not, and the program's integrals see these.
+    """
+    count = min(int(np.searchsorted(r_g, cutoff)) + 2, len(r_g))
+    slopes_g = np.gradient(values_g, r_g)
+    try:
+        return TabulatedFunction(r_g[:count], values_g[:count], slopes_g[:count], cutoff, largest_wave)
+    except ValueError as error:
+        raise Refused(path, f"cannot be read: {error}") from error

@@ -18,7 +18,7 @@ from converters.frame import Frame
 from converters.grid import Grid, density_on_grid, superposed
 from converters.openmx import text
 from converters.openmx.convention import BOHR
-from converters.openmx.orbitals import read_atomic_density, read_orbitals
+from converters.openmx.orbitals import pao_name, read_atomic_density, read_orbitals
 from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.write import grid_of, is_spin_orbit, save_bytes, write_restart
 from converters.restart import Options, Progress, Route, Target, Written
@@ -190,13 +190,13 @@ def write_charge(frame: Frame, place: Path, template: ScfOut, name: str, options
 
 
 def grid_origin(template: ScfOut, shape_c: tuple[int, int, int]) -> Array:
-    """The first grid point (Bohr): the grid is centred on the atoms, unless scf.fixed.grid says where it is."""
+    """The first grid point (Angstrom): the grid is centred on the atoms, unless scf.fixed.grid says where it is."""
     fixed = text.parse_input(template.text).words.get("scf.fixed.grid")
     if fixed:
-        return np.array([float(x) for x in fixed.split()[:3]])
+        return np.array([float(x) for x in fixed.split()[:3]]) * BOHR
     sides_c = np.array(shape_c)
     steps_c = sides_c // 2 - np.where(sides_c % 2, 0.0, 0.5)
-    return np.asarray(template.positions_av.mean(axis=0) - (steps_c / sides_c) @ template.cell_cv)
+    return np.asarray(template.positions_av.mean(axis=0) - (steps_c / sides_c) @ template.cell_cv) * BOHR
 
 
 def half_atomic_density(frame: Frame, template: ScfOut, grid: Grid, files: list[Path]) -> Array:
@@ -212,7 +212,7 @@ def half_atomic_density(frame: Frame, template: ScfOut, grid: Grid, files: list[
 
 def orbital_file(species: Species, template: ScfOut, options: Options) -> Path:
     """The .pao file of a basis such as Si7.0-s2p2d1: in --basis-dir, else in DATA.PATH of the template's input."""
-    name = species.radial.partition("-")[0] + ".pao"
+    name = pao_name(species)
     data = text.parse_input(template.text).words.get("data.path", "../DFT_DATA19")
     for place in (options.basis_dir, template.path.parent / data / "PAO"):
         if place is not None and (place / name).is_file():

@@ -19,18 +19,35 @@ import numpy as np
 
 from basis import Array
 from basis.conventions import to_standard
-from basis.shells import cell_shells
+from basis.radial import Functions
+from basis.shells import Species, cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters.errors import Refused, reason_of
 from converters.folding import fold
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.pyscf.guess import guess_density
-from converters.pyscf.molecule import convention, load_molecule, make_basis, overlaps
+from converters.pyscf.molecule import (
+    checkpoint_text,
+    convention,
+    load_molecule,
+    make_basis,
+    make_functions,
+    overlaps,
+)
 from converters.pyscf.write import starting_density, write
 from converters.runs import HDF5_MAGIC, Run, starts_with
 
-__all__ = ["NAME", "find_runs", "frame_from_scf", "guess_density", "read_run", "starting_density", "write"]
+__all__ = [
+    "NAME",
+    "find_functions",
+    "find_runs",
+    "frame_from_scf",
+    "guess_density",
+    "read_run",
+    "starting_density",
+    "write",
+]
 
 NAME = "pyscf"
 
@@ -144,6 +161,13 @@ def read_run(run: Run) -> Iterator[Frame]:
     )
     outcome = Outcome(energy=energy * HARTREE, converged=log.converged, iterations=log.iterations)
     yield make_frame(path, molecule, levels, kpoints_kc, None, ("", 0.0), outcome, provenance)
+
+
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> dict[Species, Functions]:
+    """The Gaussians of a checkpoint file, which are always there."""
+    molecule = load_molecule(run.main, checkpoint_text(run.main))
+    basis, _ = make_basis(molecule)
+    return dict(zip(basis, make_functions(molecule), strict=True))
 
 
 @dataclass(frozen=True)

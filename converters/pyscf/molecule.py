@@ -14,7 +14,9 @@ from ase.data import atomic_numbers
 
 from basis import Array
 from basis.conventions import standard
+from basis.radial import Functions, GaussianFunction, RadialFunction
 from basis.shells import Shell, Species
+from basis.units import BOHR
 from converters.errors import Refused
 
 if TYPE_CHECKING:
@@ -76,6 +78,40 @@ def overlaps(molecule: Any, kpoints_kc: Array | None) -> Array:
     if kpoints_kc is None:
         return np.asarray(molecule.intor("int1e_ovlp"))[None]
     return np.array(molecule.pbc_intor("int1e_ovlp", hermi=1, kpts=kpoints_kc))
+
+
+def make_functions(molecule: Any) -> tuple[Functions, ...]:
+    """Radial functions of the species of `make_basis`."""
+    basis, species_a = make_basis(molecule)
+    found = []
+    for s in range(len(basis)):
+        atom, functions = int(np.argmax(species_a == s)), list[RadialFunction]()
+        for b in range(molecule.nbas):
+            if molecule.bas_atom(b) == atom:
+                l = int(molecule.bas_angular(b))
+                exponents_n = molecule.bas_exp(b) / BOHR**2
+                for coefficients_n in molecule._libcint_ctr_coeff(b).T / BOHR ** (l + 1.5):
+                    functions.append(GaussianFunction(l, exponents_n, coefficients_n))
+        found.append(tuple(functions))
+    return tuple(found)
+
+
+def gaussian_species(name: str, symbols: Sequence[str]) -> dict[Species, Functions]:
+    """Species and functions of some elements in a basis that PySCF knows by name, such as def2-svp."""
+    from pyscf.gto import M
+    from pyscf.lib.exceptions import BasisNotFoundError
+
+    found: dict[Species, Functions] = {}
+    for symbol in symbols:
+        try:
+            molecule = M(atom=f"{symbol} 0 0 0", basis=name, spin=None, verbose=0)
+        except (BasisNotFoundError, KeyError, ValueError, RuntimeError, OSError) as error:
+            reason = "is no file of radial functions, and no basis that PySCF knows for"
+            raise Refused(
+                name, f"{reason} {symbol}: {str(error).splitlines()[0] if str(error) else error!r}"
+            ) from error
+        found |= dict(zip(make_basis(molecule)[0], make_functions(molecule), strict=True))
+    return found
 
 
 def make_basis(molecule: Any) -> tuple[tuple[Species, ...], Array]:

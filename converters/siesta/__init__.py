@@ -30,10 +30,11 @@ from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.runs import HDF5_MAGIC, Run, starts_with
 from converters.siesta import sparse, text
 from converters.siesta.convention import LEGACY_BOHR, LEGACY_RYDBERG, convention, spinor_of
+from converters.siesta.orbitals import find_functions
 from converters.siesta.sparse import LAYOUT, Kind, Matrices, Sparse
 from converters.siesta.write import write
 
-__all__ = ["NAME", "find_runs", "read_run", "write"]
+__all__ = ["NAME", "find_functions", "find_runs", "read_run", "write"]
 
 NAME = "siesta"
 

@@ -15,6 +15,7 @@ from scipy.spatial import KDTree
 from basis import Array
 from converters.blocks import Pairs, is_canonical
 from converters.errors import Refused
+from converters.frame import Frame
 
 # Atoms closer than this (Angstrom) are a mistake.
 NEAREST = 1e-3
@@ -24,7 +25,7 @@ WIDER = 1 + 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """Atoms in a cell; species are numbered as in the basis of a model."""
+    """Atoms in a cell; species are numbered as in some basis."""
 
     cell_cv: Array
     pbc_c: Array
@@ -151,3 +152,7 @@ def require_sane(structure: Structure) -> None:
         structure.pbc_c.all() and abs(np.linalg.det(structure.cell_cv)) < 1e-6
     ):
         raise Refused("structure", "is periodic along a direction that has no cell vector")
+
+
+def structure_of(frame: Frame) -> Structure:
+    return Structure(frame.cell_cv, frame.pbc_c, frame.positions_av, frame.species_a)

@@ -1,0 +1,186 @@
+"""The overlap of structures from radial functions: where these come from, and what is made of them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import process_time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from basis.radial import Functions
+from basis.shells import Species
+from converters.dataset import Dataset, DatasetWriter
+from converters.errors import Refused
+from converters.frame import Frame
+from converters.neighbours import Structure, structure_of
+from converters.overlap import Overlap, overlap_of, require_positive
+from converters.runs import CODES, HDF5_MAGIC, Run, code_module, search, starts_with
+from workflows.structures import read_structures
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """Species with their radial functions, and the code whose convention and constants they follow."""
+
+    code: str
+    functions: dict[Species, Functions]
+
+    def overlap(self, atoms: "Atoms") -> tuple[Overlap, Structure]:
+        """The overlap of the species that a structure needs, and the structure with its atoms numbered by them."""
+        numbers = sorted(set(atoms.numbers.tolist()))
+        basis = tuple(self._species(number, atoms) for number in numbers)
+        species_a = np.searchsorted(numbers, atoms.numbers)
+        structure = Structure(np.array(atoms.cell), np.array(atoms.pbc), np.array(atoms.positions), species_a)
+        return overlap_of(basis, tuple(self.functions[species] for species in basis)), structure
+
+    def _species(self, number: int, atoms: "Atoms") -> Species:
+        found = [species for species in self.functions if species.number == number]
+        if len(found) != 1:
+            symbol = atoms[atoms.numbers.tolist().index(number)].symbol
+            names = ", ".join(f"{species} {species.radial}".strip() for species in found) or "nothing"
+            raise Refused(str(atoms.symbols), f"has {symbol}, for which the basis has {names}; expected one species")
+        return found[0]
+
+    def of_frame(self, frame: Frame) -> Overlap | None:
+        """The overlap of the species of a frame, where all are known."""
+        if any(species not in self.functions for species in frame.basis):
+            return None
+        return overlap_of(frame.basis, tuple(self.functions[species] for species in frame.basis))
+
+
+@dataclass(frozen=True)
+class Made:
+    """One overlap that was made; `difference` is that to the S of the same structure in the input, where it has one."""
+
+    structure: str
+    formula: str
+    orbitals: int
+    pairs: int
+    lowest: float
+    seconds: float
+    difference: float | None = None
+
+
+def read_bases(sources: Sequence[str], atoms: Iterable["Atoms"]) -> Basis:
+    """The radial functions of several places, which must be of one code.
+
+    A place is a dataset, a model, a run folder, a file of radial functions (.orb, .ion.xml, .ion.nc), a basis of a .pao file such as
+    PAO/Si7.0-s2p2d1, or the name of a Gaussian basis that PySCF knows, for the elements of the structures.
+    """
+    found = [read_basis(source, atoms) for source in sources]
+    codes = sorted({basis.code for basis in found})
+    if len(codes) != 1:
+        raise Refused(", ".join(sources), f"are of {' and '.join(codes)}; expected functions of one code")
+    functions: dict[Species, Functions] = {}
+    for basis in found:
+        functions |= basis.functions
+    return Basis(codes[0], functions)
+
+
+def read_basis(source: str, atoms: Iterable["Atoms"]) -> Basis:
+    path = Path(source)
+    if path.suffix == ".orb" and path.is_file():
+        from converters.abacus import orbitals as abacus
+
+        return Basis("abacus", dict([abacus.read_species(path)]))
+    if path.name.endswith((".ion.xml", ".ion.nc")) and path.is_file():
+        from converters.siesta import orbitals as siesta
+
+        return Basis("siesta", dict([siesta.read_species(path)]))
+    stem, _, selection = path.name.rpartition("-")
+    if selection and (path.parent / f"{stem}.pao").is_file():
+        from converters.openmx import orbitals as openmx
+
+        return Basis("openmx", dict([openmx.read_species(path.parent / f"{stem}.pao", selection)]))
+    if path.suffix == ".safetensors" or (path / "best.safetensors").is_file():
+        return basis_of_model(path)
+    if path.is_file() and starts_with(path, HDF5_MAGIC):
+        return basis_of_dataset(path)
+    if path.exists():
+        return basis_of_run(path)
+    return gaussian_basis(source, atoms)
+
+
+def basis_of_model(path: Path) -> Basis:
+    from slem_plugin.checkpoint import load_model
+
+    model = load_model(path)
+    return known_of(path, model.blueprint.code, model.blueprint.basis, model.functions)
+
+
+def basis_of_dataset(path: Path) -> Basis:
+    from workflows.check import is_dataset
+
+    if not is_dataset(path):
+        return basis_of_run(path)
+    with Dataset(path) as data:
+        return known_of(path, data.code, data.basis, data.functions)
+
+
+def known_of(path: Path, code: str, basis: Sequence[Species], functions: Sequence[Functions | None]) -> Basis:
+    known = {species: mine for species, mine in zip(basis, functions, strict=False) if mine is not None}
+    if not known:
+        raise Refused(
+            path, "holds no radial functions; convert its runs with --basis-dir, or give the files themselves"
+        )
+    return Basis(code, known)
+
+
+def basis_of_run(path: Path) -> Basis:
+    """The functions of the first run of a folder."""
+    for run in search(path, list(CODES)):
+        if isinstance(run, Run):
+            module = code_module(run.code)
+            frame = next(module.read_run(run))
+            found = module.find_functions(run, frame, ())
+            return known_of(path, run.code, frame.basis, [found.get(species) for species in frame.basis])
+        raise run
+    raise Refused(path, "holds no run")
+
+
+def gaussian_basis(name: str, atoms: Iterable["Atoms"]) -> Basis:
+    from converters.pyscf.molecule import gaussian_species
+
+    symbols = sorted({symbol for one in atoms for symbol in one.get_chemical_symbols()})
+    return Basis("pyscf", gaussian_species(name, symbols))
+
+
+def make_overlaps(
+    basis: Basis, structures: Iterable[tuple[str, "Atoms", Frame | None]], output: Path
+) -> Iterator[Made]:
+    """S of all structures into a dataset; of a structure that comes with a frame of the same basis, the difference to its S too."""
+    if output.exists():
+        raise Refused(output, "is there already; give another name")
+    with DatasetWriter(output) as writer:
+        for name, atoms, reference in structures:
+            started = process_time()
+            known = basis.of_frame(reference) if reference is not None else None
+            if reference is not None and known is not None:
+                overlap, structure = known, structure_of(reference)
+            else:
+                overlap, structure = basis.overlap(atoms)
+            frame = overlap.frame(structure, basis.code)
+            seconds = process_time() - started
+            frame = replace(frame, provenance=replace(frame.provenance, path=name))
+            lowest = require_positive(frame)
+            writer.append(frame)
+            difference = None
+            if reference is not None and known is not None and "S" in reference.operators:
+                difference = known.difference(reference)[0]
+            yield Made(name, frame.formula, frame.norb, len(frame.pairs), lowest, seconds, difference)
+
+
+def structures_of(paths: Iterable[Path]) -> Iterator[tuple[str, "Atoms", Frame | None]]:
+    """The structures of some files, with their frames where the file is a dataset."""
+    for path in paths:
+        if path.is_file() and starts_with(path, HDF5_MAGIC):
+            with Dataset(path) as data:
+                for n, frame in enumerate(data):
+                    yield f"{path} {n}", frame.atoms, frame
+        else:
+            for n, atoms in enumerate(read_structures(path)):
+                yield f"{path} {n}", atoms, None

@@ -1,0 +1,61 @@
+"""Structures of files: datasets, STRU files of ABACUS, and all that ASE reads."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+
+from converters.dataset import Dataset
+from converters.errors import Refused, reason_of
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+# What ASE's readers raise when a file is not what it seems; they have no error in common.
+WRONG_INPUT = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    StopIteration,
+    AssertionError,
+    RuntimeError,
+    ImportError,
+)
+
+
+def read_structures(path: Path) -> Iterator["Atoms"]:
+    """All structures of a file: a dataset, an ABACUS STRU, or anything that ASE reads."""
+    if path.is_file() and h5py.is_hdf5(path):
+        with Dataset(path) as data:
+            yield from (frame.atoms for frame in data)
+    elif path.name.upper().startswith("STRU"):
+        yield read_stru_file(path)
+    else:
+        yield from read_with_ase(path)
+
+
+def read_stru_file(path: Path) -> "Atoms":
+    """The structure of an ABACUS STRU file."""
+    from ase import Atoms
+
+    from converters.abacus.text import element_number, read_stru
+
+    stru = read_stru(path)
+    numbers_s = [element_number(path, *names) for names in zip(stru.labels, stru.pseudopotentials, strict=True)]
+    return Atoms([numbers_s[s] for s in stru.species_a], stru.positions_av, cell=stru.cell_cv, pbc=True)
+
+
+def read_with_ase(path: Path) -> Iterator["Atoms"]:
+    from ase.io import ParseError, read
+    from ase.io.formats import UnknownFileTypeError
+
+    ours_to_explain = (UnknownFileTypeError, ParseError, *WRONG_INPUT)
+    try:
+        found = read(path, index=":")
+    except ours_to_explain as error:
+        what = reason_of(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise Refused(path, f"is no structure that ASE can read: {what}") from error
+    yield from found if isinstance(found, list) else [found]
