@@ -358,7 +358,7 @@ def overlap_command(paths: tuple[Path, ...], sources: tuple[str, ...], output: P
     from workflows.overlap import make_overlaps, read_bases, structures_of
     from workflows.show import print_json, progress, show_overlaps
 
-    basis = read_bases(sources, (atoms for _, atoms, _ in structures_of(paths)))
+    basis = read_bases(sources, [atoms for _, atoms, _ in structures_of(paths)])
     with progress("overlaps", None) as step:
         made = []
         for one in make_overlaps(basis, structures_of(paths), output):

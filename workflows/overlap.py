@@ -65,7 +65,7 @@ class Made:
     difference: float | None = None
 
 
-def read_bases(sources: Sequence[str], atoms: Iterable["Atoms"]) -> Basis:
+def read_bases(sources: Sequence[str], atoms: Sequence["Atoms"]) -> Basis:
     """The radial functions of several places, which must be of one code.
 
     A place is a dataset, a model, a run folder, a file of radial functions (.orb, .ion.xml, .ion.nc), a basis of a .pao file such as
@@ -81,7 +81,7 @@ def read_bases(sources: Sequence[str], atoms: Iterable["Atoms"]) -> Basis:
     return Basis(codes[0], functions)
 
 
-def read_basis(source: str, atoms: Iterable["Atoms"]) -> Basis:
+def read_basis(source: str, atoms: Sequence["Atoms"]) -> Basis:
     path = Path(source)
     if path.suffix == ".orb" and path.is_file():
         from converters.abacus import orbitals as abacus
@@ -142,7 +142,7 @@ def basis_of_run(path: Path) -> Basis:
     raise Refused(path, "holds no run")
 
 
-def gaussian_basis(name: str, atoms: Iterable["Atoms"]) -> Basis:
+def gaussian_basis(name: str, atoms: Sequence["Atoms"]) -> Basis:
     from converters.pyscf.molecule import gaussian_species
 
     symbols = sorted({symbol for one in atoms for symbol in one.get_chemical_symbols()})

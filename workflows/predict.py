@@ -64,11 +64,12 @@ class Cutting:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What became of one structure: "predicted" or "there already"."""
+    """What became of one structure, "predicted" or "there already"; `overlap` says where its S is from."""
 
     structure: str
     formula: str
     operators: str
+    overlap: str
     pairs: int
     status: str = "predicted"
 
@@ -103,7 +104,7 @@ def predict_files(
     engine, cutting = engine or Engine(), cutting or Cutting()
     best = model_path / BEST if model_path.is_dir() else model_path
     model = load_model(best, torch.float64 if double else None)
-    operators = ", ".join(model.operators)
+    said = ", ".join(model.operators), origin_of_overlap(model)
     there = sources_in(output) if engine.leader else []
     if engine.leader:
         remove_finished(output, there)
@@ -112,7 +113,7 @@ def predict_files(
         tasks = tasks_of(model, f"{digest_file(best)} {model.dtype}", paths, output, cutting, engine.workers, there)
         for kind, group in groupby(tasks, key=lambda task: task.kind):
             if kind == "there already":
-                yield from (Prediction(task.name, task.formula, operators, 0, kind) for task in group)
+                yield from (Prediction(task.name, task.formula, *said, 0, kind) for task in group)
             elif kind == "in pieces":
                 for task in group:
                     source = Source(str(best.resolve()), double, task.identity)
@@ -120,7 +121,7 @@ def predict_files(
                     pairs = predict_pieces(
                         source, task.structure, max(task.count, 1), frame, writer, output, engine, tell
                     )
-                    yield Prediction(task.name, task.formula, operators, pairs)
+                    yield Prediction(task.name, task.formula, *said, pairs)
             elif writer is not None:
                 # Of several ranks only the leader hears what it gets back.
                 work = partial(predict_whole, str(best), double)
@@ -129,7 +130,13 @@ def predict_files(
                     if isinstance(result, Lost):
                         raise Refused(task.name, "ended the process that predicted it; it may need more memory")
                     writer.append(named(result, task))
-                    yield Prediction(task.name, task.formula, operators, len(result.pairs))
+                    yield Prediction(task.name, task.formula, *said, len(result.pairs))
+
+
+def origin_of_overlap(model: Model) -> str:
+    if "S" not in model.operators:
+        return ""
+    return "as it was learned" if model.overlap is None else "computed from the radial functions"
 
 
 def tasks_of(

@@ -239,6 +239,8 @@ def show_predictions(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
     out.print(table)
     operators = rows[0]["operators"] if rows else "nothing"
     out.print(f"{operators} of {len(rows)} structures in {output}", soft_wrap=True)
+    if rows and rows[0]["overlap"]:
+        out.print(f"S is {rows[0]['overlap']}", soft_wrap=True)
 
 
 def show_errors(errors: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,9 @@ def gaussian_species(name: str, symbols: Sequence[str]) -> dict[Species, Functio
     found: dict[Species, Functions] = {}
     for symbol in symbols:
         try:
-            molecule = M(atom=f"{symbol} 0 0 0", basis=name, spin=None, verbose=0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # advice to install another library
+                molecule = M(atom=f"{symbol} 0 0 0", basis=name, spin=None, verbose=0)
         except (BasisNotFoundError, KeyError, ValueError, RuntimeError, OSError) as error:
             reason = "is no file of radial functions, and no basis that PySCF knows for"
             raise Refused(
