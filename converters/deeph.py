@@ -8,7 +8,7 @@ files; an overlap is two-centre in the right order only, and that decides.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,9 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
             yield Run(NAME, folder, matrices, tuple(path for path in files if path.suffix in (".dat", ".json", "")))
 
 
-def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> dict[Species, Functions]:
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[Mapping[Species, Functions]]:
     """None: files of DeepH name no radial functions."""
-    return {}
+    return iter(())
 
 
 def read_run(run: Run) -> Iterator[Frame]:

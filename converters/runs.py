@@ -20,7 +20,7 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 #   find_runs(folder, files)  the runs in a folder, recognised by the contents of its files
 #   read_run(run)             the frames of one run, checked as far as the files allow
 #   find_functions            of a run, its frame and some folders: the radial functions of its species, of those whose files lie in
-#                             the folders, beside the run, or where its input says
+#                             the folders, beside the run, or where its input says; several possibilities, the likeliest first
 CODES = {name: f"converters.{name}" for name in ("abacus", "deeph", "openmx", "pyscf", "siesta")}
 
 

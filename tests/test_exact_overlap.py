@@ -27,6 +27,7 @@ from tests.contract import unpacked
 from tests.made_data import made_frame
 from tests.model_contract import random_structure, two_species
 from tests.test_pieces import CUTOFFS, assert_same_blocks, predicted, spread_out
+from workflows import bench_overlap
 from workflows.cli import main
 from workflows.predict import Cutting
 
@@ -167,7 +168,7 @@ def test_functions_of_another_basis_are_refused(tmp_path):
     code, out, _ = slem("convert", folder, "-o", tmp_path / "data.h5")
     assert code == 1
     said = " ".join(out.split())
-    assert "S of the radial functions" in said
+    assert "has an S that is not that of its radial functions" in said
     assert "most for O 0 and" in said
     assert "--no-basis" in said
     assert slem("convert", folder, "-o", tmp_path / "data.h5", "--no-basis")[0] == 0
@@ -244,6 +245,27 @@ def test_what_is_no_basis_is_refused(molecules, tmp_path, sources, words, monkey
     code, _, err = slem("overlap", "h.xyz", *chosen, "-o", "s.h5")
     assert code == 1
     assert words in " ".join(err.split())
+
+
+def test_atoms_on_top_of_each_other_are_refused_by_predictions_too(molecules, tmp_path):
+    slem("convert", molecules, "-o", tmp_path / "data.h5")
+    assert slem("train", tmp_path / "data.h5", "-o", tmp_path / "model", "--operators", "S", "--validate", "1")[0] == 0
+    near = gto.M(atom="H 0 0 0; H 0 0 0.8; H 0 0.0011 0.8; H 1.4 0 0.8", verbose=0)
+    write(tmp_path / "near.xyz", read_mol(near))
+    code, _, err = slem("predict", tmp_path / "model", tmp_path / "near.xyz", "-o", tmp_path / "p.h5")
+    assert code == 1
+    assert "not positive definite" in err
+    assert "H 1 and H 2 (counted from 0), 0.001 Angstrom apart" in err
+
+
+def test_the_benchmark_measures_tables_and_gaussians(monkeypatch):
+    monkeypatch.setattr(bench_overlap, "SIZES", (8,))
+    monkeypatch.setattr(bench_overlap, "MOLECULE", 8)
+    code, out, _ = slem("bench", "overlap", "--json")
+    assert code == 0
+    rows = {row["work"]: row for row in json.loads(out)}
+    assert rows["S"]["pairs"] == 352
+    assert [float(work.split("(")[1].split()[0]) < 1e-9 for work in rows if "PySCF" in work] == [True]
 
 
 def test_the_overlap_is_not_written_over_other_data(molecules, tmp_path):

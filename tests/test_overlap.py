@@ -31,6 +31,7 @@ from tests import radial_files
 from tests.conftest import make_random_frame
 from tests.contract import unpacked
 from tests.oracles import random_rotation, real_harmonics, sphere_grid
+from workflows.convert import best_functions
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -339,8 +340,7 @@ def test_ion_files_that_are_cut_off_are_refused(tmp_path):
 def with_functions(run, folders=()):
     """The frame of a run with the radial functions that are found."""
     frame = next(code_module(run.code).read_run(run))
-    found = code_module(run.code).find_functions(run, frame, folders)
-    return replace(frame, functions=tuple(found.get(species) for species in frame.basis))
+    return best_functions(frame, {}, code_module(run.code).find_functions(run, frame, folders))[0]
 
 
 @pytest.mark.parametrize("name", ["si2", "h2o"])
@@ -374,6 +374,27 @@ def test_pyscf_has_our_overlap(mesh):
     frame = replace(frame, functions=make_functions(mf.mol))
     assert frame.folded == (mesh is not None)
     assert Overlap.of_frame(frame).difference(frame)[0] < 1e-9
+
+
+def test_the_way_in_which_a_version_integrates_is_found_by_its_overlap(tmp_path):
+    """ABACUS may end its tables at the wave vector of lcao_ecut; the S of the run decides."""
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(unpacked("abacus", "si2"), folder)
+    (run,) = search(folder, ["abacus"])
+    frame = next(code_module("abacus").read_run(run))
+    shells = [(0, 0.8), (0, 0.35), (1, 0.5), (1, 1.2), (2, 0.9)]
+    sharp = [(l, lambda r, l=l, a=a: radial_files.gaussian(l, a)(r) * (1 - r / 6.0)) for l, a in shells]
+    radial_files.write_orb(folder / frame.basis[0].radial, sharp, cutoff=6.0)
+    whole, cut = code_module("abacus").find_functions(run, frame, ())
+    assert cut[frame.basis[0]][0].largest_wave == pytest.approx(np.sqrt(50) / 0.529177)  # ecutwfc of the run
+    for functions in (whole, cut):
+        overlap = Overlap(frame.basis, [functions[species] for species in frame.basis])
+        own = replace(frame, operators={"S": Operator(overlap.like(frame)[None])})
+        found, difference, _ = best_functions(own, {}, (whole, cut))
+        assert difference < 1e-12
+        assert found.functions[0] is functions[frame.basis[0]]
 
 
 ARCHIVES = {

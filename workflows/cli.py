@@ -553,7 +553,7 @@ def scf_command(
   slem-bench model --json
   slem-bench restart --cases water,nickel --folder starts"""
 )
-@click.argument("what", type=click.Choice(["dataset", "convert", "model", "profile", "restart", "scale"]))
+@click.argument("what", type=click.Choice(["dataset", "convert", "model", "overlap", "profile", "restart", "scale"]))
 @click.argument("paths", nargs=-1, type=EXISTING)
 @click.option(
     "--frames", type=click.IntRange(2), default=10_000, show_default=True, help="dataset: frames in the file."
@@ -572,7 +572,7 @@ def bench_command(
     """Measure this program on this machine, each number beside a floor measured in the same run.
 
     "dataset" writes and reads a file of small frames; "convert" reads the runs below PATHS, one by one and with -j 2;
-    "model" trains and predicts with one thread, beside the bare matrix products; "profile" shows where a step's time goes;
+    "model" trains and predicts with one thread, beside the bare matrix products; "overlap" computes S of silicon, beside PySCF; "profile" shows where a step's time goes;
     "restart" makes PySCF runs, learns from them, and starts others (hours; what is in the folder is kept); "scale" predicts
     silicon of up to 20,000 atoms in pieces, with one process and two, trains with two ranks, and converts PATHS over dask.
     """
@@ -584,6 +584,10 @@ def bench_command(
         from workflows.bench_restart import bench_restart
 
         rows = bench_restart([name for name in cases.split(",") if name], folder or Path("starts"), minutes)
+    elif what == "overlap":
+        from workflows.bench_overlap import bench_overlap
+
+        rows = bench_overlap()
     elif what == "scale":
         from workflows.bench_scale import bench_scale
 

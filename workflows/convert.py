@@ -1,6 +1,6 @@
 """Run folders into a dataset: search, read and check in parallel, append in order."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,16 +11,19 @@ from threadpoolctl import threadpool_limits
 from basis.radial import Functions
 from basis.shells import Species
 from converters.blocks import Operator
-from converters.checks import Tolerances, check_functions, require_sound
+from converters.checks import Tolerances, require_sound
 from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
 from converters.frame import Frame
 from converters.kspace import Filling, density_matrix
+from converters.overlap import Overlap
 from converters.runs import Run, code_module, search
 from workflows.engines import Engine, Lost
 
 # What a damaged file can make a reader raise without the reader having foreseen it.
 BAD_INPUT = (ValueError, KeyError, IndexError, TypeError, OverflowError, OSError, RuntimeError, MemoryError, EOFError)
+# Functions whose S is so near to that of the run are integrated as the run integrates them.
+CERTAIN = 1e-6
 
 
 @dataclass(frozen=True)
@@ -109,21 +112,47 @@ def store(
 def with_functions(run: Run, frame: Frame, known: Mapping[Species, Functions], options: Options) -> tuple[Frame, str]:
     """A frame with the radial functions of those of its species that the dataset has none of, once S shows that they are right."""
     wanted = [species for species in frame.basis if species not in known]
+    if not wanted:
+        return frame, ""
     try:
-        found = code_module(run.code).find_functions(run, frame, options.basis_folders) if wanted else {}
+        possible = code_module(run.code).find_functions(run, frame, options.basis_folders)
+        found, difference, where = best_functions(frame, known, possible)
     except BAD_INPUT as error:
         raise Refused(run.main, f"has radial functions that cannot be read: {error or type(error).__name__}") from error
-    if not found:
+    there = [species for species, mine in zip(frame.basis, found.functions, strict=False) if mine is not None]
+    names = ", ".join(species.name for species in wanted if species in there)
+    if not names:
         return frame, ""
-    frame = replace(frame, functions=tuple(found.get(species, known.get(species)) for species in frame.basis))
-    checks = list(check_functions(frame, options.tolerances)) if "S" in frame.operators else []
-    names = ", ".join(species.name for species in wanted if species in found)
-    if not checks:
-        return frame, f"radial functions of {names}, not checked"
-    if not checks[0].ok:
-        reason = f"{checks[0]} -- these are not the functions of the run; --no-basis converts without them"
-        raise Refused(run.main, reason)
-    return frame, f"radial functions of {names}: their S is that of the run to {checks[0].found:.1e}"
+    if difference is None:
+        return found, f"radial functions of {names}, not checked"
+    if not difference <= options.tolerances.overlap:
+        reason = f"has an S that is not that of its radial functions: {difference:.3g} apart, most for {where} "
+        raise Refused(
+            run.main, f"{reason}(expected {options.tolerances.overlap:.3g}); --no-basis converts without them"
+        )
+    return found, f"radial functions of {names}: their S is that of the run to {difference:.1e}"
+
+
+def best_functions(
+    frame: Frame, known: Mapping[Species, Functions], possible: Iterable[Mapping[Species, Functions]]
+) -> tuple[Frame, float | None, str]:
+    """A frame with those of several possible functions whose S is nearest to its own, how near, and where they differ most.
+
+    The first one is taken where S cannot be compared.
+    """
+    best, difference, where = frame, None, ""
+    for found in possible:
+        functions = tuple(found.get(species, known.get(species)) for species in frame.basis)
+        one = replace(frame, functions=functions)
+        overlap = Overlap.of_frame(one) if "S" in frame.operators else None
+        if overlap is None:
+            return one, None, ""
+        off, place = overlap.difference(one)
+        if difference is None or off < difference:
+            best, difference, where = one, off, place
+        if off < CERTAIN:
+            break
+    return best, difference, where
 
 
 def lost(item: Run | Refused) -> Refused:

@@ -16,6 +16,7 @@ from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
 from converters.frame import Frame
 from converters.neighbours import Structure, structure_of
+from converters.overlap import require_positive
 from converters.runs import digest_file
 from slem_plugin.checkpoint import BEST, load_model
 from slem_plugin.errors import Errors
@@ -160,8 +161,12 @@ def tasks_of(
 
 
 def predict_whole(model_path: str, double: bool, task: Task) -> Frame:
-    """The prediction of one structure, by any process."""
-    return cached_model(model_path, double).predict_structure(task.structure)
+    """The prediction of one structure, by any process; an S that was computed is looked at."""
+    model = cached_model(model_path, double)
+    frame = model.predict_structure(task.structure)
+    if model.overlap is not None:
+        require_positive(named(frame, task))
+    return frame
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,8 @@
 """ABACUS's numerical orbitals (.orb files)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from ase.data import atomic_numbers
 from scipy.integrate import simpson
 
 from basis import Array
-from basis.radial import Functions, table_of_points
+from basis.radial import Functions, TabulatedFunction, table_of_points
 from basis.shells import Shell, Species
 from converters.abacus import text
 from converters.abacus.convention import BOHR
@@ -18,19 +19,26 @@ from converters.frame import Frame
 from converters.runs import Run
 
 
-def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> dict[Species, Functions]:
-    """Radial functions of the species whose .orb files are found in the given folders, the run's, or its orbital_dir."""
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[Mapping[Species, Functions]]:
+    """Radial functions of the species whose .orb files are found in the given folders, the run's, or its orbital_dir.
+
+    Versions that make their tables up to the wave vector of lcao_ecut are the second possibility.
+    """
     given = text.read_input(run.folder / "INPUT") if (run.folder / "INPUT").is_file() else {}
     places = [*folders, run.folder, run.folder / given.get("orbital_dir", ".")]
-    found = {}
+    found: dict[Species, tuple[TabulatedFunction, ...]] = {}
     for species in frame.basis:
         path = next((place / species.radial for place in places if (place / species.radial).is_file()), None)
         if path is not None and species.radial:
             found[species] = read_orbitals(path, species)
-    return found
+    yield found
+    cutoff = text.number(given, "lcao_ecut", 0.0) or text.number(given, "ecutwfc", 50.0)
+    if cutoff > 0:
+        wave = np.sqrt(cutoff) / BOHR
+        yield {species: tuple(replace(one, largest_wave=wave) for one in mine) for species, mine in found.items()}
 
 
-def read_orbitals(path: Path, species: Species) -> Functions:
+def read_orbitals(path: Path, species: Species) -> tuple[TabulatedFunction, ...]:
     """Radial functions of the shells of a species, in their order."""
     found = read_tables(path)
     wanted = [(shell.l, shell.zeta) for shell in species.shells]

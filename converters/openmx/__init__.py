@@ -31,7 +31,7 @@ __all__ = ["NAME", "find_functions", "find_runs", "read_run", "write"]
 
 NAME = "openmx"
 
-# OpenMX integrates S on a grid of wave vectors: S_ii of contracted d and f shells is off by up to 0.015 in its own runs.
+# Between the coarse points of OpenMX's tables its d and f functions are not normalised: S_ii is off by up to 0.015 in its own runs.
 OVERLAP_ERROR = 0.03
 
 CLUSTER = 2  # the solver that works at Gamma alone

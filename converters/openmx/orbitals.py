@@ -1,7 +1,7 @@
 """OpenMX's numerical orbitals (.pao files)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from converters.runs import Run
 DEFAULT_CUTOFF = 3600.0
 
 
-def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> dict[Species, Functions]:
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[Mapping[Species, Functions]]:
     """Radial functions of the species whose .pao files are found in the given folders, the run's, or its DATA.PATH.
 
     Those of a contracted basis (s2>1) are in no file, unless CntOrb.fileout wrote them and the run uses that file.
@@ -33,7 +33,7 @@ def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> dict[Spec
         path = next((place / name for place in places if (place / name).is_file()), None)
         if path is not None and ">" not in species.radial:
             found[species] = read_orbitals(path, species, cutoff_of_settings(run, settings.get("1DFFT.EnergyCutoff")))
-    return found
+    yield found
 
 
 def cutoff_of_settings(run: Run, given: object) -> float:

@@ -9,7 +9,7 @@ Each block goes to the image where its two atoms are closest, in equal parts whe
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -163,11 +163,11 @@ def read_run(run: Run) -> Iterator[Frame]:
     yield make_frame(path, molecule, levels, kpoints_kc, None, ("", 0.0), outcome, provenance)
 
 
-def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> dict[Species, Functions]:
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[Mapping[Species, Functions]]:
     """The Gaussians of a checkpoint file, which are always there."""
     molecule = load_molecule(run.main, checkpoint_text(run.main))
     basis, _ = make_basis(molecule)
-    return dict(zip(basis, make_functions(molecule), strict=True))
+    yield dict(zip(basis, make_functions(molecule), strict=True))
 
 
 @dataclass(frozen=True)

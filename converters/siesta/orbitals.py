@@ -1,7 +1,7 @@
 """SIESTA's numerical orbitals: .ion.xml and .ion.nc files, and the group BASIS of .nc files."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def key_of(shell: Shell, marked: bool) -> tuple[int, int, int, bool]:
     return shell.l, shell.n, shell.zeta, marked and shell.polarisation
 
 
-def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> dict[Species, Functions]:
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[Mapping[Species, Functions]]:
     """Radial functions of the species whose .ion.xml or .ion.nc files lie in the given folders or the run's, or in its .nc."""
     bohr = float(frame.provenance.settings.get("Bohr in Angstrom") or LEGACY_BOHR)
     whole = [path for path in run.matrices if path.suffix == ".nc"]
@@ -83,7 +83,7 @@ def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> dict[Spec
         elif species.name in own:
             path, orbitals = own[species.name]
             found[species] = orbitals.functions(path, species, bohr)
-    return found
+    yield found
 
 
 def read_species(path: Path) -> tuple[Species, Functions]:
