@@ -247,7 +247,8 @@ def test_what_is_no_basis_is_refused(molecules, tmp_path, sources, words, monkey
     assert words in " ".join(err.split())
 
 
-def test_atoms_on_top_of_each_other_are_refused_by_predictions_too(molecules, tmp_path):
+def test_an_overlap_without_inverse_is_refused_by_predictions_too(molecules, tmp_path, monkeypatch):
+    monkeypatch.setattr("converters.overlap.SMALLEST_EIGENVALUE", 1e-5)
     slem("convert", molecules, "-o", tmp_path / "data.h5")
     assert slem("train", tmp_path / "data.h5", "-o", tmp_path / "model", "--operators", "S", "--validate", "1")[0] == 0
     near = gto.M(atom="H 0 0 0; H 0 0 0.8; H 0 0.0011 0.8; H 1.4 0 0.8", verbose=0)
