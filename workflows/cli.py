@@ -372,6 +372,55 @@ def overlap_command(paths: tuple[Path, ...], sources: tuple[str, ...], output: P
 
 
 @as_command(
+    """  slem-bands data.h5 --frame 3 -o bands.png
+  slem-bands data.h5 --frame 3 --model model -o bands.svg
+  slem-bands new.cif --model model --path GXWKGLUWLK -o bands.png -o bands.json
+  slem-bands data.h5 --compare pred.h5 --json"""
+)
+@click.argument("source", metavar="DATA_OR_STRUCTURE", type=EXISTING)
+@click.option(
+    "-o", "--output", "outputs", multiple=True, type=click.Path(path_type=Path), help=".png, .svg, .pdf or .json."
+)
+@click.option(
+    "--model", "model_path", type=EXISTING, help="Model that predicts the structure; beside the frame of a dataset."
+)
+@click.option("--compare", "other", type=EXISTING, help="Another dataset with the same structure.")
+@click.option(
+    "--frame", "number", type=click.IntRange(0), default=0, show_default=True, help="Which frame or structure."
+)
+@click.option("--path", help="Special points, such as GXWKGLUWLK; default: those of the lattice, in ASE's order.")
+@click.option("--points", type=click.IntRange(2), default=200, show_default=True, help="k-points along the path.")
+@click.option("--window", default="-15:8", show_default=True, help="Energies in the picture, eV from the valence edge.")
+@click.option("--electrons", type=float, help="Electrons of the cell, where the frame does not say.")
+@JSON
+def bands_command(
+    source: Path,
+    outputs: tuple[Path, ...],
+    model_path: Path | None,
+    other: Path | None,
+    window: str,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Band structure and density of states of a frame, a prediction, or both in one picture.
+
+    Two of them are compared: error of the occupied bands, gap, Fermi level. A molecule has its levels.
+    """
+    from workflows.bands import Request, bands_of, facts_of, parse_window, save_bands
+    from workflows.show import print_json, show_facts
+
+    limits = parse_window(window)
+    lines = bands_of(source, model_path, other, Request(**options))
+    for output in outputs:
+        save_bands(lines, output, limits)
+    if as_json:
+        print_json(facts_of(lines))
+    else:
+        show_facts(str(source), facts_of(lines))
+    return 0
+
+
+@as_command(
     """  slem-spectrum pred.h5
   slem-spectrum pred.h5 --levels 20 --near -4.1
   slem-spectrum pred.h5 --dos -20:10:601 --atoms 0,17 --json > dos.json
@@ -637,6 +686,7 @@ for verb in (
     predict_command,
     eval_command,
     overlap_command,
+    bands_command,
     spectrum_command,
     export_command,
     scf_command,

@@ -1,0 +1,194 @@
+"""Bands: chains whose bands are known, silicon, and what is refused."""
+
+import json
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from click.testing import CliRunner
+
+from basis.shells import Species, parse_shells
+from basis.spin import Spin
+from converters import kspace
+from converters.bands import Bands, make_path, mesh_for, sample_zone
+from converters.blocks import Operator, make_pairs
+from converters.dataset import DatasetWriter
+from converters.errors import Refused
+from converters.frame import Frame, Outcome, Provenance
+from tests.contract import frames_of
+from workflows.cli import main
+
+
+def slem(*words):
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def chain(t1, t2, electrons=2.0, spin=Spin.NONE, shift=0.0):
+    """Two s orbitals in a cell, t1 inside, t2 to the next cell; the levels are +-|t1 + t2 exp(ik)|."""
+    basis = (Species("H", 1, parse_shells("1s"), "model"),)
+    pairs = make_pairs(
+        np.array([0, 1, 0, 1]),
+        np.array([0, 1, 1, 0]),
+        np.array([[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1]]),
+        np.ones(2, int),
+    )
+    H = {(0, 0, 0): shift, (1, 1, 0): shift, (0, 1, 0): t1, (0, 1, -1): t2, (1, 0, 1): t2}
+    keys = [(int(i), int(j), int(R[2])) for i, j, R in zip(pairs.i_p, pairs.j_p, pairs.R_pc, strict=True)]
+    values = np.array([[H[key] for key in keys]] * (2 if spin is Spin.COLLINEAR else 1))
+    if spin is Spin.SPINOR:
+        values = np.stack([values[0], 0 * values[0], 0 * values[0], values[0]]).astype(complex)
+    S = np.array([[float(key in ((0, 0, 0), (1, 1, 0))) for key in keys]])
+    return Frame(
+        np.diag([20.0, 20.0, 3.0]), np.array([False, False, True]), np.array([[0, 0, 0], [0, 0, 1.4]]), np.zeros(2, int), basis, pairs,
+        spin, {"H": Operator(values), "S": Operator(S)}, outcome=Outcome(electrons=electrons), provenance=Provenance("model"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("spin", list(Spin))
+@pytest.mark.parametrize(("t1", "t2"), [(1.0, 0.6), (0.7, 1.1), (-1.0, 0.25)])
+def test_a_dimerised_chain_has_its_gap(spin, t1, t2):
+    frame = chain(t1, t2, spin=spin)
+    bands = Bands.of(frame, make_path(frame, points=101))
+    k = 2 * np.pi * bands.path.kpoints_kc[:, 2]
+    exact = np.abs(t1 + t2 * np.exp(1j * k))
+    np.testing.assert_allclose(bands.energies_skn[0].max(axis=1), exact, atol=1e-12)
+    assert bands.edges.gap == pytest.approx(2 * abs(abs(t1) - abs(t2)), abs=1e-9)
+    assert bands.edges.fermi == pytest.approx(0, abs=1e-9)
+    energies = np.linspace(-4, 4, 4001)
+    states = bands.density_of_states(energies, 0.05)
+    assert np.trapezoid(states, energies) == pytest.approx(4, rel=1e-6)
+    assert np.trapezoid(states[energies < 0], energies[energies < 0]) == pytest.approx(2, rel=1e-3)
+
+
+def test_an_even_chain_is_a_metal():
+    bands = Bands.of(chain(1.0, 1.0), make_path(chain(1.0, 1.0)))
+    assert bands.edges.gap == 0
+    partly = chain(1.0, 0.5, electrons=1.0)
+    edges = Bands.of(partly, make_path(partly)).edges
+    assert edges.gap == 0
+    assert edges.fermi == pytest.approx(-np.sqrt(1 + 0.25), abs=0.08)  # half of the lower band, where k is a quarter
+
+
+def test_a_shift_of_all_levels_is_told_from_errors():
+    one, other = (Bands.of(frame, make_path(frame)) for frame in (chain(1.0, 0.6), chain(1.0, 0.6, shift=0.025)))
+    errors = other.compare(one)
+    assert errors["shift"] == pytest.approx(25)
+    assert errors["rms"] == pytest.approx(25)
+    assert errors["rms without shift"] == pytest.approx(0, abs=1e-9)
+    assert errors["gap"] == pytest.approx(0, abs=1e-9)
+
+
+def test_half_of_the_zone_is_all_of_it():
+    """Sums over k and -k are the sums over the half with its weights."""
+    (frame,) = frames_of("siesta", "si2")
+    half_kc, weights_k = sample_zone(frame)
+    whole_kc, equal_k = kspace.monkhorst_pack(mesh_for(frame))
+    assert len(half_kc) < 0.6 * len(whole_kc)
+    assert weights_k.sum() == pytest.approx(1)
+    means = [
+        np.einsum("skn,k->n", kspace.eigenvalues(frame, k), w) for k, w in ((half_kc, weights_k), (whole_kc, equal_k))
+    ]
+    np.testing.assert_allclose(*means, atol=1e-10)
+
+
+def test_silicon_has_the_gap_of_silicon():
+    """PBE: 0.6 eV, indirect, the valence edge at Gamma; the levels there are those that SIESTA printed."""
+    (frame,) = frames_of("siesta", "si2")
+    path = make_path(frame, "XGL", 60)
+    bands = Bands.of(frame, path)
+    at_gamma = int(np.abs(path.kpoints_kc).sum(axis=1).argmin())
+    printed = frame.spectrum.energies_skn[0, np.abs(frame.spectrum.kpoints_kc).sum(axis=1).argmin()]
+    np.testing.assert_allclose(bands.energies_skn[0, at_gamma, : len(printed)], printed, atol=1e-5)
+    assert bands.edges.valence == pytest.approx(printed[3], abs=1e-4)
+    assert 0.5 < bands.edges.gap < 0.8
+    assert path.names == ("X", "Γ", "L")
+
+
+def test_a_path_that_jumps_has_both_names():
+    (frame,) = frames_of("siesta", "si2")
+    path = make_path(frame, "GX,KG", 30)
+    assert path.names == ("Γ", "X|K", "Γ")
+    with pytest.raises(Refused, match=r"is no path; this lattice has the points .*W"):
+        make_path(frame, "GQ")
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf", "json"])
+def test_pictures_of_every_kind(tmp_path, ending):
+    with DatasetWriter(tmp_path / "data.h5") as writer:
+        writer.append(chain(1.0, 0.6))
+    with DatasetWriter(tmp_path / "other.h5") as writer:
+        writer.append(chain(1.01, 0.61))
+    output = tmp_path / f"bands.{ending}"
+    code, out, err = slem(
+        "bands", tmp_path / "data.h5", "--compare", tmp_path / "other.h5", "-o", output, "--window=-4:4", "--json"
+    )
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["data.h5"]["gap"] == pytest.approx(0.8)
+    assert 0 < facts["occupied bands (meV)"]["rms"] < 20
+    content = output.read_bytes()
+    if ending == "png":
+        assert struct.unpack(">II", content[16:24])[0] > 1000
+        assert b"gap 0.800 eV" in content
+    elif ending == "svg":
+        assert b"<svg" in content
+        assert b"occupied bands" in content
+    elif ending == "json":
+        assert len(json.loads(content)["bands"]["other.h5"][0]) == 200
+
+
+def test_a_molecule_has_levels(tmp_path):
+    from ase import Atoms
+
+    frame = chain(1.0, 0.0)
+    kept = frame.pairs.take(np.flatnonzero(~frame.pairs.R_pc.any(axis=1)))
+    values = {
+        name: Operator(operator.values_sx[:, [0, 1, 3] if len(frame.pairs) > 3 else [0, 1, 2]])
+        for name, operator in frame.operators.items()
+    }
+    order = [int(frame.pairs.find(kept.i_p[n : n + 1], kept.j_p[n : n + 1], kept.R_pc[n : n + 1])[0]) for n in range(3)]
+    values = {name: Operator(operator.values_sx[:, order]) for name, operator in frame.operators.items()}
+    molecule = replace(frame, pbc_c=np.zeros(3, bool), pairs=kept, operators=values)
+    with DatasetWriter(tmp_path / "data.h5") as writer:
+        writer.append(molecule)
+    code, out, err = slem("bands", tmp_path / "data.h5", "-o", tmp_path / "levels.png", "--json")
+    assert code == 0, err
+    assert json.loads(out)["data.h5"]["gap"] == pytest.approx(2.0)
+    assert isinstance(molecule.atoms, Atoms)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"folded": True}, "folded over a k mesh"),
+        ({"outcome": Outcome()}, "give --electrons"),
+        ({"operators": {}}, "holds no H and no S"),
+    ],
+)
+def test_what_has_no_bands_is_refused(tmp_path, change, words):
+    frame = replace(chain(1.0, 0.6), **change)
+    with pytest.raises(Refused, match=words):
+        Bands.of(frame, make_path(frame))
+
+
+def test_wrong_requests_are_refused(tmp_path):
+    with DatasetWriter(tmp_path / "data.h5") as writer:
+        writer.append(chain(1.0, 0.6))
+    with DatasetWriter(tmp_path / "moved.h5") as writer:
+        writer.append(replace(chain(1.0, 0.6), positions_av=np.array([[0, 0, 0], [0, 0, 1.6]])))
+    bulk("Si").write(tmp_path / "si.xyz")
+    data = tmp_path / "data.h5"
+    for words, said in [
+        ((data, "--frame", 3), "there is no frame 3"),
+        ((tmp_path / "si.xyz",), "a structure needs --model"),
+        ((data, "--window", "3"), "two energies"),
+        ((data, "--window", "3:1"), "the lower energy first"),
+        ((data, "-o", tmp_path / "b.gif"), "no ending of a picture"),
+        ((data, "--compare", tmp_path / "moved.h5"), "of another structure"),
+    ]:
+        code, _, err = slem("bands", *words)
+        assert code == 1
+        assert said in err
