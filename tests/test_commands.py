@@ -360,7 +360,9 @@ def test_a_training_goes_on(dataset, tmp_path):
 
 def test_structures_are_read_from_the_files_people_have(tmp_path):
     (stru,) = read_structures(unpacked("abacus", "si2") / "STRU")
-    for name, form in (("a.cif", "cif"), ("POSCAR", "vasp"), ("a.xyz", "extxyz")):
+    shutil.copy(unpacked("abacus", "si2") / "STRU", tmp_path / "STRU_ION2_D")
+    assert list(read_structures(tmp_path / "STRU_ION2_D")) == [stru]
+    for name, form in (("a.cif", "cif"), ("POSCAR", "vasp"), ("structure.xyz", "extxyz"), ("STRU_NOW.cif", "cif")):
         write(tmp_path / name, stru, format=form)
         (atoms,) = read_structures(tmp_path / name)
         assert str(atoms.symbols) == str(stru.symbols) == "Si2"

@@ -1,5 +1,6 @@
 """Structures of files: datasets, STRU files of ABACUS, and all that ASE reads."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,13 +26,16 @@ WRONG_INPUT = (
     ImportError,
 )
 
+# What ABACUS and its users call their structure files: STRU, STRU_ION3_D, STRU-relaxed, si.stru; not structure.cif or STRU_NOW.cif.
+STRU_NAME = re.compile(r"STRU([-_\d][^.]*)?|.*\.stru", re.I)
+
 
 def read_structures(path: Path) -> Iterator["Atoms"]:
     """All structures of a file: a dataset, an ABACUS STRU, or anything that ASE reads."""
     if path.is_file() and h5py.is_hdf5(path):
         with Dataset(path) as data:
             yield from (frame.atoms for frame in data)
-    elif path.name.upper().startswith("STRU"):
+    elif STRU_NAME.fullmatch(path.name):
         yield read_stru_file(path)
     else:
         yield from read_with_ase(path)
