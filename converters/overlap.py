@@ -147,7 +147,7 @@ class Overlap:
             pairs,
             Spin.NONE,
             {"S": operator},
-            provenance=Provenance(code, notes=("S of the radial functions",)),
+            provenance=Provenance(code, notes=(COMPUTED,)),
             functions=self.functions,
         )
 

@@ -22,7 +22,7 @@ from converters.folding import closest_of_images
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.kspace import monkhorst_pack
 from converters.neighbours import Bonds, Structure, find_bonds, own_pairs
-from converters.overlap import Overlap
+from converters.overlap import COMPUTED, Overlap
 from slem_plugin.baseline import Baseline
 from slem_plugin.channels import Channels
 from slem_plugin.components import BlockForm, BondFrames, Components
@@ -215,7 +215,7 @@ class Model:
 
     def facts(self, structure: Structure) -> dict[str, Any]:
         """What a predicted frame says besides its structure and matrices."""
-        overlap = ("S of the radial functions",) if self.overlap is not None else ("S as it was learned",)
+        overlap = (COMPUTED,) if self.overlap is not None else ("S as it was learned",)
         notes = ("predicted by slem", *(overlap if "S" in self.operators else ()))
         return {
             "outcome": Outcome(electrons=self.electrons(structure.species_a)),

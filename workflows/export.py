@@ -17,6 +17,7 @@ from converters.errors import Refused
 from converters.frame import Frame
 from converters.guess import LARGEST_DENSE, Sampling, doubt_count, frame_of_levels, frame_purified, scale_density
 from converters.kspace import count_electrons
+from converters.overlap import COMPUTED
 from converters.restart import (
     SAME_PLACE,
     Options,
@@ -154,11 +155,11 @@ def made(folder: Path) -> Path:
 
 
 def source_of(frame: Frame) -> str:
-    return (
-        "the model's own"
-        if "predicted by slem" in frame.provenance.notes
-        else f"that of {frame.provenance.path or 'the frame'}"
-    )
+    if COMPUTED in frame.provenance.notes:
+        return "computed from the radial functions"
+    if "predicted by slem" in frame.provenance.notes:
+        return "the model's own"
+    return f"that of {frame.provenance.path or 'the frame'}"
 
 
 def with_overlap(frame: Frame, path: Path) -> Frame:
