@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LARGEST_DENSE, LANCZOS_STEPS = 1000, 80
 # Orbitals up to which the corners of the Brillouin zone are looked at besides its centre.
 LARGEST_ZONE = 200
+# What a frame says whose S was computed.
+COMPUTED = "S of the radial functions"
 # An eigenvalue that the error of S may have made.
 SMALLEST_EIGENVALUE = 1e-8
 
