@@ -8,7 +8,7 @@ files; an overlap is two-centre in the right order only, and that decides.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from basis import Array
 from basis.conventions import Convention, standard, to_standard
-from basis.radial import Functions
 from basis.shells import Shell, Species, cell_shells
 from basis.spin import Spin
 from converters.blocks import Elements, Pairs, join_packed, pack_elements, reorder_elements
@@ -26,7 +25,7 @@ from converters.checks import two_centre_violation
 from converters.errors import Refused, reason_of
 from converters.frame import Frame, Outcome, Provenance
 from converters.openmx.convention import convention as openmx_order
-from converters.runs import Run
+from converters.runs import FoundFunctions, Run
 
 NAME = "deeph"
 
@@ -48,7 +47,7 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
             yield Run(NAME, folder, matrices, tuple(path for path in files if path.suffix in (".dat", ".json", "")))
 
 
-def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[Mapping[Species, Functions]]:
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[FoundFunctions]:
     """None: files of DeepH name no radial functions."""
     return iter(())
 

@@ -19,6 +19,7 @@ from converters.errors import Refused
 from converters.frame import Frame
 from converters.guess import Sampling, electrons_of
 from converters.kspace import Filling
+from converters.runs import leaves
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -51,6 +52,12 @@ class Target:
     nonmagnetic: bool = False
     energy_tolerance: float = 1e-4  # eV: two starts of this run that differ by less are the same state
     settings: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()  # that the input names and that were read
+
+    @property
+    def outside(self) -> tuple[Path, ...]:
+        """Files that were read and do not lie in the folder of the run."""
+        return tuple(file for file in self.files if leaves(self.folder, file))
 
     @property
     def folder(self) -> Path:

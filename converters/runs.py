@@ -3,13 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from basis.radial import Functions
+from basis.shells import Species
 from converters.errors import Refused, reason_of
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -51,6 +53,19 @@ class Run:
     def digests(self, *files: Path) -> dict[str, str]:
         """SHA-256 of each file, by its name relative to the folder."""
         return {str(path.relative_to(self.folder)): digest_file(path) for path in files}
+
+
+@dataclass(frozen=True, eq=False)
+class FoundFunctions:
+    """Radial functions that belong to a run, and the files that they are from."""
+
+    functions: Mapping[Species, Functions]
+    files: tuple[Path, ...] = ()
+
+
+def leaves(folder: Path, path: Path) -> bool:
+    """Whether a path that an input file names lies outside of the folder of its run."""
+    return not path.resolve().is_relative_to(folder.resolve())
 
 
 def digest_file(path: Path) -> str:

@@ -437,3 +437,47 @@ def test_the_command_writes_and_explains(tmp_path):
     assert "there is no frame 7" in wrong.output
     with Dataset(tmp_path / "data.h5") as data:
         assert len(data) == 1
+
+
+# Files that inputs name
+
+
+def copied_run(code, name, folder):
+    shutil.copytree(unpacked(code, name), folder)
+    return folder
+
+
+def test_a_block_that_does_not_end_is_refused(tmp_path):
+    run = copied_run("siesta", "si2", tmp_path / "run")
+    fdf = run / "si2.fdf"
+    fdf.write_text(fdf.read_text() + "%block Zmatrix\n 1 2 3\n")
+    with pytest.raises(Refused, match="begins the block Zmatrix and does not end it"):
+        find_target(run)
+
+
+def test_an_input_that_includes_itself_is_refused(tmp_path):
+    run = copied_run("siesta", "si2", tmp_path / "run")
+    (run / "more.inc").write_text("%include si2.fdf\n")
+    with (run / "si2.fdf").open("a") as stream:
+        stream.write("%include more.inc\n")
+    with pytest.raises(Refused, match="includes itself"):
+        find_target(run)
+
+
+@pytest.mark.parametrize("code", ["siesta", "abacus"])
+def test_files_outside_of_the_run_are_named(code, tmp_path):
+    """They are read, for people keep common settings there, and it is said."""
+    (frame,) = frames_of(code, "si2")
+    run = copied_run(code, "si2", tmp_path / "run")
+    if code == "siesta":
+        (tmp_path / "common.fdf").write_text("MeshCutoff 150 Ry\n")
+        with (run / "si2.fdf").open("a") as stream:
+            stream.write("%include ../common.fdf\n")
+    else:
+        (run / "STRU").rename(tmp_path / "STRU_common")
+        with (run / "INPUT").open("a") as stream:
+            stream.write("stru_file ../STRU_common\n")
+    done = exported(frame, tmp_path / "start", find_target(run))
+    assert any("common" in note and "outside of its folder" in note for note in done.notes)
+    inside = exported(frame, tmp_path / "other", find_target(unpacked(code, "si2")))
+    assert not any("outside" in note for note in inside.notes)

@@ -387,12 +387,14 @@ def test_the_way_in_which_a_version_integrates_is_found_by_its_overlap(tmp_path)
     shells = [(0, 0.8), (0, 0.35), (1, 0.5), (1, 1.2), (2, 0.9)]
     sharp = [(l, lambda r, l=l, a=a: radial_files.gaussian(l, a)(r) * (1 - r / 6.0)) for l, a in shells]
     radial_files.write_orb(folder / frame.basis[0].radial, sharp, cutoff=6.0)
-    whole, cut = code_module("abacus").find_functions(run, frame, ())
+    possible = list(code_module("abacus").find_functions(run, frame, ()))
+    whole, cut = (one.functions for one in possible)
     assert cut[frame.basis[0]][0].largest_wave == pytest.approx(np.sqrt(50) / 0.529177)  # ecutwfc of the run
     for functions in (whole, cut):
         overlap = Overlap(frame.basis, [functions[species] for species in frame.basis])
         own = replace(frame, operators={"S": Operator(overlap.like(frame)[None])})
-        found, difference, _ = best_functions(own, {}, (whole, cut))
+        found, files, difference, _ = best_functions(own, {}, possible)
+        assert [file.name for file in files] == [frame.basis[0].radial]
         assert difference < 1e-12
         assert found.functions[0] is functions[frame.basis[0]]
 

@@ -17,7 +17,7 @@ from converters.errors import Refused
 from converters.frame import Frame
 from converters.kspace import Filling, density_matrix
 from converters.overlap import Overlap
-from converters.runs import Run, code_module, search
+from converters.runs import FoundFunctions, Run, code_module, search
 from workflows.engines import Engine, Lost
 
 # What a damaged file can make a reader raise without the reader having foreseen it.
@@ -116,13 +116,14 @@ def with_functions(run: Run, frame: Frame, known: Mapping[Species, Functions], o
         return frame, ""
     try:
         possible = code_module(run.code).find_functions(run, frame, options.basis_folders)
-        found, difference, where = best_functions(frame, known, possible)
+        found, files, difference, where = best_functions(frame, known, possible)
     except BAD_INPUT as error:
         raise Refused(run.main, f"has radial functions that cannot be read: {error or type(error).__name__}") from error
     there = [species for species, mine in zip(frame.basis, found.functions, strict=False) if mine is not None]
     names = ", ".join(species.name for species in wanted if species in there)
     if not names:
         return frame, ""
+    names += f" from {', '.join(dict.fromkeys(map(str, files)))}"
     if difference is None:
         return found, f"radial functions of {names}, not checked"
     if not difference <= options.tolerances.overlap:
@@ -134,25 +135,26 @@ def with_functions(run: Run, frame: Frame, known: Mapping[Species, Functions], o
 
 
 def best_functions(
-    frame: Frame, known: Mapping[Species, Functions], possible: Iterable[Mapping[Species, Functions]]
-) -> tuple[Frame, float | None, str]:
-    """A frame with those of several possible functions whose S is nearest to its own, how near, and where they differ most.
+    frame: Frame, known: Mapping[Species, Functions], possible: Iterable[FoundFunctions]
+) -> tuple[Frame, tuple[Path, ...], float | None, str]:
+    """A frame with those of several possible functions whose S is nearest to its own, their files, how near, and where they differ most.
 
     The first one is taken where S cannot be compared.
     """
     best, difference, where = frame, None, ""
+    files: tuple[Path, ...] = ()
     for found in possible:
-        functions = tuple(found.get(species, known.get(species)) for species in frame.basis)
+        functions = tuple(found.functions.get(species, known.get(species)) for species in frame.basis)
         one = replace(frame, functions=functions)
         overlap = Overlap.of_frame(one) if "S" in frame.operators else None
         if overlap is None:
-            return one, None, ""
+            return one, found.files, None, ""
         off, place = overlap.difference(one)
         if difference is None or off < difference:
-            best, difference, where = one, off, place
+            best, files, difference, where = one, found.files, off, place
         if off < CERTAIN:
             break
-    return best, difference, where
+    return best, files, difference, where
 
 
 def lost(item: Run | Refused) -> Refused:

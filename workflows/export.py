@@ -130,6 +130,8 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
         frame = with_overlap(frame, request.overlap)
     origin = f"that of {request.overlap}" if request.overlap else source_of(frame)
     notes = [f"S is {origin}"] if "S" in frame.operators else []
+    if target is not None:
+        notes += [f"{target.path.name} names {file}, outside of its folder, which was read" for file in target.outside]
     route = module.choose_route(frame, target, request.options)
     if request.route != "auto":
         route = Route(request.route, "asked for")

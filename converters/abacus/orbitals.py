@@ -1,7 +1,7 @@
 """ABACUS's numerical orbitals (.orb files)."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from converters.abacus import text
 from converters.abacus.convention import BOHR
 from converters.errors import Refused
 from converters.frame import Frame
-from converters.runs import Run
+from converters.runs import FoundFunctions, Run
 
 
-def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[Mapping[Species, Functions]]:
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[FoundFunctions]:
     """Radial functions of the species whose .orb files are found in the given folders, the run's, or its orbital_dir.
 
     Versions that make their tables up to the wave vector of lcao_ecut are the second possibility.
@@ -27,15 +27,18 @@ def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[
     given = text.read_input(run.folder / "INPUT") if (run.folder / "INPUT").is_file() else {}
     places = [*folders, run.folder, run.folder / given.get("orbital_dir", ".")]
     found: dict[Species, tuple[TabulatedFunction, ...]] = {}
+    files = []
     for species in frame.basis:
         path = next((place / species.radial for place in places if (place / species.radial).is_file()), None)
         if path is not None and species.radial:
             found[species] = read_orbitals(path, species)
-    yield found
+            files.append(path)
+    yield FoundFunctions(found, tuple(files))
     cutoff = text.number(given, "lcao_ecut", 0.0) or text.number(given, "ecutwfc", 50.0)
     if cutoff > 0:
         wave = np.sqrt(cutoff) / BOHR
-        yield {species: tuple(replace(one, largest_wave=wave) for one in mine) for species, mine in found.items()}
+        ended = {species: tuple(replace(one, largest_wave=wave) for one in mine) for species, mine in found.items()}
+        yield FoundFunctions(ended, tuple(files))
 
 
 def read_orbitals(path: Path, species: Species) -> tuple[TabulatedFunction, ...]:

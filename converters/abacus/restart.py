@@ -28,7 +28,8 @@ def read_target(path: Path) -> Target:
     """The run of an INPUT file, or of the folder that has one."""
     path = path / "INPUT" if path.is_dir() else path
     given = text.read_input(path)
-    stru = text.read_stru(path.parent / given.get("stru_file", "STRU"), given.get("latname", "none"))
+    stru_path = path.parent / given.get("stru_file", "STRU")
+    stru = text.read_stru(stru_path, given.get("latname", "none"))
     spin = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR}[text.spin_components(path, given)]
     labels_a = tuple(stru.labels[s] for s in stru.species_a)
     numbers_s = [text.element_number(path, *names) for names in zip(stru.labels, stru.pseudopotentials, strict=True)]
@@ -57,6 +58,7 @@ def read_target(path: Path) -> Target:
         nonmagnetic=spin is Spin.SPINOR and text.flag(given, "noncolin") != "1",
         energy_tolerance=max(1e-5, 10 * threshold * RYDBERG) * len(labels_a),
         settings=given,
+        files=(stru_path, mesh_path),
     )
 
 

@@ -1,7 +1,7 @@
 """OpenMX's numerical orbitals (.pao files)."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +14,27 @@ from basis.shells import LETTERS, Shell, Species
 from converters.errors import Refused
 from converters.frame import Frame
 from converters.openmx.convention import BOHR
-from converters.runs import Run
+from converters.runs import FoundFunctions, Run
 
 # 1DFFT.EnergyCutoff where the input has none (Ry).
 DEFAULT_CUTOFF = 3600.0
 
 
-def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[Mapping[Species, Functions]]:
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[FoundFunctions]:
     """Radial functions of the species whose .pao files are found in the given folders, the run's, or its DATA.PATH.
 
     Those of a contracted basis (s2>1) are in no file, unless CntOrb.fileout wrote them and the run uses that file.
     """
     settings = frame.provenance.settings
     places = [*folders, run.folder, run.folder / str(settings.get("DATA.PATH") or "../DFT_DATA19") / "PAO"]
-    found = {}
+    found, files = {}, []
     for species in frame.basis:
         name = pao_name(species)
         path = next((place / name for place in places if (place / name).is_file()), None)
         if path is not None and ">" not in species.radial:
             found[species] = read_orbitals(path, species, cutoff_of_settings(run, settings.get("1DFFT.EnergyCutoff")))
-    yield found
+            files.append(path)
+    yield FoundFunctions(found, tuple(files))
 
 
 def cutoff_of_settings(run: Run, given: object) -> float:

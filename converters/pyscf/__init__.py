@@ -9,7 +9,7 @@ Each block goes to the image where its two atoms are closest, in equal parts whe
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ import numpy as np
 
 from basis import Array
 from basis.conventions import to_standard
-from basis.radial import Functions
-from basis.shells import Species, cell_shells
+from basis.shells import cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters.errors import Refused, reason_of
@@ -36,7 +35,7 @@ from converters.pyscf.molecule import (
     overlaps,
 )
 from converters.pyscf.write import starting_density, write
-from converters.runs import HDF5_MAGIC, Run, starts_with
+from converters.runs import HDF5_MAGIC, FoundFunctions, Run, starts_with
 
 __all__ = [
     "NAME",
@@ -163,11 +162,11 @@ def read_run(run: Run) -> Iterator[Frame]:
     yield make_frame(path, molecule, levels, kpoints_kc, None, ("", 0.0), outcome, provenance)
 
 
-def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[Mapping[Species, Functions]]:
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[FoundFunctions]:
     """The Gaussians of a checkpoint file, which are always there."""
     molecule = load_molecule(run.main, checkpoint_text(run.main))
     basis, _ = make_basis(molecule)
-    yield dict(zip(basis, make_functions(molecule), strict=True))
+    yield FoundFunctions(dict(zip(basis, make_functions(molecule), strict=True)), (run.main,))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from basis.radial import Functions, TabulatedFunction
 from basis.shells import Shell, Species
 from converters.errors import Refused, reason_of
 from converters.frame import Frame
-from converters.runs import HDF5_MAGIC, Run, starts_with
+from converters.runs import HDF5_MAGIC, FoundFunctions, Run, starts_with
 from converters.siesta.convention import LEGACY_BOHR
 
 # SIESTA transforms its orbitals on points this far apart (Bohr), with the wave vectors that those tell apart.
@@ -67,12 +67,12 @@ def key_of(shell: Shell, marked: bool) -> tuple[int, int, int, bool]:
     return shell.l, shell.n, shell.zeta, marked and shell.polarisation
 
 
-def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[Mapping[Species, Functions]]:
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[FoundFunctions]:
     """Radial functions of the species whose .ion.xml or .ion.nc files lie in the given folders or the run's, or in its .nc."""
     bohr = float(frame.provenance.settings.get("Bohr in Angstrom") or LEGACY_BOHR)
     whole = [path for path in run.matrices if path.suffix == ".nc"]
     own = {orbitals.label: (path, orbitals) for path in whole for orbitals in read_whole(path)}
-    found = {}
+    found, files = {}, []
     for species in frame.basis:
         if "/" in species.name:
             continue
@@ -80,10 +80,12 @@ def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[
         paths = [place / name for place in (*folders, run.folder) for name in names if (place / name).is_file()]
         if paths:
             found[species] = read_ion(paths[0]).functions(paths[0], species, bohr)
+            files.append(paths[0])
         elif species.name in own:
             path, orbitals = own[species.name]
             found[species] = orbitals.functions(path, species, bohr)
-    yield found
+            files.append(path)
+    yield FoundFunctions(found, tuple(files))
 
 
 def read_species(path: Path) -> tuple[Species, Functions]:

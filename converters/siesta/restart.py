@@ -32,11 +32,12 @@ def read_target(path: Path) -> Target:
     except ModuleNotFoundError as error:
         raise Refused(path, "cannot be read without sisl; pip install sisl") from error
     path = only_fdf(path)
+    files = tuple(text.included_files(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sisl leaves its files open
         fdf = fdfSileSiesta(path)
         try:
-            return target_of(path, fdf)
+            return replace(target_of(path, fdf), files=files)
         except (ValueError, LookupError, TypeError, AttributeError, OSError, RuntimeError) as error:
             what = f"{type(error).__name__}: {error}"
             raise Refused(path, f"has no structure that sisl can read: {what}") from error

@@ -1,6 +1,7 @@
 """The text files of SIESTA: fdf, ORB_INDX, XV, EIG, KP and the main output."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -149,6 +150,35 @@ def read_fdf(path: Path) -> Fdf:
         else:
             words.setdefault(keyword(fields[0]), fields[1:] or ["true"])  # the first one counts
     return Fdf(words, blocks)
+
+
+def included_files(path: Path, outer: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Files that an fdf file names: %include, and those from which blocks and keywords are taken (<).
+
+    Refused where a block does not end or a file includes itself: readers of the field loop for ever on those.
+    """
+    if path.resolve() in outer:
+        raise Refused(path, "includes itself")
+    inside: str | None = None
+    for line in path.read_text(errors="replace").splitlines():
+        fields = re.split(r"[#!;]", line)[0].split()
+        if not fields:
+            continue
+        word = fields[0].lower()
+        named = fields[fields.index("<") + 1 : fields.index("<") + 2] if "<" in fields else []
+        if word == "%include":
+            named = fields[1:2]
+        elif word == "%block":
+            inside = None if named else " ".join(fields[1:2])
+        elif word == "%endblock":
+            inside = None
+        for name in named:
+            other = path.parent / name
+            yield other
+            if other.is_file():
+                yield from included_files(other, (*outer, path.resolve()))
+    if inside is not None:
+        raise Refused(path, f"begins the block {inside} and does not end it")
 
 
 def keyword(name: str) -> str:
