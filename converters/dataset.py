@@ -50,6 +50,9 @@ from converters.layout import (
 )
 from converters.runs import HDF5_MAGIC, starts_with
 
+# What HDF5 and JSON raise of a damaged file, besides OSError.
+DAMAGED = (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError)
+
 
 class Dataset:
     """A dataset open for reading: `len(data)`, `data[n]`, iteration, `data.basis`, `data.code`."""
@@ -72,7 +75,7 @@ class Dataset:
             self._length = int(self._ends.shape[0])
             self._ragged = {name: self._file[name] for name in RAGGED}
             self._fixed = {name: self._file[name] for name in FIXED}
-        except (KeyError, ValueError, OSError, RuntimeError) as error:
+        except (*DAMAGED, OSError) as error:
             self.close()
             raise Refused(self.path, f"is no whole {FORMAT}: {error}") from error
         except BaseException:
@@ -91,7 +94,7 @@ class Dataset:
         n %= len(self)
         try:
             return self._read_frame(n)
-        except (ValueError, KeyError, TypeError, IndexError, OSError, RuntimeError) as error:
+        except (*DAMAGED, OSError) as error:
             raise Refused(f"{self.path} frame {n}", f"cannot be read: {error}") from error
 
     def _read_frame(self, n: int) -> Frame:
@@ -243,7 +246,7 @@ class DatasetWriter:
         except OSError as error:
             self._close_unchanged()
             raise Refused(self.path, reason_of(error)) from error
-        except (KeyError, ValueError, RuntimeError) as error:
+        except DAMAGED as error:
             self._close_unchanged()
             raise Refused(self.path, f"is no whole {FORMAT}: {error}") from error
         except Refused:

@@ -21,6 +21,7 @@ import workflows.convert
 from basis.spin import Spin
 from converters.blocks import Operator
 from converters.dataset import Dataset, DatasetWriter
+from converters.errors import Refused
 from converters.pyscf import frame_from_scf
 from tests.contract import unpacked
 from workflows import bench_model
@@ -367,6 +368,17 @@ def test_structures_are_read_from_the_files_people_have(tmp_path):
         (atoms,) = read_structures(tmp_path / name)
         assert str(atoms.symbols) == str(stru.symbols) == "Si2"
         assert np.abs(atoms.get_all_distances(mic=True) - stru.get_all_distances(mic=True)).max() < 1e-6
+
+
+def test_an_xyz_file_has_the_atoms_that_it_claims(tmp_path):
+    from ase.build import bulk
+
+    path = tmp_path / "two.xyz"
+    write(path, [bulk("Si"), bulk("Si") * 2])
+    assert [len(atoms) for atoms in read_structures(path)] == [2, 16]
+    path.write_text(path.read_text() + "999999999\nnothing\n")
+    with pytest.raises(Refused, match="claims 999999999 atoms and ends before the last of them"):
+        list(read_structures(path))
 
 
 def test_a_missing_library_is_named(dataset, tmp_path, monkeypatch):

@@ -481,3 +481,14 @@ def test_files_outside_of_the_run_are_named(code, tmp_path):
     assert any("common" in note and "outside of its folder" in note for note in done.notes)
     inside = exported(frame, tmp_path / "other", find_target(unpacked(code, "si2")))
     assert not any("outside" in note for note in inside.notes)
+
+
+@pytest.mark.parametrize("mesh", ["0 3 3", "3 3", "-1 1 1", "99999 99999 99999"])
+def test_a_mesh_that_is_none_is_refused(mesh, tmp_path):
+    run = copied_run("openmx", "h2o", tmp_path / "run")
+    (path,) = run.glob("*.dat")
+    path.write_text(
+        re.sub(r"(?im)^scf\.Kgrid.*$", "", path.read_text()) + f"\nscf.EigenvalueSolver band\nscf.Kgrid {mesh}\n"
+    )
+    with pytest.raises(Refused, match="expected three numbers from 1 on"):
+        find_target(run)

@@ -1,7 +1,9 @@
 """Structures of files: datasets, STRU files of ABACUS, and all that ASE reads."""
 
 import re
+import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +58,8 @@ def read_with_ase(path: Path) -> Iterator["Atoms"]:
     from ase.io import ParseError, read
     from ase.io.formats import UnknownFileTypeError
 
+    if path.suffix.lower() in (".xyz", ".extxyz"):
+        require_whole_xyz(path)
     ours_to_explain = (UnknownFileTypeError, ParseError, *WRONG_INPUT)
     try:
         found = read(path, index=":")
@@ -63,3 +67,16 @@ def read_with_ase(path: Path) -> Iterator["Atoms"]:
         what = reason_of(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise Refused(path, f"is no structure that ASE can read: {what}") from error
     yield from found if isinstance(found, list) else [found]
+
+
+def require_whole_xyz(path: Path) -> None:
+    """Refuse an xyz file that claims more atoms than it has lines; ASE would go on looking for them."""
+    try:
+        with path.open(errors="replace") as lines:
+            for line in lines:
+                if line.split()[:1] and line.split()[0].isdecimal():
+                    count = int(line.split()[0]) + 1
+                    if sum(1 for _ in islice(lines, min(count, sys.maxsize))) < count:
+                        raise Refused(path, f"claims {count - 1} atoms and ends before the last of them")
+    except OSError as error:
+        raise Refused(path, reason_of(error)) from error

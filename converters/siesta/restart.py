@@ -22,6 +22,17 @@ from converters.siesta import text
 from converters.siesta.write import Pattern, write_density
 
 LAYOUTS = {"none": Spin.NONE, "collinear": Spin.COLLINEAR, "non-collinear": Spin.SPINOR, "spin-orbit": Spin.SPINOR}
+# What sisl and the numbers of an input raise when it is not what it seems.
+WRONG_INPUT = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OSError,
+    RuntimeError,
+    NameError,
+    ArithmeticError,
+)
 TRUE = ("true", "t", "yes", "y", ".true.")
 
 
@@ -38,7 +49,7 @@ def read_target(path: Path) -> Target:
         fdf = fdfSileSiesta(path)
         try:
             return replace(target_of(path, fdf), files=files)
-        except (ValueError, LookupError, TypeError, AttributeError, OSError, RuntimeError) as error:
+        except WRONG_INPUT as error:
             what = f"{type(error).__name__}: {error}"
             raise Refused(path, f"has no structure that sisl can read: {what}") from error
         finally:
