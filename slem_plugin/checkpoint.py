@@ -47,7 +47,10 @@ def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode  # safetensors would take it from all others
         save_file(tensors, part, metadata={"slem": json.dumps(description)})
+        part.chmod(mode)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -7,6 +7,7 @@ from ase import Atoms
 
 from basis.spin import Spin
 from converters.errors import Refused
+from slem_plugin.checkpoint import save_checkpoint
 from slem_plugin.config import Config
 from slem_plugin.samples import make_model
 from tests.made_data import made_frame
@@ -56,3 +57,9 @@ def test_one_species_of_two_is_enough():
 def test_senseless_structures_are_refused(atoms, words):
     with pytest.raises(Refused, match=words):
         small_model().predict(atoms)
+
+
+def test_a_model_is_as_readable_as_other_files(tmp_path):
+    (tmp_path / "other").touch()
+    save_checkpoint(tmp_path / "model.safetensors", small_model())
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode

@@ -1,0 +1,43 @@
+"""Files of earlier versions are read, and say what they said."""
+
+import json
+
+import numpy as np
+import pytest
+from h5py import File
+
+from converters.dataset import Dataset
+from slem_plugin.checkpoint import load_model
+from tests.golden import ATOMS, GOLDEN, facts_of
+
+VERSIONS = [1]
+
+
+def assert_same_facts(found, expected, rtol):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, dict):
+            assert (found[name]["size"], found[name]["known"]) == (value["size"], value["known"])
+            np.testing.assert_allclose(found[name]["norm"], value["norm"], rtol=rtol)
+            np.testing.assert_allclose(found[name]["some"], value["some"], rtol=rtol, atol=rtol)
+        else:
+            assert found[name] == value
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_datasets_of_all_versions_are_read(version):
+    expected = json.loads((GOLDEN / f"facts-{version}.json").read_text())["dataset"]
+    with Dataset(GOLDEN / f"dataset-{version}.h5") as data:
+        assert len(data) == len(expected)
+        assert all(mine is not None for mine in data.functions)
+        for frame, facts in zip(data, expected, strict=True):
+            assert_same_facts(facts_of(frame), facts, 0)
+    with File(GOLDEN / f"dataset-{version}.h5") as file:
+        assert file.attrs["version"] == version
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_models_of_all_versions_predict_what_they_did(version):
+    expected = json.loads((GOLDEN / f"facts-{version}.json").read_text())["prediction"]
+    frame = load_model(GOLDEN / f"model-{version}.safetensors").predict(ATOMS)
+    assert_same_facts(facts_of(frame), expected, 1e-9)
