@@ -333,6 +333,39 @@ def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, 
 
 
 @as_command(
+    """  slem-report model data.h5 -o report.html
+  slem-report model data.h5 --frames 32-39 -o report.html"""
+)
+@click.argument("model_path", metavar="MODEL", type=EXISTING)
+@click.argument("data", type=EXISTING)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="HTML file to make.")
+@click.option(
+    "--frames", "frames", help='Frames to look at, such as "32-39,45"; default: those that were kept for validation.'
+)
+@JSON
+def report_command(model_path: Path, data: Path, output: Path, frames: str | None, as_json: bool) -> int:
+    """Write all about a model on a dataset into one HTML page, with pictures: errors, levels, worst blocks, provenance.
+
+    The page needs no network and no other file.
+    """
+    from slem_plugin.config import parse_frames
+    from workflows.pieces import write_whole
+    from workflows.report import examine
+    from workflows.report_page import write_page
+    from workflows.show import print_json, progress, show_facts
+
+    with progress("looking at frames", None) as step:
+        found = examine(model_path, data, parse_frames(frames) if frames else None, step)
+    write_whole(output, write_page(found, f"{model_path.name} on {data.name}").encode())
+    facts = {"report": str(output), "frames": found.frames, "errors": found.errors, "cost": found.cost}
+    if as_json:
+        print_json(facts)
+    else:
+        show_facts(str(output), {"frames": len(found.frames), **found.cost})
+    return 0
+
+
+@as_command(
     """  slem-overlap structure.cif --basis Si_gga_6au_100Ry_2s2p1d.orb -o overlap.h5
   slem-overlap POSCAR --basis Si.ion.xml --basis O.ion.xml -o overlap.h5
   slem-overlap POSCAR --basis DFT_DATA19/PAO/Si7.0-s2p2d1 -o overlap.h5
@@ -685,6 +718,7 @@ for verb in (
     train_command,
     predict_command,
     eval_command,
+    report_command,
     overlap_command,
     bands_command,
     spectrum_command,

@@ -44,6 +44,7 @@ def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
         ["train", seen, "-o", model, "--steps", steps],
         ["predict", model, unseen, "-o", folder / "predicted.h5"],
         ["eval", model, unseen],
+        ["report", model, unseen, "-o", folder / "report.html"],
         ["export", folder / "predicted.h5", "--into", folder / "unseen" / f"water_{frames}", "-o", folder / "start"],
     )
     for number, command in enumerate(commands, 2):
@@ -52,11 +53,11 @@ def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
         code = subprocess.run([sys.executable, "-m", "workflows", *words], check=False).returncode
         if code:
             return code
-    click.echo("\n10. PySCF again, on the molecules that the model has not seen: mf.kernel(dm0=pyscf_guess(mf, model))")
+    click.echo("\n11. PySCF again, on the molecules that the model has not seen: mf.kernel(dm0=pyscf_guess(mf, model))")
     show_starts(model, [one_water(np.random.default_rng(n)) for n in range(frames, frames + UNSEEN)])
     click.echo(
         f"\nDone. {seen} holds H, S and DM of {frames} molecules in one convention, {model} a model of all three, and "
-        f"{folder}/predicted.h5 what it says of {UNSEEN} molecules that it has not seen, with the errors above."
+        f"{folder}/predicted.h5 what it says of {UNSEEN} molecules that it has not seen; open {folder}/report.html to see how well."
     )
     return 0
 

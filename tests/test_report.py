@@ -1,0 +1,115 @@
+"""The report: one page that holds all it shows, for every kind of model."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from click.testing import CliRunner
+from pyscf import gto
+
+from converters.dataset import Dataset, DatasetWriter
+from converters.pyscf import frame_from_scf
+from tests.test_exact_overlap import finished
+from workflows.cli import main
+
+
+def slem(*words):
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    return result.exit_code, result.stdout, result.stderr
+
+
+class Page(HTMLParser):
+    """Tags, pictures and words of a page; raises on tags that do not fit."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.pictures, self.headings, self.links = [], [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        if tag == "img":
+            self.pictures.append(attributes)
+        self.links += [value for key, value in attributes.items() if key in ("href", "src")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model of chains of four hydrogen atoms, and its dataset."""
+    folder = tmp_path_factory.mktemp("trained")
+    with DatasetWriter(folder / "data.h5") as writer:
+        for n, bond in enumerate((0.74, 0.8, 0.86, 0.92)):
+            atoms = f"H 0 0 0; H 0 0 {bond}; H 0.2 {0.9 + bond} 0; H 1.4 0 {bond}"
+            frame = frame_from_scf(finished(gto.M(atom=atoms, basis="def2-svp", verbose=0)))
+            writer.append(frame)
+            assert n < 4
+    options = ("--steps", "20", "--validate", "1,3")
+    assert slem("train", folder / "data.h5", "-o", folder / "model", *options)[0] == 0
+    return folder
+
+
+def test_a_report_is_one_page_with_everything_inside(trained, tmp_path):
+    output = tmp_path / "report.html"
+    code, out, err = slem("report", trained / "model", trained / "data.h5", "-o", output, "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["frames"] == [1, 3]  # those that were kept for validation
+    text = output.read_text()
+    page = Page(text)
+    assert {"Errors", "Levels and bands", "Learning curves", "Parity", "By shells and elements", "By distance"} < set(
+        page.headings
+    )
+    assert {"Worst frames and blocks", "The dataset", "The model", "Cost and provenance"} < set(page.headings)
+    assert len(page.pictures) >= 10
+    for picture in page.pictures:
+        assert len(picture["alt"]) > 20
+        assert picture["src"].startswith("data:image/")
+    assert all(link.startswith("data:") for link in page.links)
+    assert "<script" not in text
+    assert f"{facts['errors']['H']['mae'] * 1e3:.3g} meV" in re.sub(r"<[^>]+>", " ", text)
+    assert "prefers-color-scheme" in text or "color-scheme: light dark" in text
+    assert "@media print" in text
+
+
+def test_frames_may_be_chosen(trained, tmp_path):
+    output = tmp_path / "report.html"
+    code, out, _ = slem("report", trained / "model", trained / "data.h5", "-o", output, "--frames", "0-2", "--json")
+    assert (code, json.loads(out)["frames"]) == (0, [0, 1, 2])
+    code, _, err = slem("report", trained / "model", trained / "data.h5", "-o", output, "--frames", "0-9")
+    assert code == 1
+    assert "there is no frame" in err
+
+
+def test_names_in_files_do_not_become_tags(trained, tmp_path):
+    """A path is text, whatever is in it."""
+    from dataclasses import replace
+
+    data = tmp_path / "data.h5"
+    with Dataset(trained / "data.h5") as stored, DatasetWriter(data) as writer:
+        frame = stored[0]
+        writer.append(replace(frame, provenance=replace(frame.provenance, path="<script>alert(1)</script>")))
+    assert slem("report", trained / "model", data, "-o", tmp_path / "report.html")[0] == 0
+    text = (tmp_path / "report.html").read_text()
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_a_model_of_overlaps_alone_has_a_report(trained, tmp_path):
+    options = ("--operators", "S", "--validate", "1")
+    assert slem("train", trained / "data.h5", "-o", tmp_path / "model", *options)[0] == 0
+    code, _, err = slem("report", tmp_path / "model", trained / "data.h5", "-o", tmp_path / "report.html")
+    assert code == 0, err
+    page = Page((tmp_path / "report.html").read_text())
+    assert "Levels and bands" not in page.headings
+    assert "Learning curves" not in page.headings
