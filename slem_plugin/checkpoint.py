@@ -5,6 +5,7 @@ A checkpoint holds numbers and text, and nothing that is executed when it is rea
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None
         tensors |= dict(zip(names, map(torch.from_numpy, pack_functions(by_shell)), strict=True))
     description = {"format": FORMAT, "version": VERSION, "blueprint": model.description(), "history": model.history}
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    description["checksum"] = checksum_of(tensors)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.touch()
@@ -96,9 +98,20 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if description.get("format") != FORMAT or not 1 <= version <= VERSION:
         found = f"{description.get('format')} version {version}"
         raise Refused(path, f"is {found}; this program reads {FORMAT} version 1 to {VERSION}")
+    if description.get("checksum", checksum := checksum_of(tensors)) != checksum:
+        raise Refused(path, "is damaged: its numbers are not those that were written")
     for step in range(version, VERSION):
         UPGRADES[step](description, tensors)
     return description, tensors
+
+
+def checksum_of(tensors: Mapping[str, Tensor]) -> int:
+    """CRC-32 of all numbers and of what they belong to."""
+    found = 0
+    for name, value in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), found)
+        found = zlib.crc32(value.numpy().tobytes(), found)
+    return found
 
 
 def build(description: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype | None) -> Model:

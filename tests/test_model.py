@@ -7,7 +7,7 @@ from ase import Atoms
 
 from basis.spin import Spin
 from converters.errors import Refused
-from slem_plugin.checkpoint import save_checkpoint
+from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.config import Config
 from slem_plugin.samples import make_model
 from tests.made_data import made_frame
@@ -63,3 +63,17 @@ def test_a_model_is_as_readable_as_other_files(tmp_path):
     (tmp_path / "other").touch()
     save_checkpoint(tmp_path / "model.safetensors", small_model())
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_one_changed_bit_of_a_model_is_noticed(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, small_model())
+    raw = bytearray(path.read_bytes())
+    for place in (len(raw) - 5, len(raw) // 2):
+        raw[place] ^= 8
+        path.write_bytes(raw)
+        with pytest.raises(Refused, match="its numbers are not those that were written"):
+            load_model(path)
+        raw[place] ^= 8
+    path.write_bytes(raw)
+    load_model(path)
