@@ -1,5 +1,6 @@
 """What a user is told when an input cannot be used."""
 
+import re
 from pathlib import Path
 
 
@@ -14,11 +15,18 @@ class Refused(Exception):
         return type(self), (self.place, self.reason)
 
 
-def reason_of(error: OSError) -> str:
+IN_USE = "is in use by another process; wait for it to end, or write elsewhere"
+
+
+def reason_of(error: OSError | RuntimeError) -> str:
     """The operating system's or HDF5's message, in few words."""
-    if error.strerror:
-        return error.strerror.lower()
     text = str(error)
+    if "unable to lock file" in text:
+        return IN_USE
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    if said := re.search(r"error message = '([^']*)'", text):
+        return said[1].lower()
     if "file signature not found" in text:
         return "is no HDF5 file"
     if "truncated file" in text:

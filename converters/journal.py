@@ -16,7 +16,7 @@ import weakref
 import zlib
 from pathlib import Path
 
-from converters.errors import Refused
+from converters.errors import IN_USE, Refused
 
 PAGE = 4096
 MAGIC = b"SLEMJRN1"
@@ -71,6 +71,7 @@ class JournaledFile:
         try:
             self._lock(fcntl.LOCK_EX if writable else fcntl.LOCK_SH)
             self.pages: dict[int, bytearray] = {}
+            self.failure: OSError | None = None
             self.committed = self.size = os.fstat(self.descriptor).st_size
             self._recover()
         except BaseException:
@@ -83,7 +84,7 @@ class JournaledFile:
         try:
             fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Refused(self.path, "is in use by another process; wait for it to end, or write elsewhere") from error
+            raise Refused(self.path, IN_USE) from error
         except OSError as error:
             if error.errno not in UNSUPPORTED_LOCK:
                 raise
@@ -107,18 +108,24 @@ class JournaledFile:
         self.committed = self.size
 
     def commit(self) -> None:
-        """Make all writes since the last commit part of the file."""
+        """Make all writes since the last commit part of the file; refused, with nothing changed, where one of them failed."""
+        if self.failure is not None:
+            raise unwritable(self.path, self.failure) from self.failure
         if self.pages:
             body = b"".join(RECORD.pack(number) + bytes(page) for number, page in self.pages.items())
             journal, draft = journal_path(self.path), journal_path(self.path).with_suffix(".journal-draft")
             header = HEADER.pack(MAGIC, len(self.pages), self.size, zlib.crc32(body))
-            draft.write_bytes(header + body)
-            draft.replace(journal)
+            try:
+                draft.write_bytes(header + body)
+                draft.replace(journal)
+            except OSError as error:
+                draft.unlink(missing_ok=True)
+                raise unwritable(self.path, error) from error
         self._apply()
 
     def discard(self) -> None:
         """Forget all writes since the last commit."""
-        self.pages, self.size = {}, self.committed
+        self.pages, self.size, self.failure = {}, self.committed, None
         os.ftruncate(self.descriptor, self.committed)
 
     def close(self) -> None:
@@ -168,20 +175,30 @@ class JournaledFile:
         return bytes(buffer[: self.readinto(memoryview(buffer))])
 
     def write(self, data: bytes | memoryview) -> int:
+        """Take bytes; HDF5 does not survive an exception here, so a failure is kept for the next commit and the rest in memory."""
         view = memoryview(data).cast("B")
         start, stop = self.position, self.position + len(view)
         boundary = -(-self.committed // PAGE) * PAGE  # pages are kept whole: the last committed one may be partial
+        at = self._remember(view, start, min(stop, boundary if self.failure is None else stop))
+        try:
+            write_all(self.descriptor, view[at - start :], at)
+        except OSError as error:
+            self.failure = error
+            self._remember(view[at - start :], at, stop)
+        self.position = stop
+        self.size = max(self.size, stop)
+        return len(view)
+
+    def _remember(self, view: memoryview, start: int, stop: int) -> int:
+        """Keep the bytes from start to stop in memory; returns where the rest begins."""
         at = start
-        while at < min(stop, boundary):
+        while at < stop:
             number = at // PAGE
             end = min(stop, (number + 1) * PAGE)
             page = self._page(number)
             page[at - number * PAGE : end - number * PAGE] = view[at - start : end - start]
             at = end
-        write_all(self.descriptor, view[at - start :], at)
-        self.position = stop
-        self.size = max(self.size, stop)
-        return len(view)
+        return at
 
     def _page(self, number: int) -> bytearray:
         if number not in self.pages:
@@ -196,6 +213,13 @@ class JournaledFile:
 
     def flush(self) -> None:
         """Nothing: only `commit` makes writes visible."""
+
+
+def unwritable(path: Path, error: OSError) -> Refused:
+    what = error.strerror.lower() if error.strerror else str(error)
+    return Refused(
+        path, f"cannot be written: {what}; all that it held is there, make room and run the same command again"
+    )
 
 
 def write_all(descriptor: int, data: memoryview | bytes | bytearray, offset: int) -> None:

@@ -97,7 +97,7 @@ def create(path: Path, sizes: Mapping[str, int], code: str, *, plain: bool) -> N
             file["basis/shells"].attrs["columns"] = ["l", "n", "zeta", "polarisation"]
             file["pairs"].attrs["columns"] = ["i", "j", "R1", "R2", "R3"]
         draft.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         draft.unlink(missing_ok=True)
         raise Refused(path, f"cannot be written: {reason_of(error)}") from error
 

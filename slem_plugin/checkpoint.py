@@ -56,6 +56,8 @@ def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None
         with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
+    except SafetensorError as error:
+        raise Refused(path, f"cannot be written: {error}") from error
     finally:
         part.unlink(missing_ok=True)
 

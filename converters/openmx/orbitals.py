@@ -95,7 +95,8 @@ def read_atomic_density(path: Path, electrons: float) -> TabulatedFunction:
 
 
 def cutoff_of(path: Path, content: str) -> float:
-    found = re.search(r"radial\.cutoff\.pao\s+(\S+)", content)
+    """The number after radial.cutoff.pao (Bohr)."""
+    found = re.search(r"radial\.cutoff\.pao\s+(\d+\.?\d*)\s", content)
     if found is None:
         raise Refused(path, "has no radial.cutoff.pao; expected a pao file of OpenMX")
     return float(found[1])
