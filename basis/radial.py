@@ -13,9 +13,12 @@ import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
 from basis import Array
+from basis.shells import Shell
 
 # Overlaps of Gaussians smaller than this are left out.
 SMALLEST_OVERLAP = 1e-13
+# Lengths (Angstrom) and numbers of waves and points that no basis has: a damaged file may claim them.
+LONGEST, MOST_SAMPLES = 1000.0, 1e5
 # Between two points of a table that is integrated exactly.
 GAUSS_POINTS, GAUSS_WEIGHTS = np.polynomial.legendre.leggauss(6)
 
@@ -44,6 +47,11 @@ class TabulatedFunction:
             raise ValueError("a table of a radial function has numbers that are not finite, or negative lengths")
         if not 0 < self.cutoff <= self.r_g[-1] * (1 + 1e-9) or not self.largest_wave > 0:
             raise ValueError(f"a radial function has the cutoff {self.cutoff}; its table ends at {self.r_g[-1]}")
+        waves, points = self.largest_wave * self.r_g[-1], self.r_g[-1] / self.step if self.step else 0
+        if self.r_g[-1] > LONGEST or max(waves, points) > MOST_SAMPLES:
+            raise ValueError(
+                f"a radial function claims {waves:.3g} waves, {points:.3g} points and {self.r_g[-1]:.3g} A"
+            )
 
     def __call__(self, r: Array) -> Array:
         """R at any distances."""
@@ -83,8 +91,8 @@ class GaussianFunction:
             raise ValueError("a contracted Gaussian needs as many coefficients as exponents, and l >= 0")
         if not (np.isfinite(self.coefficients_n).all() and np.isfinite(self.exponents_n).all()):
             raise ValueError("a contracted Gaussian has numbers that are not finite")
-        if not (self.exponents_n > 0).all():
-            raise ValueError("a contracted Gaussian has an exponent that is not positive")
+        if not (self.exponents_n > 0).all() or self.cutoff > LONGEST:
+            raise ValueError("a contracted Gaussian has an exponent that is not positive, or next to nothing")
 
     def __call__(self, r: Array) -> Array:
         """R at any distances."""
@@ -153,14 +161,19 @@ def pack_functions(by_shell: Sequence[RadialFunction | None]) -> tuple[Array, Ar
     return np.array(about, dtype=float).reshape(-1, len(ABOUT)), np.concatenate(rows)
 
 
-def unpack_functions(about: Array, rows: Array, sizes: Sequence[int]) -> tuple[Functions | None, ...]:
-    """The functions of species with so many shells each, None for a species of which they are not known."""
+def unpack_functions(about: Array, rows: Array, shells_s: Sequence[Sequence[Shell]]) -> tuple[Functions | None, ...]:
+    """The functions of species with some shells each, None for a species of which they are not known."""
+    sizes = [len(shells) for shells in shells_s]
     if len(about) != sum(sizes) or about.shape[1:] != (len(ABOUT),) or rows.shape[1:] != (3,):
         raise ValueError("the arrays of the radial functions do not fit the basis")
     found = []
     for start, stop in pairwise(np.cumsum([0, *sizes]).tolist()):
         whole = all(first < end for first, end, *_ in about[start:stop])
         found.append(tuple(unpack(one, rows) for one in about[start:stop]) if whole and stop > start else None)
+    for functions, shells in zip(found, shells_s, strict=True):
+        for function, shell in zip(functions or (), shells, strict=False):
+            if isinstance(function, GaussianFunction) and function.l != shell.l:
+                raise ValueError(f"a shell of l = {shell.l} has a radial function of l = {function.l}")
     return tuple(found)
 
 

@@ -255,9 +255,8 @@ def read_functions(file: h5py.File, basis: Sequence[Species]) -> tuple[Functions
     """The radial functions of the species of a file, None for those of which it has none."""
     if "basis/functions" not in file:  # files of older programs
         return (None,) * len(basis)
-    sizes = [len(species.shells) for species in basis]
-    about = file["basis/functions_about"][:]
-    return unpack_functions(about, file["basis/functions"][:], sizes)
+    about, rows = file["basis/functions_about"][:], file["basis/functions"][:]
+    return unpack_functions(about, rows, [species.shells for species in basis])
 
 
 def write_functions(file: h5py.File, basis: Sequence[Species], known: Mapping[Species, Functions]) -> None:

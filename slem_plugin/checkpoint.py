@@ -142,7 +142,7 @@ def read_functions(blueprint: Blueprint, tensors: Mapping[str, Tensor]) -> tuple
     if "functions.about" not in tensors:
         return ()
     about, rows = tensors["functions.about"].numpy(), tensors["functions.rows"].numpy()
-    return unpack_functions(about, rows, [len(species.shells) for species in blueprint.basis])
+    return unpack_functions(about, rows, [species.shells for species in blueprint.basis])
 
 
 def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, np.ndarray]:

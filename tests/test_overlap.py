@@ -209,15 +209,21 @@ def test_nothing_overlaps_beyond_the_cutoffs():
 
 @pytest.mark.parametrize("kind", ["tables", "Gaussians"])
 def test_functions_are_stored_as_they_are(kind):
-    functions = some_tables()[1][1] if kind == "tables" else gaussian_species("cc-pvdz", ["O"]).popitem()[1]
+    shells, functions = (found[1] for found in some_tables())
+    if kind == "Gaussians":
+        species, functions = gaussian_species("cc-pvdz", ["O"]).popitem()
+        shells = species.shells
     about, rows = pack_functions([*functions, None])
-    found, unknown = unpack_functions(about, rows, [len(functions), 1])
+    found, unknown = unpack_functions(about, rows, [shells, shells[:1]])
     assert unknown is None
     r = np.linspace(0.01, 5, 200)
     for mine, theirs in zip(functions, found, strict=True):
         np.testing.assert_array_equal(mine(r), theirs(r))
     with pytest.raises(ValueError, match="do not fit"):
-        unpack_functions(about, rows, [len(functions)])
+        unpack_functions(about, rows, [shells])
+    if kind == "Gaussians":
+        with pytest.raises(ValueError, match="a shell of l = 2 has a radial function of l = 0"):
+            unpack_functions(about, rows, [shells[::-1], shells[:1]])
 
 
 @pytest.mark.parametrize(
@@ -227,6 +233,8 @@ def test_functions_are_stored_as_they_are(kind):
         ({"values_g": np.array([0.0, np.nan, 1.0])}, "not finite"),
         ({"cutoff": 3.0}, "ends at 1"),
         ({"largest_wave": 0.0}, "cutoff"),
+        ({"largest_wave": 1e9}, "claims 1e.09 waves"),
+        ({"step": 1e-9}, "claims"),
     ],
 )
 def test_senseless_tables_are_refused(change, words):
