@@ -91,6 +91,16 @@ def test_a_model_that_knows_its_functions_predicts_the_exact_overlap(tmp_path, c
         assert not any(frame.block(name, int(p)).any() for p in far)
 
 
+def test_data_without_s_gives_predictions_with_it(tmp_path):
+    basis = two_species("1s1p")
+    frame = made_frame(random_structure(1), basis, Spin.NONE, cutoff_ss=CUTOFFS)
+    bare = replace(frame, operators={"H": frame.operators["H"]}, functions=tables_for(basis, 1.5))
+    model = make_model([bare], Config(channels="8x0e+4x1o+4x2e", layers=1, latent=16, waves=6, precision="float64"))
+    found = model.predict(spread_out(12, (9, 8, 9), (True, True, False)))
+    assert set(found.operators) == {"H", "S"}
+    assert Overlap.of_frame(found).difference(found)[0] < 1e-13
+
+
 @pytest.mark.parametrize("cutoff", [1.0, 2.7])
 @pytest.mark.parametrize("keys", [{}, {"operators": "H"}, {"operators": "S"}])
 def test_pieces_have_the_exact_overlap_too(tmp_path, cutoff, keys):

@@ -16,7 +16,7 @@ from converters.frame import Frame
 from converters.neighbours import Structure, structure_of
 from converters.overlap import Overlap, overlap_of, require_positive
 from converters.runs import CODES, HDF5_MAGIC, Run, code_module, search, starts_with
-from workflows.convert import best_functions
+from workflows.convert import BAD_INPUT, best_functions
 from workflows.structures import read_structures
 
 if TYPE_CHECKING:
@@ -136,8 +136,11 @@ def basis_of_run(path: Path) -> Basis:
     for run in search(path, list(CODES)):
         if isinstance(run, Run):
             module = code_module(run.code)
-            frame = next(module.read_run(run))
-            found = best_functions(frame, {}, module.find_functions(run, frame, ()))[0]
+            try:
+                frame = next(module.read_run(run))
+                found = best_functions(frame, {}, module.find_functions(run, frame, ()))[0]
+            except BAD_INPUT as error:
+                raise Refused(run.main, f"cannot be read: {error or type(error).__name__}") from error
             return known_of(path, run.code, frame.basis, found.functions)
         raise run
     raise Refused(path, "holds no run")
