@@ -381,6 +381,17 @@ def test_an_xyz_file_has_the_atoms_that_it_claims(tmp_path):
         list(read_structures(path))
 
 
+def test_a_space_group_that_is_none_is_refused(tmp_path):
+    from ase.build import bulk
+
+    path = tmp_path / "si.cif"
+    write(path, bulk("Si"))
+    path.write_text(path.read_text().replace("_space_group_IT_number       1", "_space_group_IT_number       0"))
+    assert "IT_number       0" in path.read_text()
+    with pytest.raises(Refused, match="no structure that ASE can read: SpacegroupNotFoundError"):
+        list(read_structures(path))
+
+
 def test_a_missing_library_is_named(dataset, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "slem_plugin.config", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)

@@ -57,10 +57,11 @@ def read_stru_file(path: Path) -> "Atoms":
 def read_with_ase(path: Path) -> Iterator["Atoms"]:
     from ase.io import ParseError, read
     from ase.io.formats import UnknownFileTypeError
+    from ase.spacegroup.spacegroup import SpacegroupError
 
     if path.suffix.lower() in (".xyz", ".extxyz"):
         require_whole_xyz(path)
-    ours_to_explain = (UnknownFileTypeError, ParseError, *WRONG_INPUT)
+    ours_to_explain = (UnknownFileTypeError, ParseError, SpacegroupError, *WRONG_INPUT)
     try:
         found = read(path, index=":")
     except ours_to_explain as error:
