@@ -91,7 +91,7 @@ class Degrees:
     gaunt: Array
     column_abL: Array
     degree_M: Array
-    harmonics: slice | Array
+    harmonics: Array
     rows: Array
     columns: Array
 

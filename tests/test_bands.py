@@ -141,14 +141,8 @@ def test_pictures_of_every_kind(tmp_path, ending):
 
 
 def test_a_molecule_has_levels(tmp_path):
-    from ase import Atoms
-
     frame = chain(1.0, 0.0)
     kept = frame.pairs.take(np.flatnonzero(~frame.pairs.R_pc.any(axis=1)))
-    values = {
-        name: Operator(operator.values_sx[:, [0, 1, 3] if len(frame.pairs) > 3 else [0, 1, 2]])
-        for name, operator in frame.operators.items()
-    }
     order = [int(frame.pairs.find(kept.i_p[n : n + 1], kept.j_p[n : n + 1], kept.R_pc[n : n + 1])[0]) for n in range(3)]
     values = {name: Operator(operator.values_sx[:, order]) for name, operator in frame.operators.items()}
     molecule = replace(frame, pbc_c=np.zeros(3, bool), pairs=kept, operators=values)
@@ -157,7 +151,6 @@ def test_a_molecule_has_levels(tmp_path):
     code, out, err = slem("bands", tmp_path / "data.h5", "-o", tmp_path / "levels.png", "--json")
     assert code == 0, err
     assert json.loads(out)["data.h5"]["gap"] == pytest.approx(2.0)
-    assert isinstance(molecule.atoms, Atoms)
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,14 @@ def test_frames_may_be_chosen(trained, tmp_path):
     assert "there is no frame" in err
 
 
+def test_a_dataset_of_another_basis_is_refused(trained, tmp_path):
+    with DatasetWriter(tmp_path / "other.h5") as writer:
+        writer.append(frame_from_scf(finished(gto.M(atom="O 0 0 0; H 0 0 1; H 0 1 0", basis="sto-3g", verbose=0))))
+    code, _, err = slem("report", trained / "model", tmp_path / "other.h5", "-o", tmp_path / "report.html")
+    assert code == 1
+    assert "has the basis O 2s1p" in err
+
+
 def test_names_in_files_do_not_become_tags(trained, tmp_path):
     """A path is text, whatever is in it."""
     from dataclasses import replace

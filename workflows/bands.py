@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.bands import Bands, KPath, make_path, require_bands
-from converters.dataset import Dataset
+from converters.bands import Bands, KPath, make_path
 from converters.errors import Refused
 from converters.frame import Frame
 from converters.runs import HDF5_MAGIC, starts_with
+from workflows.export import read_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,8 +52,7 @@ def bands_of(source: Path, model_path: Path | None, other: Path | None, request:
         raise Refused(source, "is no dataset; a structure needs --model")
     frames: list[tuple[str, Frame]] = []
     if is_data:
-        with Dataset(source) as data:
-            frames.append((source.name, frame_of(data, request.number)))
+        frames.append((source.name, read_frame(source, request.number)))
     if model_path is not None:
         from slem_plugin.checkpoint import load_model
         from workflows.predict import predict_one
@@ -61,24 +60,18 @@ def bands_of(source: Path, model_path: Path | None, other: Path | None, request:
         model = load_model(model_path)
         if not is_data:
             frames.append(("prediction", predict_one(model, source, request.number)))
-        elif {"H", "S"} <= set(frames[0][1].operators):
-            frames.append(("prediction", predict_like(model, frames[0][1], str(source))))
         else:
-            frames[0] = ("prediction", predict_like(model, frames[0][1], str(source)))
+            reference = frames[0][1]
+            if not {"H", "S"} <= set(reference.operators):
+                frames.clear()
+            frames.append(("prediction", predict_like(model, reference, str(source))))
     if other is not None:
-        with Dataset(other) as data:
-            frames.append((other.name, frame_of(data, request.number)))
-            require_same_structure(frames[0][1], frames[-1][1], str(other))
+        frames.append((other.name, read_frame(other, request.number)))
+        require_same_structure(frames[0][1], frames[-1][1], str(other))
     return [
         Line(name, bands)
         for name, bands in zip((n for n, _ in frames), all_bands([f for _, f in frames], request), strict=True)
     ]
-
-
-def frame_of(data: Dataset, number: int) -> Frame:
-    if number >= len(data):
-        raise Refused(data.path, f"has {len(data)} frames; there is no frame {number}")
-    return data[number]
 
 
 def predict_like(model: Any, frame: Frame, place: str) -> Frame:
@@ -109,8 +102,6 @@ def require_same_structure(first: Frame, second: Frame, place: str) -> None:
 def all_bands(frames: Sequence[Frame], request: Request) -> list[Bands]:
     """Bands of frames of one structure along one path."""
     given = [with_electrons(frame, request.electrons) for frame in frames]
-    for frame in given:
-        require_bands(frame)
     path = make_path(given[0], request.path, request.points)
     return [Bands.of(frame, path) for frame in given]
 

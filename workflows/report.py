@@ -1,7 +1,6 @@
 """A report of a model on a dataset: what is measured for it. `report_page.py` writes it down."""
 
 import csv
-import hashlib
 import platform
 import resource
 import time
@@ -13,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from basis import Array
-from converters.bands import LARGEST_BANDS
 from converters.dataset import Dataset
 from converters.errors import Refused
 from converters.frame import Frame
 from converters.neighbours import structure_of
-from slem_plugin.checkpoint import load_model
+from converters.runs import digest_file
+from slem_plugin.checkpoint import BEST, load_model
 from slem_plugin.errors import Errors
 from slem_plugin.model import Model
 from slem_plugin.samples import operator_on
@@ -78,10 +77,11 @@ def examine(model_path: Path, data_path: Path, frames: Sequence[int] | None, ste
     found = Findings(describe_model(model_path), describe(data_path), read_curves(model_path), chosen)
     errors, seconds, atoms = Errors(), 0.0, 0
     with Dataset(data_path) as data:
-        model.predict_structure(structure_of(data[chosen[0]]))  # tables that are made once are not counted
         for n in chosen:
             reference = data[n]
             model.require_match(reference, f"{data_path} frame {n}")
+            if not atoms:
+                model.predict_structure(structure_of(reference))  # tables that are made once are not counted
             started = time.process_time()
             predicted = model.predict_structure(structure_of(reference))
             seconds, atoms = seconds + time.process_time() - started, atoms + reference.natoms
@@ -110,6 +110,8 @@ def frames_of(model: Model, data_path: Path, frames: Sequence[int] | None) -> li
         if bad := [n for n in frames if n >= count]:
             raise Refused(data_path, f"has {count} frames; there is no frame {bad[0]}")
         return list(frames)
+    if not count:
+        raise Refused(data_path, "holds no frames")
     learned = model.history.get("data", {})
     same = learned.get("frames") == count and learned.get("sources") == origins.described()["sources"]
     return list(learned["validation"]) if same and learned.get("validation") else list(range(count))
@@ -172,7 +174,7 @@ def draw_worst(found: Findings, model: Model, data: Dataset) -> None:
         return
     worst = max(measured, key=lambda row: row["occupied levels"])["frame"]
     reference = data[worst]
-    if reference.folded or reference.norb > min(LARGEST_DRAWN, LARGEST_BANDS) or reference.outcome.electrons is None:
+    if reference.folded or reference.norb > LARGEST_DRAWN or reference.outcome.electrons is None:
         return
     predicted = with_electrons(model.predict_structure(structure_of(reference)), reference.outcome.electrons)
     if not {"H", "S"} <= set(predicted.operators):
@@ -184,9 +186,9 @@ def draw_worst(found: Findings, model: Model, data: Dataset) -> None:
 
 def provenance_of(model: Model, model_path: Path, data_path: Path) -> dict[str, Any]:
     """Where everything comes from."""
-    best = model_path / "best.safetensors" if model_path.is_dir() else model_path
+    best = model_path / BEST if model_path.is_dir() else model_path
     return {
-        "model": f"{model_path}, SHA-256 {hashlib.sha256(best.read_bytes()).hexdigest()[:16]}",
+        "model": f"{model_path}, SHA-256 {digest_file(best)[:16]}",
         "dataset": str(data_path),
         "trained on": ", ".join(model.history.get("data", {}).get("codes", [])) or "unknown",
         "program": ", ".join(f"{name} {version}" for name, version in model.history.get("program", {}).items()),
