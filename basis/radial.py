@@ -18,7 +18,9 @@ from basis.shells import Shell
 # Overlaps of Gaussians smaller than this are left out.
 SMALLEST_OVERLAP = 1e-13
 # Lengths (Angstrom) and numbers of waves and points that no basis has: a damaged file may claim them.
-LONGEST, MOST_SAMPLES = 1000.0, 1e5
+LONGEST, SHORTEST, MOST_SAMPLES = 1000.0, 1e-9, 1e5
+# A damaged number may be finite and its square may not; no function comes near to this.
+LARGEST = 1e60
 # Between two points of a table that is integrated exactly.
 GAUSS_POINTS, GAUSS_WEIGHTS = np.polynomial.legendre.leggauss(6)
 
@@ -40,11 +42,14 @@ class TabulatedFunction:
     step: float = 0.0
 
     def __post_init__(self) -> None:
-        if not len(self.r_g) == len(self.values_g) == len(self.slopes_g) >= 2 or not (np.diff(self.r_g) > 0).all():
+        if (
+            not len(self.r_g) == len(self.values_g) == len(self.slopes_g) >= 2
+            or not (np.diff(self.r_g) > SHORTEST).all()
+        ):
             raise ValueError("a table of a radial function needs two points or more, at growing r")
         numbers = np.concatenate([self.r_g, self.values_g, self.slopes_g, [self.cutoff, self.largest_wave, self.step]])
-        if not np.isfinite(numbers).all() or self.r_g[0] < 0 or self.step < 0:
-            raise ValueError("a table of a radial function has numbers that are not finite, or negative lengths")
+        if not (np.abs(numbers) < LARGEST).all() or 0 != self.r_g[0] < SHORTEST or self.step < 0:
+            raise ValueError("a table of a radial function has numbers beyond all bounds, or negative lengths")
         if not 0 < self.cutoff <= self.r_g[-1] * (1 + 1e-9) or not self.largest_wave > 0:
             raise ValueError(f"a radial function has the cutoff {self.cutoff}; its table ends at {self.r_g[-1]}")
         waves, points = self.largest_wave * self.r_g[-1], self.r_g[-1] / self.step if self.step else 0
@@ -89,8 +94,8 @@ class GaussianFunction:
     def __post_init__(self) -> None:
         if not len(self.exponents_n) == len(self.coefficients_n) >= 1 or self.l < 0:
             raise ValueError("a contracted Gaussian needs as many coefficients as exponents, and l >= 0")
-        if not (np.isfinite(self.coefficients_n).all() and np.isfinite(self.exponents_n).all()):
-            raise ValueError("a contracted Gaussian has numbers that are not finite")
+        if not (np.abs([self.coefficients_n, self.exponents_n]) < LARGEST).all():
+            raise ValueError("a contracted Gaussian has numbers beyond all bounds")
         if not (self.exponents_n > 0).all() or self.cutoff > LONGEST:
             raise ValueError("a contracted Gaussian has an exponent that is not positive, or next to nothing")
 

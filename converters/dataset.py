@@ -24,6 +24,7 @@ from converters.blocks import Pairs
 from converters.errors import Refused, reason_of
 from converters.extents import Extent, extent_of
 from converters.frame import OPERATORS, Frame, Provenance
+from converters.interrupts import uninterrupted
 from converters.journal import JournaledFile, journal_path
 from converters.layout import (
     FIXED,
@@ -32,6 +33,7 @@ from converters.layout import (
     RAGGED,
     SPINS,
     WRITTEN_IN_PLACE,
+    arrays_of,
     check_header,
     create,
     extend,
@@ -71,10 +73,11 @@ class Dataset:
             self.code = str(self._file.attrs["code"])
             self.basis = read_basis(self._file)
             self.functions = read_functions(self._file, self.basis)
-            self._ends = self._file["frames/ends"]
+            arrays = arrays_of(self._file)
+            self._ends = arrays["frames/ends"]
             self._length = int(self._ends.shape[0])
-            self._ragged = {name: self._file[name] for name in RAGGED}
-            self._fixed = {name: self._file[name] for name in FIXED}
+            self._ragged = {name: arrays[name] for name in RAGGED}
+            self._fixed = {name: arrays[name] for name in FIXED}
         except (*DAMAGED, OSError) as error:
             self.close()
             raise Refused(self.path, f"is no whole {FORMAT}: {error}") from error
@@ -229,6 +232,7 @@ class DatasetWriter:
         if self.path.exists():
             self._open()
 
+    @uninterrupted()
     def _open(self) -> None:
         if not starts_with(self.path, HDF5_MAGIC):  # h5py would begin a new file inside
             raise Refused(self.path, "is no HDF5 file")
@@ -241,7 +245,7 @@ class DatasetWriter:
             check_header(self.path, self._file)
             self.code = str(self._file.attrs["code"])
             self._read_basis()
-            self._arrays = {name: self._file[name] for name in (*RAGGED, *FIXED)}
+            self._arrays = arrays_of(self._file)
             self._ends = last_row(self._arrays["frames/ends"])
         except OSError as error:
             self._close_unchanged()
@@ -261,6 +265,7 @@ class DatasetWriter:
             self.functions = {species: functions for species, functions in found if functions is not None}
             self._new_functions = False
 
+    @uninterrupted()
     def append(self, frame: Frame) -> None:
         """Add one frame; refused when it is of another code than the file, or has other functions for a species of the file."""
         if self._file is None:
@@ -297,6 +302,7 @@ class DatasetWriter:
             write_functions(file, self.basis, self.functions)
             self._new_functions = False
 
+    @uninterrupted()
     def commit(self) -> None:
         """Make all appended frames part of the file."""
         if self._file is None or self._journaled is None or not self._pending:
@@ -316,6 +322,7 @@ class DatasetWriter:
         self._journaled.commit()
         self._ends, self._pending = ends[-1], []
 
+    @uninterrupted()
     def reserve(self, outline: Frame, lengths: Mapping[str, int]) -> dict[str, Extent]:
         """Room for a frame whose pairs and matrices others will write, and where that room is.
 
@@ -347,6 +354,7 @@ class DatasetWriter:
         self._journaled.commit()
         return {name: extent_of(self._arrays[name], int(self._ends[list(RAGGED).index(name)])) for name in lengths}
 
+    @uninterrupted()
     def finish(self, outline: Frame, lengths: Mapping[str, int]) -> None:
         """Make a reserved frame, whose room is filled by now, part of the file."""
         if self._file is None or self._journaled is None:
@@ -360,11 +368,13 @@ class DatasetWriter:
         self._journaled.commit()
         self._ends = ends
 
+    @uninterrupted()
     def forget_pending(self) -> None:
         """Drop the frames that were appended since the last commit."""
         self._pending = []
         self._read_basis()
 
+    @uninterrupted()
     def _close_unchanged(self) -> None:
         """Let go of the file as the last commit left it."""
         if self._file is not None:
@@ -375,6 +385,7 @@ class DatasetWriter:
             self._journaled.close()
             self._journaled = None
 
+    @uninterrupted()
     def close(self) -> None:
         self.commit()
         if self._file is not None and self._journaled is not None:

@@ -6,6 +6,7 @@ first: its index is s * norb + orbital.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import linalg, optimize, sparse, special
@@ -13,7 +14,11 @@ from scipy import linalg, optimize, sparse, special
 from basis import Array
 from basis.spin import TRANSPOSED, Spin
 from converters.blocks import Operator
+from converters.errors import Refused
 from converters.frame import Frame
+
+# k-points that no run has.
+MOST_KPOINTS = 1_000_000
 
 
 def matrix_at(frame: Frame, name: str, kpoint_c: Array) -> list[sparse.csr_array]:
@@ -129,6 +134,13 @@ class Filling:
     smearing: str = "fixed"
     width: float = 0.0
     moment: float | None = None
+
+
+def require_mesh(path: Path, mesh_c: Sequence[int]) -> None:
+    """Refuse what is no k mesh, and one that no computer could hold."""
+    if len(mesh_c) != 3 or min(mesh_c) < 1 or np.prod(np.array(mesh_c, dtype=float)) > MOST_KPOINTS:
+        words = " ".join(map(str, mesh_c))
+        raise Refused(path, f"has the k mesh {words}; expected three numbers from 1 on, {MOST_KPOINTS} points at most")
 
 
 def monkhorst_pack(mesh_c: tuple[int, int, int]) -> tuple[Array, Array]:

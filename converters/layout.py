@@ -78,6 +78,15 @@ def check_header(path: Path, file: h5py.File) -> None:
         raise Refused(path, f"has version {version} of {FORMAT}; this program reads version {VERSION}")
 
 
+def arrays_of(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """The arrays of a file by name."""
+    arrays = {name: file[name] for name in (*RAGGED, *FIXED)}
+    lengths = {name: arrays[name].shape[0] for name in FIXED}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"its arrays are of different numbers of frames: {lengths}")
+    return arrays
+
+
 def create(path: Path, sizes: Mapping[str, int], code: str, *, plain: bool) -> None:
     """Write an empty dataset for frames with so many bytes in each array; the file appears whole or not at all."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")

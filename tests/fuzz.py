@@ -3,12 +3,14 @@
     python -m tests.fuzz --minutes 60 --seed 0
 
 damages one file of each kind in turn, with seeds that count up, and reads it as a command does. A reader may read or refuse, in
-seconds and in bounded memory; all else is a finding, which is printed with its seed.
+seconds and in bounded memory; all else is a finding, which is printed with its seed. The HDF5 library loops over some damaged heaps
+of strings; no reader can help that, so it is printed and counted by itself.
 """
 
 import argparse
 import collections
 import contextlib
+import faulthandler
 import io
 import json
 import os
@@ -29,6 +31,7 @@ from tests.mutations import mutate_binary, mutate_text
 # A reader that takes more CPU time hangs, one that takes more memory believes what a header claims.
 SECONDS, MEGABYTES = 20, 1000
 GOOD = ("read", "refused")
+HDF5 = "loop in HDF5"
 
 
 def corpus(folder):
@@ -172,6 +175,7 @@ def try_one(source, read, seed):
         child = os.fork()
         if child == 0:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            faulthandler.register(signal.SIGPROF, writer, chain=True)  # says where it hangs, then ends it
             signal.setitimer(signal.ITIMER_PROF, SECONDS)  # CPU seconds: others may use the machine too
             signal.alarm(20 * SECONDS)
             answer_and_end(writer, folder / source.name, read)
@@ -179,9 +183,11 @@ def try_one(source, read, seed):
         with open(reader) as stream:
             answer = stream.read()
         _, status = os.waitpid(child, 0)
-    if not answer:
+    if not answer.startswith("["):
         hung = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF)
-        return ("hang" if hung else "crash"), f"status {status}", what
+        at = next((line.strip() for line in answer.splitlines() if line.startswith("  File")), "")
+        outcome = "crash" if not hung else HDF5 if "/h5py/" in at else "hang"
+        return outcome, f"status {status} {at}", what
     outcome, detail, memory = json.loads(answer)
     if outcome in GOOD and memory > MEGABYTES:
         return "memory", f"{memory:.0f} MB; {detail}", what
@@ -227,14 +233,15 @@ def run(minutes, seed, only):
                 outcome, detail, what = try_one(source, read, seed)
                 counts[kind][outcome] += 1
                 if outcome not in GOOD:
-                    findings.append((kind, seed, what, outcome, detail))
+                    findings += [(kind, seed, what, outcome, detail)] if outcome != HDF5 else []
                     print(f"{kind}, seed {seed}: {what}\n    {outcome}: {detail}", flush=True)
             seed += 1
     for kind, found in counts.items():
         print(f"{kind}: " + ", ".join(f"{number} {outcome}" for outcome, number in found.most_common()))
-    print(
-        f"{sum(map(sum, (c.values() for c in counts.values())))} files, seeds up to {seed - 1}, {len(findings)} findings"
-    )
+    outcomes = collections.Counter()
+    for found in counts.values():
+        outcomes += found
+    print(f"{outcomes.total()} files, seeds up to {seed - 1}, {len(findings)} findings, {outcomes[HDF5]} loops in HDF5")
     return findings
 
 

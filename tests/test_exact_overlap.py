@@ -10,7 +10,7 @@ import pytest
 import torch
 from ase.io import read, write
 from click.testing import CliRunner
-from pyscf import gto, scf
+from pyscf import gto
 
 from basis.radial import table_of_points
 from basis.spin import Spin
@@ -26,6 +26,7 @@ from slem_plugin.samples import make_model
 from tests.contract import unpacked
 from tests.made_data import made_frame
 from tests.model_contract import random_structure, two_species
+from tests.pyscf_runs import finished
 from tests.test_pieces import CUTOFFS, assert_same_blocks, predicted, spread_out
 from workflows import bench_overlap
 from workflows.cli import main
@@ -225,16 +226,6 @@ def read_mol(mol):
     return Atoms([mol.atom_symbol(a) for a in range(mol.natm)], mol.atom_coords(unit="Ang"))
 
 
-def finished(mol, chkfile=None):
-    """A run of PySCF, which keeps a temporary file open that it does not close by itself."""
-    mf = scf.RHF(mol)
-    if chkfile is not None:
-        mf.chkfile = str(chkfile)
-    mf.kernel()
-    mf._chkfile.close()
-    return mf
-
-
 @pytest.mark.parametrize(
     ("sources", "words"),
     [
@@ -285,7 +276,7 @@ def test_the_overlap_is_not_written_over_other_data(molecules, tmp_path):
     slem("convert", molecules, "-o", tmp_path / "data.h5")
     code, _, err = slem("overlap", tmp_path / "data.h5", "--basis", "def2-svp", "-o", tmp_path / "data.h5")
     assert code == 1
-    assert "is there already" in err
+    assert "holds another overlap for" in err
 
 
 def test_new_molecules_have_levels_with_no_run_in_reach(molecules, tmp_path):

@@ -6,16 +6,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from pyscf import gto
+import torch
 
 from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
+from converters.interrupts import uninterrupted
 from tests.conftest import assert_same_frame, make_random_frame
-from tests.test_exact_overlap import finished
+from tests.interrupts import COMMANDS, interrupt, prepare
+from tests.pyscf_runs import hydrogen_runs
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,20 +32,9 @@ def slem(*words, largest=None, **options):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=limit, check=False, **options)
 
 
-def hydrogen(folder, count):
-    """Runs of four hydrogen atoms."""
-    for n in range(count):
-        run = folder / f"h{n}"
-        run.mkdir(parents=True)
-        bond = 0.7 + 0.05 * n
-        atoms = f"H 0 0 0; H 0 0 {bond}; H 0.2 {0.9 + bond} 0; H 1.4 0 {bond}"
-        finished(gto.M(atom=atoms, basis="def2-tzvp", verbose=0), run / "run.chk")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    return hydrogen(tmp_path_factory.mktemp("runs"), 6)
+    return hydrogen_runs(tmp_path_factory.mktemp("runs"), 6)
 
 
 @pytest.mark.parametrize("room", [0.3, 0.6, 0.95])
@@ -143,18 +133,28 @@ def test_two_processes_do_not_write_one_file(runs, tmp_path):
     assert "is in use by another process; wait for it to end, or write elsewhere" in done.stdout + done.stderr
 
 
-def test_an_interrupted_conversion_goes_on(tmp_path):
-    many = hydrogen(tmp_path / "runs", 12)
-    data = tmp_path / "data.h5"
-    command = [sys.executable, "-m", "workflows", "convert", str(many), "-o", str(data)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    while process.poll() is None and not data.exists():
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode in (0, 130)
-    if process.returncode == 130:
-        assert "run the same command again to go on" in said
-    assert slem("convert", many, "-o", data).returncode == 0
-    with Dataset(data) as stored:
-        assert len(stored) == 12
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads do not survive a fork
+    yield prepare(tmp_path_factory.mktemp("places"))
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_goes_on_after_an_interrupt(places, tmp_path, command):
+    assert interrupt(command, places, tmp_path / "made", moments=(0.4, 0.8)) == []
+
+
+def test_an_interrupt_waits_for_the_end_of_a_write():
+    done = []
+
+    @uninterrupted()
+    def write():
+        signal.raise_signal(signal.SIGINT)
+        done.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

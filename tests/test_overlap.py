@@ -230,7 +230,7 @@ def test_functions_are_stored_as_they_are(kind):
     ("change", "words"),
     [
         ({"r_g": np.array([0.0, 0.0, 1.0])}, "growing"),
-        ({"values_g": np.array([0.0, np.nan, 1.0])}, "not finite"),
+        ({"values_g": np.array([0.0, np.nan, 1.0])}, "beyond all bounds"),
         ({"cutoff": 3.0}, "ends at 1"),
         ({"largest_wave": 0.0}, "cutoff"),
         ({"largest_wave": 1e9}, "claims 1e.09 waves"),

@@ -17,40 +17,48 @@ OF_THE_MODEL = ("torch", "safetensors", "tomli")
 EXISTING = click.Path(exists=True, path_type=Path)
 
 
-def report_errors(function: Callable[..., int | None]) -> Callable[..., None]:
+GO_ON = "all that was done is saved; run the same command again to go on"
+
+
+def report_errors(function: Callable[..., int | None], interrupted: str) -> Callable[..., None]:
     """Turn what a command returns or raises into its exit code and one line; `--debug` shows where an error came from."""
 
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def run(*args: Any, debug: bool, **options: Any) -> None:
-        from converters.errors import Refused
-        from workflows.launch import rank_name
-
         try:
-            sys.exit(function(*args, **options) or 0)
-        except (Refused, OSError, MemoryError) as error:
-            if debug:
-                raise
-            click.echo(f"error{rank_name()}: {error or type(error).__name__}", err=True)
-            sys.exit(1)
-        except ModuleNotFoundError as error:
-            if debug or error.name not in OF_THE_MODEL:
-                raise
-            click.echo(f"error: this command needs {error.name}; pip install 'slem-plugin[model]' brings it", err=True)
-            sys.exit(1)
+            sys.exit(outcome_of(functools.partial(function, *args, **options), debug))
         except KeyboardInterrupt:
-            click.echo("interrupted: all that was done is saved; run the same command again to go on", err=True)
+            click.echo(f"interrupted: {interrupted}", err=True)
             sys.exit(130)
 
     return run
 
 
-def as_command(text: str) -> Callable[[Callable[..., int | None]], click.Command]:
-    """A command whose help ends with examples."""
+def outcome_of(work: Callable[[], int | None], debug: bool) -> int:
+    """The exit code of a command's work, and a line on stderr where it was refused."""
+    from converters.errors import Refused
+    from workflows.launch import rank_name
+
+    try:
+        return work() or 0
+    except (Refused, OSError, MemoryError) as error:
+        if debug:
+            raise
+        click.echo(f"error{rank_name()}: {error or type(error).__name__}", err=True)
+    except ModuleNotFoundError as error:
+        if debug or error.name not in OF_THE_MODEL:
+            raise
+        click.echo(f"error: this command needs {error.name}; pip install 'slem-plugin[model]' brings it", err=True)
+    return 1
+
+
+def as_command(text: str, interrupted: str = GO_ON) -> Callable[[Callable[..., int | None]], click.Command]:
+    """A command whose help ends with examples; `interrupted` says how to go on after Ctrl-C."""
 
     def make(function: Callable[..., int | None]) -> click.Command:
         name = function.__name__.removesuffix("_command").replace("_", "-")
-        return click.command(name, epilog=f"\b\nExamples:\n{text}")(report_errors(function))
+        return click.command(name, epilog=f"\b\nExamples:\n{text}")(report_errors(function, interrupted))
 
     return make
 
@@ -581,7 +589,8 @@ def export_command(
 @as_command(
     """  slem-scf run/ --model model --cmd "mpirun -np 4 abacus"
   slem-scf runs/* --model model --cmd "siesta < si.fdf > si.out" --compare
-  slem-scf run/ --model model --cmd "python run.py" --compare --json"""
+  slem-scf run/ --model model --cmd "python run.py" --compare --json""",
+    "the command was ended, and its copies of the run folder stay; --overwrite makes them anew",
 )
 @click.argument("folders", metavar="RUN_DIR...", nargs=-1, required=True, type=EXISTING)
 @click.option("--model", "model_path", required=True, type=EXISTING, help="Model that predicts the start.")

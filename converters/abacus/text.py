@@ -11,6 +11,7 @@ from basis import Array
 from basis.shells import LETTERS, Shell, Species, parse_shells
 from converters.abacus.convention import BOHR
 from converters.errors import Refused
+from converters.kspace import require_mesh
 
 
 def lines_of(path: Path) -> list[list[str]]:
@@ -184,8 +185,9 @@ def read_mesh(path: Path) -> tuple[Array, Array] | None:
         shift = np.array([float(word) for word in (lines[3] + ["0"] * 3)[3:6]])
     except (ValueError, IndexError) as error:
         raise Refused(path, f"cannot be read: {error}") from error
-    if kind[0] not in "gm" or mesh.min() < 1 or mesh.prod() > 1_000_000:
-        raise Refused(path, f"has a mesh {kind} {mesh.tolist()}; expected Gamma or MP and three positive numbers")
+    if kind[0] not in "gm":
+        raise Refused(path, f'has k-points of the kind "{kind}"; expected Gamma or MP')
+    require_mesh(path, mesh.tolist())
     axes = [
         (np.arange(n) + s) / n if kind[0] == "g" else (2 * np.arange(n) - n + 1 + s) / (2 * n)
         for n, s in zip(mesh, shift, strict=True)

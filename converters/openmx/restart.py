@@ -16,6 +16,7 @@ from basis.units import HARTREE, KELVIN
 from converters.errors import Refused
 from converters.frame import Frame
 from converters.grid import Grid, density_on_grid, superposed
+from converters.kspace import require_mesh
 from converters.openmx import text
 from converters.openmx.convention import BOHR
 from converters.openmx.orbitals import pao_name, read_atomic_density, read_orbitals
@@ -25,8 +26,6 @@ from converters.restart import Options, Progress, Route, Target, Written
 
 NAME = "guess"
 LAYOUTS = {"off": Spin.NONE, "on": Spin.COLLINEAR, "nc": Spin.SPINOR}
-# k-points that no run has.
-LARGEST_MESH = 1e6
 # Mixers that keep what the first diagonalisation gives; the others go back to the density of the atoms.
 KEEP_H = ("rmm-diish", "rmm-diis")
 # Mixers whose second iteration repeats the density of the first.
@@ -61,8 +60,7 @@ def read_target(path: Path) -> Target:
         width = float(given.words.get("scf.electronictemperature", "300").split()[0]) * KELVIN
     except ValueError as error:
         raise Refused(path, f"cannot be read: {error}") from error
-    if len(mesh_c) != 3 or min(mesh_c) < 1 or np.prod(np.array(mesh_c, dtype=float)) > LARGEST_MESH:
-        raise Refused(path, f"has scf.Kgrid {' '.join(map(str, mesh_c))}; expected three numbers from 1 on")
+    require_mesh(path, mesh_c)
     place = given.words.get("atoms.speciesandcoordinates.unit", "ang").lower()
     positions_av = places_av @ cell_cv if place == "frac" else places_av * (BOHR if place == "au" else 1.0)
     if given.words.get("scf.eigenvaluesolver", "band").lower() == "cluster":

@@ -17,6 +17,7 @@ from basis.spin import Spin
 from basis.units import KELVIN
 from converters.errors import Refused
 from converters.frame import Frame
+from converters.kspace import require_mesh
 from converters.restart import Options, Progress, Route, Target, Written
 from converters.siesta import text
 from converters.siesta.write import Pattern, write_density
@@ -63,7 +64,7 @@ def target_of(path: Path, fdf: Any) -> Target:
     labels = {int(row.split()[0]): row.split()[1:3] for row in fdf.get("ChemicalSpeciesLabel", default=[])}
     named = [labels[s] for s in species]
     tolerance = number(fdf, "SCF.DM.Tolerance", number(fdf, "DM.Tolerance", 1e-4))
-    kpoints_kc, weights_k = mesh_of(fdf)
+    kpoints_kc, weights_k = mesh_of(path, fdf)
     kind = spin_kind(fdf)
     return Target(
         code="siesta",
@@ -125,7 +126,7 @@ def spin_kind(fdf: Any) -> str:
     return "collinear" if is_on(fdf, "SpinPolarized") else "none"
 
 
-def mesh_of(fdf: Any) -> tuple[Array | None, Array | None]:
+def mesh_of(path: Path, fdf: Any) -> tuple[Array | None, Array | None]:
     """The whole k mesh of a diagonal kgrid_Monkhorst_Pack, Gamma without one; None for others."""
     rows = fdf.get("kgrid_Monkhorst_Pack", default=None)
     if rows is None:
@@ -140,6 +141,7 @@ def mesh_of(fdf: Any) -> tuple[Array | None, Array | None]:
     if np.abs(cells_cc - np.diag(np.diagonal(cells_cc))).max() > 0:
         return None, None
     mesh_c = np.diagonal(cells_cc).astype(int)
+    require_mesh(path, mesh_c.tolist())
     axes = [(np.arange(n) + shift) / n for n, shift in zip(mesh_c, shift_c, strict=True)]
     kpoints_kc = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     return kpoints_kc, np.full(len(kpoints_kc), 1 / len(kpoints_kc))
