@@ -80,7 +80,7 @@ def mutate_binary(content, random):
             raw[place] ^= 1 << int(random.integers(8))
         return bytes(raw), f"bits flipped at {places.tolist()}"
     head = min(len(raw), 600)
-    first = int(random.integers(head // 4)) * 4 if random.random() < 0.7 else at - at % 4
+    first = int(random.integers(max(1, head // 4))) * 4 if random.random() < 0.7 else at - at % 4
     if kind == "count":
         value = int(random.choice([0, -1, 1, 7, 255, 65536, 2**31 - 1, -(2**31), 1000003]))
         raw[first : first + 4] = value.to_bytes(4, "little", signed=True)
