@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test clean
+.PHONY: demo test test-oldest test-newest docs clean
 
 demo: $(READY)
 	$(BIN)/slem demo --folder demo
@@ -14,6 +14,19 @@ test: $(READY)
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
+# The ends of what pyproject.toml allows: each makes a virtual environment of its own.
+test-oldest: PYTHON = python3.10
+test-oldest: CONSTRAINTS = -c constraints-oldest.txt
+test-newest: PYTHON = python3.13
+test-oldest test-newest:
+	$(PYTHON) -m venv .venv-$@
+	.venv-$@/bin/python -m pip install --quiet --disable-pip-version-check -e '.[model,codes,test]' $(CONSTRAINTS)
+	OMP_NUM_THREADS=1 .venv-$@/bin/python -m pytest -n 2 --dist worksteal
+
+# The site of the documentation, in site/.
+docs: $(READY)
+	$(BIN)/mkdocs build --strict --quiet
+
 # The CPU build of PyTorch where the index offers one: asking for the tested version by name finds it.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,4 +35,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-test-* demo site .mypy_cache .ruff_cache .pytest_cache

@@ -18,5 +18,5 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
+        if came and callable(before):
+            before(signal.SIGINT, None)

@@ -11,6 +11,7 @@ import torch
 from ase.io import read, write
 from click.testing import CliRunner
 from pyscf import gto
+from scipy.integrate import trapezoid
 
 from basis.radial import table_of_points
 from basis.spin import Spin
@@ -46,7 +47,7 @@ def tables_for(basis, cutoff):
         tables = []
         for n, shell in enumerate(species.shells):
             values = r**shell.l * np.exp(-(0.5 + 0.3 * n) * r**2) * (1 - r / cutoff) ** 2
-            values /= np.sqrt(np.trapezoid(values**2 * r**2, r))
+            values /= np.sqrt(trapezoid(values**2 * r**2, r))
             tables.append(table_of_points(r, values, cutoff, 80.0, 0.0))
         found.append(tuple(tables))
     return tuple(found)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from pyscf import gto
+from scipy.integrate import trapezoid
 
 from basis.conventions import to_standard
 from basis.radial import GaussianFunction, TabulatedFunction, pack_functions, reach, table_of_points, unpack_functions
@@ -125,7 +126,7 @@ def some_tables(seed=0):
             cutoff = random.uniform(2.5, 4.0)
             r = np.linspace(0, cutoff, 400)
             values = r**shell.l * np.exp(-random.uniform(0.5, 1.5) * r**2) * (1 - r / cutoff) ** random.integers(1, 4)
-            values /= np.sqrt(np.trapezoid(values**2 * r**2, r))
+            values /= np.sqrt(trapezoid(values**2 * r**2, r))
             mine.append(table_of_points(r, values, cutoff, 150.0, 0.0))
         functions.append(tuple(mine))
     return shells, functions

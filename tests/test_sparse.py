@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 from pyscf import gto, scf
 from scipy import linalg, sparse
+from scipy.integrate import trapezoid
 
 from basis.spin import Spin
 from converters import kspace, spectral
@@ -84,7 +85,7 @@ def test_moments_of_atoms_are_exact(waters):
     assert below[[0, 2]] == pytest.approx([0, len(expected)], abs=1e-6)
     assert fermi_level([(pencil, exact)], 30, 2.0) == pytest.approx(expected[14:16].mean(), abs=8)
     grid = pencil.middle + pencil.half * np.sin(np.linspace(-1.57, 1.57, 4001))  # dense at the edges, as the series is
-    assert np.trapezoid(pencil.density(exact, grid), grid) == pytest.approx(len(expected), rel=1e-3)
+    assert trapezoid(pencil.density(exact, grid), grid) == pytest.approx(len(expected), rel=1e-3)
     assert pencil.density(exact, np.array([1e4])) == 0
 
 
@@ -120,7 +121,7 @@ def test_shares_of_all_atoms_are_all_levels(waters):
     energies = np.array(found["density of states"]["energies"])
     shares = sum(np.array(curves[0]) for curves in found["atoms"].values())
     inside = np.abs(energies - (expected[0] + expected[-1]) / 2) < 0.505 * np.ptp(expected)
-    assert np.trapezoid(shares[inside], energies[inside]) == pytest.approx(2 * len(expected), rel=0.05)
+    assert trapezoid(shares[inside], energies[inside]) == pytest.approx(2 * len(expected), rel=0.05)
 
 
 def test_spinor_atoms_have_orbitals_of_both_spins():

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.integrate import trapezoid
 from threadpoolctl import threadpool_limits
 
 from basis import Array
@@ -94,7 +95,7 @@ def silicon() -> tuple[Species, Functions]:
     found = []
     for shell, exponent in zip(shells, (0.35, 0.9, 0.25, 0.7, 0.5), strict=True):
         values = r**shell.l * np.exp(-exponent * r**2) * np.cos(np.pi * r / cutoff / 2)
-        values /= np.sqrt(np.trapezoid(values**2 * r**2, r))
+        values /= np.sqrt(trapezoid(values**2 * r**2, r))
         found.append(table_of_points(r, values, cutoff, 60.0 / BOHR, 0.0))
     return Species("Si", 14, shells, "bench"), tuple(found)
 

@@ -1,0 +1,140 @@
+"""The commands and Python blocks of a page of the documentation, run one after the other as a reader would.
+
+A fence is `sh`, `python`, or `text` for what is no command. A comment before it says what is not run, and why:
+`<!-- not run: it takes hours -->`, or for some lines `<!-- not run (pip, mpirun): they need the network and a code -->`.
+Trainings are cut to a few steps. The commands of a page run in a folder with finished runs, a dataset, a model and structures,
+and `slem`, the repository.
+"""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from tests.contract import unpacked
+from workflows.cli import main
+
+ROOT = Path(__file__).parent.parent
+FENCE = re.compile(
+    r"^(?:<!-- not run(?: \((?P<words>[^)]*)\))?: (?P<reason>.*?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.M | re.S,
+)
+STEPS = "--steps 3"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fence of a page; `reason` says why it, or its lines with one of `words`, are not run."""
+
+    language: str
+    text: str
+    words: tuple[str, ...]
+    reason: str
+    line: int
+
+    @property
+    def runs(self):
+        return self.language in ("sh", "python") and (not self.reason or bool(self.words))
+
+
+def blocks_of(text):
+    return [
+        Block(
+            found["language"],
+            found["text"],
+            tuple(word.strip() for word in (found["words"] or "").split(",") if word.strip()),
+            found["reason"] or "",
+            text[: found.start()].count("\n") + 1,
+        )
+        for found in FENCE.finditer(text)
+    ]
+
+
+def run_page(path, folder):
+    """Run all blocks of a page in a folder; returns what they printed."""
+    said, names = [], {"__name__": "page"}
+    (folder / "slem").symlink_to(ROOT)
+    with contextlib.chdir(folder):
+        for block in filter(lambda block: block.runs, blocks_of(path.read_text())):
+            where = f"{path.name}:{block.line}"
+            if block.language == "python":
+                exec(compile(block.text, where, "exec"), names)
+                continue
+            for line in commands_of(block.text):
+                if not any(word in line for word in block.words):
+                    code, output = run_line(line)
+                    assert code == 0, f"{where}: {line}\n{output}"
+                    said.append(output)
+    return "\n".join(said)
+
+
+def commands_of(text):
+    """The lines of a shell block, with continued ones joined."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def run_line(line):
+    """Exit code and output of a line: our own commands in this process, all others in a shell."""
+    words = shlex.split(line, comments=True)
+    if not words[0].startswith("slem-"):
+        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        done = subprocess.run(line, shell=True, capture_output=True, text=True, env=environment, check=False)
+        return done.returncode, done.stdout + done.stderr
+    target = None
+    if ">" in words:
+        target, words = words[words.index(">") + 1], words[: words.index(">")]
+    words = [place for word in words for place in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+    result = CliRunner().invoke(main, [words[0].removeprefix("slem-"), *shortened(words)[1:]])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    if target:
+        Path(target).write_text(result.stdout)
+    return result.exit_code, result.stdout + result.stderr
+
+
+def shortened(words):
+    """A command whose training takes a few steps, and whose trial runs of our own Python use this one."""
+    words = [word.replace("python run.py", f"{sys.executable} run.py") for word in words]
+    if words[0] != "slem-train":
+        return words
+    if "--time" in words:
+        at = words.index("--time")
+        words = words[:at] + words[at + 2 :]
+    return words if "--steps" in words else [*words, *STEPS.split()]
+
+
+def prepare(folder):
+    """What the pages speak of: runs, a dataset, a model and predictions of silicon, structures, and files of radial functions."""
+    from ase.build import bulk, molecule
+
+    from tests.radial_files import gaussian, write_ion_xml, write_orb, write_pao
+
+    shutil.copytree(unpacked("siesta", "si8"), folder / "runs")
+    (folder / "run").mkdir()
+    shutil.copy(folder / "runs" / "frame_2" / "si8.fdf", folder / "run")
+    shells = [(0, gaussian(0, 0.8)), (1, gaussian(1, 0.5))]
+    (folder / "PAO").mkdir()
+    write_orb(folder / "Si.orb", shells, step=0.02)
+    write_pao(folder / "PAO" / "Si7.0.pao", shells, points=400)
+    write_ion_xml(folder / "Si.ion.xml", "Si", 14, [(l, l + 1, 1, False, R) for l, R in shells], points=400)
+    silicon = bulk("Si", cubic=True)
+    silicon.rattle(0.03, seed=1)
+    for name in ("new.cif", "new.xyz", "device.xyz", "POSCAR"):
+        silicon.write(folder / name)
+    molecule("H2O").write(folder / "water.xyz")
+    with contextlib.chdir(folder):
+        for line in (
+            "slem-convert runs/ -o data.h5",
+            "slem-train data.h5 -o model --validate 2",
+            "slem-predict model new.xyz -o pred.h5",
+        ):
+            code, output = run_line(line)
+            assert code == 0, f"{line}\n{output}"
