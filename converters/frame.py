@@ -22,6 +22,8 @@ from converters.blocks import Operator, Pairs
 if TYPE_CHECKING:
     from ase import Atoms
 
+# What the notes of a predicted frame say.
+PREDICTED = "predicted by slem"
 # The matrices a frame may hold: Hamiltonian (eV), overlap, density (electrons).
 OPERATORS = ("H", "S", "DM")
 

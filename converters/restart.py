@@ -6,7 +6,9 @@ A code's own part is its `restart` module: `read_target(path)` reads the input o
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -226,3 +228,23 @@ def hermitian_part(frame: Frame) -> Frame:
         values_sx[:, onsite_x] = (values_sx[:, onsite_x] + adjoint) / 2
         operators[name] = replace(operator, values_sx=values_sx)
     return replace(frame, operators=operators)
+
+
+def restart_module(code: str) -> ModuleType:
+    return import_module(f"converters.{code}.restart")
+
+
+def find_target(path: Path) -> Target:
+    """The run of an input file or of a folder, of whichever code reads it."""
+    if path.is_file():
+        code = {".fdf": "siesta", ".dat": "openmx"}.get(path.suffix, "abacus")
+    else:
+        names = {file.name for file in path.iterdir() if file.is_file()}
+        suffixes = {Path(name).suffix for name in names}
+        codes = [code for code, there in (("abacus", "INPUT" in names), ("siesta", ".fdf" in suffixes)) if there]
+        codes += ["openmx"] * (".dat" in suffixes and not codes)
+        if not codes:
+            raise Refused(path, "holds no INPUT, no fdf and no dat file; expected the folder of a run")
+        code = codes[0]
+    target: Target = restart_module(code).read_target(path)
+    return target

@@ -7,6 +7,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,17 @@ def load_model(path: str | Path, dtype: torch.dtype | None = None) -> Model:
     """The model of a checkpoint, or the best one of a training folder."""
     path = Path(path)
     return load_checkpoint(path / BEST if path.is_dir() else path, dtype)[0]
+
+
+def cached_model(path: str | Path, dtype: torch.dtype | None = None) -> Model:
+    """The same, read once: again only when its file has changed."""
+    file = Path(path) / BEST if Path(path).is_dir() else Path(path)
+    return load_once(file.resolve(), file.stat().st_mtime_ns, dtype)
+
+
+@lru_cache(maxsize=4)
+def load_once(path: Path, written: int, dtype: torch.dtype | None) -> Model:
+    return load_model(path, dtype)
 
 
 def load_checkpoint(path: Path, dtype: torch.dtype | None = None) -> tuple[Model, dict[str, Tensor]]:

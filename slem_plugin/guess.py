@@ -1,14 +1,13 @@
 """One line for a script: the density from which an SCF object of PySCF should start."""
 
 import os
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from basis import Array
 from converters.neighbours import Structure
 from converters.pyscf.guess import announce, guess_density, refuse_guess, structure_of
-from slem_plugin.checkpoint import load_model
+from slem_plugin.checkpoint import cached_model
 from slem_plugin.model import Model
 
 # Names the model for scripts that name none; slem-scf sets it for the run that is to start from a guess.
@@ -28,7 +27,7 @@ def pyscf_guess(
     source = model if model is not None else os.environ.get(MODEL_VARIABLE)
     if source is None:
         return None
-    known = source if isinstance(source, Model) else cached_model(str(source))
+    known = source if isinstance(source, Model) else cached_model(source)
     frame = known.predict_structure(Structure(*structure_of(mf, known.blueprint.basis)))
     dm0, density, reason = guess_density(mf, frame, route)
     if guard and reason:
@@ -36,8 +35,3 @@ def pyscf_guess(
         return None
     announce(mf, density)
     return dm0
-
-
-@lru_cache(maxsize=4)
-def cached_model(path: str) -> Model:
-    return load_model(Path(path))

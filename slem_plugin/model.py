@@ -19,7 +19,7 @@ from basis.spin import Spin
 from converters.blocks import Pairs
 from converters.errors import Refused
 from converters.folding import closest_of_images
-from converters.frame import Frame, Outcome, Provenance, Spectrum
+from converters.frame import PREDICTED, Frame, Outcome, Provenance, Spectrum
 from converters.kspace import monkhorst_pack
 from converters.neighbours import Bonds, Structure, find_bonds, own_pairs
 from converters.overlap import COMPUTED, Overlap
@@ -216,7 +216,7 @@ class Model:
     def facts(self, structure: Structure) -> dict[str, Any]:
         """What a predicted frame says besides its structure and matrices."""
         overlap = (COMPUTED,) if self.overlap is not None else ("S as it was learned",)
-        notes = ("predicted by slem", *(overlap if "S" in self.operators else ()))
+        notes = (PREDICTED, *(overlap if "S" in self.operators else ()))
         return {
             "outcome": Outcome(electrons=self.electrons(structure.species_a)),
             "spectrum": self._mesh_points(),

@@ -2,11 +2,10 @@
 
 A fence is `sh`, `python`, or `text` for what is no command. A comment before it says what is not run, and why:
 `<!-- not run: it takes hours -->`, or for some lines `<!-- not run (pip, mpirun): they need the network and a code -->`.
-Trainings are cut to a few steps. The commands of a page run in a folder with finished runs, a dataset, a model and structures,
+`<!-- file: run.py -->` makes a file of the fence. Trainings are cut to a few steps. The commands of a page run in a folder with finished runs, a dataset, a model and structures,
 and `slem`, the repository.
 """
 
-import contextlib
 import os
 import re
 import shlex
@@ -18,12 +17,14 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from converters.restart import find_target
 from tests.contract import unpacked
 from workflows.cli import main
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(
-    r"^(?:<!-- not run(?: \((?P<words>[^)]*)\))?: (?P<reason>.*?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    r"^(?:<!-- (?:file: (?P<file>\S+)|not run(?: \((?P<words>[^)]*)\))?: (?P<reason>.*?)) -->\n)?"
+    r"```(?P<language>\w*)\n(?P<text>.*?)^```$",
     re.M | re.S,
 )
 STEPS = "--steps 3"
@@ -37,6 +38,7 @@ class Block:
     text: str
     words: tuple[str, ...]
     reason: str
+    file: str
     line: int
 
     @property
@@ -51,28 +53,29 @@ def blocks_of(text):
             found["text"],
             tuple(word.strip() for word in (found["words"] or "").split(",") if word.strip()),
             found["reason"] or "",
+            found["file"] or "",
             text[: found.start()].count("\n") + 1,
         )
         for found in FENCE.finditer(text)
     ]
 
 
-def run_page(path, folder):
-    """Run all blocks of a page in a folder; returns what they printed."""
-    said, names = [], {"__name__": "page"}
-    (folder / "slem").symlink_to(ROOT)
-    with contextlib.chdir(folder):
-        for block in filter(lambda block: block.runs, blocks_of(path.read_text())):
-            where = f"{path.name}:{block.line}"
-            if block.language == "python":
-                exec(compile(block.text, where, "exec"), names)
-                continue
+def run_page(path):
+    """Run all blocks of a page in the current folder."""
+    Path("slem").symlink_to(ROOT)
+    names = {"__name__": "page"}
+    for block in filter(lambda block: block.runs, blocks_of(path.read_text())):
+        where = f"{path.name}:{block.line}"
+        if block.file:
+            Path(block.file).parent.mkdir(parents=True, exist_ok=True)
+            Path(block.file).write_text(block.text)
+        elif block.language == "python":
+            exec(compile(block.text, where, "exec"), names)
+        else:
             for line in commands_of(block.text):
                 if not any(word in line for word in block.words):
                     code, output = run_line(line)
                     assert code == 0, f"{where}: {line}\n{output}"
-                    said.append(output)
-    return "\n".join(said)
 
 
 def commands_of(text):
@@ -111,9 +114,9 @@ def shortened(words):
     return words if "--steps" in words else [*words, *STEPS.split()]
 
 
-def prepare(folder):
+def prepare(folder, trained):
     """What the pages speak of: runs, a dataset, a model and predictions of silicon, structures, and files of radial functions."""
-    from ase.build import bulk, molecule
+    from ase.build import molecule
 
     from tests.radial_files import gaussian, write_ion_xml, write_orb, write_pao
 
@@ -125,16 +128,13 @@ def prepare(folder):
     write_orb(folder / "Si.orb", shells, step=0.02)
     write_pao(folder / "PAO" / "Si7.0.pao", shells, points=400)
     write_ion_xml(folder / "Si.ion.xml", "Si", 14, [(l, l + 1, 1, False, R) for l, R in shells], points=400)
-    silicon = bulk("Si", cubic=True)
-    silicon.rattle(0.03, seed=1)
     for name in ("new.cif", "new.xyz", "device.xyz", "POSCAR"):
-        silicon.write(folder / name)
+        find_target(folder / "run").atoms.write(folder / name)
     molecule("H2O").write(folder / "water.xyz")
-    with contextlib.chdir(folder):
-        for line in (
-            "slem-convert runs/ -o data.h5",
-            "slem-train data.h5 -o model --validate 2",
-            "slem-predict model new.xyz -o pred.h5",
-        ):
-            code, output = run_line(line)
-            assert code == 0, f"{line}\n{output}"
+    before = Path.cwd()
+    os.chdir(folder)
+    work = ("convert runs/ -o data.h5", "train data.h5 -o model --validate 2", "predict model new.xyz -o pred.h5")
+    for line in work if trained else ():
+        code, output = run_line(f"slem-{line}")
+        assert code == 0, f"{line}\n{output}"
+    os.chdir(before)

@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from converters.runs import CODES
+from tests import conventions_page
 from tests.codes_table import BEGIN, END, PAGE, rows
+from tests.messages import PAGE as MESSAGES_PAGE
+from tests.messages import all_messages, kind_of
+from tests.messages import page as messages_page
+from tests.pages import blocks_of, prepare, run_page
+from workflows.cures import CURES
 
 ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 
 
 def test_the_table_of_codes_is_that_of_the_fixtures():
@@ -18,18 +26,51 @@ def test_the_table_of_codes_is_that_of_the_fixtures():
     assert [line[:6] for line in stand] == [fixed for fixed, _ in rows()]
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]))
+@pytest.mark.parametrize("page", [path.name for path in PAGES])
 def test_links_lead_somewhere(page):
-    path = next(p for p in (ROOT / page, ROOT / "docs" / page) if p.exists())
+    path = next(path for path in PAGES if path.name == page)
     for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
         if "://" not in target:
             assert (path.parent / target).exists(), target
 
 
-def test_commands_of_the_readme_exist():
-    commands = set(re.findall(r"^\s+slem-(\w+)", (ROOT / "README.md").read_text(), re.M))
-    assert commands
-    for verb in commands:
-        subprocess.run(
-            [sys.executable, "-m", "workflows", verb, "--help"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
-        )
+@pytest.mark.parametrize("page", [path.name for path in PAGES])
+def test_every_block_runs_or_says_why_not(page, tmp_path, monkeypatch):
+    path = next(path for path in PAGES if path.name == page)
+    text = path.read_text()
+    assert text.count("\n```") == 2 * len(blocks_of(text)), "a fence that is not understood"
+    assert not re.search(r"^\n {4}\S", text, re.M), "code is fenced, with its language"
+    assert {block.language for block in blocks_of(text)} <= {"sh", "python", "text"}
+    monkeypatch.setattr("converters.runs.CODES", dict(CODES))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if any(block.runs for block in blocks_of(text)):
+        monkeypatch.chdir(tmp_path)
+        if not page.startswith("tour"):  # a tour begins with nothing
+            prepare(tmp_path, trained=page != "README.md")
+        run_page(path)
+
+
+def test_the_conventions_are_those_of_the_program():
+    assert conventions_page.table() in conventions_page.PAGE.read_text()
+
+
+def test_every_message_has_its_cure():
+    readers = re.compile(
+        r"converters/(abacus|openmx|siesta|pyscf|deeph|binary|dataset|kspace)|slem_plugin/checkpoint|workflows/(check|convert|overlap)"
+    )
+    messages = list(all_messages())
+    assert len(messages) > 300
+    for where, message in messages:
+        assert kind_of(message) != CURES[-1].kind or readers.match(where), f"{where}: {message} has no cure"
+    assert {kind_of(message) for _, message in messages} == {cure.kind for cure in CURES}
+    assert messages_page() in MESSAGES_PAGE.read_text()
+
+
+def test_the_site_is_built(tmp_path):
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert (tmp_path / "tour_silicon" / "index.html").exists()
+    fetched = re.findall(r'(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))', (tmp_path / "index.html").read_text())
+    assert fetched == [], "a page that is read fetches nothing"

@@ -17,17 +17,17 @@ from converters.abacus import restart as abacus
 from converters.blocks import Operator
 from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
-from converters.frame import Provenance
+from converters.frame import PREDICTED, Provenance
 from converters.openmx import restart as openmx
 from converters.openmx.scfout import read_scfout
 from converters.openmx.write import grid_of
-from converters.restart import Options, fit_to_target, reorder_atoms
+from converters.restart import Options, find_target, fit_to_target, reorder_atoms
 from converters.runs import code_module, search
 from converters.siesta import restart as siesta
 from converters.siesta.sparse import read_density_file
 from tests.contract import frames_of, scratch, unpacked
 from workflows.cli import export_command
-from workflows.export import Request, export, find_target
+from workflows.export import Request, export
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -238,7 +238,7 @@ def test_siesta_gets_its_own_density_matrix_back(name, tmp_path):
 
 def test_siesta_predictions_start_non_collinear_runs_with_four_components(tmp_path):
     (frame,), target = frames_of("siesta", "nc_o2"), find_target(unpacked("siesta", "nc_o2"))
-    foreign = replace(frame, provenance=Provenance("siesta", notes=("predicted by slem",)))
+    foreign = replace(frame, provenance=Provenance("siesta", notes=(PREDICTED,)))
     exported(foreign, tmp_path, target)
     stored = read_density_file(tmp_path / "o2nc.DM", "DM")
     assert len(stored.values["DM"]) == 4

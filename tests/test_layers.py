@@ -12,7 +12,7 @@ LAYERS = ["basis", "converters", "slem_plugin", "workflows"]
 ALLOWED = {
     "basis": {"numpy", "scipy"},
     "converters": {"numpy", "scipy", "h5py", "ase", "pyscf", "sisl"},
-    "slem_plugin": {"numpy", "scipy", "torch", "safetensors", "ase", "tomli"},
+    "slem_plugin": {"numpy", "scipy", "torch", "safetensors", "ase", "tomli", "tomllib"},
 }
 
 

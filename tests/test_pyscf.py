@@ -312,6 +312,8 @@ def test_what_cannot_be_read_is_refused_with_the_cure(tmp_path):
 
 def test_dropped_orbitals_rebuild_the_fock_matrix(tmp_path, monkeypatch):
     near = gto.M(atom="H 0 0 0; H 0 0 0.9; GHOST-H 0 0 0.0003", basis="def2-svp", verbose=0)
+    if not hasattr(scf.hf, "remove_overlap_zero_eigenvalue"):
+        pytest.skip("this PySCF drops no orbitals by itself")
     monkeypatch.setattr(scf.hf, "remove_overlap_zero_eigenvalue", True)
     mf = scf.RHF(near)
     mf.chkfile = str(tmp_path / "a.chk")

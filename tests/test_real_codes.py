@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from converters.restart import find_target, restart_module
 from tests.contract import frames_of, unpacked
-from workflows.export import Request, export, find_target, restart_module
+from workflows.export import Request, export
 
 CASES = [
     ("abacus", "si2", "dm", 1),

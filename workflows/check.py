@@ -14,6 +14,7 @@ from converters.errors import Refused
 from converters.frame import Frame
 from converters.runs import HDF5_MAGIC, code_module, search, starts_with
 from workflows.convert import BAD_INPUT
+from workflows.cures import cure_of
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,21 @@ class Report:
     def ok(self) -> bool:
         return not self.refusal and all(result.ok is not False for result in self.results)
 
+    @property
+    def cures(self) -> list[str]:
+        """What to do about what is wrong."""
+        wrong = [self.refusal] if self.refusal else [str(result) for result in self.results if result.ok is False]
+        return list(dict.fromkeys(map(cure_of, wrong)))
+
     def as_dict(self) -> dict[str, Any]:
         checks = [vars(result) for result in self.results]
-        return {"place": self.place, "ok": self.ok, "refusal": self.refusal, "checks": checks}
+        return {
+            "place": self.place,
+            "ok": self.ok,
+            "refusal": self.refusal,
+            "cures": self.cures,
+            "checks": checks,
+        }
 
 
 def check_path(path: Path, codes: list[str], step: Callable[[], None]) -> Iterator[Report]:

@@ -45,7 +45,10 @@ def outcome_of(work: Callable[[], int | None], debug: bool) -> int:
     except (Refused, OSError, MemoryError) as error:
         if debug:
             raise
-        click.echo(f"error{rank_name()}: {error or type(error).__name__}", err=True)
+        from workflows.cures import cure_of
+
+        reason = error.reason if isinstance(error, Refused) else f"{error}".lower() or "too little memory"
+        click.echo(f"error{rank_name()}: {error or type(error).__name__}\n  {cure_of(reason)}", err=True)
     except ModuleNotFoundError as error:
         if debug or error.name not in OF_THE_MODEL:
             raise
@@ -138,7 +141,7 @@ def convert_command(
     refused = any(outcome.status == "refused" for outcome in outcomes)
     if as_json:
         mixed = mixture(output) if output.exists() else []
-        print_json({"output": str(output), "inputs": [vars(outcome) for outcome in outcomes], "mixed": mixed})
+        print_json({"output": str(output), "inputs": [outcome.as_dict() for outcome in outcomes], "mixed": mixed})
     else:
         show_outcomes(outcomes, output)
     return int(refused)
@@ -283,7 +286,7 @@ def predict_command(
 ) -> int:
     """Predict the matrices of structures that nobody has computed.
 
-    PATHS are files that ASE reads (xyz, cif, POSCAR ...), ABACUS STRU files or datasets; files may hold many structures. A structure
+    PATHS are files that ASE reads (xyz, cif, POSCAR ...), ABACUS STRU files, inputs or folders of runs, or datasets; files may hold many structures. A structure
     that does not fit into the memory, or has several workers, is predicted in pieces. The same command goes on where it was
     interrupted. Under torchrun each rank takes its share of the pieces.
     """
@@ -565,8 +568,8 @@ def export_command(
     INPUT is a file of slem-predict, a dataset, or with --model a structure. The folder gets the files and, with --into, a
     changed copy of the run's input; both belong into the folder of the run.
     """
-    from converters.restart import Options
-    from workflows.export import Request, export, find_target, read_frame
+    from converters.restart import Options, find_target
+    from workflows.export import Request, export, read_frame
     from workflows.show import print_json, show_export
 
     request = Request(code or "", route, purify, electrons, into, overlap, nonmagnetic, Options(**options))

@@ -1,9 +1,10 @@
 """Run folders into a dataset: search, read and check in parallel, append in order."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -18,6 +19,7 @@ from converters.frame import Frame
 from converters.kspace import Filling, density_matrix
 from converters.overlap import Overlap
 from converters.runs import FoundFunctions, Run, code_module, search
+from workflows.cures import cure_of
 from workflows.engines import Engine, Lost
 
 # What a damaged file can make a reader raise without the reader having foreseen it.
@@ -36,6 +38,14 @@ class InputOutcome:
     frames: int = 0
     reason: str = ""
     note: str = ""
+
+    @property
+    def cure(self) -> str:
+        """What to do about a refusal."""
+        return cure_of(self.reason) if self.reason else ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "cure": self.cure}
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import h5py
@@ -14,7 +12,7 @@ from converters.blocks import spread_operator
 from converters.checks import Result, Tolerances, check_electrons, check_finite
 from converters.dataset import Dataset
 from converters.errors import Refused
-from converters.frame import Frame
+from converters.frame import PREDICTED, Frame
 from converters.guess import LARGEST_DENSE, Sampling, doubt_count, frame_of_levels, frame_purified, scale_density
 from converters.kspace import count_electrons
 from converters.overlap import COMPUTED
@@ -25,6 +23,7 @@ from converters.restart import (
     Target,
     fit_to_target,
     hermitian_part,
+    restart_module,
     sampling_of,
     without_magnetism,
 )
@@ -73,26 +72,6 @@ class Exported:
         }
 
 
-def restart_module(code: str) -> ModuleType:
-    return import_module(f"converters.{code}.restart")
-
-
-def find_target(path: Path) -> Target:
-    """The run of an input file or of a folder, of whichever code reads it."""
-    if path.is_file():
-        code = {".fdf": "siesta", ".dat": "openmx"}.get(path.suffix, "abacus")
-    else:
-        names = {file.name for file in path.iterdir() if file.is_file()}
-        suffixes = {Path(name).suffix for name in names}
-        codes = [code for code, there in (("abacus", "INPUT" in names), ("siesta", ".fdf" in suffixes)) if there]
-        codes += ["openmx"] * (".dat" in suffixes and not codes)
-        if not codes:
-            raise Refused(path, "holds no INPUT, no fdf and no dat file; expected the folder of a run")
-        code = codes[0]
-    target: Target = restart_module(code).read_target(path)
-    return target
-
-
 def read_frame(path: Path, number: int) -> Frame:
     """One frame of a dataset or of a file of predictions."""
     if not (path.is_file() and h5py.is_hdf5(path)):
@@ -108,7 +87,7 @@ def export(frame: Frame, output: Path, request: Request, target: Target | None =
     code = request.format or (target.code if target is not None else frame.provenance.code)
     frame = hermitian_part(frame)
     if code == "deeph":
-        files = tuple(import_module("converters.deeph").write(frame, made(output)))
+        files = tuple(code_module("deeph").write(frame, made(output)))
         return Exported(code, Route("matrices", "DeepH's tools read the matrices themselves"), files)
     if code == "pyscf":
         return export_pyscf(frame, output, request)
@@ -159,7 +138,7 @@ def made(folder: Path) -> Path:
 def source_of(frame: Frame) -> str:
     if COMPUTED in frame.provenance.notes:
         return "computed from the radial functions"
-    if "predicted by slem" in frame.provenance.notes:
+    if PREDICTED in frame.provenance.notes:
         return "the model's own"
     return f"that of {frame.provenance.path or 'the frame'}"
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from converters.frame import Frame
 from converters.neighbours import Structure, structure_of
 from converters.overlap import require_positive
 from converters.runs import digest_file
-from slem_plugin.checkpoint import BEST, load_model
+from slem_plugin.checkpoint import BEST, cached_model, load_model
 from slem_plugin.errors import Errors
 from slem_plugin.model import Model
 from slem_plugin.pieces import atoms_within, whole_bytes_per_atom
@@ -162,16 +162,11 @@ def tasks_of(
 
 def predict_whole(model_path: str, double: bool, task: Task) -> Frame:
     """The prediction of one structure, by any process; an S that was computed is looked at."""
-    model = cached_model(model_path, double)
+    model = cached_model(model_path, torch.float64 if double else None)
     frame = model.predict_structure(task.structure)
     if model.overlap is not None:
         require_positive(named(frame, task))
     return frame
-
-
-@lru_cache(maxsize=1)
-def cached_model(path: str, double: bool) -> Model:
-    return load_model(path, torch.float64 if double else None)
 
 
 def sources_in(output: Path) -> list[str]:

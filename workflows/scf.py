@@ -12,11 +12,11 @@ from types import ModuleType
 from typing import Any
 
 from converters.errors import Refused
-from converters.restart import Progress, Target
+from converters.restart import Progress, Target, find_target, restart_module
 from slem_plugin.checkpoint import load_model
 from slem_plugin.guess import MODEL_VARIABLE
 from slem_plugin.model import Model
-from workflows.export import Request, export, find_target, restart_module
+from workflows.export import Request, export
 
 LOG = "slem-scf.log"  # what the command printed, in each copy
 # Results of earlier runs, which a copy must not start from or be mistaken for.

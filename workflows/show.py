@@ -101,6 +101,8 @@ def show_outcomes(outcomes: Sequence[InputOutcome], output: Path) -> None:
     out.print(f"{text}; {frames} new frames {where}", soft_wrap=True)
     for note in dict.fromkeys(o.note for o in outcomes if o.note):
         out.print(note, soft_wrap=True)
+    for cure in dict.fromkeys(o.cure for o in outcomes if o.cure):
+        out.print(f"  {cure}", soft_wrap=True)
     if output.exists() and (mixed := mixture(output)):
         out.print(f"note: {output} mixes {', '.join(mixed)}; slem-info lists them", soft_wrap=True)
 
@@ -137,6 +139,8 @@ def show_checks(reports: Sequence[Report]) -> None:
         for result in report.results:
             if result.ok is False:
                 out.print(Text(f"{report.place}: {result}", style="red"), soft_wrap=True)
+    for cure in dict.fromkeys(cure for report in reports for cure in report.cures):
+        out.print(f"  {cure}", soft_wrap=True)
     good = sum(report.ok for report in reports)
     out.print(f"{good} of {len(reports)} sound", soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""Structures of files: datasets, STRU files of ABACUS, and all that ASE reads."""
+"""Structures of files: datasets, STRU files of ABACUS, inputs of runs, and all that ASE reads."""
 
 import re
 import sys
@@ -11,6 +11,7 @@ import h5py
 
 from converters.dataset import Dataset
 from converters.errors import Refused, reason_of
+from converters.restart import find_target
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -30,15 +31,19 @@ WRONG_INPUT = (
 
 # What ABACUS and its users call their structure files: STRU, STRU_ION3_D, STRU-relaxed, si.stru; not structure.cif or STRU_NOW.cif.
 STRU_NAME = re.compile(r"STRU([-_\d][^.]*)?|.*\.stru", re.I)
+# Inputs of SIESTA and OpenMX.
+INPUTS = (".fdf", ".dat")
 
 
 def read_structures(path: Path) -> Iterator["Atoms"]:
-    """All structures of a file: a dataset, an ABACUS STRU, or anything that ASE reads."""
+    """All structures of a file: a dataset, an ABACUS STRU, the input or the folder of a run, or anything that ASE reads."""
     if path.is_file() and h5py.is_hdf5(path):
         with Dataset(path) as data:
             yield from (frame.atoms for frame in data)
     elif STRU_NAME.fullmatch(path.name):
         yield read_stru_file(path)
+    elif path.is_dir() or path.suffix in INPUTS:
+        yield find_target(path).atoms
     else:
         yield from read_with_ase(path)
 

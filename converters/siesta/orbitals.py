@@ -22,7 +22,16 @@ from converters.siesta.convention import LEGACY_BOHR
 # SIESTA transforms its orbitals on points this far apart (Bohr), with the wave vectors that those tell apart.
 SAMPLING = np.pi / 100
 # What damaged files raise.
-BAD_TABLES = (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, ET.ParseError)
+BAD_TABLES = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+    AssertionError,
+    ET.ParseError,
+)
 
 
 @dataclass(frozen=True, eq=False)
