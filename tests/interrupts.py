@@ -113,7 +113,7 @@ def interrupt(name, places, made, moments):
         clean(places)
         code, said, _ = call(words, places, moment * seconds)
         ending = f"{name}, interrupted after {moment:.3f} of {seconds:.2f} s, ends with {code}: {said}"
-        traceback_there = "Traceback" in said and "Exception ignored in" not in said
+        traceback_there = "Traceback" in said and "Exception ignored in" not in said and code != 130
         if said.strip() == "Aborted!":  # click's own word, before the command begins
             code, said = 130, "interrupted"
         if code not in (0, 130) or traceback_there or (code == 130) != ("interrupted" in said):

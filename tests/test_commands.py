@@ -422,11 +422,11 @@ def test_an_overlap_needs_no_training(dataset, tmp_path):
 def test_what_a_model_refuses(model, dataset, tmp_path):
     write(tmp_path / "he.xyz", Atoms("He"))
     code, _, err = slem("predict", model, tmp_path / "he.xyz", "-o", tmp_path / "p.h5")
-    assert (code, err.count("\n")) == (1, 1)
+    assert (code, err.count("\n")) == (1, 2)
     assert "has He; this model knows H" in err
     (tmp_path / "bad.cif").write_text("nothing")
     code, _, err = slem("predict", model, tmp_path / "bad.cif", "-o", tmp_path / "q.h5")
-    assert (code, err.count("\n")) == (1, 1)
+    assert (code, err.count("\n")) == (1, 2)
     frame = Dataset(dataset)[0]
     for change, words in (
         ({"provenance": replace(frame.provenance, code="siesta")}, "is of siesta; this model was trained on pyscf"),
@@ -436,13 +436,13 @@ def test_what_a_model_refuses(model, dataset, tmp_path):
         with DatasetWriter(path) as writer:
             writer.append(replace(frame, **change))
         code, _, err = slem("eval", model, path)
-        assert (code, err.count("\n")) == (1, 1)
+        assert (code, err.count("\n")) == (1, 2)
         assert words in err
     code, _, err = slem("eval", dataset, dataset)
-    assert (code, err.count("\n")) == (1, 1)
+    assert (code, err.count("\n")) == (1, 2)
     (tmp_path / "c.toml").write_text("layer = 3")
     code, _, err = slem("train", dataset, "-o", tmp_path / "m", "--config", tmp_path / "c.toml")
-    assert (code, err.count("\n")) == (1, 1)
+    assert (code, err.count("\n")) == (1, 2)
     assert 'did you mean "layers"' in err
 
 

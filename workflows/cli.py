@@ -27,7 +27,18 @@ def report_errors(function: Callable[..., int | None], interrupted: str) -> Call
     @functools.wraps(function)
     def run(*args: Any, debug: bool, **options: Any) -> None:
         try:
-            sys.exit(outcome_of(functools.partial(function, *args, **options), debug))
+            from converters.interrupts import noticed
+
+            with noticed() as came:
+                try:
+                    code = outcome_of(functools.partial(function, *args, **options), debug)
+                except Exception:
+                    if came:
+                        raise KeyboardInterrupt from None
+                    raise
+                if came and code == 1:
+                    raise KeyboardInterrupt
+            sys.exit(code)
         except KeyboardInterrupt:
             click.echo(f"interrupted: {interrupted}", err=True)
             sys.exit(130)
@@ -192,7 +203,8 @@ def info_command(path: Path, as_json: bool) -> int:
 @as_command(
     """  slem-train data.h5 -o model
   slem-train data.h5 -o model --time 2h --operators H,DM
-  slem-train data.h5 -o model --resume --time 4h"""
+  slem-train data.h5 -o model --resume --time 4h""",
+    "the folder holds the state of the last evaluation; go on with --resume",
 )
 @click.argument("data", type=EXISTING)
 @click.option(
@@ -244,11 +256,7 @@ def train_command(
     def work(hooks: Any) -> None:
         train.train_folder(data, output, config, resume=resume, ranks=together, **hooks)
 
-    try:
-        show_training(work, output, as_json, shown=together.leader)
-    except KeyboardInterrupt:
-        click.echo(f"interrupted: {output} holds the state of the last evaluation; go on with --resume", err=True)
-        return 130
+    show_training(work, output, as_json, shown=together.leader)
     return 0
 
 
