@@ -16,6 +16,7 @@ from basis.spin import TRANSPOSED, Spin, to_pauli
 from converters import kspace
 from converters.errors import Refused
 from converters.frame import PREDICTED, Frame, Spectrum
+from converters.neighbours import is_place
 from converters.overlap import Overlap
 
 COMPARISON = "DM against f(H, S)"
@@ -100,9 +101,9 @@ def require_sound(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[R
 
 
 def check_finite(frame: Frame) -> Result:
-    arrays = {name: operator.values_sx for name, operator in frame.operators.items()}
-    arrays |= {"positions": frame.positions_av, "cell": frame.cell_cv}
-    bad = {name: int(np.count_nonzero(~np.isfinite(array))) for name, array in arrays.items()}
+    finite = {name: np.isfinite(operator.values_sx) for name, operator in frame.operators.items()}
+    finite |= {"positions": is_place(frame.positions_av), "cell": is_place(frame.cell_cv)}
+    bad = {name: int(np.count_nonzero(~good)) for name, good in finite.items()}
     count = sum(bad.values())
     where = ", ".join(name for name, number in bad.items() if number)
     return Result(

@@ -21,6 +21,8 @@ from converters.frame import Frame
 NEAREST = 1e-3
 # Distances are compared with the cutoff as they are computed everywhere; the search itself looks this factor farther.
 WIDER = 1 + 1e-9
+# No coordinate of an atom comes near to this (Angstrom).
+FARTHEST = 1e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,11 +143,16 @@ def find_pairs(structure: Structure, cutoff_ss: Array, norb_a: Array) -> Pairs:
     return own_pairs(find_bonds(structure, atoms, cutoff_ss), atoms, norb_a)[0]
 
 
+def is_place(coordinates_v: Array) -> Array:
+    """Which coordinates may be those of atoms: a damaged number may be finite and its square may not."""
+    return np.less(np.abs(coordinates_v), FARTHEST)
+
+
 def require_sane(structure: Structure) -> None:
     """Refuse structures that have no neighbours in any sense."""
     if not len(structure.species_a):
         raise Refused("structure", "has no atoms")
-    if not (np.isfinite(structure.positions_av).all() and np.isfinite(structure.cell_cv).all()):
+    if not (is_place(structure.positions_av).all() and is_place(structure.cell_cv).all()):
         raise Refused("structure", "has positions or a cell that are not finite")
     lengths_c = np.linalg.norm(structure.cell_cv, axis=1)
     if (lengths_c[structure.pbc_c] == 0).any() or (

@@ -200,6 +200,17 @@ def test_check_finds_bad_physics(tmp_path):
         assert "1 of 2 sound" in out
 
 
+@pytest.mark.parametrize("place", [np.nan, 1e300])
+def test_check_finds_atoms_that_are_nowhere(tmp_path, place):
+    frame = frame_from_scf(hydrogen(tmp_path, 0.74))
+    with DatasetWriter(tmp_path / "data.h5") as writer:
+        writer.append(replace(frame, positions_av=frame.positions_av + place))
+    code, out, _ = slem("check", tmp_path / "data.h5")
+    assert code == 1
+    assert "frame 0: finite numbers" in out
+    assert "found in positions" in out
+
+
 def test_strict_refuses_what_cannot_be_known(runs, tmp_path):
     code, out, _ = slem("convert", runs / "h0", "-o", tmp_path / "data.h5", "--strict")
     assert code == 1

@@ -49,6 +49,7 @@ def test_one_species_of_two_is_enough():
     [
         (Atoms("SiO", [[0, 0, 1], [0, 0, 1]]), "atoms 0 and 1"),
         (Atoms("Si", [[np.nan, 0, 0]]), "not finite"),
+        (Atoms("Si", [[1e300, 0, 0]]), "not finite"),
         (Atoms("Si", pbc=True), "no cell vector"),
         (Atoms(), "no atoms"),
         (Atoms("HeSi", [[0, 0, 0], [0, 0, 2]]), "has He; this model knows Si, O"),
