@@ -12,7 +12,7 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The ends of what pyproject.toml allows: each makes a virtual environment of its own.
 test-oldest: PYTHON = python3.10
@@ -21,7 +21,7 @@ test-newest: PYTHON = python3.13
 test-oldest test-newest:
 	$(PYTHON) -m venv .venv-$@
 	.venv-$@/bin/python -m pip install --quiet --disable-pip-version-check -e '.[model,codes,test]' $(CONSTRAINTS)
-	OMP_NUM_THREADS=1 .venv-$@/bin/python -m pytest -n 2 --dist worksteal
+	.venv-$@/bin/python -m pytest -n 2 --dist worksteal
 
 # The site of the documentation, in site/.
 docs: $(READY)

@@ -1,6 +1,7 @@
 """Bands: levels of a frame along a path through the Brillouin zone, its band edges, and how far two of them are apart."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,10 +132,15 @@ class Bands:
     edges: Edges
 
     @classmethod
-    def of(cls, frame: Frame, path: KPath) -> "Bands":
+    def of(cls, frame: Frame, path: KPath, tell: Callable[[int, int], None] = lambda done, total: None) -> "Bands":
+        """Solved at one k-point after the other; `tell` hears how many of them are done."""
         require_bands(frame)
         mesh_kc, weights_k = sample_zone(frame)
-        along_skn, mesh_skn = (kspace.eigenvalues(frame, kpoints_kc) for kpoints_kc in (path.kpoints_kc, mesh_kc))
+        total, done = len(path.kpoints_kc) + len(mesh_kc), itertools.count(1)
+        along_skn, mesh_skn = (
+            kspace.eigenvalues(frame, kpoints_kc, lambda: tell(next(done), total))
+            for kpoints_kc in (path.kpoints_kc, mesh_kc)
+        )
         return cls(
             path, along_skn, mesh_skn, weights_k, most_of(frame), find_edges(frame, mesh_skn, weights_k, along_skn)
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from basis import Array
 from converters.errors import Refused
+from converters.files import write_whole
 
 
 class Binary:
@@ -118,6 +119,4 @@ class FortranWriter:
             self.record(row)
 
     def save(self, path: Path) -> None:
-        draft = path.with_name(path.name + ".draft")
-        draft.write_bytes(b"".join(self.parts))
-        draft.replace(path)
+        write_whole(path, b"".join(self.parts))

@@ -23,6 +23,7 @@ from basis.spin import Spin
 from converters.blocks import Elements, Pairs, join_packed, pack_elements, reorder_elements
 from converters.checks import two_centre_violation
 from converters.errors import Refused, reason_of
+from converters.files import draft_of
 from converters.frame import Frame, Outcome, Provenance
 from converters.openmx.convention import convention as openmx_order
 from converters.runs import FoundFunctions, Run
@@ -264,10 +265,8 @@ def write(frame: Frame, folder: Path, *, layout: str = "2026") -> list[Path]:
     written = []
     for name in frame.operators:
         path = folder / (OLD_FILES if is_old else NEW_FILES)[name]
-        draft = path.with_name(path.name + ".draft")
-        with h5py.File(draft, "w") as file:
+        with draft_of(path) as draft, h5py.File(draft, "w") as file:
             (write_old_blocks if is_old else write_new_blocks)(file, blocks_of(frame, name, order))
-        draft.replace(path)
         written.append(path)
     return written
 

@@ -4,7 +4,7 @@ O(k) = sum_R exp(+2 pi i k.R) O(R) with k in fractions of the reciprocal vectors
 first: its index is s * norb + orbital.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,12 +117,12 @@ def hamiltonian_and_overlap(frame: Frame, kpoints_kc: Array) -> Iterator[list[tu
         yield [(H_MM, S_sMM[0]) for H_MM in H_sMM]
 
 
-def eigenvalues(frame: Frame, kpoints_kc: Array) -> Array:
-    """Eigenvalues (eV) of H(k) c = e S(k) c, shape (spin channel, k, band)."""
-    levels_ksn = [
-        [linalg.eigh(H, S, eigvals_only=True, check_finite=False) for H, S in channels]
-        for channels in hamiltonian_and_overlap(frame, kpoints_kc)
-    ]
+def eigenvalues(frame: Frame, kpoints_kc: Array, step: Callable[[], None] = lambda: None) -> Array:
+    """Eigenvalues (eV) of H(k) c = e S(k) c, shape (spin channel, k, band); `step` is called after each k."""
+    levels_ksn = []
+    for channels in hamiltonian_and_overlap(frame, kpoints_kc):
+        levels_ksn.append([linalg.eigh(H, S, eigvals_only=True, check_finite=False) for H, S in channels])
+        step()
     return np.array(levels_ksn).swapaxes(0, 1)
 
 

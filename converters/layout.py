@@ -5,7 +5,6 @@ docs/dataset.md specifies it.
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from basis.shells import Shell, Species
 from basis.spin import Spin
 from converters.blocks import Operator
 from converters.errors import Refused, reason_of
+from converters.files import draft_of
 from converters.frame import OPERATORS, Frame, Outcome, Provenance, Spectrum
 
 FORMAT, VERSION = "slem-dataset", 1
@@ -89,9 +89,8 @@ def arrays_of(file: h5py.File) -> dict[str, h5py.Dataset]:
 
 def create(path: Path, sizes: Mapping[str, int], code: str, *, plain: bool) -> None:
     """Write an empty dataset for frames with so many bytes in each array; the file appears whole or not at all."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
-        with h5py.File(draft, "w", libver=("earliest", "v108")) as file:
+        with draft_of(path) as draft, h5py.File(draft, "w", libver=("earliest", "v108")) as file:
             attributes = {"format": FORMAT, "version": VERSION, "units": UNITS, "convention": CONVENTION}
             file.attrs.update(attributes | {"code": code})
             for name, (dtype, row) in {**RAGGED, **FIXED, **BASIS}.items():
@@ -105,9 +104,7 @@ def create(path: Path, sizes: Mapping[str, int], code: str, *, plain: bool) -> N
             file["frames/outcome"].attrs["columns"] = list(OUTCOME)
             file["basis/shells"].attrs["columns"] = ["l", "n", "zeta", "polarisation"]
             file["pairs"].attrs["columns"] = ["i", "j", "R1", "R2", "R3"]
-        draft.replace(path)
     except (OSError, RuntimeError) as error:
-        draft.unlink(missing_ok=True)
         raise Refused(path, f"cannot be written: {reason_of(error)}") from error
 
 

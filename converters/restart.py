@@ -4,7 +4,8 @@ A code's own part is its `restart` module: `read_target(path)` reads the input o
 `choose_route(...)` picks what it starts from and says why, `write_guess(...)` writes the files, `patch(...)` gives the changed input, and `read_progress(folder)` says how the run went and whether it took the guess.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -102,14 +103,20 @@ class Written:
 
 @dataclass(frozen=True)
 class Progress:
-    """How a run went: iterations, final energy (eV), the residual after the first iteration, and whether it took the guess."""
+    """How a run went: iterations, final energy (eV), what the code printed as its residual after each one, and whether it took the guess."""
 
     iterations: int | None = None
     energy: float | None = None
     converged: bool | None = None
-    first_residual: float | None = None
+    residuals: tuple[float, ...] = ()
     took_guess: bool | None = None
     note: str = ""
+
+
+def residuals_of(words: Sequence[str], iterations: int | None) -> tuple[float, ...]:
+    """The residuals that a log prints, of the last SCF in it; stars, where a number had no room, are left out."""
+    last = words[-(iterations or 0) :]
+    return tuple(float(word) for word in last if re.fullmatch(r"\d+\.?\d*(?:[Ee][-+]?\d+)?", word))
 
 
 def sampling_of(frame: Frame, target: Target | None, electrons: float | None) -> Sampling:

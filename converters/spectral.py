@@ -43,8 +43,8 @@ def solver_of(S: Matrix, sizes_a: Array) -> Solve:
         return factor(S)
     blocks = []
     for end, size in zip(np.cumsum(sizes_a).tolist(), sizes_a.tolist(), strict=True):
-        blocks.append(np.linalg.inv(S[end - size : end, end - size : end].toarray()))
-    near = sparse.csr_array(sparse.block_diag(blocks))
+        blocks.append(sparse.coo_array(np.linalg.inv(S[end - size : end, end - size : end].toarray())))
+    near = sparse.block_diag(blocks, format="csr")
 
     def solve(b: Array) -> Array:
         columns = []

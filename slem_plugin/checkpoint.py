@@ -21,6 +21,7 @@ from basis.radial import Functions, pack_functions, unpack_functions
 from basis.shells import Shell, Species
 from basis.spin import Spin
 from converters.errors import Refused, reason_of
+from converters.files import draft_of
 from slem_plugin.baseline import Baseline
 from slem_plugin.model import Blueprint, Model, make_network
 
@@ -48,19 +49,16 @@ def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None
     description = {"format": FORMAT, "version": VERSION, "blueprint": model.description(), "history": model.history}
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     description["checksum"] = checksum_of(tensors)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.touch()
-        mode = part.stat().st_mode  # safetensors would take it from all others
-        save_file(tensors, part, metadata={"slem": json.dumps(description)})
-        part.chmod(mode)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        with draft_of(path) as draft:
+            draft.touch()
+            mode = draft.stat().st_mode  # safetensors would take it from all others
+            save_file(tensors, draft, metadata={"slem": json.dumps(description)})
+            draft.chmod(mode)
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
     except SafetensorError as error:
         raise Refused(path, f"cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_model(path: str | Path, dtype: torch.dtype | None = None) -> Model:

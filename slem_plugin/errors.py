@@ -231,6 +231,11 @@ class Errors:
             self.operators.setdefault(name, OperatorErrors()).merge(errors)
         self.bands.merge(other.bands)
 
+    @property
+    def headline(self) -> str:
+        """The mean error of H so far, in words."""
+        return f"H {self.operators['H'].whole.mae * 1e3:.3g} meV" if "H" in self.operators else ""
+
     def as_dict(self) -> dict[str, Any]:
         plain = {name: errors.as_dict("eV" if name == "H" else "1") for name, errors in self.operators.items()}
         return {**plain, "bands": self.bands.as_dict()} if self.bands.levels.weight else plain

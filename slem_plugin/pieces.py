@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from basis import Array
 from converters.blocks import Pairs, canonical
 from converters.errors import Refused
+from converters.files import draft_of
 from converters.neighbours import Bonds, Structure, find_bonds
 from slem_plugin.prediction import (
     Ends,
@@ -208,10 +209,9 @@ def leave_states(
     for s, dressed in enumerate(known.dressed_s):
         mine = atoms[structure.species_a[atoms] == s]
         tensors[f"dressed.{s}"] = dressed[places[mine]]
-    draft = file.with_suffix(".draft")
     saved = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()}
-    save_file({**saved, "states": known.states_df[outward[order]].cpu()}, draft)
-    draft.replace(file)
+    with draft_of(file) as draft:
+        save_file({**saved, "states": known.states_df[outward[order]].cpu()}, draft)
 
 
 def predict_between(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from converters.errors import Refused
+from converters.files import draft_of
 from converters.frame import Frame
 from converters.neighbours import structure_of
 from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
@@ -206,9 +207,7 @@ def write_log(path: Path, found: Report) -> None:
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             rows = [old for old in csv.DictReader(file) if int(old["step"]) < found.step]
-    draft = path.with_suffix(".draft")
-    with draft.open("w", newline="", encoding="utf-8") as file:
+    with draft_of(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(row), extrasaction="ignore")
         writer.writeheader()
         writer.writerows([*rows, row])
-    draft.replace(path)

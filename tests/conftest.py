@@ -1,5 +1,11 @@
 """Fixtures that several test files share."""
 
+import os
+import signal
+
+# Before any library reads it: tests run side by side, and threads do not survive the forks in some of them.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
 
@@ -7,6 +13,9 @@ from basis.shells import Species, parse_shells
 from basis.spin import Spin
 from converters.blocks import Operator, make_pairs
 from converters.frame import Frame, Outcome, Provenance, Spectrum
+
+# A program in the background of a shell does not hear Ctrl-C, and neither do those that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

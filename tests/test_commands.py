@@ -297,8 +297,10 @@ def test_demo_runs(tmp_path, capfd):
     out = capfd.readouterr().out
     assert "3 of 3 sound" in out
     assert "mean error by shells" in out
-    assert out.count("water (6)") == 5
-    assert "pyscf_guess" in out
+    assert "2 runs compared" in out
+    report = (tmp_path / "demo" / "report.html").read_text()
+    assert "SCF runs from predictions" in report
+    assert "another state" not in report
 
 
 @pytest.mark.parametrize("verb", ["convert", "check", "info", "train", "predict", "eval", "export", "scf", "bench"])

@@ -4,14 +4,17 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from pyscf import gto
 
 from converters.dataset import Dataset, DatasetWriter
 from converters.pyscf import frame_from_scf
+from converters.restart import Progress
 from tests.test_exact_overlap import finished
 from workflows.cli import main
+from workflows.scf import Outcome, Start
 
 
 def slem(*words):
@@ -49,11 +52,10 @@ def trained(tmp_path_factory):
     """A model of chains of four hydrogen atoms, and its dataset."""
     folder = tmp_path_factory.mktemp("trained")
     with DatasetWriter(folder / "data.h5") as writer:
-        for n, bond in enumerate((0.74, 0.8, 0.86, 0.92)):
+        for bond in (0.74, 0.8, 0.86, 0.92):
             atoms = f"H 0 0 0; H 0 0 {bond}; H 0.2 {0.9 + bond} 0; H 1.4 0 {bond}"
             frame = frame_from_scf(finished(gto.M(atom=atoms, basis="def2-svp", verbose=0)))
             writer.append(frame)
-            assert n < 4
     options = ("--steps", "20", "--validate", "1,3")
     assert slem("train", folder / "data.h5", "-o", folder / "model", *options)[0] == 0
     return folder
@@ -121,3 +123,30 @@ def test_a_model_of_overlaps_alone_has_a_report(trained, tmp_path):
     page = Page((tmp_path / "report.html").read_text())
     assert "Levels and bands" not in page.headings
     assert "Learning curves" not in page.headings
+
+
+def test_runs_from_predictions_are_drawn(trained, tmp_path):
+    """Curves of the residuals that a code printed, from the prediction and from its own start."""
+
+    def start(iterations, residuals, seconds):
+        progress = Progress(iterations, -100.0, True, tuple(residuals), True)
+        return Start("run-slem-guess", seconds, 0, progress)
+
+    good = Outcome(
+        "run<1>", "ok", "", "dm", 1.0, start(3, (1e-3, 1e-5, 1e-8), 4.0), start(6, 10.0 ** -np.arange(6), 9.0)
+    )
+    bad = Outcome("run2", "no guess: has no H", default=start(5, (), 8.0))
+    (tmp_path / "scf.json").write_text(json.dumps({"runs": [good.as_dict(), bad.as_dict()]}))
+    output = tmp_path / "report.html"
+    words = (trained / "model", trained / "data.h5", "--frames", "1", "-o", output)
+    assert slem("report", *words, "--scf", tmp_path / "scf.json")[0] == 0
+    text = output.read_text()
+    assert "SCF runs from predictions" in Page(text).headings
+    assert "50% fewer iterations on average" in text
+    assert "run&lt;1&gt;" in text
+    assert "no guess: has no H" in text
+    for content in ("{", "[]", '{"runs": [{}]}', '{"runs": [{"guess": 3}]}', '{"runs": 5}'):
+        (tmp_path / "scf.json").write_text(content)
+        code, _, err = slem("report", *words, "--scf", tmp_path / "scf.json")
+        assert code == 1
+        assert "is not what slem-scf -o writes" in err

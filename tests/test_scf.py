@@ -86,7 +86,7 @@ def test_pyscf_starts_from_a_prediction_and_ends_in_the_same_energy(water_model,
         assert run["guess"]["progress"]["took_guess"] is True
         assert run["default"]["progress"]["took_guess"] is False
         assert run["guess"]["progress"]["iterations"] < run["default"]["progress"]["iterations"]
-        assert run["guess"]["progress"]["first_residual"] < 0.1 * run["default"]["progress"]["first_residual"]
+        assert run["guess"]["progress"]["residuals"][0] < 0.1 * run["default"]["progress"]["residuals"][0]
         assert abs(run["difference"]) <= run["tolerance"] < 1e-4
     assert before == {path: path.read_text() for path in before}
     code, runs = run_scf(folders[0], "--model", water_model, "--cmd", f"{sys.executable} run.py")

@@ -82,8 +82,8 @@ def test_electrons_are_known_where_the_data_determines_them(water_model):
 def hydride_frame(seed, mesh=(2, 1, 1)):
     cell, kpts = lithium_hydride(mesh)
     moved = cell.copy()
-    coordinates = cell.atom_coords() + np.random.default_rng(seed).normal(0, 0.05, (2, 3))
-    moved = moved.set_geom_(coordinates, unit="Bohr", inplace=False)
+    coordinates = cell.atom_coords("Angstrom") + np.random.default_rng(seed).normal(0, 0.025, (2, 3))
+    moved = moved.set_geom_(coordinates, unit="Angstrom", inplace=False)
     mf = pbc_dft.KRKS(moved, kpts, xc="lda")
     mf.kernel()
     return mf, frame_from_scf(mf)

@@ -13,6 +13,7 @@ from converters.errors import Refused
 from converters.frame import Frame
 from converters.runs import HDF5_MAGIC, starts_with
 from workflows.export import read_frame
+from workflows.progress import Tell, silent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,9 @@ class Request:
     electrons: float | None = None
 
 
-def bands_of(source: Path, model_path: Path | None, other: Path | None, request: Request) -> list[Line]:
+def bands_of(
+    source: Path, model_path: Path | None, other: Path | None, request: Request, tell: Tell = silent
+) -> list[Line]:
     """The bands of a frame of a dataset, or of the structure of a file with a model; then those of its prediction or of another file.
 
     With a dataset and a model, the model's prediction for the structure of the frame is the second line.
@@ -68,10 +71,8 @@ def bands_of(source: Path, model_path: Path | None, other: Path | None, request:
     if other is not None:
         frames.append((other.name, read_frame(other, request.number)))
         require_same_structure(frames[0][1], frames[-1][1], str(other))
-    return [
-        Line(name, bands)
-        for name, bands in zip((n for n, _ in frames), all_bands([f for _, f in frames], request), strict=True)
-    ]
+    names, given = zip(*frames, strict=True)
+    return [Line(name, bands) for name, bands in zip(names, all_bands(given, request, tell), strict=True)]
 
 
 def predict_like(model: Any, frame: Frame, place: str) -> Frame:
@@ -99,11 +100,11 @@ def require_same_structure(first: Frame, second: Frame, place: str) -> None:
         raise Refused(place, "is of another structure or spin layout; bands are compared of the same one")
 
 
-def all_bands(frames: Sequence[Frame], request: Request) -> list[Bands]:
+def all_bands(frames: Sequence[Frame], request: Request, tell: Tell = silent) -> list[Bands]:
     """Bands of frames of one structure along one path."""
     given = [with_electrons(frame, request.electrons) for frame in frames]
     path = make_path(given[0], request.path, request.points)
-    return [Bands.of(frame, path) for frame in given]
+    return [Bands.of(frame, path, tell) for frame in given]
 
 
 def facts_of(lines: Sequence[Line]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Checks of datasets and of run folders, frame by frame."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,19 @@ class Report:
         }
 
 
+def count_frames(paths: Sequence[Path]) -> int | None:
+    """How many frames there are; None where runs have to be read for that."""
+    if not all(holds_frames(path) for path in paths):
+        return None
+    try:
+        return sum(len(Dataset(path)) for path in paths)
+    except Refused:
+        return None
+
+
 def check_path(path: Path, codes: list[str], step: Callable[[], None]) -> Iterator[Report]:
     """Reports of all frames of a dataset, of a run or of all runs below a folder."""
-    frames = frames_of_runs(path, codes)
-    if path.is_file() and (not starts_with(path, HDF5_MAGIC) or is_dataset(path)):
-        frames = frames_of_dataset(path)
+    frames = frames_of_dataset(path) if holds_frames(path) else frames_of_runs(path, codes)
     with threadpool_limits(1), np.errstate(all="ignore"):  # the checks judge numbers that are not finite
         for place, frame in frames:
             step()
@@ -58,6 +66,11 @@ def check_path(path: Path, codes: list[str], step: Callable[[], None]) -> Iterat
                 yield Report(frame.place, refusal=frame.reason)
             else:
                 yield Report(place, tuple(check_frame(frame, Tolerances())))
+
+
+def holds_frames(path: Path) -> bool:
+    """False for a folder and for a file of a DFT code."""
+    return path.is_file() and (not starts_with(path, HDF5_MAGIC) or is_dataset(path))
 
 
 def is_dataset(path: Path) -> bool:

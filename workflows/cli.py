@@ -5,6 +5,7 @@ Only click is imported here; each command imports its work when it runs.
 """
 
 import functools
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -141,13 +142,14 @@ def convert_command(
     from workflows import convert
     from workflows.engines import choose_engine
     from workflows.info import mixture
-    from workflows.show import print_json, progress, show_outcomes
+    from workflows.progress import counted
+    from workflows.show import print_json, show_outcomes
 
     items = convert.find(list(paths), list(CODES) if code == "auto" else [code])
     options = convert.Options(
         strict=strict, rebuild_density=rebuild_dm, find_functions=not no_basis, basis_folders=basis_folders
     )
-    with choose_engine(jobs, dask, "fork") as engine, progress("converting", len(items)) as step:
+    with choose_engine(jobs, dask, "fork") as engine, counted("converting", len(items)) as step:
         outcomes = convert.convert(items, output, options, engine, lambda _: step())
     refused = any(outcome.status == "refused" for outcome in outcomes)
     if as_json:
@@ -169,10 +171,11 @@ def convert_command(
 def check_command(paths: tuple[Path, ...], code: str, as_json: bool) -> int:
     """Check the physics of datasets and run folders, with the numbers found and expected."""
     from workflows import check
-    from workflows.show import print_json, progress, show_checks
+    from workflows.progress import counted
+    from workflows.show import print_json, show_checks
 
     codes = list(CODES) if code == "auto" else [code]
-    with progress("checking", None) as step:
+    with counted("checking", check.count_frames(paths)) as step:
         reports = [report for path in paths for report in check.check_path(path, codes, step)]
     if as_json:
         print_json({"frames": [report.as_dict() for report in reports]})
@@ -242,7 +245,7 @@ def train_command(
     from slem_plugin.config import Config, read_config
     from slem_plugin.ranks import find_ranks
     from workflows import train
-    from workflows.show import show_training
+    from workflows.show_training import show_training
 
     changes = {key: value for key, value in options.items() if value is not None}
     if duration is not None:
@@ -302,15 +305,18 @@ def predict_command(
     from workflows.engines import TorchRanks, choose_engine
     from workflows.launch import launched
     from workflows.predict import Cutting, parse_pieces, predict_files
-    from workflows.show import print_json, progress_of, show_predictions
+    from workflows.progress import progress
+    from workflows.show import print_json, show_predictions
 
     cutting = Cutting(parse_pieces(pieces), parse_memory(memory, "--memory"))
     with TorchRanks() if launched() else choose_engine(workers, dask, "spawn") as engine:
-        with progress_of("predicting", shown=engine.leader) as tell:
-            found = predict_files(
+        rows: list[dict[str, Any]] = []
+        with progress("predicting", shown=engine.leader) as tell:
+            for one in predict_files(
                 model_path, list(paths), output, double=double, cutting=cutting, engine=engine, tell=tell
-            )
-            rows = [vars(prediction) for prediction in found]
+            ):
+                rows.append(vars(one))
+                tell(len(rows), None, one.formula)
         leader = engine.leader
     if leader and as_json:
         print_json({"output": str(output), "structures": rows})
@@ -339,11 +345,12 @@ def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, 
     from slem_plugin.checkpoint import load_model
     from slem_plugin.config import parse_frames
     from workflows.predict import evaluate_dataset
-    from workflows.show import print_json, progress, show_errors
+    from workflows.progress import progress
+    from workflows.show import print_json, show_errors
 
     model = load_model(model_path, torch.float64 if double else None)
-    with progress("evaluating", None) as step:
-        errors = evaluate_dataset(model, data, parse_frames(frames) if frames else None, bands, step)
+    with progress("evaluating") as tell:
+        errors = evaluate_dataset(model, data, parse_frames(frames) if frames else None, bands, tell)
     if as_json:
         print_json(errors)
     else:
@@ -353,7 +360,8 @@ def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, 
 
 @as_command(
     """  slem-report model data.h5 -o report.html
-  slem-report model data.h5 --frames 32-39 -o report.html"""
+  slem-report model data.h5 --frames 32-39 -o report.html
+  slem-report model data.h5 --scf scf.json -o report.html"""
 )
 @click.argument("model_path", metavar="MODEL", type=EXISTING)
 @click.argument("data", type=EXISTING)
@@ -361,21 +369,28 @@ def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, 
 @click.option(
     "--frames", "frames", help='Frames to look at, such as "32-39,45"; default: those that were kept for validation.'
 )
+@click.option(
+    "--scf", "runs_path", type=EXISTING, help="What slem-scf -o wrote: SCF runs from the model's predictions."
+)
 @JSON
-def report_command(model_path: Path, data: Path, output: Path, frames: str | None, as_json: bool) -> int:
+def report_command(
+    model_path: Path, data: Path, output: Path, frames: str | None, runs_path: Path | None, as_json: bool
+) -> int:
     """Write all about a model on a dataset into one HTML page, with pictures: errors, levels, worst blocks, provenance.
 
     The page needs no network and no other file.
     """
+    from converters.files import write_whole
     from slem_plugin.config import parse_frames
-    from workflows.pieces import write_whole
+    from workflows.progress import progress, waiting
     from workflows.report import examine
     from workflows.report_page import write_page
-    from workflows.show import print_json, progress, show_facts
+    from workflows.show import print_json, show_facts
 
-    with progress("looking at frames", None) as step:
-        found = examine(model_path, data, parse_frames(frames) if frames else None, step)
-    write_whole(output, write_page(found, f"{model_path.name} on {data.name}").encode())
+    with progress("looking at frames") as tell:
+        found = examine(model_path, data, parse_frames(frames) if frames else None, runs_path, tell)
+    with waiting("drawing"):
+        write_whole(output, write_page(found, f"{model_path.name} on {data.name}").encode())
     facts = {"report": str(output), "frames": found.frames, "errors": found.errors, "cost": found.cost}
     if as_json:
         print_json(facts)
@@ -408,10 +423,12 @@ def overlap_command(paths: tuple[Path, ...], sources: tuple[str, ...], output: P
     the same basis the difference to its own S is shown.
     """
     from workflows.overlap import make_overlaps, read_bases, structures_of
-    from workflows.show import print_json, progress, show_overlaps
+    from workflows.progress import counted
+    from workflows.show import print_json, show_overlaps
 
-    basis = read_bases(sources, [atoms for _, atoms, _ in structures_of(paths)])
-    with progress("overlaps", None) as step:
+    given = [atoms for _, atoms, _ in structures_of(paths)]
+    basis = read_bases(sources, given)
+    with counted("overlaps", len(given)) as step:
         made = []
         for one in make_overlaps(basis, structures_of(paths), output):
             made.append(one)
@@ -459,10 +476,12 @@ def bands_command(
     Two of them are compared: error of the occupied bands, gap, Fermi level. A molecule has its levels.
     """
     from workflows.bands import Request, bands_of, facts_of, parse_window, save_bands
+    from workflows.progress import progress
     from workflows.show import print_json, show_facts
 
     limits = parse_window(window)
-    lines = bands_of(source, model_path, other, Request(**options))
+    with progress("k-points") as tell:
+        lines = bands_of(source, model_path, other, Request(**options), tell)
     for output in outputs:
         save_bands(lines, output, limits)
     if as_json:
@@ -500,6 +519,7 @@ def spectrum_command(
 
     H and S are read from the file piece by piece into sparse matrices. Without options only the electrons are counted.
     """
+    from workflows.progress import waiting
     from workflows.show import print_json, show_spectrum
     from workflows.spectrum import Wanted, describe_spectrum
 
@@ -510,7 +530,8 @@ def spectrum_command(
         atoms=[int(a) for a in numbers_of(atoms, ",", "--atoms", (1, 10_000))] if atoms else (),
         **options,
     )
-    found = describe_spectrum(path, number, wanted)
+    with waiting("looking at the spectrum"):
+        found = describe_spectrum(path, number, wanted)
     if as_json:
         print_json(found)
     else:
@@ -578,18 +599,20 @@ def export_command(
     """
     from converters.restart import Options, find_target
     from workflows.export import Request, export, read_frame
+    from workflows.progress import waiting
     from workflows.show import print_json, show_export
 
     request = Request(code or "", route, purify, electrons, into, overlap, nonmagnetic, Options(**options))
-    if model_path is None:
-        frame = read_frame(source, number)
-    else:
-        from slem_plugin.checkpoint import load_model
-        from workflows.predict import predict_one
+    with waiting("writing the start"):
+        if model_path is None:
+            frame = read_frame(source, number)
+        else:
+            from slem_plugin.checkpoint import load_model
+            from workflows.predict import predict_one
 
-        frame = predict_one(load_model(model_path), source, number)
-    target = find_target(into) if into is not None and "pyscf" not in (code, frame.provenance.code) else None
-    done = export(frame, output, request, target)
+            frame = predict_one(load_model(model_path), source, number)
+        target = find_target(into) if into is not None and "pyscf" not in (code, frame.provenance.code) else None
+        done = export(frame, output, request, target)
     if as_json:
         print_json(done.as_dict())
     else:
@@ -600,7 +623,7 @@ def export_command(
 @as_command(
     """  slem-scf run/ --model model --cmd "mpirun -np 4 abacus"
   slem-scf runs/* --model model --cmd "siesta < si.fdf > si.out" --compare
-  slem-scf run/ --model model --cmd "python run.py" --compare --json""",
+  slem-scf run/ --model model --cmd "python run.py" --compare -o scf.json""",
     "the command was ended, and its copies of the run folder stay; --overwrite makes them anew",
 )
 @click.argument("folders", metavar="RUN_DIR...", nargs=-1, required=True, type=EXISTING)
@@ -614,6 +637,7 @@ def export_command(
 @click.option("--template", type=EXISTING, help="OpenMX: .scfout file of a cheap run of the same structure.")
 @click.option("--basis-dir", type=EXISTING, help="Folder of the radial functions, for densities on a grid.")
 @click.option("--target-version", "version", default="", help="Version of the code, such as 3.8.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON of all runs, for slem-report --scf.")
 @JSON
 def scf_command(
     folders: tuple[Path, ...],
@@ -624,6 +648,7 @@ def scf_command(
     timeout: float | None,
     route: str,
     purify: str,
+    output: Path | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -633,16 +658,22 @@ def scf_command(
     A guess that fails, is ignored or, with --compare, ends in another energy is no success: the default start is run and
     named. PySCF: the script says mf.kernel(dm0=pyscf_guess(mf)) with pyscf_guess from slem_plugin.
     """
+    from converters.files import write_whole
     from converters.restart import Options
     from workflows.export import Request
+    from workflows.progress import progress
     from workflows.scf import Job, run_folders
     from workflows.show import print_json, show_starts
 
     request = Request(route=route, purify=purify, options=Options(**options))
     job = Job(command, model_path, compare, overwrite, timeout, request)
-    outcomes = run_folders(folders, job)
+    with progress("SCF runs") as tell:
+        outcomes = run_folders(folders, job, tell)
+    done = {"command": command, "runs": [outcome.as_dict() for outcome in outcomes]}
+    if output is not None:
+        write_whole(output, json.dumps(done, indent=2).encode())
     if as_json:
-        print_json({"command": command, "runs": [outcome.as_dict() for outcome in outcomes]})
+        print_json(done)
     else:
         show_starts(outcomes)
     return int(any(not outcome.ok for outcome in outcomes))

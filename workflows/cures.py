@@ -39,8 +39,8 @@ CURES = (
     ),
     Cure(
         "not a file of this program",
-        r"is no HDF5 file|is an HDF5 file with format|is no dataset|is a safetensors file, but no|holds no reserved frame",
-        "Datasets come from slem-convert and slem-predict, models from slem-train. Give the file, or the folder of the model.",
+        r"is no HDF5 file|is an HDF5 file with format|is no dataset|is a safetensors file, but no|holds no reserved frame|is not what slem-scf",
+        "Datasets come from slem-convert and slem-predict, models from slem-train, lists of SCF runs from slem-scf -o. Give the file, or the folder of the model.",
     ),
     Cure(
         "a newer program wrote it",

@@ -14,7 +14,18 @@ from workflows.scf_cases import WATER, Case, rattled, run_scf
 if TYPE_CHECKING:
     from ase import Atoms
 
-FRAMES, UNSEEN, STEPS = 24, 6, 1500
+FRAMES, UNSEEN, RESTARTED, STEPS = 24, 6, 2, 1500
+# What a user would run, with the one line of slem-plugin in it.
+SCRIPT = """
+from ase.io import read
+from pyscf import dft, gto
+from slem_plugin import pyscf_guess
+
+atoms = read("water.xyz")
+atom = [(symbol, tuple(place)) for symbol, place in zip(atoms.symbols, atoms.positions)]
+mf = dft.RKS(gto.M(atom=atom, basis="def2-svp", verbose=4, output="pyscf.log"), xc="pbe").density_fit()
+mf.kernel(dm0=pyscf_guess(mf))
+"""
 
 
 def one_water(random: np.random.Generator) -> "Atoms":
@@ -36,6 +47,12 @@ def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
         place = folder / ("runs" if n < frames else "unseen") / f"water_{n}"
         energy = run_scf(MOLECULE, one_water(np.random.default_rng(n)), place).e_tot
         click.echo(f"   water_{n}: {energy:.6f} Hartree")
+    restarted = [folder / "scf" / f"water_{n}" for n in range(frames, frames + RESTARTED)]
+    for n, place in enumerate(restarted, frames):
+        place.mkdir(parents=True)
+        one_water(np.random.default_rng(n)).write(place / "water.xyz")
+        (place / "run.py").write_text(SCRIPT)
+    command = f"{sys.executable} run.py"
     commands = (
         ["convert", folder / "runs", "-o", seen],
         ["convert", folder / "unseen", "-o", unseen],
@@ -44,29 +61,18 @@ def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
         ["train", seen, "-o", model, "--steps", steps],
         ["predict", model, unseen, "-o", folder / "predicted.h5"],
         ["eval", model, unseen],
-        ["report", model, unseen, "-o", folder / "report.html"],
+        ["scf", *restarted, "--model", model, "--cmd", command, "--compare", "-o", folder / "scf.json"],
+        ["report", model, unseen, "--scf", folder / "scf.json", "-o", folder / "report.html"],
         ["export", folder / "predicted.h5", "--into", folder / "unseen" / f"water_{frames}", "-o", folder / "start"],
     )
-    for number, command in enumerate(commands, 2):
-        words = [str(word) for word in command]
+    for number, given in enumerate(commands, 2):
+        words = [str(word) for word in given]
         click.echo(f"\n{number}. slem-{' '.join(words)}")
         code = subprocess.run([sys.executable, "-m", "workflows", *words], check=False).returncode
         if code:
             return code
-    click.echo("\n11. PySCF again, on the molecules that the model has not seen: mf.kernel(dm0=pyscf_guess(mf, model))")
-    show_starts(model, [one_water(np.random.default_rng(n)) for n in range(frames, frames + UNSEEN)])
     click.echo(
         f"\nDone. {seen} holds H, S and DM of {frames} molecules in one convention, {model} a model of all three, and "
         f"{folder}/predicted.h5 what it says of {UNSEEN} molecules that it has not seen; open {folder}/report.html to see how well."
     )
     return 0
-
-
-def show_starts(model_path: Path, molecules: "list[Atoms]") -> None:
-    """A table of SCF cycles from PySCF's own start, from the predicted DM and H, and from the converged density."""
-    from slem_plugin.checkpoint import load_model
-    from workflows.bench_restart import STARTS, start_structure, summarise
-    from workflows.show import show_rows
-
-    model = load_model(model_path)
-    show_rows("", summarise(MOLECULE.title, [start_structure(MOLECULE, atoms, model, STARTS) for atoms in molecules]))

@@ -7,7 +7,7 @@ file is done, so the same command after a kill does only what is missing, and wr
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -21,12 +21,14 @@ from converters.blocks import Pairs
 from converters.dataset import DatasetWriter
 from converters.errors import Refused
 from converters.extents import Extent
+from converters.files import draft_of, write_whole
 from converters.frame import Frame
 from converters.neighbours import Structure
 from slem_plugin.checkpoint import load_model
 from slem_plugin.model import Model
 from slem_plugin.pieces import Blocks, Piece, cut_structure, predict_between, predict_inside
 from workflows.engines import Engine, Lost
+from workflows.progress import Tell
 
 PLAN, STRUCTURE, LAYOUT, FIRST = "plan.json", "structure.npz", "layout.json", "first.npy"
 PHASES = ("count", "inside", "between")
@@ -84,7 +86,7 @@ def predict_pieces(
     writer: DatasetWriter | None,
     output: Path,
     engine: Engine,
-    tell: Callable[[int, int], None],
+    tell: Tell,
 ) -> int:
     """Predict a structure in `count` pieces (a prediction that goes on keeps its own number); returns the number of pairs.
 
@@ -144,17 +146,9 @@ def remove_finished(output: Path, identities: list[str]) -> None:
         shutil.rmtree(folder)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """A file that is there whole or not at all."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    draft.write_bytes(data)
-    draft.replace(path)
-
-
 def save_whole(path: Path, array: Array) -> None:
-    draft = path.with_name(f"{path.stem}.{os.getpid()}.draft.npy")
-    np.save(draft, array)
-    draft.replace(path)
+    with draft_of(path) as draft, draft.open("wb") as file:
+        np.save(file, array)
 
 
 @lru_cache(maxsize=1)

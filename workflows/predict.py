@@ -1,7 +1,7 @@
 """Prediction and evaluation from the command line."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +25,7 @@ from slem_plugin.pieces import atoms_within, whole_bytes_per_atom
 from slem_plugin.survey import require_same_kind
 from workflows.engines import Engine, Lost
 from workflows.pieces import Source, outline, pieces_folder, predict_pieces, remove_finished
+from workflows.progress import Tell, silent
 from workflows.structures import read_structures
 
 # Atoms of a piece: not more than keep all workers busy and leave little to do again after a kill, nor so few that most of its
@@ -95,7 +96,7 @@ def predict_files(
     double: bool = False,
     cutting: Cutting | None = None,
     engine: Engine | None = None,
-    tell: Callable[[int, int], None] = lambda *_: None,
+    tell: Tell = silent,
 ) -> Iterator[Prediction]:
     """Predict the matrices of all structures of some files into a dataset, in their order.
 
@@ -197,19 +198,19 @@ def fingerprint(model: str, structure: Structure) -> str:
     return digest.hexdigest()
 
 
-def evaluate_dataset(model: Model, path: Path, frames: list[int] | None, bands: bool, step: Any) -> dict[str, Any]:
+def evaluate_dataset(model: Model, path: Path, frames: list[int] | None, bands: bool, tell: Tell) -> dict[str, Any]:
     """Errors of a model on the frames of a dataset, by operator."""
     errors = Errors()
     with Dataset(path) as data:
         chosen = range(len(data)) if frames is None else frames
-        for n in chosen:
+        for done, n in enumerate(chosen, 1):
             if n >= len(data):
                 raise Refused(path, f"has {len(data)} frames; there is no frame {n}")
             reference = data[n]
             model.require_match(reference, f"{path} frame {n}")
             require_same_kind([reference], [f"{path} frame {n}"])
             errors.add_frame(reference, model.predict_structure(structure_of(reference)), bands=bands)
-            step()
+            tell(done, len(chosen), errors.headline)
     if not errors.operators:
         raise Refused(path, "holds no matrices that this model predicts")
     return errors.as_dict()

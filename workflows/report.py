@@ -4,7 +4,7 @@ import csv
 import platform
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from slem_plugin.samples import operator_on
 from slem_plugin.training import LOG
 from workflows.bands import Line, Request, all_bands, with_electrons
 from workflows.info import describe, describe_model
+from workflows.progress import Tell
+from workflows.scf import Outcome, read_outcomes
 from workflows.train import Origins
 
 # Matrix elements of each operator in a parity plot, and blocks of each in the list of the worst.
@@ -66,18 +68,22 @@ class Findings:
     blocks: list[WorstBlock] = field(default_factory=list)
     bands: list[Line] | None = None
     bands_frame: int = 0
+    runs: list[Outcome] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
 
 
-def examine(model_path: Path, data_path: Path, frames: Sequence[int] | None, step: Callable[[], None]) -> Findings:
+def examine(
+    model_path: Path, data_path: Path, frames: Sequence[int] | None, runs_path: Path | None, tell: Tell
+) -> Findings:
     """Measure a model on some frames of a dataset; by default on those that it was not trained on, where it names them."""
+    runs = read_outcomes(runs_path) if runs_path is not None else []
     model = load_model(model_path)
     chosen = frames_of(model, data_path, frames)
     found = Findings(describe_model(model_path), describe(data_path), read_curves(model_path), chosen)
     errors, seconds, atoms = Errors(), 0.0, 0
     with Dataset(data_path) as data:
-        for n in chosen:
+        for done, n in enumerate(chosen, 1):
             reference = data[n]
             model.require_match(reference, f"{data_path} frame {n}")
             if not atoms:
@@ -90,10 +96,11 @@ def examine(model_path: Path, data_path: Path, frames: Sequence[int] | None, ste
             errors.merge(own)
             found.by_frame.append(summary_of(n, reference, own))
             look_at_blocks(found, n, reference, predicted)
-            step()
+            tell(done, len(chosen), errors.headline)
         found.blocks = worst_of_each(found.blocks)
         found.errors = errors.as_dict()
         draw_worst(found, model, data)
+    found.runs = runs
     found.provenance = provenance_of(model, model_path, data_path)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found.cost = {"prediction, ms an atom": 1e3 * seconds / atoms, "largest memory of the report, MB": memory}

@@ -12,6 +12,7 @@ from basis.shells import LETTERS
 from workflows.bands import draw as draw_bands
 from workflows.bands import facts_of
 from workflows.report import Findings, Sample
+from workflows.scf import Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +41,7 @@ def write_page(found: Findings, title: str) -> str:
         section("Errors", errors_table(found)),
         section("Levels and bands", bands_part(found)),
         section("Learning curves", curves_part(found)),
+        section("SCF runs from predictions", runs_part(found.runs)),
         section("Parity", "".join(parity_figure(name, sample) for name, sample in found.samples.items())),
         section("By shells and elements", "".join(maps_of(found))),
         section("By distance", "".join(distance_figure(name, sample) for name, sample in found.samples.items())),
@@ -151,6 +153,49 @@ def curves_part(found: Findings) -> str:
         drawn,
         f"Errors of the validation frames during the training, which ended at step {last['step']:.0f} with a loss of {number(last.get('loss'))}.",
     )
+
+
+def runs_part(runs: Sequence[Outcome]) -> str:
+    """Iterations of each run, and its residuals from the prediction and from the code's own start."""
+    if not runs:
+        return ""
+    from matplotlib.ticker import MaxNLocator
+
+    drawn, axes = new_figure(height=3.2)
+    for starts, name, colour in (
+        ([run.default for run in runs], "default start", "#888888"),
+        ([run.guess for run in runs], "from the prediction", "#0072b2"),
+    ):
+        curves = [start.progress.residuals for start in starts if start is not None and start.progress.residuals]
+        for n, residuals in enumerate(curves):
+            label = name if n == 0 else None
+            axes.plot(range(1, len(residuals) + 1), residuals, marker="o", ms=3, lw=1, label=label, color=colour)
+    axes.set(yscale="log", xlabel="iteration", ylabel="residual that the code prints")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if axes.lines:
+        axes.legend(fontsize=8)
+    ratios = [run.ratio for run in runs if run.ok and run.ratio is not None]
+    saved = f"; {1 - sum(ratios) / len(ratios):.0%} fewer iterations on average" if ratios else ""
+    caption = f"Residuals of {len(runs)} SCF run{'s' * (len(runs) != 1)} after each iteration, from the prediction and from the code's own start{saved}."
+    head = (
+        "run",
+        "route",
+        "iterations",
+        "default",
+        "seconds",
+        "default",
+        "energy less that of the default, eV",
+        "verdict",
+    )
+    return figure(drawn, caption) + table(head, [run_row(run) for run in runs])
+
+
+def run_row(run: Outcome) -> tuple[object, ...]:
+    starts = (run.guess, run.default)
+    iterations = ["" if start is None else start.progress.iterations or "?" for start in starts]
+    before = (run.seconds_before, 0.0)
+    seconds = [None if s is None else s.seconds + more for s, more in zip(starts, before, strict=True)]
+    return (run.folder, run.route, *iterations, *seconds, run.difference, run.verdict)
 
 
 def parity_figure(name: str, sample: Sample) -> str:

@@ -1,5 +1,6 @@
 """SCF runs from predicted starts: the user's own command in a copy of the run folder, beside the default start."""
 
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from slem_plugin.checkpoint import load_model
 from slem_plugin.guess import MODEL_VARIABLE
 from slem_plugin.model import Model
 from workflows.export import Request, export
+from workflows.progress import Tell, silent
 
 LOG = "slem-scf.log"  # what the command printed, in each copy
 # Results of earlier runs, which a copy must not start from or be mistaken for.
@@ -79,6 +81,30 @@ class Outcome:
         return {**asdict(self), "ok": self.ok, "difference": self.difference, "ratio": self.ratio}
 
 
+def read_outcomes(path: Path) -> list[Outcome]:
+    """What `as_dict` gave for each run of a call, from its JSON file."""
+    try:
+        return [outcome_of(run) for run in json.loads(path.read_text())["runs"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(path, "is not what slem-scf -o writes") from error
+
+
+def outcome_of(run: Mapping[str, Any]) -> Outcome:
+    guess, default = (None if run[name] is None else start_of(run[name]) for name in ("guess", "default"))
+    folder, verdict, use, route = (str(run[name]) for name in ("folder", "verdict", "use", "route"))
+    return Outcome(folder, verdict, use, route, float(run["seconds_before"]), guess, default)
+
+
+def start_of(run: Mapping[str, Any]) -> Start:
+    found = run["progress"]
+    residuals = tuple(float(residual) for residual in found["residuals"])
+    iterations, energy = found["iterations"], found["energy"]
+    progress = Progress(
+        None if iterations is None else int(iterations), None if energy is None else float(energy), residuals=residuals
+    )
+    return Start(str(run["folder"]), float(run["seconds"]), int(run["returned"]), progress)
+
+
 @dataclass(frozen=True)
 class Job:
     """The command, the model, and how the runs are made."""
@@ -91,14 +117,18 @@ class Job:
     request: Request = field(default_factory=Request)
 
 
-def run_folders(folders: Sequence[Path], job: Job) -> list[Outcome]:
+def run_folders(folders: Sequence[Path], job: Job, tell: Tell = silent) -> list[Outcome]:
     """Start each run from the model's prediction, and with `compare` from its own default too.
 
     The folders are never changed: the runs happen in copies beside them, so that relative paths still hold. A guess that
     cannot be made, fails, is ignored or leads elsewhere is reported, and the default start is run in its place.
     """
     model = load_model(job.model_path)
-    return [run_folder(folder, model, job) for folder in folders]
+    outcomes = []
+    for done, folder in enumerate(folders):
+        tell(done, len(folders), str(folder))
+        outcomes.append(run_folder(folder, model, job))
+    return outcomes
 
 
 def run_folder(folder: Path, model: Model, job: Job) -> Outcome:

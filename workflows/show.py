@@ -1,16 +1,13 @@
-"""What people and programs see: tables, progress bars on stderr, JSON on stdout."""
+"""What people and programs see in the end: tables, or JSON."""
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -25,57 +22,12 @@ if TYPE_CHECKING:
 
 COLOURS = {"converted": "green", "there already": "cyan", "refused": "red", "ok": "green", "FAILED": "red"}
 MOST_ROWS = 40
-SECONDS_BETWEEN_LINES = 20
 
 
 def console() -> Console:
     """Standard output; as wide as its text needs when it is no terminal."""
     out = Console(highlight=False)
     return out if out.is_terminal else Console(highlight=False, width=200)
-
-
-@contextmanager
-def progress(title: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """Call what it gives after each step: a bar with the time to the end, where the number of steps is known."""
-    with progress_of(title, shown=True) as tell:
-        done = 0
-
-        def step() -> None:
-            nonlocal done
-            done += 1
-            tell(done, total)
-
-        yield step
-
-
-@contextmanager
-def progress_of(title: str, *, shown: bool) -> Iterator[Callable[[int, int | None], None]]:
-    """Tell it how many steps of how many are done: a bar with the time to the end on a terminal, else a line now and then."""
-    err = Console(stderr=True, highlight=False)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    started = last = time.monotonic()
-    first = -1
-    with Progress(*columns, console=err, transient=True, disable=not (shown and err.is_terminal)) as bar:
-        task = bar.add_task(title, total=None)
-
-        def tell(done: int, total: int | None) -> None:
-            nonlocal last, first
-            bar.update(task, completed=done, total=total)
-            now, first = time.monotonic(), done if first < 0 else first
-            waited = now - last > SECONDS_BETWEEN_LINES
-            if shown and not err.is_terminal and waited and total is not None and done > first:
-                last, left = now, (now - started) * (total - done) / (done - first)
-                err.print(
-                    f"{title}: {done} of {total}, {now - started:.0f} s, about {left:.0f} s to go", soft_wrap=True
-                )
-
-        yield tell
 
 
 def print_json(value: Any) -> None:
@@ -164,67 +116,6 @@ def show_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         for row in group:
             table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
         console().print(table)
-
-
-def show_training(
-    run: Callable[[Mapping[str, Callable[..., None]]], Any], folder: Path, as_json: bool, *, shown: bool = True
-) -> None:
-    """Run a training under a bar with its errors, with one line for each evaluation; JSON of the evaluations at the end."""
-    if not shown:
-        run(dict.fromkeys(("prepared", "watch", "report"), lambda *_: None))
-        return
-    found: list[dict[str, Any]] = []
-    err = Console(stderr=True)
-    out = Console(stderr=True, highlight=False) if as_json else console()
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("", total=1.0)
-
-        def prepared(model: Any, training: int, validation: int) -> None:
-            if model.network is None:
-                out.print("an overlap needs no training: it is fitted in closed form", soft_wrap=True)
-                return
-            weights = sum(weight.numel() for weight in model.network.parameters())
-            learned = ", ".join(model.blueprint.learned)
-            checked = f"checked on {validation}" if validation else "checked on the same ones"
-            out.print(f"learning {learned} from {training} frames, {checked}; {weights} weights", soft_wrap=True)
-            if mesh := model.blueprint.mesh:
-                folded = "x".join(map(str, mesh))
-                out.print(
-                    f"note: the blocks are folded over the k mesh {folded}; the model is for this mesh alone",
-                    soft_wrap=True,
-                )
-            if unreached := model.blueprint.unreached:
-                out.print(
-                    f"note: {unreached} of the components keep their baseline; their m is beyond the channels",
-                    soft_wrap=True,
-                )
-
-        def watch(progress: Any, part: float, loss: float) -> None:
-            speed = progress.step / max(progress.seconds, 1e-9)
-            bar.update(task, completed=part, description=f"step {progress.step}, loss {loss:.3g}, {speed:.1f} steps/s")
-
-        def report(one: Any) -> None:
-            found.append({"step": one.step, "seconds": one.seconds, "loss": one.loss, **one.errors})
-            star = " *" if one.best else ""
-            out.print(
-                f"{one.part:4.0%}  step {one.step:6d}  loss {one.loss:8.4f}  {error_text(one.errors)}{star}",
-                soft_wrap=True,
-            )
-
-        run({"prepared": prepared, "watch": watch, "report": report})
-    if as_json:
-        print_json({"model": str(folder), "evaluations": found})
-    else:
-        out.print(
-            f"the best model is {folder / 'best.safetensors'}; slem-eval {folder} DATA shows its errors", soft_wrap=True
-        )
 
 
 def error_text(errors: Mapping[str, float]) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from basis import Array
 from converters.blocks import Elements
 from converters.errors import Refused
+from converters.files import write_whole
 
 NEW_STEP = re.compile(r"^[ \t]*--- Ionic Step (\d+) ---[ \t]*$", re.M)
 OLD_STEP = re.compile(r"^[ \t]*(?:IONIC_)?STEP:[ \t]*(\d+)[ \t]*$", re.M)
@@ -246,7 +247,7 @@ def write_new(
         lines += [" # CSR values", *wrapped(format_values(value_e, digits), 6)]
         lines += [" # CSR column indices", *wrapped(map(str, column_e), 16)]
         lines += [" # CSR row pointers", *wrapped(map(str, pointers), 16), ""]
-    save_text(path, "\n".join(lines) + "\n")
+    write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
 def write_old(path: Path, letter: str, matrix: Elements, norb: int, digits: int) -> None:
@@ -261,7 +262,7 @@ def write_old(path: Path, letter: str, matrix: Elements, norb: int, digits: int)
                 " " + " ".join(part)
                 for part in (format_values(value_e, digits), map(str, column_e), map(str, pointers))
             ]
-    save_text(path, "\n".join(lines) + "\n")
+    write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
 def block_elements(matrix: Elements, t: int) -> tuple[Array, Array, Array]:
@@ -281,9 +282,3 @@ def wrapped(words: "Iterator[str] | list[str]", most: int) -> Iterator[str]:
     words = list(words)
     for at in range(0, len(words), most):
         yield " " + " ".join(words[at : at + most])
-
-
-def save_text(path: Path, text: str) -> None:
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(text)
-    draft.replace(path)

@@ -18,7 +18,7 @@ from converters.frame import Frame
 from converters.grid import Grid, density_on_grid
 from converters.guess import operator_on_mesh
 from converters.kspace import dense_at
-from converters.restart import Options, Progress, Route, Target, Written, without_magnetism
+from converters.restart import Options, Progress, Route, Target, Written, residuals_of, without_magnetism
 
 FOLDER = "guess"  # read_file_dir of the patched INPUT
 DIGITS = 11  # 3 digits of a density cost iterations
@@ -268,5 +268,5 @@ def read_progress(folder: Path) -> Progress:
         if start is None
         else start[1] in ("dm", "hr") or (start[1] == "file" and "Read electron density from file" in content)
     )
-    first = float(next(filter(None, residuals[0]))) if residuals else None
-    return Progress(log.iterations, log.energy, log.converged, first, took)
+    found = residuals_of([new or old for new, old in residuals], log.iterations)
+    return Progress(log.iterations, log.energy, log.converged, found, took)

@@ -14,6 +14,7 @@ from basis.shells import Species
 from basis.spin import Spin
 from basis.units import HARTREE, KELVIN
 from converters.errors import Refused
+from converters.files import write_whole
 from converters.frame import Frame
 from converters.grid import Grid, density_on_grid, superposed
 from converters.kspace import require_mesh
@@ -21,8 +22,8 @@ from converters.openmx import text
 from converters.openmx.convention import BOHR
 from converters.openmx.orbitals import pao_name, read_atomic_density, read_orbitals
 from converters.openmx.scfout import ScfOut, read_scfout
-from converters.openmx.write import grid_of, is_spin_orbit, save_bytes, write_restart
-from converters.restart import Options, Progress, Route, Target, Written
+from converters.openmx.write import grid_of, is_spin_orbit, write_restart
+from converters.restart import Options, Progress, Route, Target, Written, residuals_of
 
 NAME = "guess"
 LAYOUTS = {"off": Spin.NONE, "on": Spin.COLLINEAR, "nc": Spin.SPINOR}
@@ -187,7 +188,7 @@ def write_charge(frame: Frame, place: Path, template: ScfOut, name: str, options
         parts = [(total + z) / 2 - atomic, (total - z) / 2 - atomic, x / 2, -y / 2]
     paths = [place / f"{name}.crst{s}_0_0" for s in range(len(parts))]
     for path, part in zip(paths, parts, strict=True):
-        save_bytes(path, part.astype(f"{template.byte_order}f8").tobytes())
+        write_whole(path, part.astype(f"{template.byte_order}f8").tobytes())
     return paths
 
 
@@ -266,7 +267,7 @@ def read_progress(folder: Path) -> Progress:
         return Progress()
     given = text.parse_input(inputs[0].read_text(errors="replace"))
     output = text.read_output(outputs[-1], given, given.words.get("scf.spinpolarization", "off").lower() == "nc")
-    residuals = re.findall(r"SCF= *\d+\s+NormRD= *(\S+)", outputs[-1].read_text(errors="replace"))
+    norms = re.findall(r"SCF= *\d+\s+NormRD= *(\S+)", outputs[-1].read_text(errors="replace"))
     said = [path.read_text(errors="replace") for path in folder.iterdir() if path.suffix in (".std", ".log", ".txt")]
     found = [True for content in said if "Found restart files" in content]
     lost = [
@@ -274,6 +275,6 @@ def read_progress(folder: Path) -> Progress:
         for content in said
         if "Could not find restart files" in content or "in reading the restart file" in content
     ]
-    first = float(residuals[1]) if len(residuals) > 1 else None
+    residuals = residuals_of(norms, output.iterations)
     energy = None if output.energy is None else output.energy * HARTREE
-    return Progress(output.iterations, energy, output.converged, first, next(iter([*lost, *found]), None))
+    return Progress(output.iterations, energy, output.converged, residuals, next(iter([*lost, *found]), None))

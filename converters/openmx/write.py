@@ -15,6 +15,7 @@ from basis.spin import Spin
 from basis.units import HARTREE
 from converters.blocks import Pairs, is_canonical
 from converters.errors import Refused
+from converters.files import write_whole
 from converters.frame import Frame
 from converters.openmx.convention import BOHR, convention
 from converters.openmx.scfout import SETS, ScfOut, read_scfout, replace_values
@@ -27,7 +28,7 @@ def write(frame: Frame, folder: Path, template_path: Path, name: str) -> list[Pa
     values = stored_values(frame, template)
     path = folder / f"{name}.scfout"
     written = write_restart(frame, folder, template, name)
-    save_bytes(path, replace_values(template, values))
+    write_whole(path, replace_values(template, values))
     return [path, *written]
 
 
@@ -40,16 +41,10 @@ def write_restart(frame: Frame, folder: Path, template: ScfOut, name: str) -> li
     written = []
     for a in range(frame.natoms):
         written.append(place / f"{name}.rst{a + 1}")
-        save_bytes(written[-1], restart_file(template, given_species(template), values, a, has_soc))
+        write_whole(written[-1], restart_file(template, given_species(template), values, a, has_soc))
     written.append(place / f"{name}.crst_check")
-    save_bytes(written[-1], grid_line(template).encode())
+    write_whole(written[-1], grid_line(template).encode())
     return written
-
-
-def save_bytes(path: Path, content: bytes) -> None:
-    draft = path.with_name(path.name + ".draft")
-    draft.write_bytes(content)
-    draft.replace(path)
 
 
 def is_spin_orbit(template: ScfOut) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from basis.units import HARTREE
 from converters.pyscf.guess import ANNOUNCED, REFUSED
-from converters.restart import Progress
+from converters.restart import Progress, residuals_of
 
 
 def newest_log(folder: Path) -> str:
@@ -23,12 +23,12 @@ def read_progress(folder: Path) -> Progress:
         return Progress()
     cycles = re.findall(r"^cycle= (\d+)", text, re.M)
     gradients = re.findall(r"^cycle= \d+.*\|g\|= *(\S+)", text, re.M)
-    first = float(gradients[0]) if gradients else None
     iterations = int(cycles[-1]) if cycles else None
+    residuals = residuals_of(gradients, iterations)
     took = None if REFUSED in text else ANNOUNCED in text
     refused = re.search(re.escape(REFUSED) + "(.*)", text)
     note = refused[1].strip() if refused else ""
-    return Progress(iterations, float(endings[-1][1]) * HARTREE, bool(endings[-1][0]), first, took, note)
+    return Progress(iterations, float(endings[-1][1]) * HARTREE, bool(endings[-1][0]), residuals, took, note)
 
 
 def energy_tolerance(folder: Path) -> float:

@@ -15,6 +15,7 @@ from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters import kspace
 from converters.errors import Refused
+from converters.files import draft_of
 from converters.frame import Frame
 from converters.pyscf.molecule import checkpoint_text, convention
 
@@ -116,12 +117,10 @@ def save_orbitals(
         arrays = {key: array[:, 0] for key, array in arrays.items()}
     if one_spin:
         arrays = {key: array[0] for key, array in arrays.items()}
-    draft = path.with_name(path.name + ".draft")
-    with h5py.File(draft, "w") as file:
+    with draft_of(path) as draft, h5py.File(draft, "w") as file:
         file["mol"] = description
         for key, array in {**arrays, **facts}.items():
             file[key] = array
-    draft.replace(path)
 
 
 ORBITAL_KEYS = ("scf/mo_energy", "scf/mo_coeff", "scf/mo_occ")

@@ -18,7 +18,7 @@ from basis.units import KELVIN
 from converters.errors import Refused
 from converters.frame import Frame
 from converters.kspace import require_mesh
-from converters.restart import Options, Progress, Route, Target, Written
+from converters.restart import Options, Progress, Route, Target, Written, residuals_of
 from converters.siesta import text
 from converters.siesta.write import Pattern, write_density
 
@@ -202,7 +202,7 @@ def read_progress(folder: Path) -> Progress:
     output = text.read_output(found[-1])
     attempt = re.search(r"Attempting to read DM from file\.*\s*(\w+)", content)
     steps = re.findall(r"^\s*scf:\s*\d+\s.*$", content, re.M)
-    numbers = re.findall(r"-?\d+\.\d{6}", steps[0]) if steps else []
-    first = float(numbers[3]) if len(numbers) > 3 else None
+    columns = [re.findall(r"-?\d+\.\d{6}", step) for step in steps]  # they may run together
+    residuals = residuals_of([numbers[3] for numbers in columns if len(numbers) > 3], output.iterations)
     took = None if attempt is None else attempt[1].lower().startswith("succe")
-    return Progress(output.iterations, output.energy, output.converged, first, took)
+    return Progress(output.iterations, output.energy, output.converged, residuals, took)

@@ -1,0 +1,93 @@
+"""Bars: on a terminal they say what matters, in a pipe they are silent, and without colours where that is wished."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+from converters.dataset import DatasetWriter
+from converters.pyscf import frame_from_scf
+from tests.pyscf_runs import finished
+from workflows import progress as bars
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*\b(?:3[0-8]|9[0-7])[0-9;]*m")
+
+
+def on_terminal(*words, **variables):
+    """Exit code of a command, and what it writes to a terminal of 160 columns."""
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "160", **variables}
+    command = [sys.executable, "-m", "workflows", *map(str, words)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=follower, env=environment)
+    os.close(follower)
+    written = bytearray()
+    while True:
+        try:
+            part = os.read(leader, 4096)
+        except OSError:  # Linux says so at the end
+            break
+        if not part:
+            break
+        written += part
+    os.close(leader)
+    return process.wait(), written.decode()
+
+
+@pytest.fixture(scope="module")
+def hydrogen(tmp_path_factory):
+    """A dataset of four molecules."""
+    from pyscf import gto
+
+    folder = tmp_path_factory.mktemp("hydrogen")
+    with DatasetWriter(folder / "data.h5") as writer:
+        for bond in (0.7, 0.74, 0.8, 0.86):
+            molecule = gto.M(atom=f"H 0 0 0; H 0 0 {bond}", basis="6-31g", verbose=0)
+            writer.append(frame_from_scf(finished(molecule)))
+    return folder
+
+
+def test_a_terminal_shows_errors_speed_and_time(hydrogen):
+    data, model = hydrogen / "data.h5", hydrogen / "model"
+    code, text = on_terminal("train", data, "-o", model, "--steps", "8", "--validate", "0")
+    assert code == 0
+    assert re.search(r"step 8, loss [\d.]+, [\d.]+ steps/s, H [\d.]+ meV", text)
+    expected = {
+        ("eval", model, data): r"evaluating.*4/4.*H [\d.]+ meV.*\d(/s|s each)",
+        ("check", data): r"checking.*4/4.*\d(/s|s each)",
+        ("convert", hydrogen, "-o", hydrogen / "none.h5"): r"converting",
+        ("bands", data): r"k-points.*\d/\d+",
+        ("spectrum", data): r"looking at the spectrum",
+        ("report", model, data, "-o", hydrogen / "report.html"): r"looking at frames.*H [\d.]+ meV",
+        ("predict", model, data, "-o", hydrogen / "pred.h5"): r"predicting.*4/.*H2",
+        ("overlap", data, "--basis", "6-31g", "-o", hydrogen / "overlap.h5"): r"overlaps.*4/4",
+        ("export", hydrogen / "pred.h5", "-o", hydrogen / "start"): r"writing the start",
+    }
+    for words, pattern in expected.items():
+        _, text = on_terminal(*words)
+        assert re.search(pattern, text), (words[0], text)
+
+
+def test_colours_may_be_declined(hydrogen):
+    assert COLOUR.search(on_terminal("check", hydrogen / "data.h5")[1])
+    assert not COLOUR.search(on_terminal("check", hydrogen / "data.h5", NO_COLOR="1")[1])
+
+
+def test_a_pipe_hears_nothing_of_short_work(hydrogen):
+    command = [sys.executable, "-m", "workflows", "check", hydrogen / "data.h5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+
+
+def test_a_pipe_hears_a_line_of_long_work_now_and_then(capsys, monkeypatch):
+    monkeypatch.setattr(bars, "SECONDS_BETWEEN_LINES", -1)
+    with bars.progress("predicting") as tell:
+        tell(0, 10)
+        tell(5, 10, "H 3 meV")
+        tell(6, None)
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"predicting: 5 of 10, 0 s, about 0 s to go, H 3 meV", first)
+    assert re.fullmatch(r"predicting: 6, 0 s", second)
