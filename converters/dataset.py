@@ -23,6 +23,7 @@ from basis.spin import Spin
 from converters.blocks import Pairs
 from converters.errors import Refused, reason_of
 from converters.extents import Extent, extent_of
+from converters.files import open_hdf5
 from converters.frame import OPERATORS, Frame, Provenance
 from converters.interrupts import uninterrupted
 from converters.journal import JournaledFile, journal_path
@@ -65,7 +66,7 @@ class Dataset:
         try:
             if journal_path(self.path).exists():
                 self._journaled = JournaledFile(self.path, writable=False)
-            self._file = h5py.File(self._journaled or self.path, "r")
+            self._file = h5py.File(self._journaled, "r") if self._journaled else open_hdf5(self.path)
         except OSError as error:
             raise Refused(self.path, reason_of(error)) from error
         try:

@@ -23,7 +23,7 @@ from basis.spin import Spin
 from converters.blocks import Elements, Pairs, join_packed, pack_elements, reorder_elements
 from converters.checks import two_centre_violation
 from converters.errors import Refused, reason_of
-from converters.files import draft_of
+from converters.files import draft_hdf5, open_hdf5
 from converters.frame import Frame, Outcome, Provenance
 from converters.openmx.convention import convention as openmx_order
 from converters.runs import FoundFunctions, Run
@@ -86,7 +86,7 @@ def read_info(path: Path) -> dict[str, Any]:
 
 def read_old_blocks(path: Path) -> Blocks:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             found = {tuple(json.loads(key)): np.asarray(block[()]) for key, block in file.items()}
     except OSError as error:
         raise Refused(path, reason_of(error)) from error
@@ -99,7 +99,7 @@ def read_old_blocks(path: Path) -> Blocks:
 
 def read_new_blocks(path: Path) -> Blocks:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             parts = [file[name][()] for name in ("atom_pairs", "chunk_shapes", "chunk_boundaries", "entries")]
     except OSError as error:
         raise Refused(path, reason_of(error)) from error
@@ -265,7 +265,7 @@ def write(frame: Frame, folder: Path, *, layout: str = "2026") -> list[Path]:
     written = []
     for name in frame.operators:
         path = folder / (OLD_FILES if is_old else NEW_FILES)[name]
-        with draft_of(path) as draft, h5py.File(draft, "w") as file:
+        with draft_hdf5(path) as file:
             (write_old_blocks if is_old else write_new_blocks)(file, blocks_of(frame, name, order))
         written.append(path)
     return written

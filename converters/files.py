@@ -1,9 +1,16 @@
-"""Files that are there whole or not at all, whatever ends the program that writes them."""
+"""Files on all kinds of file systems: written whole or not at all, whatever ends the program, and read where there are no locks."""
 
+import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import h5py
+
+# What file systems say that have no locks, or whose server has none.
+UNSUPPORTED_LOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -20,3 +27,21 @@ def draft_of(path: Path) -> Iterator[Path]:
 def write_whole(path: Path, content: bytes) -> None:
     with draft_of(path) as draft:
         draft.write_bytes(content)
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """An HDF5 file to read; not one that another program writes, where the file system can tell."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        found = re.search(r"unable to lock file, errno = (\d+)", str(error))
+        if found is None or int(found[1]) not in UNSUPPORTED_LOCK:
+            raise
+    return h5py.File(path, "r", locking=False)
+
+
+@contextmanager
+def draft_hdf5(path: Path, **options: object) -> Iterator[h5py.File]:
+    """A new HDF5 file that appears whole; nobody else knows its draft, which needs no lock."""
+    with draft_of(path) as draft, h5py.File(draft, "w", locking=False, **options) as file:
+        yield file

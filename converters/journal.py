@@ -8,7 +8,6 @@ memory. Power failures are guarded against on close, where both files are synchr
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import struct
@@ -17,13 +16,12 @@ import zlib
 from pathlib import Path
 
 from converters.errors import IN_USE, Refused
+from converters.files import UNSUPPORTED_LOCK
 
 PAGE = 4096
 MAGIC = b"SLEMJRN1"
 HEADER = struct.Struct("<8sQQI")  # magic, number of pages, file size after the commit, checksum of the rest
 RECORD = struct.Struct("<Q")  # page number, followed by the page
-
-UNSUPPORTED_LOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def journal_path(path: Path) -> Path:

@@ -18,7 +18,7 @@ from basis.shells import Shell, Species
 from basis.spin import Spin
 from converters.blocks import Operator
 from converters.errors import Refused, reason_of
-from converters.files import draft_of
+from converters.files import draft_hdf5
 from converters.frame import OPERATORS, Frame, Outcome, Provenance, Spectrum
 
 FORMAT, VERSION = "slem-dataset", 1
@@ -90,7 +90,7 @@ def arrays_of(file: h5py.File) -> dict[str, h5py.Dataset]:
 def create(path: Path, sizes: Mapping[str, int], code: str, *, plain: bool) -> None:
     """Write an empty dataset for frames with so many bytes in each array; the file appears whole or not at all."""
     try:
-        with draft_of(path) as draft, h5py.File(draft, "w", libver=("earliest", "v108")) as file:
+        with draft_hdf5(path, libver=("earliest", "v108")) as file:
             attributes = {"format": FORMAT, "version": VERSION, "units": UNITS, "convention": CONVENTION}
             file.attrs.update(attributes | {"code": code})
             for name, (dtype, row) in {**RAGGED, **FIXED, **BASIS}.items():

@@ -126,24 +126,20 @@ def unsearchable(problems: list[OSError]) -> Iterator[Refused]:
 
 
 def understood(folder: Path, codes: list[str]) -> list[Run | Refused]:
-    """Runs in one folder, or why they cannot be used."""
-    try:
-        runs = runs_in(folder, codes)
-    except Refused as refusal:
-        return [refusal]
-    except (OSError, RuntimeError) as error:
-        return [Refused(folder, f"cannot be searched: {error}")]
-    found = sorted({run.code for run in runs})
-    if len(found) > 1:
-        reason = f"holds runs of {' and '.join(found)}; expected one code, choose one with --code"
-        return [Refused(folder, reason)]
-    return list(runs)
-
-
-def runs_in(folder: Path, codes: list[str]) -> list[Run]:
-    """Runs of the given codes in one folder."""
+    """Runs in one folder, or why they cannot be used; no file is passed over because it may not be read."""
     try:
         files = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError:
         return []  # the walk itself reports it
-    return [run for code in codes for run in code_module(code).find_runs(folder, files)] if files else []
+    closed = [Refused(path, "cannot be read: permission denied") for path in files if not os.access(path, os.R_OK)]
+    try:
+        runs = [run for code in codes for run in code_module(code).find_runs(folder, files)] if files else []
+    except Refused as refusal:
+        return [*closed, refusal]
+    except (OSError, RuntimeError) as error:
+        return list(closed) or [Refused(folder, f"cannot be searched: {error}")]
+    found = sorted({run.code for run in runs})
+    if len(found) > 1:
+        reason = f"holds runs of {' and '.join(found)}; expected one code, choose one with --code"
+        return [*closed, Refused(folder, reason)]
+    return [*closed, *runs]

@@ -1,11 +1,13 @@
-"""What happens on a full disk, in a folder that may not be written, and when a command is interrupted: nothing is lost, and it says how to go on."""
+"""What happens on a full disk, without permission, on a slow network, when the clock jumps and when a command is interrupted: nothing is lost, and it says how to go on."""
 
+import json
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,20 +17,21 @@ from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
 from converters.interrupts import uninterrupted
 from tests.conftest import assert_same_frame, make_random_frame
+from tests.contract import unpacked
 from tests.interrupts import COMMANDS, interrupt, prepare
 from tests.pyscf_runs import hydrogen_runs
 
 ROOT = Path(__file__).parent.parent
 
 
-def slem(*words, largest=None, **options):
+def slem(*words, largest=None, prefix=(), **options):
     """A command in a process of its own; no file may grow beyond so many bytes, as on a full disk."""
 
     def limit():
         if largest is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
 
-    command = [sys.executable, "-m", "workflows", *map(str, words)]
+    command = [*prefix, sys.executable, "-m", "workflows", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=limit, check=False, **options)
 
 
@@ -115,13 +118,128 @@ def test_a_full_disk_is_one_line_in_every_command(prepared, tmp_path, command):
     assert slem(*words).returncode == 0, "the same command goes on"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_a_folder_that_may_not_be_written_is_named(runs, tmp_path):
-    tmp_path.chmod(0o500)
-    done = slem("convert", runs, "-o", tmp_path / "data.h5")
-    tmp_path.chmod(0o700)
+@pytest.mark.parametrize("room", [0.3, 0.9])
+def test_a_small_disk_that_is_full_loses_nothing(runs, prepared, tmp_path, room):
+    """A file system of its own in the memory, with room for a part of what is to be written."""
+    folder = prepared[0].parent
+    data, after = folder / f"first{room}.h5", folder / f"after{room}.h5"
+    assert slem("convert", runs / "h0", "-o", data).returncode == 0
+    small, large = data.stat().st_size, prepared[0].stat().st_size
+    mount = f"mount -t tmpfs -o size={int(small + room * (large - small))} none {tmp_path}"
+    then = f'cp "$1" {tmp_path}/data.h5 && shift && ("$@"; echo "exit $?"); cp {tmp_path}/data.h5 "$0"'
+    prefix = ["unshare", "-rm", "sh", "-c", f"{mount} && {then}", after, data]
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    done = slem("convert", runs, "-o", tmp_path / "data.h5", prefix=prefix)
+    assert "exit 1" in done.stdout, done.stderr
+    assert "no space left on device; all that it held is there" in " ".join((done.stdout + done.stderr).split())
+    assert "Traceback" not in done.stderr
+    with Dataset(data) as before, Dataset(after) as left:
+        assert len(left) >= 1
+        assert_same_frame(left[0], before[0])
+    assert slem("convert", runs, "-o", after).returncode == 0
+    with Dataset(after) as stored:
+        assert len(stored) == 6
+
+
+@pytest.fixture(scope="module")
+def as_user():
+    """What makes a command obey permissions, which the superuser need not."""
+    if os.geteuid():
+        return ()
+    rights = "-dac_override,-dac_read_search"
+    prefix = ("setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}")
+    if shutil.which("setpriv") is None or subprocess.run([*prefix, "true"], check=False).returncode:
+        pytest.skip("the superuser may write everywhere, and setpriv does not help")
+    return prefix
+
+
+@pytest.mark.parametrize("command", ["convert", "overlap", "predict", "train", "report", "bands", "export", "scf"])
+def test_a_folder_that_may_not_be_written_is_named(runs, prepared, tmp_path, as_user, command):
+    data, model = prepared
+    closed = tmp_path / "closed"
+    (closed / "run").mkdir(parents=True)
+    (closed / "run" / "run.py").write_text("")
+    made = closed / "made"
+    words = {
+        "convert": ("convert", runs, "-o", made),
+        "overlap": ("overlap", data, "--basis", "def2-tzvp", "-o", made),
+        "predict": ("predict", model, data, "-o", made),
+        "train": ("train", data, "-o", made, "--steps", 2, "--validate", 1),
+        "report": ("report", model, data, "-o", made),
+        "bands": ("bands", data, "-o", closed / "made.png"),
+        "export": ("export", data, "--into", runs / "h0", "-o", made),
+        "scf": ("scf", closed / "run", "--model", model, "--cmd", "true"),
+    }[command]
+    closed.chmod(0o500)
+    done = slem(*words, prefix=as_user)
+    closed.chmod(0o700)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 1, said
+    assert "permission denied" in said.lower()
+    assert "Traceback" not in said
+    assert [path.name for path in closed.iterdir()] == ["run"]
+
+
+def test_files_that_may_not_be_read_are_named_and_the_others_converted(tmp_path, as_user):
+    runs = hydrogen_runs(tmp_path / "runs", 3)
+    (runs / "h0" / "run.chk").chmod(0)
+    (runs / "h1").chmod(0)
+    done = slem("convert", runs, "-o", tmp_path / "data.h5", prefix=as_user)
+    (runs / "h1").chmod(0o700)
+    said = " ".join(done.stdout.split())
     assert done.returncode == 1
-    assert "permission denied" in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+    assert "permission denied" in said
+    assert "1 converted, 2 refused" in said
+    (tmp_path / "data.h5").chmod(0)
+    done = slem("check", tmp_path / "data.h5", prefix=as_user)
+    assert done.returncode == 2
+    assert "is not readable" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def on_network(tmp_path_factory):
+    """The environment of a program whose files are slow, whose reads are short, and which can lock nothing."""
+    if shutil.which("cc") is None:
+        pytest.skip("a network is played by a library that a C compiler makes")
+    library = tmp_path_factory.mktemp("network") / "network.so"
+    source = Path(__file__).parent / "network_files.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    return {**os.environ, "LD_PRELOAD": str(library)}
+
+
+def test_a_slow_network_without_locks_changes_nothing(runs, prepared, tmp_path, on_network):
+    """Runs of all codes become the same bytes as on a disk, and so do predictions."""
+    codes = [("siesta", "nc_o2"), ("siesta", "si2"), ("abacus", "si2"), ("openmx", "h2o")]
+    for name, folder in [("pyscf", runs), *((code, unpacked(code, run)) for code, run in codes)]:
+        here, there = tmp_path / f"{folder.name}-{name}.h5", tmp_path / f"{folder.name}-{name}-network.h5"
+        for data, environment in ((here, None), (there, on_network)):
+            done = slem("convert", folder, "-o", data, env=environment)
+            assert done.returncode == 0, done.stdout
+        assert here.read_bytes() == there.read_bytes()
+        assert slem("check", there, env=on_network).returncode == 0
+    data, model = prepared
+    for made, environment in ((tmp_path / "here", None), (tmp_path / "there", on_network)):
+        assert slem("predict", model, data, "-o", made, env=environment).returncode == 0
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
+
+
+def test_a_clock_that_jumps_changes_nothing(prepared, tmp_path, on_network):
+    """The time of day jumps by days at each look: the training has its length, and what is written has no time in it."""
+    data, _ = prepared
+    jumping = {**on_network, "JUMPING_CLOCK": "1"}
+    options = ("--time", "3s", "--validate", 1, "--json")
+    began = time.monotonic()
+    done = slem("train", data, "-o", tmp_path / "model", *options, env=jumping)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 60
+    seconds = [one["seconds"] for one in json.loads(done.stdout)["evaluations"]]
+    assert seconds == sorted(seconds)
+    assert 3 <= seconds[-1] < 30
+    for made, environment in ((tmp_path / "here", None), (tmp_path / "there", jumping)):
+        assert slem("predict", tmp_path / "model", data, "-o", made, env=environment).returncode == 0
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
 
 
 def test_two_processes_do_not_write_one_file(runs, tmp_path):

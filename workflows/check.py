@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from converters.checks import Result, Tolerances, check_frame
 from converters.dataset import Dataset
 from converters.errors import Refused
+from converters.files import open_hdf5
 from converters.frame import Frame
 from converters.runs import HDF5_MAGIC, code_module, search, starts_with
 from workflows.convert import BAD_INPUT
@@ -75,10 +76,8 @@ def holds_frames(path: Path) -> bool:
 
 def is_dataset(path: Path) -> bool:
     """False for the HDF5 file of a DFT code; a damaged file counts as a dataset, whose reader says what is wrong."""
-    import h5py
-
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return not {"mol", "scf"} <= set(file)
     except OSError:
         return True

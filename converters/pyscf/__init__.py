@@ -23,6 +23,7 @@ from basis.shells import cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters.errors import Refused, reason_of
+from converters.files import open_hdf5
 from converters.folding import fold
 from converters.frame import Frame, Outcome, Provenance, Spectrum
 from converters.pyscf.guess import guess_density
@@ -110,7 +111,7 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
 
 def is_checkpoint(path: Path) -> bool:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return "mol" in file and "scf" in file
     except (OSError, RuntimeError):
         return path.suffix in (".chk", ".chkfile")  # a damaged one is to be reported, not passed over
@@ -120,7 +121,7 @@ def read_run(run: Run) -> Iterator[Frame]:
     """The frame of a checkpoint file; what the file does not say is taken from the log beside it."""
     path = run.main
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             stored = {
                 key: file[f"scf/{key}"][()] for key in file["scf"] if isinstance(file[f"scf/{key}"], h5py.Dataset)
             }

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from basis import Array
@@ -12,6 +11,7 @@ from basis.shells import Species
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters.errors import Refused
+from converters.files import open_hdf5
 from converters.folding import mesh_of
 from converters.frame import Frame
 from converters.guess import Density, Sampling, density_of_levels, doubt, doubt_agreement, operator_on_mesh, purify
@@ -154,7 +154,7 @@ def guess_of_checkpoint(
     """dm0.npy and guess.chk for the molecule of a checkpoint file."""
     from pyscf import scf
 
-    with h5py.File(checkpoint, "r") as file:
+    with open_hdf5(checkpoint) as file:
         molecule = load_molecule(checkpoint, file["mol"][()])
     if hasattr(molecule, "lattice_vectors"):
         raise Refused(checkpoint, "is of a crystal; use slem_plugin.pyscf_guess in its script")

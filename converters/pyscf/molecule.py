@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from ase.data import atomic_numbers
 
@@ -19,6 +18,7 @@ from basis.radial import Functions, GaussianFunction, RadialFunction
 from basis.shells import Shell, Species
 from basis.units import BOHR
 from converters.errors import Refused
+from converters.files import open_hdf5
 
 if TYPE_CHECKING:
     from pyscf.gto import Mole
@@ -68,9 +68,9 @@ def require_inside(molecule: Any) -> None:
         raise ValueError("its integral tables do not fit its atoms")
 
 
-def checkpoint_text(path: str | Path) -> str:
+def checkpoint_text(path: Path) -> str:
     """The description of the molecule in a checkpoint file."""
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         return str(file["mol"].asstr()[()])
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from scipy import linalg
 
@@ -15,7 +14,7 @@ from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters import kspace
 from converters.errors import Refused
-from converters.files import draft_of
+from converters.files import draft_hdf5
 from converters.frame import Frame
 from converters.pyscf.molecule import checkpoint_text, convention
 
@@ -70,7 +69,7 @@ def write(frame: Frame, path: Path, molecule: Any) -> None:
     """
     if not {"S", "DM"} <= set(frame.operators):
         raise Refused(path, f"needs S and DM; the frame has {', '.join(frame.operators)}")
-    description = checkpoint_text(molecule) if isinstance(molecule, str | Path) else molecule.dumps()
+    description = checkpoint_text(Path(molecule)) if isinstance(molecule, str | Path) else molecule.dumps()
     DM_skMM, S_kMM = to_pyscf(frame, "DM"), to_pyscf(frame, "S")[0]
     H_skMM = to_pyscf(frame, "H") / HARTREE if "H" in frame.operators else None
     if frame.spin is Spin.SPINOR:
@@ -92,7 +91,7 @@ def write(frame: Frame, path: Path, molecule: Any) -> None:
 def save_density(DM_sMM: Array, S_MM: Array, spin: Spin, path: Path, molecule: str | Path) -> None:
     """A checkpoint file of the natural orbitals of a molecule's density, one matrix for each spin (or one of both)."""
     solved = [[orbitals_of(DM_MM, S_MM, None)] for DM_MM in DM_sMM]
-    save_orbitals(path, checkpoint_text(molecule), solved, {"scf/e_tot": np.zeros(())}, spin, mesh=False)
+    save_orbitals(path, checkpoint_text(Path(molecule)), solved, {"scf/e_tot": np.zeros(())}, spin, mesh=False)
 
 
 Orbitals = tuple[Array, Array, Array]
@@ -117,7 +116,7 @@ def save_orbitals(
         arrays = {key: array[:, 0] for key, array in arrays.items()}
     if one_spin:
         arrays = {key: array[0] for key, array in arrays.items()}
-    with draft_of(path) as draft, h5py.File(draft, "w") as file:
+    with draft_hdf5(path) as file:
         file["mol"] = description
         for key, array in {**arrays, **facts}.items():
             file[key] = array

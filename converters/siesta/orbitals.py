@@ -15,6 +15,7 @@ from basis import Array
 from basis.radial import Functions, TabulatedFunction
 from basis.shells import Shell, Species
 from converters.errors import Refused, reason_of
+from converters.files import open_hdf5
 from converters.frame import Frame
 from converters.runs import HDF5_MAGIC, FoundFunctions, Run, starts_with
 from converters.siesta.convention import LEGACY_BOHR
@@ -111,7 +112,7 @@ def read_ion(path: Path) -> Orbitals:
         if path.suffix == ".xml":
             return read_xml(path)
         if starts_with(path, HDF5_MAGIC):
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 return from_variables({name: item[()] for name, item in file.items()}, dict(file.attrs))
         with netcdf_file(path, "r", mmap=False) as classic:
             variables = {name: item.data for name, item in classic.variables.items()}
@@ -125,7 +126,7 @@ def read_ion(path: Path) -> Orbitals:
 def read_whole(path: Path) -> list[Orbitals]:
     """The orbitals of all species of an .nc file."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             groups = [group for group in file["BASIS"].values() if isinstance(group, h5py.Group)]
             return [
                 from_variables({name: item[()] for name, item in group.items()}, dict(group.attrs))

@@ -17,6 +17,7 @@ from basis.spin import Spin
 from converters.binary import FortranFile
 from converters.blocks import Elements
 from converters.errors import Refused, reason_of
+from converters.files import open_hdf5
 from converters.siesta.convention import images_of
 
 
@@ -331,7 +332,7 @@ def shells_of(path: Path, orbitals: Array) -> tuple[Shell, ...]:
 def read_nc(path: Path) -> Matrices:
     """NetCDF-4 files (HDF5 inside): everything of a run in one place."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return read_nc_groups(path, file)
     except OSError as error:
         raise Refused(path, reason_of(error)) from error
