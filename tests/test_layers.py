@@ -58,6 +58,6 @@ def test_help_imports_nothing_heavy():
 
 def test_command_line_knows_every_code():
     from converters.runs import CODES as modules
-    from workflows.cli import CODES as choices
+    from workflows.commands.shared import CODES as choices
 
     assert set(choices) == set(modules)

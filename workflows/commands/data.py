@@ -1,0 +1,152 @@
+"""Commands for datasets: convert, check, info, overlap."""
+
+from pathlib import Path
+
+import click
+
+from workflows.commands.shared import CODE, CODES, DASK, EXISTING, JSON, as_command
+
+
+@as_command(
+    """  slem-convert runs/ -o data.h5
+  slem-convert run1 run2 -o data.h5 -j 4 --code pyscf
+  slem-convert runs/ -o data.h5 --json > report.json"""
+)
+@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset to make or to add to.")
+@CODE
+@click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that read.")
+@DASK
+@click.option("--strict", is_flag=True, help="Refuse also what could not be checked for lack of information.")
+@click.option("--rebuild-dm", is_flag=True, help="Build DM from H and S where the code's own is wrong or not whole.")
+@click.option(
+    "--basis-dir",
+    "basis_folders",
+    multiple=True,
+    type=EXISTING,
+    help="Folder of radial functions (.orb, .pao, .ion.xml, .ion.nc) that do not lie where the runs say.",
+)
+@click.option("--no-basis", is_flag=True, help="Do not look for radial functions.")
+@JSON
+def convert_command(
+    paths: tuple[Path, ...],
+    output: Path,
+    code: str,
+    jobs: int,
+    dask: str | None,
+    strict: bool,
+    rebuild_dm: bool,
+    basis_folders: tuple[Path, ...],
+    no_basis: bool,
+    as_json: bool,
+) -> int:
+    """Turn run folders into one dataset of H, S and DM.
+
+    Folders below PATHS are searched for runs, which are recognised by the contents of their files. Every run is checked;
+    one that fails is refused with its reason and the others go on. Runs that the dataset has already are skipped, so an
+    interrupted conversion is continued by the same command. Radial functions are stored where they are found, once the S computed
+    from them is that of the run.
+    """
+    from workflows import convert
+    from workflows.engines import choose_engine
+    from workflows.info import mixture
+    from workflows.progress import counted
+    from workflows.show import print_json, show_outcomes
+
+    items = convert.find(list(paths), list(CODES) if code == "auto" else [code])
+    options = convert.Options(
+        strict=strict, rebuild_density=rebuild_dm, find_functions=not no_basis, basis_folders=basis_folders
+    )
+    with choose_engine(jobs, dask, "fork") as engine, counted("converting", len(items)) as step:
+        outcomes = convert.convert(items, output, options, engine, lambda _: step())
+    refused = any(outcome.status == "refused" for outcome in outcomes)
+    if as_json:
+        mixed = mixture(output) if output.exists() else []
+        print_json({"output": str(output), "inputs": [outcome.as_dict() for outcome in outcomes], "mixed": mixed})
+    else:
+        show_outcomes(outcomes, output)
+    return int(refused)
+
+
+@as_command(
+    """  slem-check data.h5
+  slem-check runs/
+  slem-check data.h5 --json | jq .frames[0]"""
+)
+@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@CODE
+@JSON
+def check_command(paths: tuple[Path, ...], code: str, as_json: bool) -> int:
+    """Check the physics of datasets and run folders, with the numbers found and expected."""
+    from workflows import check
+    from workflows.progress import counted
+    from workflows.show import print_json, show_checks
+
+    codes = list(CODES) if code == "auto" else [code]
+    with counted("checking", check.count_frames(paths)) as step:
+        reports = [report for path in paths for report in check.check_path(path, codes, step)]
+    if as_json:
+        print_json({"frames": [report.as_dict() for report in reports]})
+    else:
+        show_checks(reports)
+    return int(any(not report.ok for report in reports))
+
+
+@as_command(
+    """  slem-info data.h5
+  slem-info model --json"""
+)
+@click.argument("path", type=EXISTING)
+@JSON
+def info_command(path: Path, as_json: bool) -> int:
+    """Show at a glance what a dataset or a model holds."""
+    from workflows.info import describe, describe_model, is_model
+    from workflows.show import print_json, show_facts
+
+    facts = describe_model(path) if is_model(path) else describe(path)
+    if as_json:
+        print_json(facts)
+    else:
+        show_facts(str(path), facts)
+    return 0
+
+
+@as_command(
+    """  slem-overlap structure.cif --basis Si_gga_6au_100Ry_2s2p1d.orb -o overlap.h5
+  slem-overlap POSCAR --basis Si.ion.xml --basis O.ion.xml -o overlap.h5
+  slem-overlap POSCAR --basis DFT_DATA19/PAO/Si7.0-s2p2d1 -o overlap.h5
+  slem-overlap water.xyz --basis def2-svp -o overlap.h5
+  slem-overlap data.h5 --basis data.h5 -o overlap.h5"""
+)
+@click.argument("paths", nargs=-1, required=True, type=EXISTING)
+@click.option(
+    "--basis",
+    "sources",
+    multiple=True,
+    required=True,
+    help="Where radial functions are: .orb, .ion.xml, .ion.nc, PAO/Si7.0-s2p2d1, a Gaussian basis, a run, a dataset, a model.",
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset to make.")
+@JSON
+def overlap_command(paths: tuple[Path, ...], sources: tuple[str, ...], output: Path, as_json: bool) -> int:
+    """Compute S of structures from the radial functions of their basis, with no run of a DFT code.
+
+    PATHS are what slem-predict reads. An S that is not positive definite is refused with the atoms that cause it; for a dataset of
+    the same basis the difference to its own S is shown.
+    """
+    from workflows.overlap import make_overlaps, read_bases, structures_of
+    from workflows.progress import counted
+    from workflows.show import print_json, show_overlaps
+
+    given = [atoms for _, atoms, _ in structures_of(paths)]
+    basis = read_bases(sources, given)
+    with counted("overlaps", len(given)) as step:
+        made = []
+        for one in make_overlaps(basis, structures_of(paths), output):
+            made.append(one)
+            step()
+    if as_json:
+        print_json({"output": str(output), "structures": [vars(one) for one in made]})
+    else:
+        show_overlaps(made, output)
+    return 0

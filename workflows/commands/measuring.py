@@ -1,0 +1,86 @@
+"""Commands that show what the program can do: bench, demo."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workflows.commands.shared import CODES, EXISTING, JSON, as_command
+
+
+@as_command(
+    """  slem-bench dataset
+  slem-bench dataset --frames 100000 --json
+  slem-bench convert runs/
+  slem-bench model --json
+  slem-bench restart --cases water,nickel --folder starts"""
+)
+@click.argument("what", type=click.Choice(["dataset", "convert", "model", "overlap", "profile", "restart", "scale"]))
+@click.argument("paths", nargs=-1, type=EXISTING)
+@click.option(
+    "--frames", type=click.IntRange(2), default=10_000, show_default=True, help="dataset: frames in the file."
+)
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to write; default: a temporary folder.")
+@click.option(
+    "--cases",
+    default="",
+    help="restart: water, ethanol, nickel, chromium, silicon; scale: pieces, workers, ranks, data, convert; default: all.",
+)
+@click.option("--minutes", type=float, default=10.0, show_default=True, help="restart: how long each model is trained.")
+@JSON
+def bench_command(
+    what: str, paths: tuple[Path, ...], frames: int, folder: Path | None, cases: str, minutes: float, as_json: bool
+) -> int:
+    """Measure this program on this machine, each number beside a floor measured in the same run.
+
+    "dataset" writes and reads a file of small frames; "convert" reads the runs below PATHS, one by one and with -j 2;
+    "model" trains and predicts with one thread, beside the bare matrix products; "overlap" computes S of silicon, beside PySCF; "profile" shows where a step's time goes;
+    "restart" makes PySCF runs, learns from them, and starts others (hours; what is in the folder is kept); "scale" predicts
+    silicon of up to 20,000 atoms in pieces, with one process and two, trains with two ranks, and converts PATHS over dask.
+    """
+    from workflows.progress import waiting
+    from workflows.show import print_json, show_rows
+
+    if what == "convert" and not paths:
+        raise click.UsageError("convert needs run folders to read")
+    with waiting(f"measuring: {what}"):
+        rows = measure(what, list(paths), frames, folder, [name for name in cases.split(",") if name], minutes)
+    if as_json:
+        print_json(rows)
+    else:
+        show_rows(what, rows)
+    return 0
+
+
+def measure(
+    what: str, paths: list[Path], frames: int, folder: Path | None, cases: list[str], minutes: float
+) -> list[dict[str, Any]]:
+    """The rows of one benchmark."""
+    if what == "restart":
+        from workflows.bench_restart import bench_restart
+
+        return bench_restart(cases, folder or Path("starts"), minutes)
+    if what == "overlap":
+        from workflows.bench_overlap import bench_overlap
+
+        return bench_overlap()
+    if what == "scale":
+        from workflows.bench_scale import bench_scale
+
+        return bench_scale(paths, folder, cases)
+    if what in ("model", "profile"):
+        from workflows import bench_model
+
+        return bench_model.bench_model() if what == "model" else bench_model.profile_step()
+    from workflows import bench
+
+    return bench.bench_dataset(frames, folder) if what == "dataset" else bench.bench_convert(paths, list(CODES), folder)
+
+
+@as_command("  slem demo --folder demo")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+def demo_command(folder: Path) -> int:
+    """Run the whole path on water with PySCF."""
+    from workflows.demo import run_demo
+
+    return run_demo(folder)

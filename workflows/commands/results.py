@@ -1,0 +1,248 @@
+"""Commands for what matrices are wanted for: bands, spectrum, export, scf."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workflows.commands.shared import CODES, EXISTING, JSON, PURIFY, ROUTE, as_command
+
+
+@as_command(
+    """  slem-bands data.h5 --frame 3 -o bands.png
+  slem-bands data.h5 --frame 3 --model model -o bands.svg
+  slem-bands new.cif --model model --path GXWKGLUWLK -o bands.png -o bands.json
+  slem-bands data.h5 --compare pred.h5 --json"""
+)
+@click.argument("source", metavar="DATA_OR_STRUCTURE", type=EXISTING)
+@click.option(
+    "-o", "--output", "outputs", multiple=True, type=click.Path(path_type=Path), help=".png, .svg, .pdf or .json."
+)
+@click.option(
+    "--model", "model_path", type=EXISTING, help="Model that predicts the structure; beside the frame of a dataset."
+)
+@click.option("--compare", "other", type=EXISTING, help="Another dataset with the same structure.")
+@click.option(
+    "--frame", "number", type=click.IntRange(0), default=0, show_default=True, help="Which frame or structure."
+)
+@click.option("--path", help="Special points, such as GXWKGLUWLK; default: those of the lattice, in ASE's order.")
+@click.option("--points", type=click.IntRange(2), default=200, show_default=True, help="k-points along the path.")
+@click.option("--window", default="-15:8", show_default=True, help="Energies in the picture, eV from the valence edge.")
+@click.option("--electrons", type=float, help="Electrons of the cell, where the frame does not say.")
+@JSON
+def bands_command(
+    source: Path,
+    outputs: tuple[Path, ...],
+    model_path: Path | None,
+    other: Path | None,
+    window: str,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Band structure and density of states of a frame, a prediction, or both in one picture.
+
+    Two of them are compared: error of the occupied bands, gap, Fermi level. A molecule has its levels.
+    """
+    from workflows.bands import Request, bands_of, facts_of, parse_window, save_bands
+    from workflows.progress import progress
+    from workflows.show import print_json, show_facts
+
+    limits = parse_window(window)
+    with progress("k-points") as tell:
+        lines = bands_of(source, model_path, other, Request(**options), tell)
+    for output in outputs:
+        save_bands(lines, output, limits)
+    if as_json:
+        print_json(facts_of(lines))
+    else:
+        show_facts(str(source), facts_of(lines))
+    return 0
+
+
+@as_command(
+    """  slem-spectrum pred.h5
+  slem-spectrum pred.h5 --levels 20 --near -4.1
+  slem-spectrum pred.h5 --dos -20:10:601 --atoms 0,17 --json > dos.json
+  slem-spectrum pred.h5 --matrices matrices/ -k 0.5,0,0"""
+)
+@click.argument("path", metavar="DATA", type=EXISTING)
+@click.option("--frame", "number", type=click.IntRange(0), default=0, show_default=True, help="Which frame.")
+@click.option("-k", "kpoint", default="0,0,0", show_default=True, help="k-point, fractions of the reciprocal vectors.")
+@click.option("--levels", type=click.IntRange(1), help="Find so many levels next to an energy.")
+@click.option("--near", type=float, help="That energy, eV; default: the Fermi level.")
+@click.option("--dos", help="Density of states from a lowest to a highest energy, eV: low:high or low:high:points.")
+@click.option(
+    "--atoms", default="", help="Atoms (from 0) whose Mulliken share of the states is wanted too, such as 0,17."
+)
+@click.option("--moments", type=click.IntRange(2), default=400, show_default=True, help="The more, the sharper.")
+@click.option("--vectors", type=click.IntRange(1), default=4, show_default=True, help="The more, the surer.")
+@click.option(
+    "--matrices", type=click.Path(path_type=Path), help="Folder for H(k) and S(k), for scipy.sparse.load_npz."
+)
+@JSON
+def spectrum_command(
+    path: Path, number: int, kpoint: str, dos: str | None, atoms: str, levels: int | None, as_json: bool, **options: Any
+) -> int:
+    """Electrons, levels and densities of states of a frame of any size.
+
+    H and S are read from the file piece by piece into sparse matrices. Without options only the electrons are counted.
+    """
+    from workflows.progress import waiting
+    from workflows.show import print_json, show_spectrum
+    from workflows.spectrum import Wanted, describe_spectrum
+
+    wanted = Wanted(
+        kpoint=numbers_of(kpoint, ",", "-k", (3, 3)),
+        levels=levels or 0,
+        dos=numbers_of(dos, ":", "--dos", (2, 3)) if dos else None,
+        atoms=[int(a) for a in numbers_of(atoms, ",", "--atoms", (1, 10_000))] if atoms else (),
+        **options,
+    )
+    with waiting("looking at the spectrum"):
+        found = describe_spectrum(path, number, wanted)
+    if as_json:
+        print_json(found)
+    else:
+        show_spectrum(found)
+    return 0
+
+
+def numbers_of(text: str, separator: str, option: str, counts: tuple[int, int]) -> Any:
+    """The numbers of a text such as "0.5,0,0"."""
+    try:
+        numbers = tuple(float(word) for word in text.split(separator))
+    except ValueError:
+        numbers = ()
+    if not counts[0] <= len(numbers) <= counts[1]:
+        raise click.BadParameter(
+            f'"{text}" is not {counts[0]} or more numbers with "{separator}" between them', param_hint=option
+        )
+    return numbers
+
+
+@as_command(
+    """  slem-export pred.h5 --into run/ -o start/
+  slem-export structure.cif --model model --into run/ -o start/ --route h2dm
+  slem-export pred.h5 --frame 3 --format siesta -o start/"""
+)
+@click.argument("source", metavar="INPUT", type=EXISTING)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
+@click.option("--model", "model_path", type=EXISTING, help="Predict INPUT, a structure, with this model first.")
+@click.option("--frame", "number", type=click.IntRange(0), default=0, show_default=True, help="Which frame of INPUT.")
+@click.option("--format", "code", type=click.Choice(CODES), help="Code to write for; default: that of the run or data.")
+@click.option("--target-version", "version", default="", help="Version of the code that will read, such as 3.8.")
+@ROUTE
+@PURIFY
+@click.option(
+    "--into", type=EXISTING, help="The run to start: its folder or input file, which is read and never changed."
+)
+@click.option("--overlap", type=EXISTING, help="A run of the code to take S from, in place of the predicted one.")
+@click.option("--template", type=EXISTING, help="OpenMX: .scfout file of a cheap run of the same structure.")
+@click.option(
+    "--basis-dir", type=EXISTING, help="Folder of the radial functions (.orb, .pao), for densities on a grid."
+)
+@click.option("--grid", type=int, nargs=3, help="ABACUS: points of the FFT grid; default: those of the run.")
+@click.option("--electrons", type=float, help="Electrons that DM is to hold; default: those of the run.")
+@click.option("--non-magnetic", "nonmagnetic", is_flag=True, help="Remove the spin density of spinor matrices.")
+@JSON
+def export_command(
+    source: Path,
+    output: Path,
+    model_path: Path | None,
+    number: int,
+    code: str | None,
+    into: Path | None,
+    route: str,
+    purify: str,
+    overlap: Path | None,
+    electrons: float | None,
+    nonmagnetic: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Write matrices as files from which a code's next SCF starts.
+
+    INPUT is a file of slem-predict, a dataset, or with --model a structure. The folder gets the files and, with --into, a
+    changed copy of the run's input; both belong into the folder of the run.
+    """
+    from converters.restart import Options, find_target
+    from workflows.export import Request, export, read_frame
+    from workflows.progress import waiting
+    from workflows.show import print_json, show_export
+
+    request = Request(code or "", route, purify, electrons, into, overlap, nonmagnetic, Options(**options))
+    with waiting("writing the start"):
+        if model_path is None:
+            frame = read_frame(source, number)
+        else:
+            from slem_plugin.checkpoint import load_model
+            from workflows.predict import predict_one
+
+            frame = predict_one(load_model(model_path), source, number)
+        target = find_target(into) if into is not None and "pyscf" not in (code, frame.provenance.code) else None
+        done = export(frame, output, request, target)
+    if as_json:
+        print_json(done.as_dict())
+    else:
+        show_export(done)
+    return 0
+
+
+@as_command(
+    """  slem-scf run/ --model model --cmd "mpirun -np 4 abacus"
+  slem-scf runs/* --model model --cmd "siesta < si.fdf > si.out" --compare
+  slem-scf run/ --model model --cmd "python run.py" --compare -o scf.json""",
+    "the command was ended, and its copies of the run folder stay; --overwrite makes them anew",
+)
+@click.argument("folders", metavar="RUN_DIR...", nargs=-1, required=True, type=EXISTING)
+@click.option("--model", "model_path", required=True, type=EXISTING, help="Model that predicts the start.")
+@click.option("--cmd", "command", required=True, help="The line that runs the code in its folder.")
+@click.option("--compare", is_flag=True, help="Run the default start too.")
+@click.option("--overwrite", is_flag=True, help="Replace the copies of an earlier call.")
+@click.option("--timeout", type=float, help="Longest time of one run, seconds.")
+@ROUTE
+@PURIFY
+@click.option("--template", type=EXISTING, help="OpenMX: .scfout file of a cheap run of the same structure.")
+@click.option("--basis-dir", type=EXISTING, help="Folder of the radial functions, for densities on a grid.")
+@click.option("--target-version", "version", default="", help="Version of the code, such as 3.8.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON of all runs, for slem-report --scf.")
+@JSON
+def scf_command(
+    folders: tuple[Path, ...],
+    model_path: Path,
+    command: str,
+    compare: bool,
+    overwrite: bool,
+    timeout: float | None,
+    route: str,
+    purify: str,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Run SCFs that start from a model's prediction.
+
+    Each folder is copied to FOLDER-slem-guess (and FOLDER-slem-default), the guess is put there, and the command is run there.
+    A guess that fails, is ignored or, with --compare, ends in another energy is no success: the default start is run and
+    named. PySCF: the script says mf.kernel(dm0=pyscf_guess(mf)) with pyscf_guess from slem_plugin.
+    """
+    from converters.files import write_whole
+    from converters.restart import Options
+    from workflows.export import Request
+    from workflows.progress import progress
+    from workflows.scf import Job, run_folders
+    from workflows.show import print_json, show_starts
+
+    request = Request(route=route, purify=purify, options=Options(**options))
+    job = Job(command, model_path, compare, overwrite, timeout, request)
+    with progress("SCF runs") as tell:
+        outcomes = run_folders(folders, job, tell)
+    done = {"command": command, "runs": [outcome.as_dict() for outcome in outcomes]}
+    if output is not None:
+        write_whole(output, json.dumps(done, indent=2).encode())
+    if as_json:
+        print_json(done)
+    else:
+        show_starts(outcomes)
+    return int(any(not outcome.ok for outcome in outcomes))

@@ -1,0 +1,92 @@
+"""What all commands share: exit codes, errors in one line with their cure, examples in the help, common options."""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+CODES = ("abacus", "deeph", "openmx", "pyscf", "siesta")
+OF_THE_MODEL = ("torch", "safetensors", "tomli")
+EXISTING = click.Path(exists=True, path_type=Path)
+GO_ON = "all that was done is saved; run the same command again to go on"
+
+
+def report_errors(function: Callable[..., int | None], interrupted: str) -> Callable[..., None]:
+    """Turn what a command returns or raises into its exit code and one line; `--debug` shows where an error came from."""
+
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(function)
+    def run(*args: Any, debug: bool, **options: Any) -> None:
+        try:
+            from converters.interrupts import noticed
+
+            with noticed() as came:
+                try:
+                    code = outcome_of(functools.partial(function, *args, **options), debug)
+                except Exception:
+                    if came:
+                        raise KeyboardInterrupt from None
+                    raise
+                if came and code == 1:
+                    raise KeyboardInterrupt
+            sys.exit(code)
+        except KeyboardInterrupt:
+            click.echo(f"interrupted: {interrupted}", err=True)
+            sys.exit(130)
+
+    return run
+
+
+def outcome_of(work: Callable[[], int | None], debug: bool) -> int:
+    """The exit code of a command's work, and a line on stderr where it was refused."""
+    from converters.errors import Refused
+    from workflows.launch import rank_name
+
+    try:
+        return work() or 0
+    except (Refused, OSError, MemoryError) as error:
+        if debug:
+            raise
+        from workflows.cures import cure_of
+
+        reason = error.reason if isinstance(error, Refused) else f"{error}".lower() or "too little memory"
+        click.echo(f"error{rank_name()}: {error or type(error).__name__}\n  {cure_of(reason)}", err=True)
+    except ModuleNotFoundError as error:
+        if debug or error.name not in OF_THE_MODEL:
+            raise
+        click.echo(f"error: this command needs {error.name}; pip install 'slem-plugin[model]' brings it", err=True)
+    return 1
+
+
+def as_command(text: str, interrupted: str = GO_ON) -> Callable[[Callable[..., int | None]], click.Command]:
+    """A command whose help ends with examples; `interrupted` says how to go on after Ctrl-C."""
+
+    def make(function: Callable[..., int | None]) -> click.Command:
+        name = function.__name__.removesuffix("_command").replace("_", "-")
+        return click.command(name, epilog=f"\b\nExamples:\n{text}")(report_errors(function, interrupted))
+
+    return make
+
+
+ROUTE = click.option(
+    "--route",
+    type=click.Choice(["auto", "dm", "h", "h2dm", "charge"]),
+    default="auto",
+    show_default=True,
+    help="What the run starts from: DM, H as it is, the DM of H's levels, the density on the grid.",
+)
+PURIFY = click.option(
+    "--purify",
+    type=click.Choice(["auto", "none", "scale", "clip", "fill"]),
+    default="auto",
+    show_default=True,
+    help="What is done to DM: scale it to the electrons, bound or fill its natural occupations; auto: what the code likes best.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
+DASK = click.option("--dask", metavar="ADDRESS", help="Work on a dask.distributed cluster, such as tcp://host:8786.")
+CODE = click.option(
+    "--code", type=click.Choice(["auto", *CODES]), default="auto", show_default=True, help="DFT code of the folders."
+)
