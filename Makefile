@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-oldest test-newest docs clean
+.PHONY: demo test test-oldest test-newest smoke docs clean
 
 demo: $(READY)
 	$(BIN)/slem demo --folder demo
@@ -23,6 +23,14 @@ test-oldest test-newest:
 	.venv-$@/bin/python -m pip install --quiet --disable-pip-version-check -e '.[model,codes,test]' $(CONSTRAINTS)
 	.venv-$@/bin/python -m pytest -n 2 --dist worksteal
 
+# Source archive and wheel, in dist/; the wheel in an environment with nothing else.
+smoke: $(READY)
+	rm -rf dist build .venv-test-smoke
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv .venv-test-smoke
+	.venv-test-smoke/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	.venv-test-smoke/bin/python tests/smoke.py
+
 # The site of the documentation, in site/.
 docs: $(READY)
 	$(BIN)/mkdocs build --strict --quiet
@@ -35,4 +43,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .venv-test-* demo site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-test-* build demo dist site .mypy_cache .ruff_cache .pytest_cache
