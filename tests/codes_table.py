@@ -11,7 +11,6 @@ from tests.test_siesta import TestSiesta
 PAGE = Path(__file__).parent.parent / "docs" / "codes.md"
 BEGIN, END = "<!-- table of fixtures: begin -->", "<!-- table of fixtures: end -->"
 HEAD = "| code | version | fixture | basis | spin | read | levels, eV | DM - f(H, S) | Tr(DM S) - N | S two-centre |"
-WRITTEN = {"abacus": "H, S, DM", "openmx": "H, S, DM", "siesta": "H, S, DM"}
 
 
 def rows():
