@@ -233,10 +233,10 @@ def test_a_clock_that_jumps_changes_nothing(prepared, tmp_path, on_network):
     began = time.monotonic()
     done = slem("train", data, "-o", tmp_path / "model", *options, env=jumping)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
     seconds = [one["seconds"] for one in json.loads(done.stdout)["evaluations"]]
     assert seconds == sorted(seconds)
-    assert 3 <= seconds[-1] < 30
+    assert 3 <= seconds[-1] < 60
     for made, environment in ((tmp_path / "here", None), (tmp_path / "there", jumping)):
         assert slem("predict", tmp_path / "model", data, "-o", made, env=environment).returncode == 0
     assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
