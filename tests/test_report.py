@@ -2,11 +2,14 @@
 
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from pyscf import gto
 
 from converters.dataset import Dataset, DatasetWriter
@@ -150,3 +153,31 @@ def test_runs_from_predictions_are_drawn(trained, tmp_path):
         code, _, err = slem("report", *words, "--scf", tmp_path / "scf.json")
         assert code == 1
         assert "is not what slem-scf -o writes" in err
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium to look at the page")
+def test_a_browser_shows_the_page_on_a_phone_in_the_dark_and_in_print(trained, tmp_path):
+    report = tmp_path / "report.html"
+    assert slem("report", trained / "model", trained / "data.h5", "-o", report)[0] == 0
+
+    def browse(*options):
+        command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        command += [f"--user-data-dir={tmp_path}/profile", *options, report.as_uri()]
+        subprocess.run(command, capture_output=True, check=True, timeout=120)
+
+    try:
+        browse(f"--screenshot={tmp_path / 'first.png'}")
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        pytest.skip("Chromium does not start here")
+    shades = {}
+    for name, scheme in (("dark", 0), ("light", 1)):
+        picture = tmp_path / f"{name}.png"
+        browse(f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={picture}", "--window-size=390,3000")
+        with Image.open(picture) as drawn:
+            shades[name] = np.asarray(drawn.convert("L"), dtype=float)
+        assert shades[name].std() > 20, "the page is not empty"
+    left = {name: np.median(shade[:, :8]) for name, shade in shades.items()}  # the margin, where nothing stands
+    assert left["dark"] < 60
+    assert left["light"] > 240
+    browse(f"--print-to-pdf={tmp_path / 'report.pdf'}")
+    assert len(re.findall(rb"/Type */Page\b", (tmp_path / "report.pdf").read_bytes())) >= 3

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-UNITS = {"H": ("meV", 1e3), "S": ("\u00d7 1e-3", 1e3), "DM": ("\u00d7 1e-3", 1e3)}
+UNITS = {"H": ("meV", 1e3), "S": ("\u00d7\u00a01e-3", 1e3), "DM": ("\u00d7\u00a01e-3", 1e3)}
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --card: #fff; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
