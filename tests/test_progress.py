@@ -60,6 +60,7 @@ def test_a_terminal_shows_errors_speed_and_time(hydrogen):
         ("convert", hydrogen, "-o", hydrogen / "none.h5"): r"converting",
         ("bands", data): r"k-points.*\d/\d+",
         ("spectrum", data): r"looking at the spectrum",
+        ("info", data): r"looking at it",
         ("report", model, data, "-o", hydrogen / "report.html"): r"looking at frames.*H [\d.]+ meV",
         ("predict", model, data, "-o", hydrogen / "pred.h5"): r"predicting.*4/.*H2",
         ("overlap", data, "--basis", "6-31g", "-o", hydrogen / "overlap.h5"): r"overlaps.*4/4",

@@ -101,9 +101,11 @@ def check_command(paths: tuple[Path, ...], code: str, as_json: bool) -> int:
 def info_command(path: Path, as_json: bool) -> int:
     """Show at a glance what a dataset or a model holds."""
     from workflows.info import describe, describe_model, is_model
+    from workflows.progress import waiting
     from workflows.show import print_json, show_facts
 
-    facts = describe_model(path) if is_model(path) else describe(path)
+    with waiting("looking at it"):
+        facts = describe_model(path) if is_model(path) else describe(path)
     if as_json:
         print_json(facts)
     else:
