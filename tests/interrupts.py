@@ -85,6 +85,7 @@ def run_and_end(words, said, after):
         os.dup2(said.fileno(), stream)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     code = 99
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     try:
         if after is not None:
             signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -147,9 +148,11 @@ def clean(places):
 
 
 def run(count, seed, only):
+    import pyscf.lib
     import torch
 
     torch.set_num_threads(1)  # threads do not survive a fork
+    pyscf.lib.num_threads(1)
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         places = prepare(Path(folder))
