@@ -162,7 +162,7 @@ class Bands:
             "shift": float(error.mean()),
             "rms without shift": float(error.std()),
             "largest": float(np.abs(error).max()),
-            "gap": (self.edges.gap - reference.edges.gap) * 1e3,
+            "error of the gap": (self.edges.gap - reference.edges.gap) * 1e3,
         }
 
 

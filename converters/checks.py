@@ -38,12 +38,16 @@ class Tolerances:
 
 @dataclass(frozen=True)
 class Result:
-    """One check: what was found, what was expected, and whether that is good enough. `ok` None: not done, and why."""
+    """One check: what was found, what was expected, and whether that is good enough. `ok` None: not done, and why.
+
+    `wanted` is the number that the found one should be, where that is not zero.
+    """
 
     name: str
     ok: bool | None
     found: float | None
     expected: str
+    wanted: float | None = None
 
     def __str__(self) -> str:
         mark = {True: "ok", False: "FAILED", None: "not done"}[self.ok]
@@ -232,9 +236,9 @@ def check_electrons(frame: Frame, tolerances: Tolerances) -> Result:
         return not_done("Tr(DM S) = electrons", f"the files do not say how many electrons; the trace is {found:.8f}")
     predicted = PREDICTED in frame.provenance.notes
     limit = tolerances.predicted_electrons * expected if predicted else tolerances.electrons
-    wanted = f"expected {expected:.8g} within {limit:.3g}"
-    result = Result("Tr(DM S) = electrons", abs(found - expected) <= limit, found, wanted)
-    return result if result.ok else Result(result.name, False, found, f"{wanted}; found {found:.8f}")
+    text = f"expected {expected:.8g} within {limit:.3g}"
+    result = Result("Tr(DM S) = electrons", abs(found - expected) <= limit, found, text, expected)
+    return result if result.ok else replace(result, expected=f"{text}; found {found:.8f}")
 
 
 def check_moment(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
@@ -242,8 +246,8 @@ def check_moment(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
     if frame.spin is Spin.COLLINEAR and expected is not None:
         up, down = kspace.count_electrons(frame)
         limit = max(tolerances.electrons, 1e-4)  # codes print a moment with few digits
-        wanted = f"expected {expected:.6g} within {limit:.3g}"
-        yield Result("spin moment", abs(up - down - expected) <= limit, float(up - down), wanted)
+        text = f"expected {expected:.6g} within {limit:.3g}"
+        yield Result("spin moment", abs(up - down - expected) <= limit, float(up - down), text, expected)
 
 
 def check_spectrum(frame: Frame, spectrum: Spectrum, tolerances: Tolerances) -> Iterator[Result]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,7 +91,7 @@ def code_module(name: str) -> ModuleType:
 
 
 def search(path: Path, codes: list[str]) -> Iterator[Run | Refused]:
-    """Runs at or below a path in alphabetical order, and what could not be searched or understood."""
+    """Runs at or below a path in the order of their names, and what could not be searched or understood."""
     found = search_file(path, codes) if path.is_file() else search_tree(path, codes)
     empty = True
     for item in found:
@@ -98,6 +99,11 @@ def search(path: Path, codes: list[str]) -> Iterator[Run | Refused]:
         yield item
     if empty:
         yield Refused(path, f"holds nothing to read; expected runs of {' or '.join(codes)}")
+
+
+def counted(name: str) -> tuple[list[str | int], str]:
+    """Sorts names as people count: md_2 before md_10."""
+    return [int(part) if n % 2 else part for n, part in enumerate(re.split("([0-9]+)", name))], name
 
 
 def search_file(path: Path, codes: list[str]) -> Iterator[Run | Refused]:
@@ -109,7 +115,7 @@ def search_tree(path: Path, codes: list[str]) -> Iterator[Run | Refused]:
     """Runs of all folders below a path, but for folders that belong to a run."""
     problems: list[OSError] = []
     for name, folders, _ in os.walk(path, onerror=problems.append):
-        folders.sort()
+        folders.sort(key=counted)
         yield from unsearchable(problems)
         items = understood(Path(name), codes)
         claimed = {folder for item in items if isinstance(item, Run) for folder in item.claimed}
@@ -128,7 +134,7 @@ def unsearchable(problems: list[OSError]) -> Iterator[Refused]:
 def understood(folder: Path, codes: list[str]) -> list[Run | Refused]:
     """Runs in one folder, or why they cannot be used; no file is passed over because it may not be read."""
     try:
-        files = sorted(path for path in folder.iterdir() if path.is_file())
+        files = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: counted(path.name))
     except OSError:
         return []  # the walk itself reports it
     closed = [Refused(path, "cannot be read: permission denied") for path in files if not os.access(path, os.R_OK)]

@@ -79,7 +79,7 @@ def test_a_shift_of_all_levels_is_told_from_errors():
     assert errors["shift"] == pytest.approx(25)
     assert errors["rms"] == pytest.approx(25)
     assert errors["rms without shift"] == pytest.approx(0, abs=1e-9)
-    assert errors["gap"] == pytest.approx(0, abs=1e-9)
+    assert errors["error of the gap"] == pytest.approx(0, abs=1e-9)
 
 
 def test_half_of_the_zone_is_all_of_it():
@@ -128,7 +128,7 @@ def test_pictures_of_every_kind(tmp_path, ending):
     )
     assert code == 0, err
     facts = json.loads(out)
-    assert facts["data.h5"]["gap"] == pytest.approx(0.8)
+    assert facts["data.h5"]["gap (eV)"] == pytest.approx(0.8)
     assert 0 < facts["occupied bands (meV)"]["rms"] < 20
     content = output.read_bytes()
     if ending == "png":
@@ -151,7 +151,7 @@ def test_a_molecule_has_levels(tmp_path):
         writer.append(molecule)
     code, out, err = slem("bands", tmp_path / "data.h5", "-o", tmp_path / "levels.png", "--json")
     assert code == 0, err
-    assert json.loads(out)["data.h5"]["gap"] == pytest.approx(2.0)
+    assert json.loads(out)["data.h5"]["gap (eV)"] == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from converters.blocks import Operator
 from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
 from converters.pyscf import frame_from_scf
+from converters.runs import search
 from tests.contract import unpacked
 from workflows import bench_model
 from workflows.cli import main
@@ -65,6 +66,8 @@ def test_convert_check_info(runs, tmp_path):
     code, out, _ = slem("check", data)
     assert code == 0
     assert "4 of 4 sound" in out
+    electrons = next(line for line in out.splitlines() if "Tr(DM S) = electrons" in line)
+    assert abs(float(electrons.split()[5])) < 1e-8  # what is shown is how far off the worst frame is
     code, out, _ = slem("info", data, "--json")
     facts = json.loads(out)
     assert (code, facts["frames"], facts["code"]) == (0, 4, "pyscf")
@@ -87,6 +90,14 @@ def test_order_is_kept_and_nothing_is_read_twice(runs, tmp_path):
     copy = shutil.copytree(runs / "h1", tmp_path / "moved")
     assert "5 there already" in slem("convert", *paths, copy, "-o", data)[1]
     assert data.read_bytes() == before
+
+
+def test_folders_are_read_in_the_order_in_which_people_count(runs, tmp_path):
+    names = ["md_2", "md_10", "md_10b", "md_100", "x"]
+    for name in names[::-1]:
+        shutil.copytree(runs / "h1", tmp_path / "runs" / name)
+    found = [run.folder.name for run in search(tmp_path / "runs", ["pyscf"])]
+    assert found == names
 
 
 def bad_folders(tmp_path, monkeypatch):

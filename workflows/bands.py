@@ -113,10 +113,10 @@ def facts_of(lines: Sequence[Line]) -> dict[str, Any]:
     for line in lines:
         edges = line.bands.edges
         facts[line.name] = {
-            "fermi": edges.fermi,
-            "valence": edges.valence,
-            "conduction": edges.conduction,
-            "gap": edges.gap,
+            "Fermi level (eV)": edges.fermi,
+            "valence edge (eV)": edges.valence,
+            "conduction edge (eV)": edges.conduction,
+            "gap (eV)": edges.gap,
         }
     if len(lines) > 1:
         facts["occupied bands (meV)"] = lines[1].bands.compare(lines[0].bands)
@@ -159,10 +159,9 @@ def numbers_of(lines: Sequence[Line]) -> dict[str, Any]:
 
 def describe(lines: Sequence[Line]) -> str:
     """What the picture shows, in words."""
-    facts = facts_of(lines)
-    words = [f"{line.name}: gap {facts[line.name]['gap']:.3f} eV" for line in lines]
+    words = [f"{line.name}: gap {line.bands.edges.gap:.3f} eV" for line in lines]
     if len(lines) > 1:
-        words.append(f"occupied bands {facts['occupied bands (meV)']['rms']:.3g} meV rms apart")
+        words.append(f"occupied bands {lines[1].bands.compare(lines[0].bands)['rms']:.3g} meV rms apart")
     return f"Band structure along {' '.join(lines[0].bands.path.names)}. " + "; ".join(words)
 
 
@@ -187,7 +186,7 @@ def draw(lines: Sequence[Line], window: tuple[float, float]) -> "Figure":
     for axes in (left, right):
         axes.axhline(0, color="#888888", lw=0.6)
     if len(lines) > 1:
-        error = facts_of(lines)["occupied bands (meV)"]["rms"]
+        error = lines[1].bands.compare(lines[0].bands)["rms"]
         left.set_title(f"occupied bands: {error:.3g} meV rms", fontsize=10)
     left.legend(loc="upper right", fontsize=8)
     return figure

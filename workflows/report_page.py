@@ -10,7 +10,6 @@ import numpy as np
 
 from basis.shells import LETTERS
 from workflows.bands import draw as draw_bands
-from workflows.bands import facts_of
 from workflows.report import Findings, Sample
 from workflows.scf import Outcome
 
@@ -123,7 +122,7 @@ def bands_part(found: Findings) -> str:
             + table(("", "meV"), rows)
         )
     if found.bands:
-        errors = facts_of(found.bands)["occupied bands (meV)"]
+        errors = found.bands[1].bands.compare(found.bands[0].bands)
         caption = f"Frame {found.bands_frame}, the worst one: occupied bands {number(errors['rms'])} meV rms apart along the path, {number(errors['rms without shift'])} meV without their common shift."
         text += figure(draw_bands(found.bands, (-15.0, 8.0)), caption)
     return text

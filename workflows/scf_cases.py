@@ -1,7 +1,9 @@
 """The structures and settings of the restart benchmark: runs of PySCF that any machine can repeat, made from a seed."""
 
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +158,8 @@ def structures(case: Case, part: str) -> list["Atoms"]:
 def run_scf(case: Case, atoms: "Atoms", folder: Path, guess: Callable[[Any], Any] | None = None) -> Any:
     """One run as a user would make it: a checkpoint file and a log in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    mf = make_scf(case, atoms, verbose=4, output=str(folder / "run.log"))
+    with redirect_stdout(StringIO()):  # PySCF prints the name of each log
+        mf = make_scf(case, atoms, verbose=4, output=str(folder / "run.log"))
     mf.chkfile = str(folder / "run.chk")
     mf.kernel(dm0=None if guess is None else guess(mf))
     mf.mol.stdout.close()

@@ -79,8 +79,8 @@ def show_checks(reports: Sequence[Report]) -> None:
     table = Table("check", "frames", "worst", "failed", "not done", box=None, header_style="bold")
     for name in dict.fromkeys(result.name for report in reports for result in report.results):
         results = [result for report in reports for result in report.results if result.name == name]
-        found = [result.found for result in results if result.found is not None]
-        worst = "" if not found else f"{min(found) if 'positive' in name else max(found):.3g}"
+        found = [result.found - (result.wanted or 0) for result in results if result.found is not None]
+        worst = "" if not found else f"{min(found) if 'positive' in name else max(found, key=abs):.3g}"
         failed, undone = sum(r.ok is False for r in results), sum(r.ok is None for r in results)
         table.add_row(name, str(len(results)), worst, Text(str(failed or ""), style="red"), str(undone or ""))
     if table.row_count:
@@ -101,12 +101,17 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Two columns: what, and how much."""
     table = Table(box=None, show_header=False)
     for name, value in facts.items():
-        items = [f"{key}: {item}" for key, item in value.items()] if isinstance(value, dict) else value
-        text = "\n".join(items) if isinstance(items, list) else str(value)
+        items = [f"{key}: {plain(item)}" for key, item in value.items()] if isinstance(value, dict) else value
+        text = "\n".join(items) if isinstance(items, list) else plain(items)
         table.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
     out = console()
     out.print(Text(title, style="bold"), soft_wrap=True)
     out.print(table)
+
+
+def plain(value: Any) -> str:
+    """A number with the digits that people read; all else as it is."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def show_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -119,9 +124,10 @@ def show_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def error_text(errors: Mapping[str, float]) -> str:
-    """Errors in the units in which people think of them: meV of H and of levels, thousandths of DM and S."""
-    units = {"H": "meV", "bands": "meV"}
-    return "  ".join(f"{name} {value * 1e3:.4g} {units.get(name, 'e-3')}" for name, value in errors.items())
+    """Errors in the units in which people think of them: meV of H and of levels, plain numbers of DM and S."""
+    energies = {"H", "bands"}
+    texts = (f"{value * 1e3:.4g} meV" if name in energies else f"{value:.2e}" for name, value in errors.items())
+    return "  ".join(f"{name} {text}" for name, text in zip(errors, texts, strict=True))
 
 
 def show_predictions(rows: Sequence[Mapping[str, Any]], output: Path) -> None:

@@ -72,7 +72,7 @@ def describe_spectrum(path: Path, number: int, wanted: Wanted) -> dict[str, Any]
     if wanted.levels:
         if near is None:
             raise Refused(path, "says neither a Fermi level nor how many electrons there are; give --near")
-        found["near"] = near
+        found["near (eV)"] = near
         found["levels"] = [levels_near(H, S, near, wanted.levels).tolist() for H in H_s]
     return found
 
