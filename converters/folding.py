@@ -122,7 +122,8 @@ def mesh_of(place: str | Path, fractional_kc: Array) -> Array:
     on_mesh = np.abs(shifted * mesh_c - np.round(shifted * mesh_c)).max(initial=0) < 1e-6
     if not on_mesh or mesh_c.prod() != len(fractional_kc):
         raise Refused(
-            place, f"has {len(fractional_kc)} k-points that are no uniform mesh; expected cell.make_kpts(mesh)"
+            place,
+            f"has {len(fractional_kc)} k-points that are no uniform mesh; expected cell.make_kpts(mesh), or the SCF object of a run with k-point symmetry",
         )
     return mesh_c
 

@@ -95,6 +95,7 @@ def make(kind):
         "KGHF": lambda: pbcscf.KGHF(cell, kpts[:1]),
         "shifted": lambda: pbcdft.KRKS(cell, cell.make_kpts([2, 1, 2], scaled_center=[0.25, 0, 0.25]), xc="lda"),
         "Gamma": lambda: pbcscf.RHF(cell),
+        "smeared mesh": lambda: pbcscf.addons.smearing_(pbcdft.KUKS(cell, few, xc="lda"), sigma=0.05, method="fermi"),
     }
     return tight(periodic[kind]())
 
@@ -115,7 +116,7 @@ MOLECULES = [
 CRYSTALS = ["KRHF", "KRKS", "KUHF", "KGHF", "shifted", "Gamma"]
 
 
-@pytest.mark.parametrize("kind", [*MOLECULES, *CRYSTALS, "smeared", "h shells"])
+@pytest.mark.parametrize("kind", [*MOLECULES, *CRYSTALS, "smeared", "smeared mesh", "h shells"])
 def test_frame_has_pyscf_levels_and_electrons(kind):
     mf = make(kind)
     frame = converter.frame_from_scf(mf)
@@ -126,7 +127,7 @@ def test_frame_has_pyscf_levels_and_electrons(kind):
     assert np.abs(found - expected.reshape(-1, *found.shape[1:])).max() < 1e-9 * frame.norb
     counts = kspace.count_electrons(frame)
     assert abs(counts.sum() - mf.mol.tot_electrons()) < 1e-10
-    assert frame.spectrum.smearing == ("fermi" if kind == "smeared" else "fixed")
+    assert frame.spectrum.smearing == ("fermi" if "smeared" in kind else "fixed")
 
 
 @pytest.mark.parametrize("kind", ["water cc-pvqz", "UKS", "GHF", "KRKS"])
@@ -149,6 +150,28 @@ def test_k_mesh_matrices_are_exact_at_the_mesh():
         np.abs(frame.atoms.get_scaled_positions(wrap=False) @ mf.cell.lattice_vectors() - mf.cell.atom_coords()).max()
         < 1e-8
     )
+
+
+def test_runs_with_k_point_symmetry_have_the_matrices_of_the_whole_mesh_and_start_from_them():
+    places = dict(atom="Li 0 0 0; H 2 2 2", a="0 2 2; 2 0 2; 2 2 0")
+    cell = pbcgto.M(**places, basis="gth-szv", pseudo="gth-pade", mesh=[15] * 3, verbose=0, space_group_symmetry=True)
+    runs = [
+        tight(pbcdft.KRKS(cell, cell.make_kpts([3, 1, 1], **symmetry), xc="lda"))
+        for symmetry in ({}, {"space_group_symmetry": True}, {"time_reversal_symmetry": True})
+    ]
+    whole, *symmetric = map(converter.frame_from_scf, runs)
+    for run, frame in zip(runs[1:], symmetric, strict=True):
+        kept = run.kpts.ibz2bz
+        assert len(kept) == 2
+        fock = np.array(run.get_fock(dm=run.make_rdm1())) * HARTREE
+        assert np.abs(to_pyscf(frame, "H")[0][kept] - fock).max() < 1e-5
+        start, *_ = converter.guess_density(run, frame)
+        again = run.copy()
+        again.conv_tol, again.mo_coeff = 1e-9, None
+        assert abs(again.kernel(dm0=start) - run.e_tot) < 1e-9
+        assert again.cycles <= 2
+        for name in ("H", "S", "DM"):  # the grid of the whole run is not as symmetric as its crystal
+            assert np.abs(to_pyscf(frame, name) - to_pyscf(whole, name)).max() < 1e-3
 
 
 def test_shells_keep_pyscf_order():
@@ -238,6 +261,19 @@ def test_what_was_written_is_read_back(kind, tmp_path):
         assert np.abs(again.operators[name].values_sx - frame.operators[name].values_sx).max() < tolerance
     assert again.basis == frame.basis
     assert again.spin is frame.spin
+
+
+@pytest.mark.parametrize("kind", ["UKS", "ROHF", "GHF", "smeared", "KRHF", "KUHF", "smeared mesh", "shifted", "Gamma"])
+def test_checkpoints_of_pyscf_itself_hold_the_frame_of_the_object(kind, tmp_path):
+    mf = make(kind).copy()
+    mf.chkfile = str(tmp_path / "a.chk")
+    mf.dump_chk(vars(mf))
+    (run,) = search(tmp_path, ["pyscf"])
+    (read,) = converter.read_run(run)
+    frame = converter.frame_from_scf(mf)
+    for name, tolerance in (("H", 1e-8), ("S", 1e-13), ("DM", 1e-10)):
+        assert np.abs(read.operators[name].values_sx - frame.operators[name].values_sx).max() < tolerance
+    assert read.spin is frame.spin
 
 
 def test_a_density_that_is_not_of_h_goes_through_natural_orbitals(tmp_path):

@@ -26,7 +26,7 @@ from converters.errors import Refused, reason_of
 from converters.files import open_hdf5
 from converters.folding import fold
 from converters.frame import Frame, Outcome, Provenance, Spectrum
-from converters.pyscf.guess import guess_density
+from converters.pyscf.guess import KEPT, guess_density
 from converters.pyscf.molecule import (
     checkpoint_text,
     convention,
@@ -51,6 +51,9 @@ __all__ = [
 
 NAME = "pyscf"
 
+# How PySCF names the lists in its checkpoint files, such as the occupations of smeared levels on a k mesh.
+LIST = "__from_list__"
+
 # PySCF stores its levels in full, so only rounding separates them from those of the restored H (eV).
 LEVEL_TOLERANCE = 1e-7
 
@@ -66,8 +69,8 @@ def frame_from_scf(mf: Any) -> Frame:
     place = f"PySCF {type(mf).__name__}"
     if mf.mo_coeff is None:
         raise Refused(place, "has no orbitals; call mf.kernel() first")
-    if hasattr(getattr(mf, "kpts", None), "ibz2bz"):
-        raise Refused(place, "uses k-point symmetry; expected a run with kpts=cell.make_kpts(mesh)")
+    if hasattr(getattr(mf, "kpts", None), KEPT):
+        mf = mf.to_khf()  # orbitals of all k-points of the mesh, from those that symmetry keeps
     from pyscf.pbc.scf.khf import KSCF
 
     mesh = isinstance(mf, KSCF)
@@ -84,12 +87,12 @@ def frame_from_scf(mf: Any) -> Frame:
     return make_frame(place, mf.mol, levels, kpoints_kc, fock, (kind, width), outcome, provenance)
 
 
-def as_array(per_k: Any, place: str) -> Array:
+def as_array(per_k: Any, place: str | Path) -> Array:
     """One array of PySCF's lists over k-points."""
     try:
         return np.array(per_k)
     except ValueError as error:
-        raise Refused(place, "dropped other numbers of orbitals at other k-points; expected the same") from error
+        raise Refused(place, "has other numbers of orbitals at other k-points; expected the same") from error
 
 
 def pyscf_version() -> str:
@@ -122,19 +125,13 @@ def read_run(run: Run) -> Iterator[Frame]:
     path = run.main
     try:
         with open_hdf5(path) as file:
-            stored = {
-                key: file[f"scf/{key}"][()] for key in file["scf"] if isinstance(file[f"scf/{key}"], h5py.Dataset)
-            }
-            dropped = any(
-                key.startswith("mo_coeff") and isinstance(file[f"scf/{key}"], h5py.Group) for key in file["scf"]
-            )
+            lists = {key.removesuffix(LIST): whole(file["scf"][key]) for key in file["scf"]}
             description = file["mol"][()]
     except OSError as error:
         raise Refused(path, reason_of(error)) from error
     except (KeyError, RuntimeError) as error:
         raise Refused(path, f"cannot be read: {error}") from error
-    if dropped:
-        raise Refused(path, "has other numbers of orbitals at other k-points; expected the same")
+    stored = {key: as_array(values, path) for key, values in lists.items()}
     missing = {"mo_coeff", "mo_energy", "mo_occ", "e_tot"} - set(stored)
     if missing:
         raise Refused(path, f"has no scf/{sorted(missing)[0]}; expected the checkpoint of an SCF run")
@@ -161,6 +158,15 @@ def read_run(run: Run) -> Iterator[Frame]:
     )
     outcome = Outcome(energy=energy * HARTREE, converged=log.converged, iterations=log.iterations)
     yield make_frame(path, molecule, levels, kpoints_kc, None, ("", 0.0), outcome, provenance)
+
+
+def whole(item: h5py.Dataset | h5py.Group, depth: int = 2) -> Any:
+    """What PySCF stored under a name: an array, or lists (of spins, of k-points) of arrays; nothing for what is neither."""
+    if isinstance(item, h5py.Dataset):
+        return item[()]
+    if not depth or not item.name.endswith(LIST):
+        return []
+    return [whole(item[key], depth - 1) for key in sorted(item)]
 
 
 def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[FoundFunctions]:

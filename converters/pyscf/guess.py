@@ -23,6 +23,9 @@ from converters.restart import SAME_PLACE
 ANNOUNCED = "starting density from slem: "
 REFUSED = "no starting density from slem: "
 
+# What the k-points of a run with k-point symmetry have: which of the mesh are kept.
+KEPT = "ibz2bz"
+
 
 def structure_of(mf: Any, basis: Sequence[Species]) -> tuple[Array, Array, Array, Array]:
     """Cell, periodic axes, positions (Angstrom) and species of the atoms of an SCF object, numbered as in a basis."""
@@ -99,8 +102,11 @@ def sampling_of(mf: Any, spin: Spin) -> Sampling:
 
 
 def absolute_kpoints(mf: Any) -> Array | None:
-    """k-points (1/Bohr) of an SCF object of a crystal; None for a molecule."""
-    return np.reshape(mf.kpts if is_mesh(mf) else mf.kpt, (-1, 3)) if hasattr(mf, "cell") else None
+    """k-points (1/Bohr) of an SCF object of a crystal, all of its mesh; None for a molecule."""
+    if not hasattr(mf, "cell"):
+        return None
+    kpoints = mf.kpts if is_mesh(mf) else mf.kpt
+    return np.reshape(kpoints.kpts if hasattr(kpoints, KEPT) else kpoints, (-1, 3))
 
 
 def is_mesh(mf: Any) -> bool:
@@ -117,6 +123,8 @@ def shape_like(mf: Any, rho_skMM: Array, spin: Spin) -> Array:
 
     if not is_mesh(mf):
         rho_skMM = rho_skMM[:, 0]
+    elif hasattr(mf.kpts, KEPT):
+        rho_skMM = rho_skMM[:, getattr(mf.kpts, KEPT)]
     open_shell = isinstance(mf, uhf.UHF | rohf.ROHF | kuhf.KUHF)
     spinor = isinstance(mf, ghf.GHF | kghf.KGHF)
     if spinor != (spin is Spin.SPINOR):
