@@ -316,10 +316,29 @@ def test_a_run_folder_tells_what_its_log_says(tmp_path):
     assert frame.outcome.energy == pytest.approx(mf.e_tot * HARTREE, abs=1e-12)
     assert set(frame.provenance.files) == {"water.chk", "water.log"}
     assert frame.provenance.source == run.source
+
     direct = converter.frame_from_scf(mf)
     for name in ("H", "S", "DM"):
         assert np.abs(frame.operators[name].values_sx - direct.operators[name].values_sx).max() < 1e-9
     np.testing.assert_allclose(frame.positions_av, mf.mol.atom_coords() * BOHR, atol=1e-12)
+
+
+def test_a_log_says_how_levels_were_smeared_and_may_hold_several_runs(tmp_path):
+    cell, kpts = lithium_hydride(mesh=(2, 1, 1))
+    with (tmp_path / "run.log").open("w") as cell.stdout:
+        for smeared in (True, False):
+            cell.verbose = 4
+            mf = pbcdft.KRKS(cell, kpts, xc="lda")
+            mf = pbcscf.addons.smearing_(mf, sigma=0.05, method="gauss") if smeared else mf
+            mf.chkfile = str(tmp_path / "run.chk")
+            mf.kernel()
+            cell.stdout.flush()
+            (run,) = search(tmp_path, ["pyscf"])
+            (frame,) = converter.read_run(run)
+            assert frame.spectrum.smearing == ("gauss" if smeared else "fixed")
+            assert frame.spectrum.width == pytest.approx(0.05 * HARTREE if smeared else 0)
+            assert frame.outcome.iterations == mf.cycles
+            assert {result.name: result for result in check_frame(frame)}["DM against f(H, S)"].ok
 
 
 def test_an_unconverged_run_is_seen(tmp_path):

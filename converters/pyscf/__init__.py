@@ -51,6 +51,8 @@ __all__ = [
 
 NAME = "pyscf"
 
+SMEARINGS = {"fermi": "fermi", "gauss": "gauss"}
+
 # How PySCF names the lists in its checkpoint files, such as the occupations of smeared levels on a k mesh.
 LIST = "__from_list__"
 
@@ -79,7 +81,7 @@ def frame_from_scf(mf: Any) -> Frame:
     levels = make_levels(place, int(mf.mol.nao_nr()), mesh, *orbitals)
     fock = None if levels.complete else np.asarray(mf.get_fock(dm=mf.make_rdm1()))
     width = float(getattr(mf, "sigma", None) or 0) * HARTREE
-    kind = {"fermi": "fermi", "gauss": "gauss"}.get(getattr(mf, "smearing_method", None) or "", "") if width else ""
+    kind = SMEARINGS.get(getattr(mf, "smearing_method", None) or "", "") if width else ""
     cycles = int(getattr(mf, "cycles", 0)) or None
     outcome = Outcome(energy=float(mf.e_tot) * HARTREE, converged=bool(mf.converged), iterations=cycles)
     settings = {"method": type(mf).__name__, "xc": getattr(mf, "xc", None), "k mesh": mesh}
@@ -157,7 +159,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         notes=("S was computed anew, H restored from the stored orbitals and their energies",),
     )
     outcome = Outcome(energy=energy * HARTREE, converged=log.converged, iterations=log.iterations)
-    yield make_frame(path, molecule, levels, kpoints_kc, None, ("", 0.0), outcome, provenance)
+    yield make_frame(path, molecule, levels, kpoints_kc, None, log.smearing, outcome, provenance)
 
 
 def whole(item: h5py.Dataset | h5py.Group, depth: int = 2) -> Any:
@@ -184,6 +186,7 @@ class Log:
     iterations: int | None = None
     version: str = ""
     method: str = ""
+    smearing: tuple[str, float] = ("", 0.0)  # its kind and its width, eV
     files: tuple[Path, ...] = ()
 
 
@@ -195,10 +198,21 @@ def find_log(energy: float, candidates: Sequence[Path]) -> Log:
         for ending in endings:
             if abs(float(ending[2]) - energy) < 1e-9 * max(1.0, abs(energy)):
                 head = text[: ending.start()]
-                version, method = re.findall(r"PySCF version (\S+)", head), re.findall(r"^method = (\S+)", head, re.M)
-                cycles = re.findall(r"^cycle= (\d+)", head, re.M)
-                iterations = int(cycles[-1]) if cycles else None
-                return Log(bool(ending[1]), iterations, (version or [""])[-1], (method or [""])[-1], (path,))
+                version = re.findall(r"PySCF version (\S+)", head)
+                own = head[max(head.rfind("\n********"), 0) :]  # a log may have several runs
+                method, cycles, smearing, width = (
+                    (re.findall(pattern, own, re.M) or [""])[-1]
+                    for pattern in (
+                        r"^method = (\S+)",
+                        r"^cycle= (\d+)",
+                        r"^Smearing method = (\w+)",
+                        r"^ *sigma = (\d+\.?\d*(?:e-?\d+)?) ",
+                    )
+                )
+                kind = SMEARINGS.get(smearing, "") if width else ""
+                filled = (kind, float(width) * HARTREE if kind else 0.0)
+                iterations = int(cycles) if cycles else None
+                return Log(bool(ending[1]), iterations, (version or [""])[-1], method, filled, (path,))
     return Log()
 
 

@@ -75,10 +75,13 @@ def checkpoint_text(path: Path) -> str:
 
 
 def overlaps(molecule: Any, kpoints_kc: Array | None) -> Array:
-    """S of each k-point (one for a molecule), without spin."""
+    """S of each k-point (one for a molecule), without spin, summed over as many cells as in an SCF of PySCF."""
     if kpoints_kc is None:
         return np.asarray(molecule.intor("int1e_ovlp"))[None]
-    return np.array(molecule.pbc_intor("int1e_ovlp", hermi=1, kpts=kpoints_kc))
+    from pyscf.pbc.scf.hf import get_ovlp
+
+    S_kMM = np.reshape(get_ovlp(molecule, kpoints_kc), (len(kpoints_kc), molecule.nao_nr(), -1))
+    return np.asarray(S_kMM + S_kMM.conj().swapaxes(-1, -2)) / 2
 
 
 def make_functions(molecule: Any) -> tuple[Functions, ...]:
