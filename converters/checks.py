@@ -236,7 +236,7 @@ def check_electrons(frame: Frame, tolerances: Tolerances) -> Result:
         return not_done("Tr(DM S) = electrons", f"the files do not say how many electrons; the trace is {found:.8f}")
     predicted = PREDICTED in frame.provenance.notes
     limit = tolerances.predicted_electrons * expected if predicted else tolerances.electrons
-    text = f"expected {expected:.8g} within {limit:.3g}"
+    text = f"expected {expected:.8g} within {limit:.3g}{' of a prediction' if predicted else ''}"
     result = Result("Tr(DM S) = electrons", abs(found - expected) <= limit, found, text, expected)
     return result if result.ok else replace(result, expected=f"{text}; found {found:.8f}")
 

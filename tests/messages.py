@@ -35,10 +35,9 @@ def text_of(node, names):
     return []
 
 
-def messages_of(path):
-    """(line, message) of each refusal in a file; messages that come from elsewhere as they are have no text here."""
-    tree = ast.parse(path.read_text())
-    for function in ast.walk(tree):
+def calls_of(path):
+    """Each call in the functions of a file, the name of what is called, and the texts that the names in its function stand for."""
+    for function in ast.walk(ast.parse(path.read_text())):
         if not isinstance(function, ast.FunctionDef):
             continue
         names = {}
@@ -46,18 +45,25 @@ def messages_of(path):
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 names[node.targets[0].id] = text_of(node.value, names) + names.get(node.targets[0].id, [])
         for node in ast.walk(function):
-            called = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
-            if called in ("Refused", "refuse") and node.args:
-                for text in text_of(node.args[-1], names):
-                    yield node.lineno, text
+            if isinstance(node, ast.Call):
+                yield node, getattr(node.func, "id", getattr(node.func, "attr", "")), names
+
+
+def messages_of(path):
+    """(line, message) of each refusal in a file; messages that come from elsewhere as they are have no text here."""
+    for call, called, names in calls_of(path):
+        if called in ("Refused", "refuse") and call.args:
+            for text in text_of(call.args[-1], names):
+                yield call.lineno, text
 
 
 def checks_of(path):
-    """Names of the checks of physics, with which their refusals begin."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Result":
-            for text in text_of(node.args[0], {}):
-                yield node.lineno, text
+    """(line, refusal) of the checks of physics: their names, and what they expect."""
+    for call, called, names in calls_of(path):
+        if called == "Result":
+            for name in text_of(call.args[0], {}):
+                for expected in text_of(call.args[3], names) or [UNKNOWN]:
+                    yield call.lineno, f"{name}: {UNKNOWN} ({expected})"
 
 
 def all_messages():

@@ -111,8 +111,13 @@ CURES = (
         "Give the files of the basis with which the runs were made (--basis, --basis-dir); --no-basis converts without them.",
     ),
     Cure(
+        "a prediction is no density",
+        r"within .* of a prediction",
+        "The structure is unlike those that the model has learned, or the model has learned too little: slem-eval shows its errors, docs/training.md says what to change first.",
+    ),
+    Cure(
         "a check of the physics failed",
-        r"^(finite numbers|[A-Z]+ Hermitian|[A-Z]+ pattern|S_ii|S two-centre|Tr\(DM S\)|eigenvalues|spin moment)|expected at most 1e-06|electrons in its levels|NaN or infinity|dropped other numbers",
+        r"^(finite numbers|[A-Z]+ Hermitian|[A-Z]+ pattern|S_ii|S two-centre|Tr\(DM S\)|eigenvalues|spin moment)|expected at most 1e-06|electrons in its levels|NaN or infinity|other numbers of orbitals",
         "The files do not belong together, are of a run that did not converge, or are damaged. The message has the number that was found and the one that was expected.",
     ),
     Cure(
