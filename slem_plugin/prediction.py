@@ -76,8 +76,8 @@ def bonds_and_pairs(model: "Model", structure: Structure, atoms: Array) -> tuple
     pairs, wide_p = own_pairs(wide, atoms, orbitals)
     own_d, other_d = structure.species_a[atoms[wide.centre_d]], structure.species_a[wide.neighbour_d]
     near_d = np.linalg.norm(wide.vectors_dv, axis=1) < model.cutoff_ss[own_d, other_d]
-    number_d = np.where(near_d, np.cumsum(near_d) - 1, -1)
-    return bonds, pairs, np.where(wide_p >= 0, number_d[wide_p], -1)
+    number_d = np.append(np.where(near_d, np.cumsum(near_d) - 1, -1), -1)
+    return bonds, pairs, number_d[wide_p]
 
 
 def batches_of(p: Array, model: "Model") -> Iterator[Array]:

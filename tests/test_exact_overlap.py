@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.io import read, write
 from click.testing import CliRunner
 from pyscf import gto
@@ -91,6 +92,17 @@ def test_a_model_that_knows_its_functions_predicts_the_exact_overlap(tmp_path, c
         for p, q in enumerate(place.tolist()):
             np.testing.assert_allclose(frame.block(name, q), other.block(name, p), atol=1e-12)
         assert not any(frame.block(name, int(p)).any() for p in far)
+
+
+@pytest.mark.parametrize("distance", [None, 5.0, 50.0])
+def test_atoms_that_meet_no_other_have_their_onsite_blocks(tmp_path, distance):
+    """Alone, with an atom that only overlaps, and with one far away."""
+    knows, _ = (load_model(path) for path in model_that_knows(tmp_path, 2.7))
+    frame = knows.predict(Atoms("O") if distance is None else Atoms("O2", [[0, 0, 0], [0, 0, distance]]))
+    assert len(frame.pairs) == {None: 1, 5.0: 3, 50.0: 2}[distance]
+    assert Overlap.of_frame(frame).difference(frame)[0] < 1e-13
+    for p, onsite in enumerate(frame.pairs.onsite_p):
+        assert frame.block("H", p).any() == onsite
 
 
 def test_data_without_s_gives_predictions_with_it(tmp_path):
@@ -222,8 +234,6 @@ def test_overlap_of_every_kind_of_basis(molecules, tmp_path):
 
 
 def read_mol(mol):
-    from ase import Atoms
-
     return Atoms([mol.atom_symbol(a) for a in range(mol.natm)], mol.atom_coords(unit="Ang"))
 
 
