@@ -10,8 +10,13 @@ from basis import Array
 from basis.spin import Spin
 from converters import kspace
 from converters.errors import Refused
+from converters.folding import mesh_of_frame
 from converters.frame import Frame
+from converters.neighbours import structure_of
+from converters.overlap import Overlap
 
+# Largest error of S between the k-points of a mesh with which there are bands; occupied levels are off by about ten times as many eV.
+LARGEST_INTERPOLATION_ERROR = 0.01
 # Orbitals up to which bands are computed; every k-point is diagonalised.
 LARGEST_BANDS = 4000
 # Distance of the k-points of a mesh (1/Angstrom, with 2 pi), from which the Fermi level and the density of states come.
@@ -73,15 +78,39 @@ def join_corners(corners: Array, names: Sequence[str]) -> tuple[tuple[float, ...
 
 
 def require_bands(frame: Frame) -> None:
-    """Refuse a frame that has no bands, or whose blocks are not good between the k-points of its run."""
+    """Refuse a frame that has no bands."""
     place = frame.provenance.path or frame.formula
     missing = [name for name in ("H", "S") if name not in frame.operators]
     if missing:
         raise Refused(place, f"holds no {' and no '.join(missing)}; bands need both")
-    if frame.folded:
-        raise Refused(place, "holds blocks that are folded over a k mesh; between its k-points there are no bands")
     if frame.norb > LARGEST_BANDS:
         raise Refused(place, f"has {frame.norb} orbitals, too many for bands; slem-spectrum has its density of states")
+
+
+def interpolation_error(frame: Frame) -> float:
+    """Largest error of S half-way between the k-points of a run whose code gives matrices only at them, from the exact S there.
+
+    H is interpolated just as S is. Refused where it is too large for bands, or cannot be known.
+    """
+    place, overlap = frame.provenance.path or frame.formula, Overlap.of_frame(frame)
+    mesh = mesh_of_frame(frame, place)
+    if overlap is None or mesh is None or frame.spectrum is None:
+        raise Refused(
+            place,
+            "is folded over a k mesh and has no radial functions that say how right it is between the k-points",
+        )
+    exact = overlap.frame(structure_of(frame), frame.provenance.code)
+    halves = itertools.product(*([0, 0.5] if periodic else [0] for periodic in frame.pbc_c))
+    halfway_kc = frame.spectrum.kpoints_kc[0] + np.array([steps for steps in halves if any(steps)]) / mesh.number_c
+    found, wanted = ([kspace.spatial_overlap(each, k_c) for k_c in halfway_kc] for each in (frame, exact))
+    error = float(np.abs(np.array(found) - np.array(wanted)).max())
+    if error > LARGEST_INTERPOLATION_ERROR:
+        numbers = " x ".join(map(str, mesh.number_c.tolist()))
+        raise Refused(
+            place,
+            f"has a k mesh ({numbers}) that is too coarse for bands: between its k-points S is off by {error:.2g}; expected at most {LARGEST_INTERPOLATION_ERROR}",
+        )
+    return error
 
 
 def mesh_for(frame: Frame) -> tuple[int, int, int]:
@@ -122,7 +151,10 @@ def most_of(frame: Frame) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Bands:
-    """Levels of a frame along a path and on a mesh, and how many electrons a level takes."""
+    """Levels of a frame along a path and on a mesh, and how many electrons a level takes.
+
+    `interpolation_error` is that of S between the k-points of a frame that is right only at them.
+    """
 
     path: KPath
     energies_skn: Array
@@ -130,20 +162,21 @@ class Bands:
     weights_k: Array
     most: float
     edges: Edges
+    interpolation_error: float = 0.0
 
     @classmethod
     def of(cls, frame: Frame, path: KPath, tell: Callable[[int, int], None] = lambda done, total: None) -> "Bands":
         """Solved at one k-point after the other; `tell` hears how many of them are done."""
         require_bands(frame)
+        error = interpolation_error(frame) if frame.folded else 0.0
         mesh_kc, weights_k = sample_zone(frame)
         total, done = len(path.kpoints_kc) + len(mesh_kc), itertools.count(1)
         along_skn, mesh_skn = (
             kspace.eigenvalues(frame, kpoints_kc, lambda: tell(next(done), total))
             for kpoints_kc in (path.kpoints_kc, mesh_kc)
         )
-        return cls(
-            path, along_skn, mesh_skn, weights_k, most_of(frame), find_edges(frame, mesh_skn, weights_k, along_skn)
-        )
+        edges = find_edges(frame, mesh_skn, weights_k, along_skn)
+        return cls(path, along_skn, mesh_skn, weights_k, most_of(frame), edges, error)
 
     def density_of_states(self, energies_e: Array, width: float) -> Array:
         """States per eV and cell, of all spins, broadened by Gaussians."""

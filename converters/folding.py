@@ -1,5 +1,6 @@
 """Matrices that a run stored without lattice vectors: where do their blocks belong?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,13 +129,45 @@ def mesh_of(place: str | Path, fractional_kc: Array) -> Array:
     return mesh_c
 
 
-def mesh_of_frame(frame: Frame, name: str = "") -> tuple[int, int, int] | None:
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """The k mesh over whose supercell blocks are folded: points along each axis, and the axes along which it lies half a step beside Gamma."""
+
+    number_c: Array
+    shifted_c: Array
+
+    @classmethod
+    def of_points(cls, place: str | Path, fractional_kc: Array) -> "Mesh":
+        number_c = mesh_of(place, fractional_kc)
+        shift_c = np.abs(np.mod(fractional_kc[0] * number_c + 0.5, 1) - 0.5)
+        if np.minimum(shift_c, 0.5 - shift_c).max() > 1e-5:
+            raise Refused(place, "has a k mesh neither at Gamma nor half a step beside it; expected one of these")
+        return cls(number_c, shift_c > 0.25)
+
+    @classmethod
+    def about_gamma(cls, numbers: Sequence[int]) -> "Mesh":
+        return cls(np.array(numbers), np.zeros(3, dtype=bool))
+
+    def signs(self, R_qc: Array) -> Array:
+        """Signs with which images of a block are added; along an axis with a shift they alternate."""
+        return np.asarray(1 - 2 * ((R_qc // self.number_c) @ self.shifted_c.astype(int) % 2))
+
+
+def mesh_of_frame(frame: Frame, name: str = "") -> Mesh | None:
     """The k mesh over whose supercell the blocks of a frame are folded; None where they are not."""
     if not frame.folded:
         return None
     if frame.spectrum is None:
         raise Refused(name, "holds blocks folded over a k mesh that it does not name")
-    a, b, c = mesh_of(name, frame.spectrum.kpoints_kc).tolist()
-    if np.abs(np.mod(frame.spectrum.kpoints_kc * (a, b, c) + 0.5, 1) - 0.5).max() > 1e-5:
+    return Mesh.of_points(name, frame.spectrum.kpoints_kc)
+
+
+def centred_mesh_of_frame(frame: Frame, name: str = "") -> tuple[int, int, int] | None:
+    """The numbers of k-points of that mesh, which has to be about Gamma."""
+    mesh = mesh_of_frame(frame, name)
+    if mesh is None:
+        return None
+    if mesh.shifted_c.any():
         raise Refused(name, "holds blocks folded over a k mesh that is not centred at Gamma; expected one that is")
+    a, b, c = mesh.number_c.tolist()
     return a, b, c

@@ -19,7 +19,7 @@ from basis.twocentre import BATCH, KINETIC, TwoCentre
 from converters import kspace
 from converters.blocks import Operator, Pairs
 from converters.errors import Refused
-from converters.folding import closest_of_images, mesh_of_frame
+from converters.folding import Mesh, closest_of_images, mesh_of_frame
 from converters.frame import Frame, Provenance
 from converters.neighbours import Bonds, Structure, find_bonds, own_pairs, structure_of
 
@@ -104,21 +104,22 @@ class Overlap:
             values_vx[:, pairs.start_p[p][:, None] + width] = blocks.reshape(len(p), 3, -1).swapaxes(0, 1)
         return values_vx
 
-    def folded(self, structure: Structure, pairs: Pairs, mesh_c: Array) -> Array:
+    def folded(self, structure: Structure, pairs: Pairs, mesh: Mesh) -> Array:
         """S on pairs that are the closest of their images in the supercell of a k mesh, each with the sum over its images."""
         atoms = np.unique(pairs.i_p)
         bonds = find_bonds(structure, atoms, self.reach_ss)
         i_d, j_d, R_dc, vectors_dv = with_own(bonds, atoms)
         blocks = Pairs(i_d, j_d, R_dc, pairs.norb_a)
         values_x = self._values(structure.species_a[i_d], structure.species_a[j_d], vectors_dv, blocks)
+        values_x *= mesh.signs(R_dc)[blocks.pair_x]
         length_d = np.linalg.norm(vectors_dv, axis=1)
         wanted = np.concatenate([i_d, pairs.i_p]), np.concatenate([j_d, pairs.j_p]), np.concatenate([R_dc, pairs.R_pc])
         own_length_p = np.linalg.norm(pairs.vectors(structure.positions_av, structure.cell_cv), axis=1)
-        closest_q, class_q = closest_of_images(*wanted, np.concatenate([length_d, own_length_p]), mesh_c)
+        closest_q, class_q = closest_of_images(*wanted, np.concatenate([length_d, own_length_p]), mesh.number_c)
         class_d, class_p = class_q[: len(i_d)], class_q[len(i_d) :]
         # Equally close images share the sum.
         sharing_z = np.bincount(class_d, weights=closest_q[: len(i_d)], minlength=class_q.max() + 1)
-        weight_p = 1 / np.maximum(sharing_z[class_p], 1)
+        weight_p = mesh.signs(pairs.R_pc) / np.maximum(sharing_z[class_p], 1)
         # The elements of a class stand together, so that its blocks can be added.
         size_z = np.zeros(class_q.max() + 1, dtype=np.int64)
         size_z[class_d], size_z[class_p] = blocks.size_p, pairs.size_p
@@ -130,11 +131,8 @@ class Overlap:
 
     def like(self, frame: Frame) -> Array:
         """S on the pairs of a frame, folded if its blocks are."""
-        mesh = mesh_of_frame(frame)
-        structure = structure_of(frame)
-        return (
-            self.values(structure, frame.pairs) if mesh is None else self.folded(structure, frame.pairs, np.array(mesh))
-        )
+        structure, mesh = structure_of(frame), mesh_of_frame(frame, frame.formula)
+        return self.values(structure, frame.pairs) if mesh is None else self.folded(structure, frame.pairs, mesh)
 
     def frame(self, structure: Structure, code: str) -> Frame:
         """S of a structure on its own pairs."""

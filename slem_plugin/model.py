@@ -18,7 +18,7 @@ from basis.shells import Species
 from basis.spin import Spin
 from converters.blocks import Pairs
 from converters.errors import Refused
-from converters.folding import closest_of_images
+from converters.folding import Mesh, closest_of_images
 from converters.frame import PREDICTED, Frame, Outcome, Provenance, Spectrum
 from converters.kspace import monkhorst_pack
 from converters.neighbours import Bonds, Structure, find_bonds, own_pairs
@@ -119,7 +119,7 @@ class Model:
             return None
         if self.blueprint.mesh is None:
             return self.overlap.values(structure, pairs)
-        return self.overlap.folded(structure, pairs, np.array(self.blueprint.mesh))
+        return self.overlap.folded(structure, pairs, Mesh.about_gamma(self.blueprint.mesh))
 
     @cached_property
     def reach_ss(self) -> Array:

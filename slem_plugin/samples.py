@@ -11,7 +11,7 @@ from torch import Tensor
 from basis.spin import Spin
 from converters.blocks import Operator, Pairs, spread_operator
 from converters.errors import Refused
-from converters.folding import mesh_of_frame
+from converters.folding import centred_mesh_of_frame
 from converters.frame import Frame
 from converters.neighbours import structure_of
 from slem_plugin.baseline import Baseline
@@ -99,7 +99,7 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
     channels = config.channels or default_channels(first.basis, first.spin is Spin.SPINOR)
     blueprint = Blueprint(
         first.provenance.code, first.basis, first.spin, time_reversal, operators, channels, config.layers, config.latent, config.waves, 1.0,
-        mesh_of_frame(first), message_part(chosen),
+        centred_mesh_of_frame(first), message_part(chosen),
     )  # fmt: skip
     # The overlap is needed by the baseline of H, also where nobody asked for it.
     needed = [name for name in ("S", *learned) if name in operators or (name == "S" and name in there)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from converters.errors import Refused
-from converters.folding import mesh_of_frame
+from converters.folding import centred_mesh_of_frame
 from converters.frame import OPERATORS, Frame
 
 
@@ -37,7 +37,7 @@ class Survey:
         if frame.spin is not first.spin:
             reason = f"has the spin layout {frame.spin}, and {first_name} has {first.spin}; train on one of them"
             raise Refused(name, reason)
-        own, others = (mesh_of_frame(one, name) for one in (frame, first))
+        own, others = (centred_mesh_of_frame(one, name) for one in (frame, first))
         if own != others:
             found = " and ".join("no mesh" if mesh is None else "x".join(map(str, mesh)) for mesh in (own, others))
             raise Refused(name, f"and {first_name} are folded over {found}; train on one of them")

@@ -1,4 +1,4 @@
-"""Bands: chains whose bands are known, silicon, and what is refused."""
+"""Bands: chains whose bands are known, silicon, PySCF's own bands, and what is refused."""
 
 import json
 import struct
@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from click.testing import CliRunner
+from pyscf.pbc import dft as pbcdft
+from pyscf.pbc import gto as pbcgto
 from scipy.integrate import trapezoid
 
 from basis.shells import Species, parse_shells
 from basis.spin import Spin
+from basis.units import HARTREE
 from converters import kspace
 from converters.bands import Bands, make_path, mesh_for, sample_zone
 from converters.blocks import Operator, make_pairs
 from converters.dataset import DatasetWriter
 from converters.errors import Refused
 from converters.frame import Frame, Outcome, Provenance
+from converters.pyscf import frame_from_scf
 from tests.contract import frames_of
 from workflows.cli import main
 
@@ -152,6 +156,38 @@ def test_a_molecule_has_levels(tmp_path):
     code, out, err = slem("bands", tmp_path / "data.h5", "-o", tmp_path / "levels.png", "--json")
     assert code == 0, err
     assert json.loads(out)["data.h5"]["gap (eV)"] == pytest.approx(2.0)
+
+
+def hydrogen_chain(kpoints):
+    """PySCF's run of a chain of molecules, on a mesh of so many k-points."""
+    cell = pbcgto.M(
+        atom="H 0 0 0; H 0 0 0.9", a=np.diag([7, 7, 2.2]), basis="gth-szv", pseudo="gth-pade", mesh=[31, 31, 15],
+        verbose=0,
+    )  # fmt: skip
+    mf = pbcdft.KRKS(cell, cell.make_kpts([1, 1, kpoints]), xc="lda")
+    mf.kernel()
+    return mf
+
+
+@pytest.mark.parametrize(("kpoints", "tolerance"), [(4, 1e-2), (6, 1e-5)])
+def test_bands_of_a_k_mesh_are_those_of_pyscf_where_it_is_dense_enough(kpoints, tolerance, tmp_path):
+    mf = hydrogen_chain(kpoints)
+    frame = frame_from_scf(mf)
+    bands = Bands.of(frame, make_path(frame, "GZ", 20))
+    own, _ = mf.get_bands(mf.cell.get_abs_kpts(bands.path.kpoints_kc))
+    error = np.abs(bands.energies_skn[0] - np.array(own) * HARTREE)[:, 0].max()
+    assert error < tolerance
+    assert error < 100 * bands.interpolation_error
+    with DatasetWriter(tmp_path / "data.h5") as writer:
+        writer.append(frame)
+    facts = json.loads(slem("bands", tmp_path / "data.h5", "--path", "GZ", "--points", "9", "--json")[1])
+    assert facts["data.h5"]["error of S between the k-points"] == pytest.approx(bands.interpolation_error, rel=1e-3)
+
+
+def test_a_coarse_k_mesh_has_no_bands():
+    frame = frame_from_scf(hydrogen_chain(2))
+    with pytest.raises(Refused, match=r"\(1 x 1 x 2\) that is too coarse for bands: .* S is off by 0.05"):
+        Bands.of(frame, make_path(frame, "GZ", 20))
 
 
 @pytest.mark.parametrize(

@@ -254,7 +254,7 @@ def test_what_is_no_basis_is_refused(molecules, tmp_path, sources, words, monkey
     slem("convert", molecules, "-o", "bare.h5", "--no-basis")
     with DatasetWriter("oxygen.h5") as writer:
         mf = finished(gto.M(atom="O 0 0 0", basis="def2-svp", verbose=0))
-        writer.append(replace(frame_from_scf(mf), functions=make_functions(mf.mol)))
+        writer.append(frame_from_scf(mf))
     chosen = [word for source in sources for word in ("--basis", source)]
     code, _, err = slem("overlap", "h.xyz", *chosen, "-o", "s.h5")
     assert code == 1

@@ -20,6 +20,7 @@ from converters import kspace
 from converters import pyscf as converter
 from converters.checks import check_frame
 from converters.errors import Refused
+from converters.overlap import Overlap
 from converters.pyscf.write import join_spins, to_pyscf
 from converters.runs import search
 from tests.oracles import random_rotation, rotate_block
@@ -274,6 +275,7 @@ def test_checkpoints_of_pyscf_itself_hold_the_frame_of_the_object(kind, tmp_path
     for name, tolerance in (("H", 1e-8), ("S", 1e-13), ("DM", 1e-10)):
         assert np.abs(read.operators[name].values_sx - frame.operators[name].values_sx).max() < tolerance
     assert read.spin is frame.spin
+    assert Overlap.of_frame(frame).difference(frame)[0] < 1e-9
 
 
 def test_a_density_that_is_not_of_h_goes_through_natural_orbitals(tmp_path):

@@ -118,6 +118,8 @@ def facts_of(lines: Sequence[Line]) -> dict[str, Any]:
             "conduction edge (eV)": edges.conduction,
             "gap (eV)": edges.gap,
         }
+        if line.bands.interpolation_error:
+            facts[line.name]["error of S between the k-points"] = line.bands.interpolation_error
     if len(lines) > 1:
         facts["occupied bands (meV)"] = lines[1].bands.compare(lines[0].bands)
     return facts

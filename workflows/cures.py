@@ -63,6 +63,11 @@ CURES = (
         "A model belongs to the code, basis, spin layout and elements that it learned. Train one for these, or give structures of the kind for which it was made.",
     ),
     Cure(
+        "the k mesh is too coarse for bands",
+        r"too coarse for bands|how right it is between",
+        "Run with a denser k mesh (docs/pyscf.md says how dense), or take PySCF's own get_bands. Radial functions come with --basis-dir; PySCF's are always there.",
+    ),
+    Cure(
         "what this program does not do",
         r"Cartesian d functions|k-point symmetry|does not carry the structure|convert single-point|no TSHS file of version 1|gamma_only run|DeepH has no collinear|tells elements apart only"
         r"|groups atoms by|left empty|cannot be written (for|in|as)|folded over|no uniform mesh|a mesh with -k for each k|convert the SCF object",

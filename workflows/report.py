@@ -181,12 +181,15 @@ def draw_worst(found: Findings, model: Model, data: Dataset) -> None:
         return
     worst = max(measured, key=lambda row: row["occupied levels"])["frame"]
     reference = data[worst]
-    if reference.folded or reference.norb > LARGEST_DRAWN or reference.outcome.electrons is None:
+    if reference.norb > LARGEST_DRAWN or reference.outcome.electrons is None:
         return
     predicted = with_electrons(model.predict_structure(structure_of(reference)), reference.outcome.electrons)
     if not {"H", "S"} <= set(predicted.operators):
         return
-    both = all_bands([reference, predicted], Request(points=120))
+    try:
+        both = all_bands([reference, predicted], Request(points=120))
+    except Refused:  # a k mesh between whose points nothing is known
+        return
     found.bands = [Line(name, bands) for name, bands in zip((data.code, "prediction"), both, strict=True)]
     found.bands_frame = worst
 

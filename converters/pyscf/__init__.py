@@ -86,7 +86,8 @@ def frame_from_scf(mf: Any) -> Frame:
     outcome = Outcome(energy=float(mf.e_tot) * HARTREE, converged=bool(mf.converged), iterations=cycles)
     settings = {"method": type(mf).__name__, "xc": getattr(mf, "xc", None), "k mesh": mesh}
     provenance = Provenance(NAME, pyscf_version(), settings=settings)
-    return make_frame(place, mf.mol, levels, kpoints_kc, fock, (kind, width), outcome, provenance)
+    frame = make_frame(place, mf.mol, levels, kpoints_kc, fock, (kind, width), outcome, provenance)
+    return replace(frame, functions=make_functions(mf.mol))
 
 
 def as_array(per_k: Any, place: str | Path) -> Array:
