@@ -101,7 +101,7 @@ def interpolation_error(frame: Frame) -> float:
         )
     exact = overlap.frame(structure_of(frame), frame.provenance.code)
     halves = itertools.product(*([0, 0.5] if periodic else [0] for periodic in frame.pbc_c))
-    halfway_kc = frame.spectrum.kpoints_kc[0] + np.array([steps for steps in halves if any(steps)]) / mesh.number_c
+    halfway_kc = frame.spectrum.kpoints_kc[0] + np.reshape(list(halves), (-1, 3)) / mesh.number_c
     found, wanted = ([kspace.spatial_overlap(each, k_c) for k_c in halfway_kc] for each in (frame, exact))
     error = float(np.abs(np.array(found) - np.array(wanted)).max())
     if error > LARGEST_INTERPOLATION_ERROR:

@@ -184,6 +184,17 @@ def test_bands_of_a_k_mesh_are_those_of_pyscf_where_it_is_dense_enough(kpoints, 
     assert facts["data.h5"]["error of S between the k-points"] == pytest.approx(bands.interpolation_error, rel=1e-3)
 
 
+def test_a_molecule_in_a_cell_that_does_not_repeat_has_levels():
+    cell = pbcgto.M(
+        atom="H 0 0 0; H 0 0 0.9", a=np.eye(3) * 7, basis="gth-szv", pseudo="gth-pade", dimension=0, verbose=0
+    )
+    mf = pbcdft.RKS(cell, xc="lda").density_fit()
+    mf.kernel()
+    frame = frame_from_scf(mf)
+    bands = Bands.of(frame, make_path(frame))
+    assert bands.edges.gap == pytest.approx((mf.mo_energy[1] - mf.mo_energy[0]) * HARTREE, abs=1e-6)
+
+
 def test_a_coarse_k_mesh_has_no_bands():
     frame = frame_from_scf(hydrogen_chain(2))
     with pytest.raises(Refused, match=r"\(1 x 1 x 2\) that is too coarse for bands: .* S is off by 0.05"):

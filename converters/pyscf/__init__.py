@@ -53,6 +53,8 @@ NAME = "pyscf"
 
 SMEARINGS = {"fermi": "fermi", "gauss": "gauss"}
 
+# What is read of the checkpoint of an SCF run.
+STORED = ("mo_coeff", "mo_energy", "mo_occ", "e_tot", "kpts", "kpt")
 # How PySCF names the lists in its checkpoint files, such as the occupations of smeared levels on a k mesh.
 LIST = "__from_list__"
 
@@ -128,7 +130,8 @@ def read_run(run: Run) -> Iterator[Frame]:
     path = run.main
     try:
         with open_hdf5(path) as file:
-            lists = {key.removesuffix(LIST): whole(file["scf"][key]) for key in file["scf"]}
+            names = {key.removesuffix(LIST): key for key in file["scf"]}
+            lists = {name: whole(file["scf"][key]) for name, key in names.items() if name in STORED}
             description = file["mol"][()]
     except OSError as error:
         raise Refused(path, reason_of(error)) from error
