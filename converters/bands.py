@@ -90,7 +90,7 @@ def require_bands(frame: Frame) -> None:
 def interpolation_error(frame: Frame) -> float:
     """Largest error of S half-way between the k-points of a run whose code gives matrices only at them, from the exact S there.
 
-    H is interpolated just as S is. Refused where it is too large for bands, or cannot be known.
+    H is interpolated just as S is.
     """
     place, overlap = frame.provenance.path or frame.formula, Overlap.of_frame(frame)
     mesh = mesh_of_frame(frame, place)
@@ -103,14 +103,16 @@ def interpolation_error(frame: Frame) -> float:
     halves = itertools.product(*([0, 0.5] if periodic else [0] for periodic in frame.pbc_c))
     halfway_kc = frame.spectrum.kpoints_kc[0] + np.reshape(list(halves), (-1, 3)) / mesh.number_c
     found, wanted = ([kspace.spatial_overlap(each, k_c) for k_c in halfway_kc] for each in (frame, exact))
-    error = float(np.abs(np.array(found) - np.array(wanted)).max())
+    return float(np.abs(np.array(found) - np.array(wanted)).max())
+
+
+def require_dense_mesh(frame: Frame, error: float) -> None:
+    """Refuse a frame that is too wrong between the k-points of its mesh."""
     if error > LARGEST_INTERPOLATION_ERROR:
-        numbers = " x ".join(map(str, mesh.number_c.tolist()))
         raise Refused(
-            place,
-            f"has a k mesh ({numbers}) that is too coarse for bands: between its k-points S is off by {error:.2g}; expected at most {LARGEST_INTERPOLATION_ERROR}",
+            frame.provenance.path or frame.formula,
+            f"has a k mesh that is too coarse for bands: between its k-points S is off by {error:.2g}; expected at most {LARGEST_INTERPOLATION_ERROR}",
         )
-    return error
 
 
 def mesh_for(frame: Frame) -> tuple[int, int, int]:
@@ -169,6 +171,7 @@ class Bands:
         """Solved at one k-point after the other; `tell` hears how many of them are done."""
         require_bands(frame)
         error = interpolation_error(frame) if frame.folded else 0.0
+        require_dense_mesh(frame, error)
         mesh_kc, weights_k = sample_zone(frame)
         total, done = len(path.kpoints_kc) + len(mesh_kc), itertools.count(1)
         along_skn, mesh_skn = (

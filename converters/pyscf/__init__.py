@@ -26,7 +26,7 @@ from converters.errors import Refused, reason_of
 from converters.files import open_hdf5
 from converters.folding import fold
 from converters.frame import Frame, Outcome, Provenance, Spectrum
-from converters.pyscf.guess import KEPT, guess_density
+from converters.pyscf.guess import guess_density, is_symmetric
 from converters.pyscf.molecule import (
     checkpoint_text,
     convention,
@@ -73,7 +73,7 @@ def frame_from_scf(mf: Any) -> Frame:
     place = f"PySCF {type(mf).__name__}"
     if mf.mo_coeff is None:
         raise Refused(place, "has no orbitals; call mf.kernel() first")
-    if hasattr(getattr(mf, "kpts", None), KEPT):
+    if is_symmetric(mf):
         mf = mf.to_khf()  # orbitals of all k-points of the mesh, from those that symmetry keeps
     from pyscf.pbc.scf.khf import KSCF
 
@@ -202,22 +202,23 @@ def find_log(energy: float, candidates: Sequence[Path]) -> Log:
         for ending in endings:
             if abs(float(ending[2]) - energy) < 1e-9 * max(1.0, abs(energy)):
                 head = text[: ending.start()]
-                version = re.findall(r"PySCF version (\S+)", head)
                 own = head[max(head.rfind("\n********"), 0) :]  # a log may have several runs
-                method, cycles, smearing, width = (
-                    (re.findall(pattern, own, re.M) or [""])[-1]
-                    for pattern in (
-                        r"^method = (\S+)",
-                        r"^cycle= (\d+)",
-                        r"^Smearing method = (\w+)",
-                        r"^ *sigma = (\d+\.?\d*(?:e-?\d+)?) ",
-                    )
+                cycles, width = last(r"^cycle= (\d+)", own), last(r"^ *sigma = (\d+\.?\d*(?:e-?\d+)?) ", own)
+                kind = SMEARINGS.get(last(r"^Smearing method = (\w+)", own), "") if width else ""
+                return Log(
+                    converged=bool(ending[1]),
+                    iterations=int(cycles) if cycles else None,
+                    version=last(r"PySCF version (\S+)", head),
+                    method=last(r"^method = (\S+)", own),
+                    smearing=(kind, float(width) * HARTREE if kind else 0.0),
+                    files=(path,),
                 )
-                kind = SMEARINGS.get(smearing, "") if width else ""
-                filled = (kind, float(width) * HARTREE if kind else 0.0)
-                iterations = int(cycles) if cycles else None
-                return Log(bool(ending[1]), iterations, (version or [""])[-1], method, filled, (path,))
     return Log()
+
+
+def last(pattern: str, text: str) -> str:
+    """What a pattern finds last, or nothing."""
+    return ["", *re.findall(pattern, text, re.M)][-1]
 
 
 # What both have in common

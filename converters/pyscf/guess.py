@@ -23,9 +23,6 @@ from converters.restart import SAME_PLACE
 ANNOUNCED = "starting density from slem: "
 REFUSED = "no starting density from slem: "
 
-# What the k-points of a run with k-point symmetry have: which of the mesh are kept.
-KEPT = "ibz2bz"
-
 
 def structure_of(mf: Any, basis: Sequence[Species]) -> tuple[Array, Array, Array, Array]:
     """Cell, periodic axes, positions (Angstrom) and species of the atoms of an SCF object, numbered as in a basis."""
@@ -106,7 +103,7 @@ def absolute_kpoints(mf: Any) -> Array | None:
     if not hasattr(mf, "cell"):
         return None
     kpoints = mf.kpts if is_mesh(mf) else mf.kpt
-    return np.reshape(kpoints.kpts if hasattr(kpoints, KEPT) else kpoints, (-1, 3))
+    return np.reshape(kpoints.kpts if is_symmetric(mf) else kpoints, (-1, 3))
 
 
 def is_mesh(mf: Any) -> bool:
@@ -116,6 +113,13 @@ def is_mesh(mf: Any) -> bool:
     return isinstance(mf, KSCF)
 
 
+def is_symmetric(mf: Any) -> bool:
+    """True where k-point symmetry leaves out some points of the mesh."""
+    from pyscf.pbc.lib.kpts import KPoints
+
+    return isinstance(getattr(mf, "kpts", None), KPoints)
+
+
 def shape_like(mf: Any, rho_skMM: Array, spin: Spin) -> Array:
     """The density in the shape and spin layout of an SCF object."""
     from pyscf.pbc.scf import kghf, kuhf
@@ -123,8 +127,8 @@ def shape_like(mf: Any, rho_skMM: Array, spin: Spin) -> Array:
 
     if not is_mesh(mf):
         rho_skMM = rho_skMM[:, 0]
-    elif hasattr(mf.kpts, KEPT):
-        rho_skMM = rho_skMM[:, getattr(mf.kpts, KEPT)]
+    elif is_symmetric(mf):
+        rho_skMM = rho_skMM[:, mf.kpts.ibz2bz]
     open_shell = isinstance(mf, uhf.UHF | rohf.ROHF | kuhf.KUHF)
     spinor = isinstance(mf, ghf.GHF | kghf.KGHF)
     if spinor != (spin is Spin.SPINOR):
