@@ -20,13 +20,13 @@ from basis import Array
 from basis.conventions import Convention, standard, to_standard
 from basis.shells import Shell, Species, cell_shells
 from basis.spin import Spin
-from converters.blocks import Elements, Pairs, join_packed, pack_elements, reorder_elements
-from converters.checks import two_centre_violation
 from converters.errors import Refused, reason_of
-from converters.files import draft_hdf5, open_hdf5
-from converters.frame import Frame, Outcome, Provenance
+from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements, reorder_elements
+from converters.frames.frame import Frame, Outcome, Provenance
 from converters.openmx.convention import convention as openmx_order
+from converters.physics.checks import two_centre_violation
 from converters.runs import FoundFunctions, Run
+from converters.storage.files import draft_hdf5, open_hdf5
 
 NAME = "deeph"
 

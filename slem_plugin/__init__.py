@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from slem_plugin.checkpoint import load_model as load_model
-    from slem_plugin.guess import pyscf_guess as pyscf_guess
+    from slem_plugin.pyscf_start import pyscf_guess as pyscf_guess
 
 
 def __getattr__(name: str) -> object:
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> object:
 
         return load_model
     if name == "pyscf_guess":
-        from slem_plugin.guess import pyscf_guess
+        from slem_plugin.pyscf_start import pyscf_guess
 
         return pyscf_guess
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

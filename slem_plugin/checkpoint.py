@@ -21,8 +21,8 @@ from basis.radial import Functions, pack_functions, unpack_functions
 from basis.shells import Shell, Species
 from basis.spin import Spin
 from converters.errors import Refused, reason_of
-from converters.files import draft_of
-from slem_plugin.baseline import Baseline
+from converters.storage.files import draft_of
+from slem_plugin.baseline.baseline import Baseline
 from slem_plugin.model import Blueprint, Model, make_network
 
 FORMAT, VERSION = "slem-model", 1

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from converters.errors import Refused
-from converters.frame import OPERATORS
-from slem_plugin.channels import Channels
+from converters.frames.frame import OPERATORS
+from slem_plugin.network.channels import Channels
 
 
 @dataclass(frozen=True)

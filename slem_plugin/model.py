@@ -16,21 +16,21 @@ from basis import Array
 from basis.radial import Functions
 from basis.shells import Species
 from basis.spin import Spin
-from converters.blocks import Pairs
 from converters.errors import Refused
-from converters.folding import Mesh, closest_of_images
-from converters.frame import PREDICTED, Frame, Outcome, Provenance, Spectrum
-from converters.kspace import monkhorst_pack
-from converters.neighbours import Bonds, Structure, find_bonds, own_pairs
-from converters.overlap import COMPUTED, Overlap
-from slem_plugin.baseline import Baseline
-from slem_plugin.channels import Channels
-from slem_plugin.components import BlockForm, BondFrames, Components
-from slem_plugin.fields import fields_of
-from slem_plugin.graph import Graph, make_graph, pair_numbers
-from slem_plugin.network import Network, Trunk
+from converters.frames.blocks import Pairs
+from converters.frames.folding import Mesh, closest_of_images
+from converters.frames.frame import PREDICTED, Frame, Outcome, Provenance, Spectrum
+from converters.frames.neighbours import Bonds, Structure, find_bonds, own_pairs
+from converters.physics.kspace import monkhorst_pack
+from converters.physics.overlap import COMPUTED, Overlap
+from slem_plugin.baseline.baseline import Baseline
+from slem_plugin.baseline.sharing import share_onsite
+from slem_plugin.blocks.components import BlockForm, BondFrames, Components
+from slem_plugin.blocks.fields import fields_of
+from slem_plugin.graphs.graph import Graph, make_graph, pair_numbers
+from slem_plugin.network.channels import Channels
+from slem_plugin.network.network import Network, Trunk
 from slem_plugin.prediction import predict_operators
-from slem_plugin.sharing import share_onsite
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -16,10 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from basis import Array
-from converters.blocks import Pairs, canonical
 from converters.errors import Refused
-from converters.files import draft_of
-from converters.neighbours import Bonds, Structure, find_bonds
+from converters.frames.blocks import Pairs, canonical
+from converters.frames.neighbours import Bonds, Structure, find_bonds
+from converters.storage.files import draft_of
+from slem_plugin.baseline.sharing import places_by_species
 from slem_plugin.prediction import (
     Ends,
     Knowledge,
@@ -33,7 +34,6 @@ from slem_plugin.prediction import (
     onsite_of_pairs,
     reverse_bonds,
 )
-from slem_plugin.sharing import places_by_species
 
 if TYPE_CHECKING:
     from slem_plugin.model import Model

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from basis import Array
-from converters.blocks import Operator, Pairs, pack_pairs
-from converters.neighbours import Bonds, Structure, find_bonds, own_pairs
-from slem_plugin.baseline import FARTHEST, limited
-from slem_plugin.components import BondFrames, Components, bond_frames
-from slem_plugin.fields import from_fields
-from slem_plugin.graph import graph_of_bonds, pair_kinds
-from slem_plugin.layers import parts_of_irreps
-from slem_plugin.network import Network
-from slem_plugin.sharing import dress_onsite, places_by_species, share_dressed
+from converters.frames.blocks import Operator, Pairs, pack_pairs
+from converters.frames.neighbours import Bonds, Structure, find_bonds, own_pairs
+from slem_plugin.baseline.baseline import FARTHEST, limited
+from slem_plugin.baseline.sharing import dress_onsite, places_by_species, share_dressed
+from slem_plugin.blocks.components import BondFrames, Components, bond_frames
+from slem_plugin.blocks.fields import from_fields
+from slem_plugin.graphs.graph import graph_of_bonds, pair_kinds
+from slem_plugin.network.layers import parts_of_irreps
+from slem_plugin.network.network import Network
 
 if TYPE_CHECKING:
     from slem_plugin.model import Model

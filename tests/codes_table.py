@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from converters.checks import check_frame
+from converters.physics.checks import check_frame
 from tests.contract import frames_of
 from tests.test_abacus import TestAbacus
 from tests.test_openmx import TestOpenmx

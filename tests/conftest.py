@@ -11,8 +11,8 @@ import pytest
 
 from basis.shells import Species, parse_shells
 from basis.spin import Spin
-from converters.blocks import Operator, make_pairs
-from converters.frame import Frame, Outcome, Provenance, Spectrum
+from converters.frames.blocks import Operator, make_pairs
+from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 
 # A program in the background of a shell does not hear Ctrl-C, and neither do those that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from basis.spin import Spin
-from converters.checks import check_frame
-from converters.dataset import Dataset, DatasetWriter
+from converters.physics.checks import check_frame
 from converters.runs import code_module, search
+from converters.storage.dataset import Dataset, DatasetWriter
 from tests.conftest import assert_same_frame
 from tests.mutations import mutate_folder, outcome_of_reading
 

@@ -4,8 +4,8 @@ import numpy as np
 from pyscf.pbc import dft, gto
 
 from basis.units import HARTREE
-from converters import kspace
-from converters.bands import interpolation_error
+from converters.physics import kspace
+from converters.physics.bands import interpolation_error
 from converters.pyscf import frame_from_scf
 
 

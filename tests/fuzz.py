@@ -62,7 +62,7 @@ def corpus(folder):
 
 
 def make_dataset(path):
-    from converters.dataset import DatasetWriter
+    from converters.storage.dataset import DatasetWriter
     from tests.conftest import make_random_frame
     from tests.test_overlap import frame_with_functions
 
@@ -111,7 +111,7 @@ def read_pao(path):
 
 
 def read_dataset(path):
-    from converters.dataset import Dataset
+    from converters.storage.dataset import Dataset
     from workflows.check import check_path
     from workflows.info import describe
 
@@ -139,7 +139,7 @@ def read_configuration(path):
 
 
 def read_target(path):
-    from converters.restart import find_target
+    from converters.starts.restart import find_target
 
     find_target(path.parent)
 

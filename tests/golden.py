@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from basis.spin import Spin
-from converters.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset, DatasetWriter
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from tests.conftest import make_random_frame
 

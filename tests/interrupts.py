@@ -18,7 +18,7 @@ import time
 import traceback
 from pathlib import Path
 
-from converters.dataset import Dataset
+from converters.storage.dataset import Dataset
 from tests.pyscf_runs import hydrogen_runs
 
 # Each command, and what it makes; MADE stands for a file or folder that only it writes.

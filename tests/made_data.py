@@ -3,9 +3,9 @@
 import numpy as np
 
 from basis.spin import Spin
-from converters.blocks import Operator
-from converters.frame import Frame, Outcome, Provenance
-from converters.neighbours import find_pairs
+from converters.frames.blocks import Operator
+from converters.frames.frame import Frame, Outcome, Provenance
+from converters.frames.neighbours import find_pairs
 
 CUTOFF = 4.0
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from converters.errors import IN_USE
-from workflows.cures import CURES
+from workflows.terminal.cures import CURES
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("basis", "converters", "slem_plugin", "workflows")

@@ -8,7 +8,7 @@ import pytest
 
 from basis.shells import Species, parse_shells
 from basis.spin import TRANSPOSED, Spin
-from converters.neighbours import Structure
+from converters.frames.neighbours import Structure
 from tests.oracles import random_rotation, rotate_block
 
 CASES = [

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.checks import require_sound
 from converters.errors import Refused
+from converters.physics.checks import require_sound
 from converters.runs import code_module, search
 from workflows.convert import BAD_INPUT
 

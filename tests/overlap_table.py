@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 from converters.errors import Refused
-from converters.overlap import Overlap, require_positive
+from converters.physics.overlap import Overlap, require_positive
 from converters.runs import CODES, Run, code_module, search
 from tests.test_overlap import largest_level_shift
 from workflows.convert import best_functions

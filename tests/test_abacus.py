@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from basis.spin import Spin, to_pauli
-from converters import abacus, kspace
+from converters import abacus
 from converters.abacus import csr, text
 from converters.abacus.convention import BOHR
 from converters.abacus.write import stored
-from converters.checks import check_frame
 from converters.errors import Refused
+from converters.physics import kspace
+from converters.physics.checks import check_frame
 from converters.runs import search
 from tests.contract import CodeContract, Expected, frames_of, unpacked
 from workflows.convert import Options, read_checked

@@ -15,13 +15,13 @@ from scipy.integrate import trapezoid
 from basis.shells import Species, parse_shells
 from basis.spin import Spin
 from basis.units import HARTREE
-from converters import kspace
-from converters.bands import Bands, make_path, mesh_for, sample_zone
-from converters.blocks import Operator, make_pairs
-from converters.dataset import DatasetWriter
 from converters.errors import Refused
-from converters.frame import Frame, Outcome, Provenance
+from converters.frames.blocks import Operator, make_pairs
+from converters.frames.frame import Frame, Outcome, Provenance
+from converters.physics import kspace
+from converters.physics.bands import Bands, make_path, mesh_for, sample_zone
 from converters.pyscf import frame_from_scf
+from converters.storage.dataset import DatasetWriter
 from tests.contract import frames_of
 from workflows.cli import main
 

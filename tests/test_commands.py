@@ -19,16 +19,16 @@ from pyscf import gto, scf
 
 import workflows.convert
 from basis.spin import Spin
-from converters.blocks import Operator
-from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
+from converters.frames.blocks import Operator
 from converters.pyscf import frame_from_scf
 from converters.runs import search
+from converters.storage.dataset import Dataset, DatasetWriter
 from tests.contract import unpacked
-from workflows import bench_model
+from workflows.benchmarks import model as bench_model
 from workflows.cli import main
 from workflows.demo import run_demo
-from workflows.engines import Lost, Processes
+from workflows.processes.engines import Lost, Processes
 from workflows.structures import read_structures
 
 ROOT = Path(__file__).parent.parent

@@ -10,19 +10,19 @@ from scipy.spatial.transform import Rotation
 from basis.rotations import wigner
 from basis.shells import parse_shells
 from basis.spin import Spin
-from converters.neighbours import Structure, find_pairs, structure_of
+from converters.frames.neighbours import Structure, find_pairs, structure_of
 from converters.pyscf import frame_from_scf
-from slem_plugin.axial import axial_basis, exchange
-from slem_plugin.channels import Channels
-from slem_plugin.components import BlockForm, bond_frames
+from slem_plugin.baseline.sharing import share_onsite
+from slem_plugin.baseline.splines import fit_penalised, roughness, spline_design, spline_values
+from slem_plugin.blocks.axial import axial_basis, exchange
+from slem_plugin.blocks.components import BlockForm, bond_frames
+from slem_plugin.blocks.fields import breaks_time_reversal, fields_of, from_fields, to_fields
+from slem_plugin.blocks.onsite import onsite_basis
 from slem_plugin.config import Config
-from slem_plugin.fields import breaks_time_reversal, fields_of, from_fields, to_fields
-from slem_plugin.graph import join_graphs, make_graph
-from slem_plugin.onsite import onsite_basis
-from slem_plugin.rotations import bond_rotations
-from slem_plugin.samples import make_model, operator_on
-from slem_plugin.sharing import share_onsite
-from slem_plugin.splines import fit_penalised, roughness, spline_design, spline_values
+from slem_plugin.graphs.graph import join_graphs, make_graph
+from slem_plugin.graphs.rotations import bond_rotations
+from slem_plugin.learning.samples import make_model, operator_on
+from slem_plugin.network.channels import Channels
 from tests.conftest import make_random_frame
 from tests.oracles import random_rotation
 

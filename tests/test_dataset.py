@@ -15,10 +15,10 @@ import pytest
 
 from basis.shells import Species, parse_shells
 from basis.spin import Spin
-from converters.blocks import make_pairs
-from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
-from converters.journal import JournaledFile, journal_path
+from converters.frames.blocks import make_pairs
+from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.journal import JournaledFile, journal_path
 from tests.conftest import assert_same_frame, make_random_frame
 from workflows.info import mixture
 
@@ -195,7 +195,7 @@ def test_a_damaged_journal_is_refused(tmp_path):
 WRITE_FOREVER = """
 import sys
 from tests.conftest import make_random_frame
-from converters.dataset import DatasetWriter
+from converters.storage.dataset import DatasetWriter
 frames = [make_random_frame(n) for n in range(5)]
 with DatasetWriter(sys.argv[1]) as writer:
     n = 0

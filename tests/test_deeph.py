@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from converters import deeph
-from converters.checks import check_frame
 from converters.errors import Refused
 from converters.openmx.scfout import read_scfout
+from converters.physics.checks import check_frame
 from converters.runs import search
 from tests.conftest import make_random_frame
 from tests.contract import frames_of, unpacked

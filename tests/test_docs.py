@@ -14,7 +14,7 @@ from tests.messages import PAGE as MESSAGES_PAGE
 from tests.messages import all_messages, kind_of
 from tests.messages import page as messages_page
 from tests.pages import blocks_of, prepare, run_page
-from workflows.cures import CURES
+from workflows.terminal.cures import CURES
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])

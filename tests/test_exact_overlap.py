@@ -16,21 +16,21 @@ from scipy.integrate import trapezoid
 
 from basis.radial import table_of_points
 from basis.spin import Spin
-from converters import kspace
-from converters.dataset import Dataset, DatasetWriter
-from converters.neighbours import structure_of
-from converters.overlap import Overlap
+from converters.frames.neighbours import structure_of
+from converters.physics import kspace
+from converters.physics.overlap import Overlap
 from converters.pyscf import frame_from_scf
 from converters.pyscf.molecule import make_functions
+from converters.storage.dataset import Dataset, DatasetWriter
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.config import Config
-from slem_plugin.samples import make_model
+from slem_plugin.learning.samples import make_model
 from tests.contract import unpacked
 from tests.made_data import made_frame
 from tests.model_contract import random_structure, two_species
 from tests.pyscf_runs import finished
 from tests.test_pieces import CUTOFFS, assert_same_blocks, predicted, spread_out
-from workflows import bench_overlap
+from workflows.benchmarks import overlap as bench_overlap
 from workflows.cli import main
 from workflows.predict import Cutting
 
@@ -262,7 +262,7 @@ def test_what_is_no_basis_is_refused(molecules, tmp_path, sources, words, monkey
 
 
 def test_an_overlap_without_inverse_is_refused_by_predictions_too(molecules, tmp_path, monkeypatch):
-    monkeypatch.setattr("converters.overlap.SMALLEST_EIGENVALUE", 1e-5)
+    monkeypatch.setattr("converters.physics.overlap.SMALLEST_EIGENVALUE", 1e-5)
     slem("convert", molecules, "-o", tmp_path / "data.h5")
     assert slem("train", tmp_path / "data.h5", "-o", tmp_path / "model", "--operators", "S", "--validate", "1")[0] == 0
     near = gto.M(atom="H 0 0 0; H 0 0 0.8; H 0 0.0011 0.8; H 1.4 0 0.8", verbose=0)

@@ -11,20 +11,20 @@ import pytest
 from click.testing import CliRunner
 
 from basis.spin import Spin
-from converters import kspace
 from converters.abacus import csr
 from converters.abacus import restart as abacus
-from converters.blocks import Operator
-from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
-from converters.frame import PREDICTED, Provenance
+from converters.frames.blocks import Operator
+from converters.frames.frame import PREDICTED, Provenance
 from converters.openmx import restart as openmx
 from converters.openmx.scfout import read_scfout
 from converters.openmx.write import grid_of
-from converters.restart import Options, find_target, fit_to_target, reorder_atoms
+from converters.physics import kspace
 from converters.runs import code_module, search
 from converters.siesta import restart as siesta
 from converters.siesta.sparse import read_density_file
+from converters.starts.restart import Options, find_target, fit_to_target, reorder_atoms
+from converters.storage.dataset import Dataset, DatasetWriter
 from tests.contract import frames_of, scratch, unpacked
 from workflows.cli import export_command
 from workflows.export import Request, export

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
 from converters.interrupts import uninterrupted
+from converters.storage.dataset import Dataset, DatasetWriter
 from tests.conftest import assert_same_frame, make_random_frame
 from tests.contract import unpacked
 from tests.interrupts import COMMANDS, interrupt, prepare

@@ -7,18 +7,18 @@ from ase.build import molecule
 from pyscf import gto, scf
 from pyscf.pbc import dft as pbc_dft
 
-from converters import kspace
 from converters.errors import Refused
-from converters.guess import operator_on_mesh
-from converters.neighbours import Structure
+from converters.frames.neighbours import Structure
+from converters.physics import kspace
 from converters.pyscf import frame_from_scf
-from converters.pyscf.guess import structure_of
+from converters.pyscf.start import structure_of
+from converters.starts.density import operator_on_mesh
 from slem_plugin import pyscf_guess
 from slem_plugin.config import Config
-from slem_plugin.lessons import Lessons
-from slem_plugin.samples import make_model
-from slem_plugin.survey import Survey, require_same_kind
-from slem_plugin.training import train
+from slem_plugin.learning.lessons import Lessons
+from slem_plugin.learning.samples import make_model
+from slem_plugin.learning.survey import Survey, require_same_kind
+from slem_plugin.learning.training import train
 from tests.test_pyscf import lithium_hydride
 
 

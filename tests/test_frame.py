@@ -9,11 +9,19 @@ from ase import Atoms
 from scipy import linalg
 
 from basis.spin import Spin
-from converters import kspace
-from converters.arrays import frame_from_matrices
-from converters.blocks import Elements, Operator, canonical, join_packed, make_pairs, pack_elements, unpack_elements
-from converters.checks import check_frame
-from converters.frame import OPERATORS
+from converters.frames.arrays import frame_from_matrices
+from converters.frames.blocks import (
+    Elements,
+    Operator,
+    canonical,
+    join_packed,
+    make_pairs,
+    pack_elements,
+    unpack_elements,
+)
+from converters.frames.frame import OPERATORS
+from converters.physics import kspace
+from converters.physics.checks import check_frame
 from tests.conftest import assert_same_frame, make_random_frame
 
 ALL_SPINS = list(Spin)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from h5py import File
 
-from converters.dataset import Dataset
+from converters.storage.dataset import Dataset
 from slem_plugin.checkpoint import load_model
 from tests.golden import ATOMS, GOLDEN, facts_of
 

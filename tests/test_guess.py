@@ -13,13 +13,16 @@ from basis.radial import GaussianFunction
 from basis.shells import Species, parse_shells
 from basis.spin import Spin
 from basis.units import BOHR
-from converters import kspace
-from converters.arrays import frame_from_matrices
-from converters.blocks import Operator
 from converters.errors import Refused
-from converters.folding import image_weights
-from converters.grid import Grid, density_on_grid, superposed
-from converters.guess import (
+from converters.frames.arrays import frame_from_matrices
+from converters.frames.blocks import Operator
+from converters.frames.folding import image_weights
+from converters.physics import kspace
+from converters.physics.grid import Grid, density_on_grid, superposed
+from converters.physics.kspace import Filling
+from converters.pyscf import frame_from_scf
+from converters.pyscf.start import guess_density, structure_of
+from converters.starts.density import (
     Sampling,
     electrons_of,
     frame_of_levels,
@@ -28,10 +31,7 @@ from converters.guess import (
     purify,
     scale_density,
 )
-from converters.kspace import Filling
-from converters.pyscf import frame_from_scf
-from converters.pyscf.guess import guess_density, structure_of
-from converters.restart import hermitian_part, reorder_atoms, without_magnetism
+from converters.starts.restart import hermitian_part, reorder_atoms, without_magnetism
 from tests.conftest import make_random_frame
 from tests.contract import frames_of
 from tests.oracles import real_harmonics
@@ -104,8 +104,8 @@ def test_density_of_a_crystal_integrates_to_its_electrons():
     basis = (Species("X", 1, parse_shells("1s")),)
     cell = 3.0 * np.eye(3)
     R = np.array([[a, b, c] for a in range(-2, 3) for b in range(-2, 3) for c in range(-2, 3)])
-    from converters.blocks import make_pairs
-    from converters.frame import Frame
+    from converters.frames.blocks import make_pairs
+    from converters.frames.frame import Frame
 
     pairs = make_pairs(np.zeros(len(R), int), np.zeros(len(R), int), R, np.array([1]))
     exponent, bohr = 0.8, 1.0

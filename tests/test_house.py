@@ -38,8 +38,8 @@ def test_imports_only_go_down(layer):
 def test_data_layers_work_without_torch():
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "import basis.couplings, basis.rotations, converters.dataset, converters.checks, converters.pyscf\n"
-        "import workflows.convert, workflows.check, workflows.info, workflows.show, workflows.bench\n"
+        "import basis.couplings, basis.rotations, converters.storage.dataset, converters.physics.checks, converters.pyscf\n"
+        "import workflows.convert, workflows.check, workflows.info, workflows.terminal.show, workflows.benchmarks.conversion\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

@@ -9,7 +9,7 @@ from basis.spin import Spin
 from converters.errors import Refused
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.config import Config
-from slem_plugin.samples import make_model
+from slem_plugin.learning.samples import make_model
 from tests.made_data import made_frame
 from tests.model_contract import ModelContract, random_structure, two_species
 

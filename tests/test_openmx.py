@@ -9,11 +9,11 @@ import pytest
 from basis.shells import format_shells
 from basis.spin import Spin
 from converters import openmx
-from converters.checks import check_frame
 from converters.errors import Refused
 from converters.openmx.scfout import FIELD, read_scfout
 from converters.openmx.text import parse_basis_name, parse_input, place_kpoints
 from converters.openmx.write import restart_file
+from converters.physics.checks import check_frame
 from converters.runs import search
 from tests.contract import CodeContract, Expected, frames_of, unpacked
 from tests.oracles import rotate_block

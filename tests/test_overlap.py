@@ -17,17 +17,17 @@ from basis.shells import Shell, Species, cell_shells, parse_shells
 from basis.spin import Spin
 from basis.twocentre import KINETIC, TwoCentre, gaunt
 from basis.units import BOHR, HARTREE
-from converters import kspace
 from converters.abacus import orbitals as abacus
-from converters.blocks import Operator
-from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
-from converters.neighbours import Structure, structure_of
+from converters.frames.blocks import Operator
+from converters.frames.neighbours import Structure, structure_of
 from converters.openmx import orbitals as openmx
-from converters.overlap import LARGEST_DENSE, Overlap, require_positive
+from converters.physics import kspace
+from converters.physics.overlap import LARGEST_DENSE, Overlap, require_positive
 from converters.pyscf.molecule import convention, gaussian_species, make_basis, make_functions
 from converters.runs import code_module, search
 from converters.siesta import orbitals as siesta
+from converters.storage.dataset import Dataset, DatasetWriter
 from tests import radial_files
 from tests.conftest import make_random_frame
 from tests.contract import unpacked

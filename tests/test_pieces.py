@@ -20,19 +20,19 @@ from ase import Atoms
 from ase.io import write
 
 from basis.spin import Spin
-from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
-from converters.neighbours import Structure
+from converters.frames.neighbours import Structure
+from converters.storage.dataset import Dataset, DatasetWriter
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.config import Config
+from slem_plugin.learning.samples import make_model
 from slem_plugin.pieces import Piece, atoms_within, cut_structure
-from slem_plugin.samples import make_model
 from tests.made_data import made_frame
 from tests.model_contract import random_structure, two_species
-from workflows import bench_scale
-from workflows.engines import Dask, Engine, Processes
-from workflows.pieces import pieces_folder
+from workflows.benchmarks import scale as bench_scale
 from workflows.predict import Cutting, parse_pieces, predict_files
+from workflows.processes.engines import Dask, Engine, Processes
+from workflows.processes.pieces import pieces_folder
 
 ROOT = Path(__file__).parent.parent
 # Silicon sees oxygen farther than oxygen sees oxygen.

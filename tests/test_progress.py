@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from converters.dataset import DatasetWriter
 from converters.pyscf import frame_from_scf
+from converters.storage.dataset import DatasetWriter
 from tests.pyscf_runs import finished
 from workflows import progress as bars
 

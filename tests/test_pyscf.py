@@ -16,11 +16,11 @@ from scipy import linalg
 
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
-from converters import kspace
 from converters import pyscf as converter
-from converters.checks import check_frame
 from converters.errors import Refused
-from converters.overlap import Overlap
+from converters.physics import kspace
+from converters.physics.checks import check_frame
+from converters.physics.overlap import Overlap
 from converters.pyscf.write import join_spins, to_pyscf
 from converters.runs import search
 from tests.oracles import random_rotation, rotate_block

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from basis.spin import Spin
-from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
+from converters.storage.dataset import Dataset, DatasetWriter
 from slem_plugin.config import Config
-from slem_plugin.learner import loss_of
-from slem_plugin.lessons import Lessons, pack, size_of, unpack
-from slem_plugin.samples import make_lesson, make_model
-from slem_plugin.training import batch_order
+from slem_plugin.learning.learner import loss_of
+from slem_plugin.learning.lessons import Lessons, pack, size_of, unpack
+from slem_plugin.learning.samples import make_lesson, make_model
+from slem_plugin.learning.training import batch_order
 from tests.conftest import assert_same_frame
 from tests.made_data import made_frame
 from tests.model_contract import random_structure, two_species

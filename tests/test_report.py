@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from PIL import Image
 from pyscf import gto
 
-from converters.dataset import Dataset, DatasetWriter
 from converters.pyscf import frame_from_scf
-from converters.restart import Progress
+from converters.starts.restart import Progress
+from converters.storage.dataset import Dataset, DatasetWriter
 from tests.test_exact_overlap import finished
 from workflows.cli import main
 from workflows.scf import Outcome, Start

@@ -10,8 +10,8 @@ from ase.build import molecule
 from click.testing import CliRunner
 from pyscf import dft, gto
 
-from converters.dataset import DatasetWriter
 from converters.pyscf import frame_from_scf
+from converters.storage.dataset import DatasetWriter
 from slem_plugin import pyscf_guess
 from slem_plugin.checkpoint import load_model
 from slem_plugin.config import Config

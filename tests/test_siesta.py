@@ -8,8 +8,8 @@ import pytest
 
 from basis.spin import Spin
 from converters import siesta
-from converters.checks import check_frame
 from converters.errors import Refused
+from converters.physics.checks import check_frame
 from converters.runs import search
 from converters.siesta import text
 from converters.siesta.sparse import read_density_file
@@ -110,7 +110,7 @@ def sparse_order(path):
 
 def rewrite_sorted(path, order):
     """The file with sorted columns, as a run with our onlyS would have it."""
-    from converters.binary import FortranWriter
+    from converters.storage.binary import FortranWriter
 
     stored = read_density_file(path, "H")
     file = FortranWriter()
@@ -147,7 +147,7 @@ def test_sisl_reads_the_same_hamiltonian(name):
     theirs = sisl.get_sile(str(path)).read_hamiltonian()
     fermi_ry = frame.outcome.fermi / siesta.LEGACY_RYDBERG
     scale = siesta.LEGACY_RYDBERG / sisl.unit.siesta.unit_convert("Ry", "eV")
-    from converters import kspace
+    from converters.physics import kspace
 
     k = [0.21, -0.13, 0.32]
     signs = np.concatenate([(-1.0) ** np.arange(-s.l, s.l + 1) for a in frame.species_a for s in frame.basis[a].shells])

@@ -10,12 +10,12 @@ from scipy import linalg, sparse
 from scipy.integrate import trapezoid
 
 from basis.spin import Spin
-from converters import kspace, spectral
-from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
+from converters.physics import kspace, spectral
+from converters.physics.sparse import Source, count_electrons, matrices_at
+from converters.physics.spectral import Pencil, fermi_level, inverse_root, levels_near
 from converters.pyscf import frame_from_scf
-from converters.sparse import Source, count_electrons, matrices_at
-from converters.spectral import Pencil, fermi_level, inverse_root, levels_near
+from converters.storage.dataset import Dataset, DatasetWriter
 from tests.conftest import make_random_frame
 from workflows.cli import main
 from workflows.spectrum import Wanted, describe_spectrum, orbitals_of

@@ -10,18 +10,18 @@ from pyscf import gto, scf
 from safetensors.torch import save_file
 
 from basis.spin import Spin
-from converters.blocks import Operator
 from converters.errors import Refused
-from converters.neighbours import structure_of
+from converters.frames.blocks import Operator
+from converters.frames.neighbours import structure_of
 from converters.pyscf import frame_from_scf
 from slem_plugin import checkpoint
 from slem_plugin.checkpoint import LAST, load_checkpoint, load_model, save_checkpoint
 from slem_plugin.config import Config, choose_frames, parse_time, read_config
-from slem_plugin.graph import join_graphs
-from slem_plugin.learner import loss_of, scales_of
-from slem_plugin.lessons import Lessons
-from slem_plugin.samples import join_lessons, make_lesson, make_model
-from slem_plugin.training import batch_order, train
+from slem_plugin.graphs.graph import join_graphs
+from slem_plugin.learning.learner import loss_of, scales_of
+from slem_plugin.learning.lessons import Lessons
+from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
+from slem_plugin.learning.training import batch_order, train
 from tests.conftest import assert_same_frame
 from tests.made_data import made_frame
 from tests.model_contract import random_structure, two_species

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from converters.checks import Result, Tolerances, check_frame
-from converters.dataset import Dataset
 from converters.errors import Refused
-from converters.files import open_hdf5
-from converters.frame import Frame
+from converters.frames.frame import Frame
+from converters.physics.checks import Result, Tolerances, check_frame
 from converters.runs import HDF5_MAGIC, code_module, search, starts_with
+from converters.storage.dataset import Dataset
+from converters.storage.files import open_hdf5
 from workflows.convert import BAD_INPUT
-from workflows.cures import cure_of
+from workflows.terminal.cures import cure_of
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ from threadpoolctl import threadpool_limits
 
 from basis.radial import Functions
 from basis.shells import Species
-from converters.blocks import Operator
-from converters.checks import Tolerances, require_sound
-from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
-from converters.frame import Frame
-from converters.kspace import Filling, density_matrix
-from converters.overlap import Overlap
+from converters.frames.blocks import Operator
+from converters.frames.frame import Frame
+from converters.physics.checks import Tolerances, require_sound
+from converters.physics.kspace import Filling, density_matrix
+from converters.physics.overlap import Overlap
 from converters.runs import FoundFunctions, Run, code_module, search
-from workflows.cures import cure_of
-from workflows.engines import Engine, Lost
+from converters.storage.dataset import Dataset, DatasetWriter
+from workflows.processes.engines import Engine, Lost
+from workflows.terminal.cures import cure_of
 
 # What a damaged file can make a reader raise without the reader having foreseen it.
 BAD_INPUT = (ValueError, KeyError, IndexError, TypeError, OverflowError, OSError, RuntimeError, MemoryError, EOFError)

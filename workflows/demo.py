@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from workflows.scf_cases import WATER, Case, rattled, run_scf
+from workflows.benchmarks.cases import WATER, Case, rattled, run_scf
 
 if TYPE_CHECKING:
     from ase import Atoms

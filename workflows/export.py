@@ -8,15 +8,22 @@ from typing import Any
 import h5py
 import numpy as np
 
-from converters.blocks import spread_operator
-from converters.checks import Result, Tolerances, check_electrons, check_finite
-from converters.dataset import Dataset
 from converters.errors import Refused
-from converters.frame import PREDICTED, Frame
-from converters.guess import LARGEST_DENSE, Sampling, doubt_count, frame_of_levels, frame_purified, scale_density
-from converters.kspace import count_electrons
-from converters.overlap import COMPUTED
-from converters.restart import (
+from converters.frames.blocks import spread_operator
+from converters.frames.frame import PREDICTED, Frame
+from converters.physics.checks import Result, Tolerances, check_electrons, check_finite
+from converters.physics.kspace import count_electrons
+from converters.physics.overlap import COMPUTED
+from converters.runs import Run, code_module, search
+from converters.starts.density import (
+    LARGEST_DENSE,
+    Sampling,
+    doubt_count,
+    frame_of_levels,
+    frame_purified,
+    scale_density,
+)
+from converters.starts.restart import (
     SAME_PLACE,
     Options,
     Route,
@@ -27,7 +34,7 @@ from converters.restart import (
     sampling_of,
     without_magnetism,
 )
-from converters.runs import Run, code_module, search
+from converters.storage.dataset import Dataset
 
 # Codes whose SCF runs can be started; "deeph" is a format without a code.
 STARTED = ("abacus", "openmx", "siesta")
@@ -216,7 +223,7 @@ def check_prepared(frame: Frame) -> Iterator[Result]:
 
 def export_pyscf(frame: Frame, output: Path, request: Request) -> Exported:
     """dm0.npy, and a checkpoint file where the molecule is known from one."""
-    from converters.pyscf.guess import guess_of_checkpoint
+    from converters.pyscf.start import guess_of_checkpoint
 
     if request.into is None:
         raise Refused(

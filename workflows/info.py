@@ -9,8 +9,8 @@ import numpy as np
 
 from basis.radial import Functions
 from basis.shells import Species
-from converters.dataset import Dataset
-from converters.layout import OUTCOME, RAGGED, SPINS
+from converters.storage.dataset import Dataset
+from converters.storage.layout import OUTCOME, RAGGED, SPINS
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import numpy as np
 
 from basis.radial import Functions
 from basis.shells import Species
-from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
-from converters.frame import Frame
-from converters.neighbours import Structure, structure_of
-from converters.overlap import Overlap, overlap_of, require_positive
+from converters.frames.frame import Frame
+from converters.frames.neighbours import Structure, structure_of
+from converters.physics.overlap import Overlap, overlap_of, require_positive
 from converters.runs import CODES, HDF5_MAGIC, Run, code_module, search, starts_with
+from converters.storage.dataset import Dataset, DatasetWriter
 from workflows.convert import BAD_INPUT, best_functions
 from workflows.structures import read_structures
 

@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from converters.dataset import Dataset, DatasetWriter
 from converters.errors import Refused
-from converters.frame import Frame
-from converters.neighbours import Structure, structure_of
-from converters.overlap import require_positive
+from converters.frames.frame import Frame
+from converters.frames.neighbours import Structure, structure_of
+from converters.physics.overlap import require_positive
 from converters.runs import digest_file
+from converters.storage.dataset import Dataset, DatasetWriter
+from slem_plugin.accuracy import Errors
 from slem_plugin.checkpoint import BEST, cached_model, load_model
-from slem_plugin.errors import Errors
+from slem_plugin.learning.survey import require_same_kind
 from slem_plugin.model import Model
 from slem_plugin.pieces import atoms_within, whole_bytes_per_atom
-from slem_plugin.survey import require_same_kind
-from workflows.engines import Engine, Lost
-from workflows.pieces import Source, outline, pieces_folder, predict_pieces, remove_finished
-from workflows.progress import Tell, silent
+from workflows.processes.engines import Engine, Lost
+from workflows.processes.pieces import Source, outline, pieces_folder, predict_pieces, remove_finished
 from workflows.structures import read_structures
+from workflows.terminal.progress import Tell, silent
 
 # Atoms of a piece: not more than keep all workers busy and leave little to do again after a kill, nor so few that most of its
 # bonds lead out of it, where there is a choice.

@@ -13,12 +13,12 @@ from types import ModuleType
 from typing import Any
 
 from converters.errors import Refused
-from converters.restart import Progress, Target, find_target, restart_module
+from converters.starts.restart import Progress, Target, find_target, restart_module
 from slem_plugin.checkpoint import load_model
-from slem_plugin.guess import MODEL_VARIABLE
 from slem_plugin.model import Model
+from slem_plugin.pyscf_start import MODEL_VARIABLE
 from workflows.export import Request, export
-from workflows.progress import Tell, silent
+from workflows.terminal.progress import Tell, silent
 
 LOG = "slem-scf.log"  # what the command printed, in each copy
 # Results of earlier runs, which a copy must not start from or be mistaken for.

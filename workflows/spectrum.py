@@ -10,10 +10,10 @@ from scipy import sparse
 
 from basis import Array
 from basis.spin import Spin
-from converters.dataset import Dataset
 from converters.errors import Refused
-from converters.sparse import Source, count_electrons, matrices_at
-from converters.spectral import Pencil, fermi_level, levels_near
+from converters.physics.sparse import Source, count_electrons, matrices_at
+from converters.physics.spectral import Pencil, fermi_level, levels_near
+from converters.storage.dataset import Dataset
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from converters.dataset import Dataset
 from converters.errors import Refused, reason_of
-from converters.restart import find_target
+from converters.starts.restart import find_target
+from converters.storage.dataset import Dataset
 
 if TYPE_CHECKING:
     from ase import Atoms

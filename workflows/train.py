@@ -9,18 +9,18 @@ from typing import Any, overload
 
 import torch
 
-from converters.dataset import Dataset
 from converters.errors import Refused
-from converters.frame import Frame
+from converters.frames.frame import Frame
+from converters.storage.dataset import Dataset
 from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, load_model, save_checkpoint
 from slem_plugin.config import Config, choose_frames, parse_memory
-from slem_plugin.learner import Progress
-from slem_plugin.lessons import Lessons
+from slem_plugin.learning.learner import Progress
+from slem_plugin.learning.lessons import Lessons
+from slem_plugin.learning.samples import make_model
+from slem_plugin.learning.survey import Survey
+from slem_plugin.learning.training import Report, train
 from slem_plugin.model import Model
 from slem_plugin.ranks import Alone
-from slem_plugin.samples import make_model
-from slem_plugin.survey import Survey
-from slem_plugin.training import Report, train
 
 # Runs whose identities a model keeps; of more it keeps one hash of all.
 MOST_SOURCES = 10_000

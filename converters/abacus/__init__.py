@@ -25,10 +25,10 @@ from converters.abacus.convention import BOHR, RYDBERG, convention, density_from
 from converters.abacus.csr import Step
 from converters.abacus.orbitals import find_functions
 from converters.abacus.write import write
-from converters.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
 from converters.errors import Refused
-from converters.folding import closest_images
-from converters.frame import Frame, Outcome, Provenance, Spectrum
+from converters.frames.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
+from converters.frames.folding import closest_images
+from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.runs import Run
 
 __all__ = ["NAME", "find_functions", "find_runs", "read_run", "write"]

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from basis import Array
-from converters.blocks import Elements
 from converters.errors import Refused
-from converters.files import write_whole
+from converters.frames.blocks import Elements
+from converters.storage.files import write_whole
 
 NEW_STEP = re.compile(r"^[ \t]*--- Ionic Step (\d+) ---[ \t]*$", re.M)
 OLD_STEP = re.compile(r"^[ \t]*(?:IONIC_)?STEP:[ \t]*(\d+)[ \t]*$", re.M)

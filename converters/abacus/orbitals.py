@@ -15,7 +15,7 @@ from basis.shells import Shell, Species
 from converters.abacus import text
 from converters.abacus.convention import BOHR
 from converters.errors import Refused
-from converters.frame import Frame
+from converters.frames.frame import Frame
 from converters.runs import FoundFunctions, Run
 
 

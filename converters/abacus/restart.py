@@ -12,13 +12,13 @@ from converters.abacus import text
 from converters.abacus.convention import BOHR, RYDBERG
 from converters.abacus.orbitals import read_orbitals
 from converters.abacus.write import write
-from converters.blocks import Operator, make_pairs
 from converters.errors import Refused
-from converters.frame import Frame
-from converters.grid import Grid, density_on_grid
-from converters.guess import operator_on_mesh
-from converters.kspace import dense_at
-from converters.restart import Options, Progress, Route, Target, Written, residuals_of, without_magnetism
+from converters.frames.blocks import Operator, make_pairs
+from converters.frames.frame import Frame
+from converters.physics.grid import Grid, density_on_grid
+from converters.physics.kspace import dense_at
+from converters.starts.density import operator_on_mesh
+from converters.starts.restart import Options, Progress, Route, Target, Written, residuals_of, without_magnetism
 
 FOLDER = "guess"  # read_file_dir of the patched INPUT
 DIGITS = 11  # 3 digits of a density cost iterations

@@ -11,7 +11,7 @@ from basis import Array
 from basis.shells import LETTERS, Shell, Species, parse_shells
 from converters.abacus.convention import BOHR
 from converters.errors import Refused
-from converters.kspace import require_mesh
+from converters.physics.kspace import require_mesh
 
 
 def lines_of(path: Path) -> list[list[str]]:

@@ -10,9 +10,9 @@ from basis.shells import cell_shells
 from basis.spin import Spin
 from converters.abacus.convention import BOHR, RYDBERG, convention, pauli_from_density
 from converters.abacus.csr import write_new, write_old
-from converters.blocks import Elements, reorder_elements, unpack_elements
 from converters.errors import Refused
-from converters.frame import Frame
+from converters.frames.blocks import Elements, reorder_elements, unpack_elements
+from converters.frames.frame import Frame
 
 KINDS = {
     "H": "H matrix in real space H(R)",

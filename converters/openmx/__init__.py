@@ -17,9 +17,9 @@ from basis.conventions import to_standard
 from basis.shells import Species, cell_shells
 from basis.spin import Spin
 from basis.units import HARTREE, KELVIN
-from converters.blocks import Elements, Pairs, join_packed, pack_elements, pack_pairs, reorder_elements
 from converters.errors import Refused
-from converters.frame import Frame, Outcome, Provenance, Spectrum
+from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements, pack_pairs, reorder_elements
+from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.openmx.convention import BOHR, convention
 from converters.openmx.orbitals import find_functions
 from converters.openmx.scfout import ScfOut, read_scfout

@@ -12,7 +12,7 @@ from basis import Array
 from basis.radial import Functions, TabulatedFunction
 from basis.shells import LETTERS, Shell, Species
 from converters.errors import Refused
-from converters.frame import Frame
+from converters.frames.frame import Frame
 from converters.openmx.convention import BOHR
 from converters.runs import FoundFunctions, Run
 

@@ -14,16 +14,16 @@ from basis.shells import Species
 from basis.spin import Spin
 from basis.units import HARTREE, KELVIN
 from converters.errors import Refused
-from converters.files import write_whole
-from converters.frame import Frame
-from converters.grid import Grid, density_on_grid, superposed
-from converters.kspace import require_mesh
+from converters.frames.frame import Frame
 from converters.openmx import text
 from converters.openmx.convention import BOHR
 from converters.openmx.orbitals import pao_name, read_atomic_density, read_orbitals
 from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.write import grid_of, is_spin_orbit, write_restart
-from converters.restart import Options, Progress, Route, Target, Written, residuals_of
+from converters.physics.grid import Grid, density_on_grid, superposed
+from converters.physics.kspace import require_mesh
+from converters.starts.restart import Options, Progress, Route, Target, Written, residuals_of
+from converters.storage.files import write_whole
 
 NAME = "guess"
 LAYOUTS = {"off": Spin.NONE, "on": Spin.COLLINEAR, "nc": Spin.SPINOR}

@@ -13,13 +13,13 @@ from basis.conventions import to_standard
 from basis.shells import cell_shells
 from basis.spin import Spin
 from basis.units import HARTREE
-from converters.blocks import Pairs, is_canonical
 from converters.errors import Refused
-from converters.files import write_whole
-from converters.frame import Frame
+from converters.frames.blocks import Pairs, is_canonical
+from converters.frames.frame import Frame
 from converters.openmx.convention import BOHR, convention
 from converters.openmx.scfout import SETS, ScfOut, read_scfout, replace_values
 from converters.openmx.text import parse_input, read_output, read_species
+from converters.storage.files import write_whole
 
 
 def write(frame: Frame, folder: Path, template_path: Path, name: str) -> list[Path]:

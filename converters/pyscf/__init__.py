@@ -23,10 +23,8 @@ from basis.shells import cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters.errors import Refused, reason_of
-from converters.files import open_hdf5
-from converters.folding import fold
-from converters.frame import Frame, Outcome, Provenance, Spectrum
-from converters.pyscf.guess import guess_density, is_symmetric
+from converters.frames.folding import fold
+from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.pyscf.molecule import (
     checkpoint_text,
     convention,
@@ -35,8 +33,10 @@ from converters.pyscf.molecule import (
     make_functions,
     overlaps,
 )
+from converters.pyscf.start import guess_density, is_symmetric
 from converters.pyscf.write import starting_density, write
 from converters.runs import HDF5_MAGIC, FoundFunctions, Run, starts_with
+from converters.storage.files import open_hdf5
 
 __all__ = [
     "NAME",

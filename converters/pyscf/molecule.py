@@ -18,7 +18,7 @@ from basis.radial import Functions, GaussianFunction, RadialFunction
 from basis.shells import Shell, Species
 from basis.units import BOHR
 from converters.errors import Refused
-from converters.files import open_hdf5
+from converters.storage.files import open_hdf5
 
 if TYPE_CHECKING:
     from pyscf.gto import Mole

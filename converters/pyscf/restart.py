@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from basis.units import HARTREE
-from converters.pyscf.guess import ANNOUNCED, REFUSED
-from converters.restart import Progress, residuals_of
+from converters.pyscf.start import ANNOUNCED, REFUSED
+from converters.starts.restart import Progress, residuals_of
 
 
 def newest_log(folder: Path) -> str:

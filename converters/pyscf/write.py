@@ -12,11 +12,11 @@ from basis.conventions import to_standard
 from basis.shells import cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
-from converters import kspace
 from converters.errors import Refused
-from converters.files import draft_hdf5
-from converters.frame import Frame
+from converters.frames.frame import Frame
+from converters.physics import kspace
 from converters.pyscf.molecule import checkpoint_text, convention
+from converters.storage.files import draft_hdf5
 
 
 def starting_density(frame: Frame) -> Array:

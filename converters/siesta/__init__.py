@@ -22,11 +22,11 @@ from basis.conventions import to_standard
 from basis.shells import Species, cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, RYDBERG
-from converters import kspace
-from converters.blocks import Packed, join_packed, pack_elements, reorder_elements
 from converters.errors import Refused
-from converters.folding import closest_images
-from converters.frame import Frame, Outcome, Provenance, Spectrum
+from converters.frames.blocks import Packed, join_packed, pack_elements, reorder_elements
+from converters.frames.folding import closest_images
+from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
+from converters.physics import kspace
 from converters.runs import HDF5_MAGIC, Run, starts_with
 from converters.siesta import sparse, text
 from converters.siesta.convention import LEGACY_BOHR, LEGACY_RYDBERG, convention, spinor_of

@@ -15,10 +15,10 @@ from basis import Array
 from basis.radial import Functions, TabulatedFunction
 from basis.shells import Shell, Species
 from converters.errors import Refused, reason_of
-from converters.files import open_hdf5
-from converters.frame import Frame
+from converters.frames.frame import Frame
 from converters.runs import HDF5_MAGIC, FoundFunctions, Run, starts_with
 from converters.siesta.convention import LEGACY_BOHR
+from converters.storage.files import open_hdf5
 
 # SIESTA transforms its orbitals on points this far apart (Bohr), with the wave vectors that those tell apart.
 SAMPLING = np.pi / 100

@@ -16,11 +16,11 @@ from basis import Array
 from basis.spin import Spin
 from basis.units import KELVIN
 from converters.errors import Refused
-from converters.frame import Frame
-from converters.kspace import require_mesh
-from converters.restart import Options, Progress, Route, Target, Written, residuals_of
+from converters.frames.frame import Frame
+from converters.physics.kspace import require_mesh
 from converters.siesta import text
 from converters.siesta.write import Pattern, write_density
+from converters.starts.restart import Options, Progress, Route, Target, Written, residuals_of
 
 LAYOUTS = {"none": Spin.NONE, "collinear": Spin.COLLINEAR, "non-collinear": Spin.SPINOR, "spin-orbit": Spin.SPINOR}
 # What sisl and the numbers of an input raise when it is not what it seems.

@@ -14,11 +14,11 @@ import numpy as np
 from basis import Array
 from basis.shells import Shell
 from basis.spin import Spin
-from converters.binary import FortranFile
-from converters.blocks import Elements
 from converters.errors import Refused, reason_of
-from converters.files import open_hdf5
+from converters.frames.blocks import Elements
 from converters.siesta.convention import images_of
+from converters.storage.binary import FortranFile
+from converters.storage.files import open_hdf5
 
 
 class Geometry(Protocol):

@@ -8,10 +8,9 @@ from basis import Array
 from basis.conventions import label_of, to_standard
 from basis.shells import LETTERS, Species, cell_shells
 from basis.spin import Spin
-from converters.binary import FortranWriter
-from converters.blocks import Elements, Operator, reorder_elements, unpack_elements
 from converters.errors import Refused
-from converters.frame import Frame
+from converters.frames.blocks import Elements, Operator, reorder_elements, unpack_elements
+from converters.frames.frame import Frame
 from converters.siesta.convention import (
     LEGACY_BOHR,
     LEGACY_RYDBERG,
@@ -20,6 +19,7 @@ from converters.siesta.convention import (
     image_numbers,
     images_of,
 )
+from converters.storage.binary import FortranWriter
 
 
 def write(frame: Frame, folder: Path, label: str) -> list[Path]:

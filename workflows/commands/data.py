@@ -48,10 +48,10 @@ def convert_command(
     from them is that of the run.
     """
     from workflows import convert
-    from workflows.engines import choose_engine
     from workflows.info import mixture
-    from workflows.progress import counted
-    from workflows.show import print_json, show_outcomes
+    from workflows.processes.engines import choose_engine
+    from workflows.terminal.progress import counted
+    from workflows.terminal.show import print_json, show_outcomes
 
     items = convert.find(list(paths), list(CODES) if code == "auto" else [code])
     options = convert.Options(
@@ -79,8 +79,8 @@ def convert_command(
 def check_command(paths: tuple[Path, ...], code: str, as_json: bool) -> int:
     """Check the physics of datasets and run folders, with the numbers found and expected."""
     from workflows import check
-    from workflows.progress import counted
-    from workflows.show import print_json, show_checks
+    from workflows.terminal.progress import counted
+    from workflows.terminal.show import print_json, show_checks
 
     codes = list(CODES) if code == "auto" else [code]
     with counted("checking", check.count_frames(paths)) as step:
@@ -101,8 +101,8 @@ def check_command(paths: tuple[Path, ...], code: str, as_json: bool) -> int:
 def info_command(path: Path, as_json: bool) -> int:
     """Show at a glance what a dataset or a model holds."""
     from workflows.info import describe, describe_model, is_model
-    from workflows.progress import waiting
-    from workflows.show import print_json, show_facts
+    from workflows.terminal.progress import waiting
+    from workflows.terminal.show import print_json, show_facts
 
     with waiting("looking at it"):
         facts = describe_model(path) if is_model(path) else describe(path)
@@ -137,8 +137,8 @@ def overlap_command(paths: tuple[Path, ...], sources: tuple[str, ...], output: P
     the same basis the difference to its own S is shown.
     """
     from workflows.overlap import make_overlaps, read_bases, structures_of
-    from workflows.progress import counted
-    from workflows.show import print_json, show_overlaps
+    from workflows.terminal.progress import counted
+    from workflows.terminal.show import print_json, show_overlaps
 
     given = [atoms for _, atoms, _ in structures_of(paths)]
     basis = read_bases(sources, given)

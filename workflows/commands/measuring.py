@@ -38,8 +38,8 @@ def bench_command(
     "restart" makes PySCF runs, learns from them, and starts others (hours; what is in the folder is kept); "scale" predicts
     silicon of up to 20,000 atoms in pieces, with one process and two, trains with two ranks, and converts PATHS over dask.
     """
-    from workflows.progress import waiting
-    from workflows.show import print_json, show_rows
+    from workflows.terminal.progress import waiting
+    from workflows.terminal.show import print_json, show_rows
 
     if what == "convert" and not paths:
         raise click.UsageError("convert needs run folders to read")
@@ -57,22 +57,22 @@ def measure(
 ) -> list[dict[str, Any]]:
     """The rows of one benchmark."""
     if what == "restart":
-        from workflows.bench_restart import bench_restart
+        from workflows.benchmarks.restart import bench_restart
 
         return bench_restart(cases, folder or Path("starts"), minutes)
     if what == "overlap":
-        from workflows.bench_overlap import bench_overlap
+        from workflows.benchmarks.overlap import bench_overlap
 
         return bench_overlap()
     if what == "scale":
-        from workflows.bench_scale import bench_scale
+        from workflows.benchmarks.scale import bench_scale
 
         return bench_scale(paths, folder, cases)
     if what in ("model", "profile"):
-        from workflows import bench_model
+        from workflows.benchmarks import model as bench_model
 
         return bench_model.bench_model() if what == "model" else bench_model.profile_step()
-    from workflows import bench
+    from workflows.benchmarks import conversion as bench
 
     return bench.bench_dataset(frames, folder) if what == "dataset" else bench.bench_convert(paths, list(CODES), folder)
 

@@ -41,16 +41,16 @@ def train_command(
 
     Several ranks share the frames of each step, so batch must be as many or more. The folder gets best.safetensors (what slem-predict uses), last.safetensors (what --resume goes on from) and log.csv.
     """
-    from workflows.launch import launched
+    from workflows.processes.launch import launched
 
     if ranks > 1 and not launched():
-        from workflows.launch import launch_ranks
+        from workflows.processes.launch import launch_ranks
 
         return launch_ranks(ranks)
     from slem_plugin.config import Config, read_config
     from slem_plugin.ranks import find_ranks
     from workflows import train
-    from workflows.show_training import show_training
+    from workflows.terminal.show_training import show_training
 
     changes = {key: value for key, value in options.items() if value is not None}
     if duration is not None:
@@ -107,11 +107,11 @@ def predict_command(
     interrupted. Under torchrun each rank takes its share of the pieces.
     """
     from slem_plugin.config import parse_memory
-    from workflows.engines import TorchRanks, choose_engine
-    from workflows.launch import launched
     from workflows.predict import Cutting, parse_pieces, predict_files
-    from workflows.progress import progress
-    from workflows.show import print_json, show_predictions
+    from workflows.processes.engines import TorchRanks, choose_engine
+    from workflows.processes.launch import launched
+    from workflows.terminal.progress import progress
+    from workflows.terminal.show import print_json, show_predictions
 
     cutting = Cutting(parse_pieces(pieces), parse_memory(memory, "--memory"))
     with TorchRanks() if launched() else choose_engine(workers, dask, "spawn") as engine:
@@ -150,8 +150,8 @@ def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, 
     from slem_plugin.checkpoint import load_model
     from slem_plugin.config import parse_frames
     from workflows.predict import evaluate_dataset
-    from workflows.progress import progress
-    from workflows.show import print_json, show_errors
+    from workflows.terminal.progress import progress
+    from workflows.terminal.show import print_json, show_errors
 
     model = load_model(model_path, torch.float64 if double else None)
     with progress("evaluating") as tell:
@@ -185,12 +185,12 @@ def report_command(
 
     The page needs no network and no other file.
     """
-    from converters.files import write_whole
+    from converters.storage.files import write_whole
     from slem_plugin.config import parse_frames
-    from workflows.progress import progress, waiting
-    from workflows.report import examine
-    from workflows.report_page import write_page
-    from workflows.show import print_json, show_facts
+    from workflows.pictures.report import examine
+    from workflows.pictures.report_page import write_page
+    from workflows.terminal.progress import progress, waiting
+    from workflows.terminal.show import print_json, show_facts
 
     with progress("looking at frames") as tell:
         found = examine(model_path, data, parse_frames(frames) if frames else None, runs_path, tell)

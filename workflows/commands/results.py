@@ -44,9 +44,9 @@ def bands_command(
 
     Two of them are compared: error of the occupied bands, gap, Fermi level. A molecule has its levels.
     """
-    from workflows.bands import Request, bands_of, facts_of, parse_window, save_bands
-    from workflows.progress import progress
-    from workflows.show import print_json, show_facts
+    from workflows.pictures.bands import Request, bands_of, facts_of, parse_window, save_bands
+    from workflows.terminal.progress import progress
+    from workflows.terminal.show import print_json, show_facts
 
     limits = parse_window(window)
     with progress("k-points") as tell:
@@ -88,9 +88,9 @@ def spectrum_command(
 
     H and S are read from the file piece by piece into sparse matrices. Without options only the electrons are counted.
     """
-    from workflows.progress import waiting
-    from workflows.show import print_json, show_spectrum
     from workflows.spectrum import Wanted, describe_spectrum
+    from workflows.terminal.progress import waiting
+    from workflows.terminal.show import print_json, show_spectrum
 
     wanted = Wanted(
         kpoint=numbers_of(kpoint, ",", "-k", (3, 3)),
@@ -166,10 +166,10 @@ def export_command(
     INPUT is a file of slem-predict, a dataset, or with --model a structure. The folder gets the files and, with --into, a
     changed copy of the run's input; both belong into the folder of the run.
     """
-    from converters.restart import Options, find_target
+    from converters.starts.restart import Options, find_target
     from workflows.export import Request, export, read_frame
-    from workflows.progress import waiting
-    from workflows.show import print_json, show_export
+    from workflows.terminal.progress import waiting
+    from workflows.terminal.show import print_json, show_export
 
     request = Request(code or "", route, purify, electrons, into, overlap, nonmagnetic, Options(**options))
     with waiting("writing the start"):
@@ -227,12 +227,12 @@ def scf_command(
     A guess that fails, is ignored or, with --compare, ends in another energy is no success: the default start is run and
     named. PySCF: the script says mf.kernel(dm0=pyscf_guess(mf)) with pyscf_guess from slem_plugin.
     """
-    from converters.files import write_whole
-    from converters.restart import Options
+    from converters.starts.restart import Options
+    from converters.storage.files import write_whole
     from workflows.export import Request
-    from workflows.progress import progress
     from workflows.scf import Job, run_folders
-    from workflows.show import print_json, show_starts
+    from workflows.terminal.progress import progress
+    from workflows.terminal.show import print_json, show_starts
 
     request = Request(route=route, purify=purify, options=Options(**options))
     job = Job(command, model_path, compare, overwrite, timeout, request)

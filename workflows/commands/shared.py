@@ -43,14 +43,14 @@ def report_errors(function: Callable[..., int | None], interrupted: str) -> Call
 def outcome_of(work: Callable[[], int | None], debug: bool) -> int:
     """The exit code of a command's work, and a line on stderr where it was refused."""
     from converters.errors import Refused
-    from workflows.launch import rank_name
+    from workflows.processes.launch import rank_name
 
     try:
         return work() or 0
     except (Refused, OSError, MemoryError) as error:
         if debug:
             raise
-        from workflows.cures import cure_of
+        from workflows.terminal.cures import cure_of
 
         reason = error.reason if isinstance(error, Refused) else f"{error}".lower() or "too little memory"
         click.echo(f"error{rank_name()}: {error or type(error).__name__}\n  {cure_of(reason)}", err=True)

@@ -1,0 +1,173 @@
+"""Matrices that a run stored without lattice vectors: where do their blocks belong?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from basis import Array
+from converters.errors import Refused
+from converters.frames.blocks import Operator, Pairs, is_canonical, make_pairs
+from converters.frames.frame import Frame
+
+# Imaginary part of H(R) that integrals on a coarse grid may leave (eV); a mesh without -k for each k leaves far more.
+LARGEST_IMAGINARY = 1e-4
+# Atoms that are equally close up to this (Angstrom) share a folded block.
+SAME_DISTANCE = 1e-6
+
+
+def closest_images(positions_av: Array, cell_cv: Array, reach_aa: Array) -> tuple[Array, bool]:
+    """R_aac of the closest image of each pair of atoms, and whether any pair has a second image within its reach.
+
+    A run at Gamma alone adds up all images of a block. Where the reach of the orbitals (Angstrom) sees only one image of
+    each pair, the block is that image's and nothing is lost; otherwise the matrix is folded.
+    """
+    inverse_vc = np.linalg.inv(cell_cv)
+    images_nc = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    between_aav = positions_av[None] - positions_av[:, None]
+    # The shift is odd under exchange of the atoms: R_ij = -R_ji.
+    shift_aac = -np.round(np.triu(np.ones(between_aav.shape[:2]))[..., None] * (between_aav @ inverse_vc))
+    shift_aac = shift_aac - shift_aac.swapaxes(0, 1)
+    R_naac = images_nc[:, None, None] + shift_aac
+    distance_naa = np.linalg.norm(between_aav + R_naac @ cell_cv, axis=-1)
+    best_aa = distance_naa.argmin(axis=0)
+    upper_aa = np.triu(np.ones(best_aa.shape, dtype=bool), 1)
+    R_aac = np.take_along_axis(R_naac, best_aa[None, ..., None], axis=0)[0] * upper_aa[..., None]
+    second_aa = np.partition(distance_naa, 1, axis=0)[1]
+    return (R_aac - R_aac.swapaxes(0, 1)).astype(np.int64), bool((second_aa < reach_aa).any())
+
+
+@dataclass(frozen=True, eq=False)
+class Folding:
+    """Where the blocks of a k mesh go: pairs with their weights, and the phases of the mesh."""
+
+    pairs: Pairs
+    weight_p: Array
+    phase_pk: Array
+
+    def operator(self, place: str | Path, M_skMM: Array, real: bool) -> Operator:
+        """The matrix in real space on the pairs."""
+        asymmetry = np.abs(M_skMM.swapaxes(-1, -2) - adjoint_partner(M_skMM)).max(initial=0)
+        if not asymmetry < 1e-6:
+            raise Refused(place, f"has a matrix that is not Hermitian by {asymmetry:.3g}; expected at most 1e-06")
+        row_x, column_x = self.pairs.row_column_x
+        values_sx = np.zeros((len(M_skMM), self.pairs.elements), dtype=complex)
+        for k in range(M_skMM.shape[1]):
+            values_sx += (self.weight_p * self.phase_pk[:, k])[self.pairs.pair_x] * M_skMM[:, k, row_x, column_x]
+        if not real:
+            return Operator(values_sx)
+        if (imaginary := np.abs(values_sx.imag).max(initial=0)) > LARGEST_IMAGINARY:
+            reason = f"has complex H(R) or DM(R) (imaginary part {imaginary:.3g}); expected a mesh with -k for each k"
+            raise Refused(place, reason)
+        return Operator(np.ascontiguousarray(values_sx.real))
+
+
+def adjoint_partner(M_skMM: Array) -> Array:
+    """Conjugate of each component's partner under transposition (ud and du exchanged for spinors)."""
+    return (M_skMM[[0, 2, 1, 3]] if len(M_skMM) == 4 else M_skMM).conj()
+
+
+def fold(
+    place: str | Path, fractional_kc: Array, positions_av: Array, cell_cv: Array, pbc_c: Array, norb_a: list[int]
+) -> Folding:
+    """Closest images of all pairs of atoms in the supercell of a k mesh; all pairs in cell 0 for a molecule."""
+    mesh_c = mesh_of(place, fractional_kc)
+    cells_tc = np.stack(np.meshgrid(*(np.arange(n) for n in mesh_c), indexing="ij"), axis=-1).reshape(-1, 3)
+    images_c = [np.arange(-2, 3) if periodic else np.zeros(1, dtype=int) for periodic in pbc_c]
+    images_nc = np.stack(np.meshgrid(*images_c, indexing="ij"), axis=-1).reshape(-1, 3) * mesh_c
+    R_tnc = cells_tc[:, None] + images_nc
+    i_q, j_q, R_qc, weight_q = [], [], [], []
+    for i, position_v in enumerate(positions_av):
+        between_av = positions_av[i:] - position_v
+        distance_atn = np.linalg.norm(between_av[:, None, None] + R_tnc @ cell_cv, axis=-1)
+        closest_atn = distance_atn < distance_atn.min(axis=-1, keepdims=True) + SAME_DISTANCE
+        a_q, t_q, n_q = np.nonzero(closest_atn)
+        i_q.append(np.full(len(a_q), i))
+        j_q.append(a_q + i)
+        R_qc.append(R_tnc[t_q, n_q])
+        weight_q.append(1 / closest_atn.sum(axis=-1)[a_q, t_q])
+    found = [np.concatenate(parts) for parts in (i_q, j_q, R_qc, weight_q)]
+    kept = is_canonical(*found[:3])
+    i_p, j_p, R_pc, weight_p = (array[kept] for array in found)
+    pairs = make_pairs(i_p, j_p, R_pc, np.array(norb_a))
+    weight_p[pairs.find(i_p, j_p, R_pc)] = weight_p.copy()
+    phase_pk = np.exp(-2j * np.pi * pairs.R_pc @ fractional_kc.T) / len(fractional_kc)
+    return Folding(pairs, weight_p, phase_pk)
+
+
+def image_weights(pairs: Pairs, vectors_pv: Array, mesh_c: Array) -> Array:
+    """1 for pairs that are the closest of all their images in the supercell of a mesh (1/n where n are), else 0."""
+    i_q, j_q = np.concatenate([pairs.i_p, pairs.j_p]), np.concatenate([pairs.j_p, pairs.i_p])
+    R_qc = np.concatenate([pairs.R_pc, -pairs.R_pc])
+    distance_q = np.tile(np.linalg.norm(vectors_pv, axis=1), 2)
+    is_closest_q, class_q = closest_of_images(i_q, j_q, R_qc, distance_q, mesh_c)
+    own_q = np.where(np.tile(pairs.onsite_p, 2), 0.5, 1.0)  # an onsite block is its own partner and appears twice
+    images_z = np.bincount(class_q, weights=is_closest_q * own_q)
+    return np.asarray((is_closest_q / images_z[class_q])[: len(pairs)])
+
+
+def closest_of_images(i_q: Array, j_q: Array, R_qc: Array, distance_q: Array, mesh_c: Array) -> tuple[Array, Array]:
+    """Which directed pairs are the closest of their images in the supercell of a mesh, and the number of each one's class."""
+    _, class_q = np.unique(np.column_stack([i_q, j_q, np.mod(R_qc, mesh_c)]), axis=0, return_inverse=True)
+    class_q = class_q.ravel()
+    closest_z = np.full(class_q.max() + 1, np.inf)
+    np.minimum.at(closest_z, class_q, distance_q)
+    return distance_q < closest_z[class_q] + SAME_DISTANCE, class_q
+
+
+def mesh_of(place: str | Path, fractional_kc: Array) -> Array:
+    """Numbers of k-points along each axis of a uniform mesh."""
+    shifted = fractional_kc - fractional_kc[0]
+    mesh_c = np.array([len(np.unique(np.mod(np.round(k, 6), 1))) for k in shifted.T])
+    on_mesh = np.abs(shifted * mesh_c - np.round(shifted * mesh_c)).max(initial=0) < 1e-6
+    if not on_mesh or mesh_c.prod() != len(fractional_kc):
+        raise Refused(
+            place,
+            f"has {len(fractional_kc)} k-points that are no uniform mesh; expected cell.make_kpts(mesh), or the SCF object of a run with k-point symmetry",
+        )
+    return mesh_c
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """The k mesh over whose supercell blocks are folded: points along each axis, and the axes along which it lies half a step beside Gamma."""
+
+    number_c: Array
+    shifted_c: Array
+
+    @classmethod
+    def of_points(cls, place: str | Path, fractional_kc: Array) -> "Mesh":
+        number_c = mesh_of(place, fractional_kc)
+        shift_c = np.abs(np.mod(fractional_kc[0] * number_c + 0.5, 1) - 0.5)
+        if np.minimum(shift_c, 0.5 - shift_c).max() > 1e-5:
+            raise Refused(place, "has a k mesh neither at Gamma nor half a step beside it; expected one of these")
+        return cls(number_c, shift_c > 0.25)
+
+    @classmethod
+    def about_gamma(cls, numbers: Sequence[int]) -> "Mesh":
+        return cls(np.array(numbers), np.zeros(3, dtype=bool))
+
+    def signs(self, R_qc: Array) -> Array:
+        """Signs with which images of a block are added; along an axis with a shift they alternate."""
+        return np.asarray(1 - 2 * ((R_qc // self.number_c) @ self.shifted_c.astype(int) % 2))
+
+
+def mesh_of_frame(frame: Frame, name: str = "") -> Mesh | None:
+    """The k mesh over whose supercell the blocks of a frame are folded; None where they are not."""
+    if not frame.folded:
+        return None
+    if frame.spectrum is None:
+        raise Refused(name, "holds blocks folded over a k mesh that it does not name")
+    return Mesh.of_points(name, frame.spectrum.kpoints_kc)
+
+
+def centred_mesh_of_frame(frame: Frame, name: str = "") -> tuple[int, int, int] | None:
+    """The numbers of k-points of that mesh, which has to be about Gamma."""
+    mesh = mesh_of_frame(frame, name)
+    if mesh is None:
+        return None
+    if mesh.shifted_c.any():
+        raise Refused(name, "holds blocks folded over a k mesh that is not centred at Gamma; expected one that is")
+    a, b, c = mesh.number_c.tolist()
+    return a, b, c

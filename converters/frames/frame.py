@@ -1,0 +1,188 @@
+"""Frame: one structure with its basis, its matrices and what the code said about the run.
+
+>>> frame.atoms              # an ase.Atoms
+>>> frame.block("H", p)      # block of pair p, eV
+>>> frame.operators["DM"].values_sx
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from basis import Array
+from basis.radial import Functions
+from basis.shells import Species
+from basis.spin import Spin
+from converters.frames.blocks import Operator, Pairs
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+# What the notes of a predicted frame say.
+PREDICTED = "predicted by slem"
+# The matrices a frame may hold: Hamiltonian (eV), overlap, density (electrons).
+OPERATORS = ("H", "S", "DM")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the code said about its run; None where it said nothing."""
+
+    energy: float | None = None
+    fermi: float | None = None
+    electrons: float | None = None
+    moment: float | None = None
+    converged: bool | None = None
+    iterations: int | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a frame comes from: enough to find the run again and to know whether it changed.
+
+    `source` identifies the run by the contents of its matrix files (64 hexadecimal digits; empty for a frame that was
+    never on disk), `files` holds the SHA-256 of each file that was read, `measured` what reading found out (asymmetry of the stored
+    halves, for example), `notes` what a person should know.
+    """
+
+    code: str = ""
+    version: str = ""
+    path: str = ""
+    source: str = ""
+    step: int = 0
+    files: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str | float | int | bool | None] = field(default_factory=dict)
+    measured: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """The k-points of a run and the eigenvalues that the code printed at them.
+
+    The density matrix is the weighted sum over these k-points; time reversal may have removed the partner of a k-point
+    where matrices are real. `energies_skn` (eV) has one spin for none and spinor layouts and two for collinear; it may
+    hold fewer bands than there are orbitals, and NaN where nothing was printed. `tolerance` is how exactly the code printed them; `smearing` is "fermi",
+    "gauss", "fixed" (lowest levels filled) or "" when it is not known, and `width` its width (eV). `fixed_moment` says
+    that each spin has its own electron number.
+    """
+
+    kpoints_kc: Array
+    weights_k: Array
+    energies_skn: Array
+    tolerance: float = 1e-6
+    smearing: str = ""
+    width: float = 0.0
+    fixed_moment: bool = False
+
+    def __post_init__(self) -> None:
+        nk = len(self.weights_k)
+        require_shape("Spectrum.kpoints_kc", self.kpoints_kc, (nk, 3))
+        require_shape("Spectrum.energies_skn", self.energies_skn, (None, nk, None))
+        if self.smearing not in ("", "fermi", "gauss", "fixed"):
+            raise ValueError(f'Spectrum.smearing is "{self.smearing}"; expected fermi, gauss, fixed or nothing')
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One structure, its basis and its matrices on one pair list.
+
+    `operators` may hold "H" (eV), "S" and "DM" (electrons). H and DM have the spin layout `spin`; S always has one real
+    component. A block (i, j, R) is <phi_i in cell 0 | O | phi_j in cell R>, and DM is the matrix of the projector:
+    rho(k) = sum_R exp(2 pi i k.R) DM(R) = sum_n f c c^dagger, so that the electron number is the sum of DM * conj(S).
+    `functions` are the radial functions of the species, None for one of which they are not known. `folded` says that each block is a sum over its images in the supercell of the k mesh: right at the k-points of the
+    run, an interpolation between them.
+    """
+
+    cell_cv: Array
+    pbc_c: Array
+    positions_av: Array
+    species_a: Array
+    basis: tuple[Species, ...]
+    pairs: Pairs
+    spin: Spin
+    operators: Mapping[str, Operator]
+    outcome: Outcome = Outcome()
+    spectrum: Spectrum | None = None
+    provenance: Provenance = Provenance()
+    folded: bool = False
+    functions: tuple[Functions | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        natoms = len(self.species_a)
+        require_shape("Frame.cell_cv", self.cell_cv, (3, 3))
+        require_shape("Frame.pbc_c", self.pbc_c, (3,))
+        require_shape("Frame.positions_av", self.positions_av, (natoms, 3))
+        if natoms == 0 or not 0 <= self.species_a.min() <= self.species_a.max() < len(self.basis):
+            raise ValueError(f"Frame.species_a must name species 0 to {len(self.basis) - 1} for at least one atom")
+        expected = [self.basis[s].size for s in self.species_a]
+        if self.pairs.norb_a.tolist() != expected:
+            raise ValueError(
+                f"Frame.pairs has {self.pairs.norb_a.tolist()} orbitals per atom; the basis has {expected}"
+            )
+        if self.functions and len(self.functions) != len(self.basis):
+            raise ValueError(f"Frame.functions has {len(self.functions)} species; expected {len(self.basis)} or none")
+        for name, operator in self.operators.items():
+            if name not in OPERATORS:
+                raise ValueError(f'Frame.operators has "{name}"; expected only {", ".join(OPERATORS)}')
+            layout = self.layout(name)
+            require_shape(f"Frame {name}", operator.values_sx, (layout.components, self.pairs.elements))
+            if operator.values_sx.dtype != layout.dtype:
+                raise ValueError(f"Frame {name} is {operator.values_sx.dtype}; expected {layout.dtype}")
+            if operator.known_x is not None:
+                require_shape(f"Frame {name} known_x", operator.known_x, (self.pairs.elements,))
+        object.__setattr__(self, "operators", MappingProxyType(dict(self.operators)))
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), tuple(
+            dict(self.operators) if name == "operators" else getattr(self, name) for name in self.__dataclass_fields__
+        )
+
+    def layout(self, name: str) -> Spin:
+        """Spin layout of an operator: overlaps know no spin."""
+        return Spin.NONE if name == "S" else self.spin
+
+    def block(self, name: str, p: int) -> Array:
+        """Block of pair p, shape (spin components, orbitals of i, orbitals of j)."""
+        return self.pairs.block(self.operators[name].values_sx, p)
+
+    @property
+    def natoms(self) -> int:
+        return len(self.species_a)
+
+    @cached_property
+    def norb(self) -> int:
+        """Orbitals of the cell, not counting spin."""
+        return int(self.pairs.norb_a.sum())
+
+    @property
+    def numbers_a(self) -> Array:
+        """Atomic numbers; 0 for ghosts."""
+        return np.array([species.number for species in self.basis])[self.species_a]
+
+    @property
+    def atoms(self) -> "Atoms":
+        """The structure as ase.Atoms."""
+        from ase import Atoms
+
+        return Atoms(numbers=self.numbers_a, positions=self.positions_av, cell=self.cell_cv, pbc=self.pbc_c)
+
+    @cached_property
+    def vectors_pv(self) -> Array:
+        """Vector from atom i to atom j in cell R of each pair."""
+        return self.pairs.vectors(self.positions_av, self.cell_cv)
+
+    @property
+    def formula(self) -> str:
+        return str(self.atoms.get_chemical_formula())
+
+
+def require_shape(name: str, array: Array, shape: tuple[int | None, ...]) -> None:
+    """Raise unless the array has the shape; None stands for any length."""
+    if array.ndim != len(shape) or any(want not in (None, have) for have, want in zip(array.shape, shape, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{name} has shape {array.shape}; expected ({wanted})")

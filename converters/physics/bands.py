@@ -1,0 +1,214 @@
+"""Bands: levels of a frame along a path through the Brillouin zone, its band edges, and how far two of them are apart."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from basis import Array
+from basis.spin import Spin
+from converters.errors import Refused
+from converters.frames.folding import mesh_of_frame
+from converters.frames.frame import Frame
+from converters.frames.neighbours import structure_of
+from converters.physics import kspace
+from converters.physics.overlap import Overlap
+
+# Largest error of S between the k-points of a mesh with which there are bands; occupied levels are off by about ten times as many eV.
+LARGEST_INTERPOLATION_ERROR = 0.01
+# Orbitals up to which bands are computed; every k-point is diagonalised.
+LARGEST_BANDS = 4000
+# Distance of the k-points of a mesh (1/Angstrom, with 2 pi), from which the Fermi level and the density of states come.
+MESH_SPACING = 0.25
+# A gap smaller than this (eV) is none.
+SMALLEST_GAP = 1e-3
+# Levels that are equal (eV), and the smearing that makes up for the coarse mesh of a metal.
+SAME_LEVEL, SMEARING = 1e-6, 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class KPath:
+    """k-points along lines, how far along each is (1/Angstrom), and the names of the corners."""
+
+    kpoints_kc: Array
+    distance_k: Array
+    corners: tuple[float, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Fermi level (in the middle of a gap), highest occupied and lowest empty level (eV)."""
+
+    fermi: float
+    valence: float
+    conduction: float
+    metal: bool
+
+    @property
+    def gap(self) -> float:
+        return 0.0 if self.metal else self.conduction - self.valence
+
+
+def make_path(frame: Frame, path: str | None = None, points: int = 200) -> KPath:
+    """The special points of the lattice in ASE's order, or a path of their names such as "GXL,KG"; Gamma of a molecule."""
+    if not frame.pbc_c.any():
+        return KPath(np.zeros((1, 3)), np.zeros(1), (0.0,), ("Γ",))
+    cell = frame.atoms.cell
+    try:
+        line = cell.bandpath(path, npoints=points, pbc=frame.pbc_c)
+        distance_k, corners, names = line.get_linear_kpoint_axis()
+    except (KeyError, ValueError, RuntimeError, TypeError, AssertionError) as error:
+        known = ", ".join(cell.bandpath(npoints=0, pbc=frame.pbc_c).special_points)
+        raise Refused("--path", f'"{path}" is no path; this lattice has the points {known}') from error
+    at, named = join_corners(corners * 2 * np.pi, [name.replace("G", "Γ") for name in names])
+    return KPath(line.kpts, distance_k * 2 * np.pi, at, named)
+
+
+def join_corners(corners: Array, names: Sequence[str]) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Corners at which a path jumps stand at one place and have both names."""
+    joined: list[tuple[float, str]] = []
+    for corner, name in zip(corners.tolist(), names, strict=True):
+        if joined and abs(corner - joined[-1][0]) < 1e-9:
+            joined[-1] = (corner, f"{joined[-1][1]}|{name}")
+        else:
+            joined.append((corner, name))
+    return tuple(corner for corner, _ in joined), tuple(name for _, name in joined)
+
+
+def require_bands(frame: Frame) -> None:
+    """Refuse a frame that has no bands."""
+    place = frame.provenance.path or frame.formula
+    missing = [name for name in ("H", "S") if name not in frame.operators]
+    if missing:
+        raise Refused(place, f"holds no {' and no '.join(missing)}; bands need both")
+    if frame.norb > LARGEST_BANDS:
+        raise Refused(place, f"has {frame.norb} orbitals, too many for bands; slem-spectrum has its density of states")
+
+
+def interpolation_error(frame: Frame) -> float:
+    """Largest error of S half-way between the k-points of a run whose code gives matrices only at them, from the exact S there.
+
+    H is interpolated just as S is.
+    """
+    place, overlap = frame.provenance.path or frame.formula, Overlap.of_frame(frame)
+    mesh = mesh_of_frame(frame, place)
+    if overlap is None or mesh is None or frame.spectrum is None:
+        raise Refused(
+            place,
+            "is folded over a k mesh and has no radial functions that say how right it is between the k-points",
+        )
+    exact = overlap.frame(structure_of(frame), frame.provenance.code)
+    halves = itertools.product(*([0, 0.5] if periodic else [0] for periodic in frame.pbc_c))
+    halfway_kc = frame.spectrum.kpoints_kc[0] + np.reshape(list(halves), (-1, 3)) / mesh.number_c
+    found, wanted = ([kspace.spatial_overlap(each, k_c) for k_c in halfway_kc] for each in (frame, exact))
+    return float(np.abs(np.array(found) - np.array(wanted)).max())
+
+
+def require_dense_mesh(frame: Frame, error: float) -> None:
+    """Refuse a frame that is too wrong between the k-points of its mesh."""
+    if error > LARGEST_INTERPOLATION_ERROR:
+        raise Refused(
+            frame.provenance.path or frame.formula,
+            f"has a k mesh that is too coarse for bands: between its k-points S is off by {error:.2g}; expected at most {LARGEST_INTERPOLATION_ERROR}",
+        )
+
+
+def mesh_for(frame: Frame) -> tuple[int, int, int]:
+    """A mesh about as dense in all directions that repeat."""
+    reciprocal_cv = 2 * np.pi * frame.atoms.cell.reciprocal()[:]
+    lengths_c = np.linalg.norm(reciprocal_cv, axis=1)
+    a, b, c = np.where(frame.pbc_c, np.maximum(1, np.ceil(lengths_c / MESH_SPACING)), 1).astype(int).tolist()
+    return a, b, c
+
+
+def find_edges(frame: Frame, mesh_skn: Array, weights_k: Array, along_skn: Array) -> Edges:
+    """Fermi level of a frame from its levels on a mesh, and the edges about it on the mesh and along the path."""
+    electrons = frame.outcome.electrons
+    if electrons is None:
+        raise Refused(
+            frame.provenance.path or frame.formula, "does not say how many electrons it has; give --electrons"
+        )
+    _, (fermi, *_) = kspace.occupations(mesh_skn, weights_k, kspace.Filling(electrons), frame.spin)
+    levels = np.concatenate([mesh_skn, along_skn], axis=1)
+    full_skn = mesh_skn < fermi + SAME_LEVEL
+    # A band that is below the Fermi level at some points of the mesh and above at others makes a metal.
+    if (full_skn.any(axis=1) != full_skn.all(axis=1)).any():
+        smeared = kspace.Filling(electrons, "gauss", SMEARING)
+        _, (fermi, *_) = kspace.occupations(mesh_skn, weights_k, smeared, frame.spin)
+        return Edges(fermi, float(levels[levels <= fermi].max()), float(levels[levels > fermi].min()), True)
+    full_sn = full_skn.all(axis=1)
+    valence = levels.max(axis=1)[full_sn].max(initial=-np.inf)
+    conduction = levels.min(axis=1)[~full_sn].min(initial=np.inf)
+    return Edges(
+        float((valence + conduction) / 2), float(valence), float(conduction), conduction - valence < SMALLEST_GAP
+    )
+
+
+def most_of(frame: Frame) -> float:
+    """Electrons that one level takes."""
+    return 2.0 if frame.spin is Spin.NONE else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Bands:
+    """Levels of a frame along a path and on a mesh, and how many electrons a level takes.
+
+    `interpolation_error` is that of S between the k-points of a frame that is right only at them.
+    """
+
+    path: KPath
+    energies_skn: Array
+    mesh_skn: Array
+    weights_k: Array
+    most: float
+    edges: Edges
+    interpolation_error: float = 0.0
+
+    @classmethod
+    def of(cls, frame: Frame, path: KPath, tell: Callable[[int, int], None] = lambda done, total: None) -> "Bands":
+        """Solved at one k-point after the other; `tell` hears how many of them are done."""
+        require_bands(frame)
+        error = interpolation_error(frame) if frame.folded else 0.0
+        require_dense_mesh(frame, error)
+        mesh_kc, weights_k = sample_zone(frame)
+        total, done = len(path.kpoints_kc) + len(mesh_kc), itertools.count(1)
+        along_skn, mesh_skn = (
+            kspace.eigenvalues(frame, kpoints_kc, lambda: tell(next(done), total))
+            for kpoints_kc in (path.kpoints_kc, mesh_kc)
+        )
+        edges = find_edges(frame, mesh_skn, weights_k, along_skn)
+        return cls(path, along_skn, mesh_skn, weights_k, most_of(frame), edges, error)
+
+    def density_of_states(self, energies_e: Array, width: float) -> Array:
+        """States per eV and cell, of all spins, broadened by Gaussians."""
+        weight_skn = np.broadcast_to(self.weights_k[:, None] * self.most, self.mesh_skn.shape)
+        x_en = (energies_e[:, None] - self.mesh_skn.ravel()) / width
+        return np.asarray(np.exp(-(x_en**2) / 2) @ weight_skn.ravel() / (width * np.sqrt(2 * np.pi)))
+
+    def compare(self, reference: "Bands") -> dict[str, float]:
+        """Errors of the levels that are occupied in the reference, in meV."""
+        occupied = reference.energies_skn <= reference.edges.fermi
+        error = (self.energies_skn - reference.energies_skn)[occupied] * 1e3
+        if not len(error):
+            raise Refused("bands", "have no occupied level along this path")
+        return {
+            "rms": float(np.sqrt(np.mean(error**2))),
+            "shift": float(error.mean()),
+            "rms without shift": float(error.std()),
+            "largest": float(np.abs(error).max()),
+            "error of the gap": (self.edges.gap - reference.edges.gap) * 1e3,
+        }
+
+
+def sample_zone(frame: Frame) -> tuple[Array, Array]:
+    """k-points of a mesh about Gamma and their weights; of k and -k one is enough where matrices in real space are real."""
+    kpoints_kc, weights_k = kspace.monkhorst_pack(mesh_for(frame))
+    if frame.spin is Spin.SPINOR:
+        return kpoints_kc, weights_k
+    here, there = (np.round(np.mod(sign * kpoints_kc, 1), 9) % 1 for sign in (1, -1))
+    number = {tuple(k_c): n for n, k_c in enumerate(here.tolist())}
+    partner_k = np.array([number[tuple(k_c)] for k_c in there.tolist()])
+    kept = np.arange(len(kpoints_kc)) <= partner_k
+    return kpoints_kc[kept], (weights_k * np.where(partner_k == np.arange(len(partner_k)), 1, 2))[kept]

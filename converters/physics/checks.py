@@ -1,0 +1,301 @@
+"""Physical checks of a frame: each gives the number found and the number expected.
+
+>>> for result in check_frame(frame):
+...     print(result)
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import linalg
+
+from basis import Array
+from basis.rotations import wigner
+from basis.spin import TRANSPOSED, Spin, to_pauli
+from converters.errors import Refused
+from converters.frames.frame import PREDICTED, Frame, Spectrum
+from converters.frames.neighbours import is_place
+from converters.physics import kspace
+from converters.physics.overlap import Overlap
+
+COMPARISON = "DM against f(H, S)"
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """What each check allows; the defaults are what sound runs of the four codes reach with room to spare."""
+
+    asymmetry: float = 1e-6
+    unit_diagonal: float = 1e-4
+    two_centre: float = 1e-4
+    overlap: float = 1e-4
+    electrons: float = 1e-6
+    predicted_electrons: float = 0.01  # of all electrons; what starts from a prediction scales DM
+    density: float = 1e-3
+    largest_dense: int = 2000
+
+
+@dataclass(frozen=True)
+class Result:
+    """One check: what was found, what was expected, and whether that is good enough. `ok` None: not done, and why.
+
+    `wanted` is the number that the found one should be, where that is not zero.
+    """
+
+    name: str
+    ok: bool | None
+    found: float | None
+    expected: str
+    wanted: float | None = None
+
+    def __str__(self) -> str:
+        mark = {True: "ok", False: "FAILED", None: "not done"}[self.ok]
+        found = "" if self.found is None else f" {self.found:.3g}"
+        return f"{self.name}:{found} ({self.expected}) {mark}"
+
+
+def at_most(name: str, found: float, limit: float, unit: str = "") -> Result:
+    """A number that should be below a limit; NaN is not."""
+    return Result(name, bool(found <= limit), float(found), f"expected at most {limit:.3g}{unit}")
+
+
+def not_done(name: str, reason: str) -> Result:
+    return Result(name, None, None, reason)
+
+
+def check_frame(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[Result]:
+    """All checks that the frame's contents allow, in the order in which a failure would explain the next."""
+    results = [check_finite(frame)]
+    if not results[0].ok:
+        return results
+    results += [check_converged(frame), *check_asymmetry(frame, tolerances)]
+    if "S" in frame.operators:
+        results += [
+            check_unit_diagonal(frame, tolerances),
+            check_two_centre(frame, tolerances),
+            *check_functions(frame, tolerances),
+            check_positive(frame, tolerances),
+        ]
+        if results[-1].ok is False:
+            return results
+    if {"S", "DM"} <= set(frame.operators):
+        results += [check_electrons(frame, tolerances), *check_moment(frame, tolerances)]
+    if {"H", "S"} <= set(frame.operators) and frame.spectrum is not None:
+        results += check_spectrum(frame, frame.spectrum, tolerances)
+    if (doubt := frame.provenance.settings.get("DM doubtful")) and "DM" in frame.operators:
+        results.append(check_doubt(results, str(doubt)))
+    return results
+
+
+def check_doubt(results: list[Result], doubt: str) -> Result:
+    """A DM that the code may have written wrong is taken only if it was found to be that of (H, S)."""
+    compared = [result for result in results if result.name == COMPARISON]
+    trusted = bool(compared and compared[0].ok)
+    return Result("DM is whole", trusted, None, f"expected to be that of (H, S), since {doubt}")
+
+
+def require_sound(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[Result]:
+    """The results of all checks; raises `Refused` with the first one that failed."""
+    results = check_frame(frame, tolerances)
+    for result in sorted(results, key=lambda result: result.name != "DM is whole"):  # it says why another one failed
+        if result.ok is False:
+            raise Refused(frame.provenance.path or frame.formula, str(result).removesuffix(" FAILED"))
+    return results
+
+
+def check_finite(frame: Frame) -> Result:
+    finite = {name: np.isfinite(operator.values_sx) for name, operator in frame.operators.items()}
+    finite |= {"positions": is_place(frame.positions_av), "cell": is_place(frame.cell_cv)}
+    bad = {name: int(np.count_nonzero(~good)) for name, good in finite.items()}
+    count = sum(bad.values())
+    where = ", ".join(name for name, number in bad.items() if number)
+    return Result(
+        "finite numbers", count == 0, count, f"expected no NaN or infinity{f'; found in {where}' * bool(where)}"
+    )
+
+
+def check_converged(frame: Frame) -> Result:
+    converged = frame.outcome.converged
+    if converged is None:
+        return not_done("converged", "the files do not say whether the SCF converged")
+    return Result("converged", converged, None, "expected a converged SCF")
+
+
+def check_asymmetry(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
+    """Onsite blocks against their transpose, and what the reader measured between the two stored halves."""
+    for name, operator in frame.operators.items():
+        worst = frame.provenance.measured.get(f"asymmetry of {name}", 0.0)
+        layout = frame.layout(name)
+        for p in np.flatnonzero(frame.pairs.onsite_p).tolist():
+            block = frame.pairs.block(operator.values_sx, p)
+            mirrored = block[TRANSPOSED[layout]].conj().swapaxes(1, 2)
+            worst = max(worst, float(np.abs(block - mirrored).max(initial=0)))
+        yield at_most(f"{name} Hermitian", worst, tolerances.asymmetry, " eV" if name == "H" else "")
+        unpaired = frame.provenance.measured.get(f"unpaired elements of {name}")
+        if unpaired is not None:
+            yield at_most(f"{name} pattern closed", unpaired, 0.0, " elements without partner")
+
+
+def check_unit_diagonal(frame: Frame, tolerances: Tolerances) -> Result:
+    """Diagonal of the onsite blocks, as exact as the code is known to integrate it."""
+    if frame.folded:
+        return not_done("S_ii = 1", "the matrices are folded into the supercell of the k mesh, images add to S_ii")
+    pairs = frame.pairs
+    diagonals = [np.diagonal(frame.block("S", p)[0]) for p in np.flatnonzero(pairs.onsite_p).tolist()]
+    if len(diagonals) != frame.natoms:
+        return Result("S_ii = 1", False, len(diagonals), f"expected onsite blocks of all {frame.natoms} atoms")
+    worst = max((float(np.abs(diagonal - 1).max(initial=0)) for diagonal in diagonals), default=0.0)
+    allowed = frame.provenance.settings.get("error of S_ii") or 0.0
+    return at_most("S_ii = 1", worst, max(tolerances.unit_diagonal, float(allowed)))
+
+
+def check_two_centre(frame: Frame, tolerances: Tolerances) -> Result:
+    """An overlap of two shells about their bond as polar axis has only elements with m = m'.
+
+    It holds in the right order and with the right signs of the orbitals and in no other.
+    """
+    name = "S two-centre"
+    if frame.folded:
+        return not_done(name, "the matrices are folded into the supercell of the k mesh, bonds are not known")
+    return at_most(name, two_centre_violation(frame), tolerances.two_centre)
+
+
+def two_centre_violation(frame: Frame) -> float:
+    """Largest element of S between different m about the bond, over up to 50 evenly chosen pairs of each kind."""
+    pairs, worst = frame.pairs, 0.0
+    kind_p = frame.species_a[pairs.i_p] * len(frame.basis) + frame.species_a[pairs.j_p]
+    distance_p = np.linalg.norm(frame.vectors_pv, axis=1)
+    stored_p = np.add.reduceat(np.abs(frame.operators["S"].values_sx[0]), pairs.start_p[:-1]) > 0
+    for kind in np.unique(kind_p):
+        chosen_p = np.flatnonzero((kind_p == kind) & (distance_p > 1e-3) & stored_p)
+        if not len(chosen_p):
+            continue
+        chosen_p = chosen_p[np.linspace(0, len(chosen_p) - 1, min(50, len(chosen_p))).astype(int)]
+        Q_pvv = turn_to_z(frame.vectors_pv[chosen_p])
+        S_pMM = np.array([frame.block("S", p)[0] for p in chosen_p.tolist()])
+        species = [frame.basis[s] for s in divmod(int(kind), len(frame.basis))]
+        degrees = sorted({shell.l for item in species for shell in item.shells})
+        D = {l: wigner(l, Q_pvv) for l in degrees}
+        row = 0
+        for first in species[0].shells:
+            column = 0
+            for second in species[1].shells:
+                block = S_pMM[:, row : row + first.size, column : column + second.size]
+                turned = D[first.l] @ block @ D[second.l].swapaxes(1, 2)
+                m_mm = np.subtract.outer(np.arange(-first.l, first.l + 1), np.arange(-second.l, second.l + 1))
+                worst = max(worst, float(np.abs(turned[:, m_mm != 0]).max(initial=0)))
+                column += second.size
+            row += first.size
+    return worst
+
+
+def turn_to_z(vectors_pv: Array) -> Array:
+    """Rotations that bring each vector to the z axis."""
+    z_pv = vectors_pv / np.linalg.norm(vectors_pv, axis=1, keepdims=True)
+    helper_pv = np.eye(3)[np.abs(z_pv).argmin(axis=1)]
+    x_pv = np.cross(helper_pv, z_pv)
+    x_pv /= np.linalg.norm(x_pv, axis=1, keepdims=True)
+    return np.stack([x_pv, np.cross(z_pv, x_pv), z_pv], axis=1)
+
+
+def check_functions(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
+    """S against the integrals of the radial functions, where these are known: right in this order and with these signs alone."""
+    overlap = Overlap.of_frame(frame)
+    if overlap is not None:
+        found, where = overlap.difference(frame)
+        result = at_most("S of the radial functions", found, tolerances.overlap)
+        yield result if result.ok else replace(result, expected=f"{result.expected}; most for {where}")
+
+
+def check_positive(frame: Frame, tolerances: Tolerances) -> Result:
+    """Smallest eigenvalue of S(k) over the run's k-points (at Gamma when there are none)."""
+    name = "S positive definite"
+    if frame.norb > tolerances.largest_dense:
+        return not_done(name, f"{frame.norb} orbitals are more than {tolerances.largest_dense}")
+    lowest = np.inf
+    for k_c in few_kpoints(frame):
+        lowest = min(lowest, float(np.linalg.eigvalsh(kspace.spatial_overlap(frame, k_c))[0]))
+    return Result(name, lowest > 0, lowest, "expected a smallest eigenvalue above 0")
+
+
+def few_kpoints(frame: Frame) -> Array:
+    """Up to seven of the run's k-points, and Gamma where the matrices are good at any k."""
+    gamma = np.zeros((0 if frame.folded else 1, 3))
+    if frame.spectrum is None or not len(frame.spectrum.kpoints_kc):
+        return np.zeros((1, 3))
+    kpoints_kc = frame.spectrum.kpoints_kc
+    chosen = np.unique(np.linspace(0, len(kpoints_kc) - 1, 7).astype(int))
+    return np.concatenate([gamma, kpoints_kc[chosen]])
+
+
+def check_electrons(frame: Frame, tolerances: Tolerances) -> Result:
+    found = float(kspace.count_electrons(frame).sum())
+    expected = frame.outcome.electrons
+    if expected is None:
+        return not_done("Tr(DM S) = electrons", f"the files do not say how many electrons; the trace is {found:.8f}")
+    predicted = PREDICTED in frame.provenance.notes
+    limit = tolerances.predicted_electrons * expected if predicted else tolerances.electrons
+    text = f"expected {expected:.8g} within {limit:.3g}{' of a prediction' if predicted else ''}"
+    result = Result("Tr(DM S) = electrons", abs(found - expected) <= limit, found, text, expected)
+    return result if result.ok else replace(result, expected=f"{text}; found {found:.8f}")
+
+
+def check_moment(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
+    expected = frame.outcome.moment
+    if frame.spin is Spin.COLLINEAR and expected is not None:
+        up, down = kspace.count_electrons(frame)
+        limit = max(tolerances.electrons, 1e-4)  # codes print a moment with few digits
+        text = f"expected {expected:.6g} within {limit:.3g}"
+        yield Result("spin moment", abs(up - down - expected) <= limit, float(up - down), text, expected)
+
+
+def check_spectrum(frame: Frame, spectrum: Spectrum, tolerances: Tolerances) -> Iterator[Result]:
+    """Eigenvalues against the printed ones, and DM against the levels of (H, S) filled as the run filled them."""
+    if frame.norb > tolerances.largest_dense:
+        yield not_done("eigenvalues", f"{frame.norb} orbitals are more than {tolerances.largest_dense}")
+        return
+    try:
+        energies_skn = kspace.eigenvalues(frame, spectrum.kpoints_kc)
+        if spectrum.energies_skn.size:
+            yield compare_eigenvalues(energies_skn, spectrum)
+        if "DM" in frame.operators:
+            yield compare_density(frame, spectrum, energies_skn, tolerances)
+    except (linalg.LinAlgError, ValueError, RuntimeError) as error:
+        yield Result("eigenvalues", False, None, f"expected a problem that can be solved and filled: {error}")
+
+
+def compare_eigenvalues(found_skn: Array, spectrum: Spectrum) -> Result:
+    printed_skn = spectrum.energies_skn
+    if found_skn.shape[0] != printed_skn.shape[0] or found_skn.shape[2] < printed_skn.shape[2]:
+        return Result("eigenvalues", False, None, f"expected the shape {printed_skn.shape}, found {found_skn.shape}")
+    difference_skn = np.abs(found_skn[:, :, : printed_skn.shape[2]] - printed_skn)
+    difference = difference_skn.max(initial=0, where=~np.isnan(printed_skn))
+    return at_most("eigenvalues against the printed ones", difference, spectrum.tolerance, " eV")
+
+
+def compare_density(frame: Frame, spectrum: Spectrum, energies_skn: Array, tolerances: Tolerances) -> Result:
+    """Largest element of DM - f(H, S), where the code stored DM; at the k-points for folded matrices."""
+    name = COMPARISON
+    if not spectrum.smearing or frame.outcome.electrons is None:
+        return not_done(name, "the files do not say how the levels were filled")
+    moment = None
+    if spectrum.fixed_moment:
+        up, down = kspace.count_electrons(frame)
+        moment = float(up - down)
+    filling = kspace.Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width, moment)
+    run = (frame, spectrum.kpoints_kc, spectrum.weights_k, filling, energies_skn)
+    if frame.folded:
+        worst = 0.0
+        for k_c, rho_sMM in zip(spectrum.kpoints_kc, kspace.densities_at(*run), strict=True):
+            stored_sMM = kspace.dense_at(frame, "DM", k_c)
+            worst = max(worst, *(float(np.abs(a - b).max()) for a, b in zip(rho_sMM, stored_sMM, strict=True)))
+        return at_most(name, worst, tolerances.density)
+    stored = frame.operators["DM"]
+    difference_sx = kspace.density_matrix(*run).values_sx - stored.values_sx
+    if frame.provenance.settings.get("DM parts") == "real Pauli":
+        difference_sx = to_pauli(difference_sx).real
+    difference_sx = np.abs(difference_sx)
+    if stored.known_x is not None:
+        difference_sx = difference_sx[:, stored.known_x]
+    return at_most(name, difference_sx.max(initial=0), tolerances.density)

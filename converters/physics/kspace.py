@@ -1,0 +1,281 @@
+"""Views of a frame in reciprocal space: H(k), S(k), eigenvalues, and the density matrix of (H, S).
+
+O(k) = sum_R exp(+2 pi i k.R) O(R) with k in fractions of the reciprocal vectors. A spinor matrix has all up orbitals
+first: its index is s * norb + orbital.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import linalg, optimize, sparse, special
+
+from basis import Array
+from basis.spin import TRANSPOSED, Spin
+from converters.errors import Refused
+from converters.frames.blocks import Operator
+from converters.frames.frame import Frame
+
+# k-points that no run has.
+MOST_KPOINTS = 1_000_000
+
+
+def matrix_at(frame: Frame, name: str, kpoint_c: Array) -> list[sparse.csr_array]:
+    """O(k) as sparse matrices: two for a collinear operator, else one.
+
+    S of a spinor frame comes doubled, one copy for each spin.
+    """
+    phased_sx = frame.operators[name].values_sx * phases(frame, kpoint_c)[frame.pairs.pair_x]
+    row_x, column_x = frame.pairs.row_column_x
+    layout = frame.layout(name)
+    offsite_x = ~frame.pairs.onsite_p[frame.pairs.pair_x]
+    rows = np.concatenate([row_x, column_x[offsite_x]])
+    columns = np.concatenate([column_x, row_x[offsite_x]])
+    mirrored_sx = phased_sx[TRANSPOSED[layout]].conj()[:, offsite_x]
+    values_sx = np.concatenate([phased_sx, mirrored_sx], axis=1)
+    norb = frame.norb
+    blocks = [sparse.coo_array((values_x, (rows, columns)), shape=(norb, norb)).tocsr() for values_x in values_sx]
+    if layout is Spin.SPINOR:
+        return [sparse.block_array([blocks[:2], blocks[2:]], format="csr")]
+    if name == "S" and frame.spin is Spin.SPINOR:
+        return [sparse.block_diag([blocks[0], blocks[0]], format="csr")]
+    return blocks
+
+
+def phases(frame: Frame, kpoint_c: Array) -> Array:
+    """exp(2 pi i k.R) of each pair."""
+    return np.exp(2j * np.pi * (frame.pairs.R_pc @ np.asarray(kpoint_c, dtype=float)))
+
+
+def dense_at(frame: Frame, name: str, kpoint_c: Array) -> list[Array]:
+    """O(k) as dense matrices; real where all phases are real and the operator is."""
+    return next(dense_at_each(frame, name, np.reshape(kpoint_c, (1, 3))))
+
+
+def dense_at_each(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[list[Array]]:
+    """O(k) as dense matrices at one k-point after the other, the sums over R of many at once where memory allows."""
+    layout = frame.layout(name)
+    table = LatticeTable.of(frame)
+    if table.size(layout) > LARGEST_TABLE:
+        yield from ([matrix.toarray() for matrix in matrix_at(frame, name, k_c)] for k_c in kpoints_kc)
+        return
+    halves_stNN = table.halves(frame, name)
+    norb = halves_stNN.shape[-1]
+    for start in range(0, len(kpoints_kc), K_BATCH):
+        batch_kc = kpoints_kc[start : start + K_BATCH]
+        phase_kt = np.exp(2j * np.pi * batch_kc @ table.R_tc.T)
+        if layout is not Spin.SPINOR and not np.any(np.mod(2 * batch_kc, 1)):
+            phase_kt = phase_kt.real
+        half_skNN = (phase_kt @ halves_stNN.reshape(len(halves_stNN), len(table.R_tc), -1)).reshape(
+            len(halves_stNN), len(batch_kc), norb, norb
+        )
+        for k in range(len(batch_kc)):
+            whole = [half_kNN[k] + half_kNN[k].conj().T for half_kNN in half_skNN]
+            doubled = name == "S" and frame.spin is Spin.SPINOR
+            yield [np.kron(np.eye(2), whole[0])] if doubled else whole
+
+
+# Elements that the dense matrices of all lattice vectors may have together, and k-points that are summed at once.
+LARGEST_TABLE, K_BATCH = 40_000_000, 16
+
+
+@dataclass(frozen=True, eq=False)
+class LatticeTable:
+    """The lattice vectors of the pairs of a frame, and the one of each element."""
+
+    R_tc: Array
+    t_x: Array
+    norb: int
+
+    @classmethod
+    def of(cls, frame: Frame) -> "LatticeTable":
+        R_tc, t_p = np.unique(frame.pairs.R_pc, axis=0, return_inverse=True)
+        return cls(R_tc, t_p.ravel()[frame.pairs.pair_x], frame.norb)
+
+    def size(self, layout: Spin) -> int:
+        return int(len(self.R_tc) * self.norb**2 * layout.components)
+
+    def halves(self, frame: Frame, name: str) -> Array:
+        """Dense matrices of the stored half at each R, onsite blocks times 1/2: adding the adjoint makes them whole."""
+        layout = frame.layout(name)
+        row_x, column_x = frame.pairs.row_column_x
+        weight_x = np.where(frame.pairs.onsite_p, 0.5, 1.0)[frame.pairs.pair_x]
+        values_sx = frame.operators[name].values_sx * weight_x
+        channels, N = (1, 2 * self.norb) if layout is Spin.SPINOR else (layout.components, self.norb)
+        halves_stNN = np.zeros((channels, len(self.R_tc), N, N), dtype=values_sx.dtype)
+        for s, values_x in enumerate(values_sx):
+            channel, up, right = (0, *divmod(s, 2)) if layout is Spin.SPINOR else (s, 0, 0)
+            halves_stNN[channel, self.t_x, row_x + up * self.norb, column_x + right * self.norb] = values_x
+        return halves_stNN
+
+
+def hamiltonian_and_overlap(frame: Frame, kpoints_kc: Array) -> Iterator[list[tuple[Array, Array]]]:
+    """Dense (H(k), S(k)) of each spin channel (two for a collinear frame, else one), k-point by k-point."""
+    both = (dense_at_each(frame, name, np.atleast_2d(kpoints_kc)) for name in ("H", "S"))
+    for H_sMM, S_sMM in zip(*both, strict=True):
+        yield [(H_MM, S_sMM[0]) for H_MM in H_sMM]
+
+
+def eigenvalues(frame: Frame, kpoints_kc: Array, step: Callable[[], None] = lambda: None) -> Array:
+    """Eigenvalues (eV) of H(k) c = e S(k) c, shape (spin channel, k, band); `step` is called after each k."""
+    levels_ksn = []
+    for channels in hamiltonian_and_overlap(frame, kpoints_kc):
+        levels_ksn.append([linalg.eigh(H, S, eigvals_only=True, check_finite=False) for H, S in channels])
+        step()
+    return np.array(levels_ksn).swapaxes(0, 1)
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How levels are filled: electrons, smearing kind and width (eV), and the moment if it is held fixed."""
+
+    electrons: float
+    smearing: str = "fixed"
+    width: float = 0.0
+    moment: float | None = None
+
+
+def require_mesh(path: Path, mesh_c: Sequence[int]) -> None:
+    """Refuse what is no k mesh, and one that no computer could hold."""
+    if len(mesh_c) != 3 or min(mesh_c) < 1 or np.prod(np.array(mesh_c, dtype=float)) > MOST_KPOINTS:
+        words = " ".join(map(str, mesh_c))
+        raise Refused(path, f"has the k mesh {words}; expected three numbers from 1 on, {MOST_KPOINTS} points at most")
+
+
+def monkhorst_pack(mesh_c: tuple[int, int, int]) -> tuple[Array, Array]:
+    """Gamma-centred mesh: all k-points as fractions, and equal weights."""
+    grid = np.stack(np.meshgrid(*(np.arange(n) / n for n in mesh_c), indexing="ij"), axis=-1).reshape(-1, 3)
+    return grid, np.full(len(grid), 1 / len(grid))
+
+
+def occupations(energies_skn: Array, weights_k: Array, filling: Filling, spin: Spin) -> tuple[Array, list[float]]:
+    """Occupation of each level (at most 2 without spin, else 1) and the Fermi level (eV) of each filled set."""
+    if spin is Spin.COLLINEAR and filling.moment is not None:
+        wanted = [(filling.electrons + sign * filling.moment) / 2 for sign in (1, -1)]
+        parts = [fill(e_kn[None], weights_k, n, filling, 1.0) for e_kn, n in zip(energies_skn, wanted, strict=True)]
+        return np.concatenate([part[0] for part in parts]), [part[1] for part in parts]
+    f_skn, fermi = fill(energies_skn, weights_k, filling.electrons, filling, 2.0 if spin is Spin.NONE else 1.0)
+    return f_skn, [fermi]
+
+
+def fill(e_skn: Array, weights_k: Array, electrons: float, filling: Filling, most: float) -> tuple[Array, float]:
+    """Occupations that hold the wanted electrons, and their Fermi level."""
+    capacity = most * e_skn.shape[0] * e_skn.shape[2] * weights_k.sum()
+    if not 0 <= electrons <= capacity * (1 + 1e-12):
+        raise ValueError(f"{electrons:g} electrons do not fit into levels for {capacity:g}")
+    if filling.smearing == "fixed" or filling.width <= 0:
+        return fill_lowest(e_skn, weights_k, electrons, most)
+    shape = {"fermi": fermi_dirac, "gauss": gaussian}[filling.smearing]
+
+    def excess(fermi: float) -> float:
+        return float(np.einsum("skn,k->", shape((e_skn - fermi) / filling.width), weights_k) * most - electrons)
+
+    margin = 60 * filling.width + 1.0
+    fermi = optimize.brentq(excess, e_skn.min() - margin, e_skn.max() + margin, xtol=1e-13, rtol=1e-14)
+    return most * shape((e_skn - fermi) / filling.width), fermi
+
+
+def fill_lowest(e_skn: Array, weights_k: Array, electrons: float, most: float) -> tuple[Array, float]:
+    """Lowest levels full; levels equal to 1e-6 eV at the top share what is left."""
+    order = np.argsort(e_skn, axis=None, kind="stable")
+    level = e_skn.ravel()[order]
+    room = most * np.broadcast_to(weights_k[None, :, None], e_skn.shape).ravel()[order]
+    last = min(int(np.searchsorted(np.cumsum(room), electrons * (1 - 1e-12))), len(level) - 1)
+    shared = np.abs(level - level[last]) < 1e-6
+    below = (level < level[last]) & ~shared
+    part = (electrons - room[below].sum()) / room[shared].sum()
+    f = np.empty(e_skn.size)
+    f[order] = most * np.where(below, 1.0, np.where(shared, part, 0.0))
+    first_empty = level[level > level[last] + 1e-6]
+    top = (level[last] + first_empty[0]) / 2 if part > 1 - 1e-9 and len(first_empty) else level[last]
+    return f.reshape(e_skn.shape), float(top)
+
+
+def fermi_dirac(x: Array) -> Array:
+    return np.asarray(special.expit(-x))
+
+
+def gaussian(x: Array) -> Array:
+    return np.asarray(special.erfc(x) / 2)
+
+
+def densities_at(
+    frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling, energies_skn: Array | None = None
+) -> Iterator[list[Array]]:
+    """rho(k) of each spin channel at one k-point after the other, for levels filled over all of them.
+
+    `energies_skn` saves solving for the levels where they are known already.
+    """
+    if energies_skn is None:
+        energies_skn = eigenvalues(frame, kpoints_kc)
+    f_skn, _ = occupations(energies_skn, weights_k, filling, frame.spin)
+    for k, channels in enumerate(hamiltonian_and_overlap(frame, kpoints_kc)):
+        rho_sMM = []
+        for s, (H_MM, S_MM) in enumerate(channels):
+            _, c_Mn = linalg.eigh(H_MM, S_MM, check_finite=False)
+            rho_sMM.append((c_Mn * f_skn[s, k]) @ c_Mn.conj().T)
+        yield rho_sMM
+
+
+def density_matrix(
+    frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling, energies_skn: Array | None = None
+) -> Operator:
+    """DM of the frame's (H, S) on its pair list, for matrices that are not folded."""
+    densities = densities_at(frame, kpoints_kc, weights_k, filling, energies_skn)
+    return sum_over_kpoints(frame, kpoints_kc, weights_k, densities)
+
+
+def sum_over_kpoints(
+    frame: Frame, kpoints_kc: Array, weights_k: Array, densities: Iterable[Sequence[Array]]
+) -> Operator:
+    """DM(R) = sum_k w_k exp(-2 pi i k.R) rho(k) on the pair list of the frame.
+
+    Without spinors only the real part is kept, which is what the partners that time reversal removed from the k-points
+    would leave.
+    """
+    row_x, column_x = frame.pairs.row_column_x
+    values_sx = np.zeros((frame.spin.components, frame.pairs.elements), dtype=frame.spin.dtype)
+    for k, rho_sMM in enumerate(densities):
+        phase_p = weights_k[k] * phases(frame, kpoints_kc[k]).conj()
+        parts = split_spinor(rho_sMM[0], frame) if frame.spin is Spin.SPINOR else rho_sMM
+        for s, part_MM in enumerate(parts):
+            added_x = phase_p[frame.pairs.pair_x] * part_MM[row_x, column_x]
+            values_sx[s] += added_x if frame.spin is Spin.SPINOR else added_x.real
+    return Operator(values_sx)
+
+
+def split_spinor(matrix: Array, frame: Frame) -> list[Array]:
+    """The uu, ud, du, dd parts of a spinor matrix."""
+    n = frame.norb
+    return [matrix[:n, :n], matrix[:n, n:], matrix[n:, :n], matrix[n:, n:]]
+
+
+def count_electrons(frame: Frame) -> Array:
+    """Tr(DM S) of each spin channel: up and down where the layout knows them, else one number."""
+    if not frame.folded:
+        weight_x = np.where(frame.pairs.onsite_p, 1.0, 2.0)[frame.pairs.pair_x]
+        DM_sx, S_x = frame.operators["DM"].values_sx, frame.operators["S"].values_sx[0]
+        traces = (DM_sx * S_x * weight_x).real.sum(axis=1)
+        return traces[[0, 3]] if frame.spin is Spin.SPINOR else np.asarray(traces)
+    # Folded blocks were shared among images: only the sums at the k-points of the run are whole.
+    total = np.zeros(frame.spin.channels)
+    for k_c, weight in run_kpoints(frame):
+        S_MM, DM_sMM = spatial_overlap(frame, k_c), dense_at(frame, "DM", k_c)
+        if frame.spin is Spin.SPINOR:
+            DM_sMM = [split_spinor(DM_sMM[0], frame)[s] for s in (0, 3)]
+        total += weight * np.array([np.vdot(S_MM, DM_MM).real for DM_MM in DM_sMM])
+    return total
+
+
+def run_kpoints(frame: Frame) -> Iterator[tuple[Array, float]]:
+    """k-points of the run with their weights; Gamma when it has none."""
+    if frame.spectrum is None:
+        yield np.zeros(3), 1.0
+    else:
+        yield from zip(frame.spectrum.kpoints_kc, frame.spectrum.weights_k, strict=True)
+
+
+def spatial_overlap(frame: Frame, kpoint_c: Array) -> Array:
+    """Dense S(k) once, also for spinors."""
+    return dense_at(frame, "S", kpoint_c)[0][: frame.norb, : frame.norb]

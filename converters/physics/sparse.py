@@ -1,0 +1,191 @@
+"""Sparse matrices of large structures: H(k), S(k) and Tr(DM S), from stretches of the pair list that are read one by one.
+
+What a structure needs in memory is its sparse matrices, never its blocks: two passes over the file, one for the pattern, one for
+the numbers.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from basis import Array
+from basis.spin import TRANSPOSED, Spin
+from converters.errors import Refused
+from converters.frames.blocks import Pairs
+from converters.frames.frame import Frame
+from converters.storage.dataset import Dataset
+
+# Matrix elements that are read at once.
+STRETCH = 4_000_000
+
+Stretches = Callable[[Sequence[str]], Iterator[tuple[Pairs, Mapping[str, Array]]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A frame that need not be in memory: its outline, and its pairs with some operators in stretches."""
+
+    outline: Frame
+    stretches: Stretches
+
+    @classmethod
+    def of_dataset(cls, data: Dataset, n: int, at_once: int = STRETCH) -> "Source":
+        return cls(data.outline(n), lambda names: data.stretches(n, names, at_once))
+
+    @classmethod
+    def of_frame(cls, frame: Frame) -> "Source":
+        operators = frame.operators
+        return cls(frame, lambda names: iter([(frame.pairs, {name: operators[name].values_sx for name in names})]))
+
+    def require(self, *names: str) -> None:
+        missing = [name for name in names if name not in self.outline.operators]
+        if missing:
+            raise Refused(self.outline.formula, f"holds no {' and no '.join(missing)}")
+
+
+def count_electrons(source: Source) -> Array:
+    """Tr(DM S) of each spin channel, of a frame whose blocks are not folded."""
+    source.require("DM", "S")
+    if source.outline.folded:
+        raise Refused(source.outline.formula, "is folded over a k mesh; slem-check counts its electrons there")
+    total = np.zeros(source.outline.spin.components)
+    for pairs, values in source.stretches(("DM", "S")):
+        weight_x = np.repeat(np.where(pairs.onsite_p, 1.0, 2.0), pairs.size_p)
+        total += (values["DM"] * values["S"][0] * weight_x).real.sum(axis=1)
+    return total[[0, 3]] if source.outline.spin is Spin.SPINOR else total
+
+
+def matrices_at(source: Source, names: Sequence[str], kpoint_c: Array) -> dict[str, list[sparse.csr_array]]:
+    """O(k) of some operators on one pattern, two of a collinear one and else one; real where all phases and numbers are.
+
+    Of a spinor frame all are doubled, with the up orbitals first.
+    """
+    source.require(*names)
+    outline = source.outline
+    real = outline.spin is not Spin.SPINOR and not np.any(np.mod(2 * np.asarray(kpoint_c), 1))
+    if outline.folded and outline.spectrum is not None and not on_mesh(outline.spectrum.kpoints_kc, kpoint_c):
+        raise Refused(outline.formula, f"is folded over a k mesh that does not hold the k-point {kpoint_c}")
+    pattern = Pattern.of(outline.pairs.norb_a, (pairs for pairs, _ in source.stretches(())))
+    data = {
+        name: np.zeros((outline.layout(name).components, pattern.size), dtype=float if real else complex)
+        for name in names
+    }
+    for pairs, values in source.stretches(names):
+        for group in groups_of_cells(pairs):
+            add_blocks(pattern, pairs, group, values, kpoint_c, data, {name: outline.layout(name) for name in names})
+    norb = outline.norb
+    found = {
+        name: [sparse.csr_array((one, pattern.column_e, pattern.start_M), shape=(norb, norb)) for one in parts]
+        for name, parts in data.items()
+    }
+    return {name: doubled(parts) for name, parts in found.items()} if outline.spin is Spin.SPINOR else found
+
+
+def on_mesh(kpoints_kc: Array, kpoint_c: Array) -> bool:
+    apart_kc = np.mod(kpoints_kc - kpoint_c + 0.5, 1) - 0.5
+    return bool((np.abs(apart_kc).max(axis=1) < 1e-6).any())
+
+
+def doubled(parts: list[sparse.csr_array]) -> list[sparse.csr_array]:
+    if len(parts) == 1:
+        return [sparse.block_diag([parts[0], parts[0]], format="csr")]
+    return [sparse.block_array([parts[:2], parts[2:]], format="csr")]
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """Which blocks of the matrix of a cell are there, and where their elements stand in the arrays of a CSR matrix.
+
+    Block q is number `key_q` = i * atoms + j, ascending; its first column is `offset_q` elements after the beginning of its rows.
+    """
+
+    norb_a: Array
+    key_q: Array
+    offset_q: Array
+    start_M: Array
+    column_e: Array
+
+    @property
+    def size(self) -> int:
+        return len(self.column_e)
+
+    @classmethod
+    def of(cls, norb_a: Array, lists: Iterator[Pairs]) -> "Pattern":
+        natoms = len(norb_a)
+        keys = [np.zeros(0, dtype=np.int64)]
+        for pairs in lists:
+            keys.append(np.unique(np.concatenate([pairs.i_p * natoms + pairs.j_p, pairs.j_p * natoms + pairs.i_p])))
+        key_q = np.unique(np.concatenate(keys))
+        i_q, j_q = np.divmod(key_q, natoms)
+        width_q = norb_a[j_q]
+        before_q = np.cumsum(width_q) - width_q
+        offset_q = before_q - before_q[np.searchsorted(i_q, i_q)]
+        width_a = np.bincount(i_q, width_q, minlength=natoms).astype(np.int64)
+        start_M = np.concatenate([[0], np.cumsum(np.repeat(width_a, norb_a))])
+        first_a = np.cumsum(norb_a) - norb_a
+        # The columns of one row of each atom, then as many times as it has rows.
+        column_c = np.repeat(first_a[j_q] - before_q, width_q) + np.arange(int(width_q.sum()))
+        ends = np.cumsum(width_a)
+        kind = np.int32 if start_M[-1] < 1 << 31 else np.int64
+        parts = [
+            np.tile(column_c[end - width : end].astype(kind), n)
+            for end, width, n in zip(ends.tolist(), width_a.tolist(), norb_a.tolist(), strict=True)
+        ]
+        return cls(norb_a, key_q, offset_q, start_M.astype(kind), np.concatenate(parts))
+
+    def places(self, i_p: Array, j_p: Array) -> tuple[Array, Array, Array]:
+        """Of each element of the blocks (i, j), row by row: its place, its row and its column inside the block."""
+        q_p = np.searchsorted(self.key_q, i_p * len(self.norb_a) + j_p)
+        width_p, size_p = self.norb_a[j_p], self.norb_a[i_p] * self.norb_a[j_p]
+        inside_x = np.arange(int(size_p.sum())) - np.repeat(np.cumsum(size_p) - size_p, size_p)
+        row_x, column_x = np.divmod(inside_x, np.repeat(width_p, size_p))
+        first_a = np.cumsum(self.norb_a) - self.norb_a
+        start_x = self.start_M[np.repeat(first_a[i_p], size_p) + row_x]
+        return start_x + np.repeat(self.offset_q[q_p], size_p) + column_x, row_x, column_x
+
+
+def groups_of_cells(pairs: Pairs) -> Iterator[Array]:
+    """Pairs of one R after the other, so that no block stands twice in a group."""
+    _, t_p = np.unique(pairs.R_pc, axis=0, return_inverse=True)
+    order = np.argsort(t_p.ravel(), kind="stable")
+    yield from np.split(order, np.cumsum(np.bincount(t_p.ravel()))[:-1])
+
+
+def add_blocks(
+    pattern: Pattern,
+    pairs: Pairs,
+    group: Array,
+    values: Mapping[str, Array],
+    kpoint_c: Array,
+    data: Mapping[str, Array],
+    layouts: Mapping[str, Spin],
+) -> None:
+    """Add the blocks of some pairs of one R, times their phase, and their Hermitian partners."""
+    mine = pairs.take(group)
+    phase = np.exp(2j * np.pi * float(mine.R_pc[0] @ np.asarray(kpoint_c, dtype=float)))
+    x = np.repeat(pairs.start_p[group] - mine.start_p[:-1], mine.size_p) + np.arange(mine.elements)
+    place_x, _, _ = pattern.places(mine.i_p, mine.j_p)
+    partner_x = np.repeat(~mine.onsite_p, mine.size_p)
+    # The partner's element (column, row) of each element.
+    other_x = transposed_places(pattern, mine)[partner_x]
+    for name, values_sx in values.items():
+        block_sx = values_sx[:, x] * phase
+        mirrored_sx = block_sx[TRANSPOSED[layouts[name]]].conj()[:, partner_x]
+        target = data[name]
+        if not np.iscomplexobj(target):
+            block_sx, mirrored_sx = block_sx.real, mirrored_sx.real
+        for s in range(len(target)):
+            target[s, place_x] += block_sx[s]
+            target[s, other_x] += mirrored_sx[s]
+
+
+def transposed_places(pattern: Pattern, pairs: Pairs) -> Array:
+    """The place of element (column, row) of block (j, i), for each element (row, column) of the blocks (i, j)."""
+    place_y, row_y, column_y = pattern.places(pairs.j_p, pairs.i_p)
+    # Element (r, c) of block (i, j) is number r * n_j + c; its partner (c, r) of block (j, i) is number c * n_i + r.
+    found = np.empty_like(place_y)
+    first_y = np.repeat(pairs.start_p[:-1], pairs.size_p)
+    found[first_y + column_y * np.repeat(pairs.norb_a[pairs.j_p], pairs.size_p) + row_y] = place_y
+    return found

@@ -1,0 +1,194 @@
+"""A starting density for an SCF object of PySCF from predicted matrices."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from basis import Array
+from basis.shells import Species
+from basis.spin import Spin
+from basis.units import BOHR, HARTREE
+from converters.errors import Refused
+from converters.frames.folding import mesh_of
+from converters.frames.frame import Frame
+from converters.physics.kspace import Filling
+from converters.pyscf.molecule import load_molecule, make_basis, overlaps
+from converters.pyscf.write import reorder_matrix, save_density
+from converters.starts.density import (
+    Density,
+    Sampling,
+    density_of_levels,
+    doubt,
+    doubt_agreement,
+    operator_on_mesh,
+    purify,
+)
+from converters.starts.restart import SAME_PLACE
+from converters.storage.files import open_hdf5
+
+ANNOUNCED = "starting density from slem: "
+REFUSED = "no starting density from slem: "
+
+
+def structure_of(mf: Any, basis: Sequence[Species]) -> tuple[Array, Array, Array, Array]:
+    """Cell, periodic axes, positions (Angstrom) and species of the atoms of an SCF object, numbered as in a basis."""
+    molecule = mf.mol
+    own, own_a = make_basis(molecule)
+    known = {(species.number, species.shells, species.radial): s for s, species in enumerate(basis)}
+    missing = [species for species in own if (species.number, species.shells, species.radial) not in known]
+    if missing:
+        names = ", ".join(f"{species} {species.radial}" for species in missing)
+        have = ", ".join(f"{species} {species.radial}" for species in basis)
+        raise Refused(name_of(mf), f"has the basis {names}; the model was trained with {have}")
+    species_a = np.array([known[own[s].number, own[s].shells, own[s].radial] for s in own_a])
+    positions_av = molecule.atom_coords() * BOHR
+    if not hasattr(mf, "cell"):
+        return np.zeros((3, 3)), np.zeros(3, dtype=bool), positions_av, species_a
+    return molecule.lattice_vectors() * BOHR, np.arange(3) < molecule.dimension, positions_av, species_a
+
+
+def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto") -> tuple[Array, Density, str]:
+    """`dm0` for an SCF object, in its shape, from the matrices of the same atoms, and why not to trust it; S is PySCF's own.
+
+    Routes: "dm" purifies DM (`how` is that of `converters.starts.density.purify`), "h" fills the levels of H; "auto" takes DM where
+    there is one. A DM that is far from a density casts doubt on H too.
+    """
+    name = {"auto": "DM" if "DM" in frame.operators else "H", "dm": "DM", "h": "H"}[route]
+    if name not in frame.operators:
+        raise Refused(name_of(mf), f"cannot start from {name}: it was not predicted")
+    sampling = sampling_of(mf, frame.spin)
+    require_same_mesh(mf, frame, sampling.kpoints_kc)
+    S = list(overlaps(mf.mol, absolute_kpoints(mf)))
+    if frame.spin is Spin.SPINOR:
+        S = [np.kron(np.eye(2), overlap) for overlap in S]
+
+    def dense(which: str) -> list[list[Array]]:
+        parts_k = operator_on_mesh(frame, which, sampling.kpoints_kc)
+        return [[reorder_matrix(frame, part) for part in parts] for parts in parts_k]
+
+    density = purify(dense("DM"), S, sampling, how) if "DM" in frame.operators else None
+    reason = "" if density is None else doubt(density, sampling.filling.electrons)
+    if density is None or name == "H":
+        levels = density_of_levels(dense("H"), S, sampling)
+        reason = reason or doubt(levels, sampling.filling.electrons)
+        if density is not None:
+            reason = reason or doubt_agreement(levels, density, S, sampling)
+        density = levels
+    dm0 = shape_like(mf, np.array(density.rho).swapaxes(0, 1), frame.spin)
+    return dm0, density, reason
+
+
+def require_same_mesh(mf: Any, frame: Frame, kpoints_kc: Array) -> None:
+    """Refuse folded matrices of another k mesh than that of the SCF object."""
+    if frame.folded and frame.spectrum is not None:
+        own, learned = (mesh_of(name_of(mf), points).tolist() for points in (kpoints_kc, frame.spectrum.kpoints_kc))
+        if own != learned or np.abs(np.mod(kpoints_kc * own + 0.5, 1) - 0.5).max() > 1e-5:
+            raise Refused(
+                name_of(mf), f"has the k mesh {own} or another centre; the matrices are of {learned} about Gamma"
+            )
+
+
+def sampling_of(mf: Any, spin: Spin) -> Sampling:
+    """k-points and filling of an SCF object, for matrices of a spin layout."""
+    absolute_kv = absolute_kpoints(mf)
+    kpoints_kc = np.zeros((1, 3))
+    if absolute_kv is not None:
+        kpoints_kc = absolute_kv @ mf.cell.lattice_vectors().T / (2 * np.pi)
+    nk = len(kpoints_kc)
+    width = float(getattr(mf, "sigma", None) or 0) * HARTREE
+    kind = {"fermi": "fermi", "gauss": "gauss"}.get(getattr(mf, "smearing_method", None) or "", "fixed")
+    moment = None if width and not getattr(mf, "fix_spin", False) else float(mf.mol.spin) / nk
+    electrons = float(mf.mol.tot_electrons(nk)) / nk if hasattr(mf, "cell") else float(mf.mol.nelectron)
+    return Sampling(
+        kpoints_kc, np.full(nk, 1 / nk), Filling(electrons, kind if width else "fixed", width, moment), spin
+    )
+
+
+def absolute_kpoints(mf: Any) -> Array | None:
+    """k-points (1/Bohr) of an SCF object of a crystal, all of its mesh; None for a molecule."""
+    if not hasattr(mf, "cell"):
+        return None
+    kpoints = mf.kpts if is_mesh(mf) else mf.kpt
+    return np.reshape(kpoints.kpts if is_symmetric(mf) else kpoints, (-1, 3))
+
+
+def is_mesh(mf: Any) -> bool:
+    """True for the K classes of PySCF, whose matrices have an axis of k-points."""
+    from pyscf.pbc.scf.khf import KSCF
+
+    return isinstance(mf, KSCF)
+
+
+def is_symmetric(mf: Any) -> bool:
+    """True where k-point symmetry leaves out some points of the mesh."""
+    from pyscf.pbc.lib.kpts import KPoints
+
+    return isinstance(getattr(mf, "kpts", None), KPoints)
+
+
+def shape_like(mf: Any, rho_skMM: Array, spin: Spin) -> Array:
+    """The density in the shape and spin layout of an SCF object."""
+    from pyscf.pbc.scf import kghf, kuhf
+    from pyscf.scf import ghf, rohf, uhf
+
+    if not is_mesh(mf):
+        rho_skMM = rho_skMM[:, 0]
+    elif is_symmetric(mf):
+        rho_skMM = rho_skMM[:, mf.kpts.ibz2bz]
+    open_shell = isinstance(mf, uhf.UHF | rohf.ROHF | kuhf.KUHF)
+    spinor = isinstance(mf, ghf.GHF | kghf.KGHF)
+    if spinor != (spin is Spin.SPINOR):
+        raise Refused(name_of(mf), f"cannot start from matrices with the spin layout {spin}")
+    if open_shell and spin is Spin.NONE:
+        if mf.mol.spin:
+            raise Refused(name_of(mf), f"has {mf.mol.spin} unpaired electrons; the model was trained without spin")
+        return np.concatenate([rho_skMM, rho_skMM]) / 2
+    if open_shell:
+        return rho_skMM
+    return np.asarray(rho_skMM.sum(axis=0))
+
+
+def announce(mf: Any, density: Density) -> None:
+    """Say in the log of PySCF where the density is from."""
+    from pyscf.lib import logger
+
+    logger.note(mf, "%s%s", ANNOUNCED, density.note)
+
+
+def refuse_guess(mf: Any, reason: str) -> None:
+    """Say in the log of PySCF why a prediction is not used."""
+    from pyscf.lib import logger
+
+    logger.note(mf, "%s%s", REFUSED, reason)
+
+
+def name_of(mf: Any) -> str:
+    return f"PySCF {type(mf).__name__}"
+
+
+def guess_of_checkpoint(
+    frame: Frame, checkpoint: Path, folder: Path, route: str, how: str
+) -> tuple[list[Path], Density]:
+    """dm0.npy and guess.chk for the molecule of a checkpoint file."""
+    from pyscf import scf
+
+    with open_hdf5(checkpoint) as file:
+        molecule = load_molecule(checkpoint, file["mol"][()])
+    if hasattr(molecule, "lattice_vectors"):
+        raise Refused(checkpoint, "is of a crystal; use slem_plugin.pyscf_guess in its script")
+    kinds = {Spin.NONE: scf.hf.RHF, Spin.COLLINEAR: scf.uhf.UHF, Spin.SPINOR: scf.ghf.GHF}
+    mf = kinds[frame.spin](molecule)
+    *_, positions_av, species_a = structure_of(mf, frame.basis)
+    same = len(species_a) == frame.natoms and np.array_equal(species_a, frame.species_a)
+    if not same or np.abs(positions_av - frame.positions_av).max() > SAME_PLACE:
+        raise Refused(
+            checkpoint, f"is not of the atoms of the matrices ({frame.formula}), or not in their order and place"
+        )
+    dm0, density, reason = guess_density(mf, frame, route, how)
+    if reason:
+        raise Refused(frame.formula, f"is no start: {reason}")
+    np.save(folder / "dm0.npy", dm0)
+    save_density(np.reshape(dm0, (-1, *dm0.shape[-2:])), mf.get_ovlp(), frame.spin, folder / "guess.chk", checkpoint)
+    return [folder / "dm0.npy", folder / "guess.chk"], density

@@ -1,0 +1,293 @@
+"""From predicted matrices to a density from which an SCF starts.
+
+A predicted DM is nearly one: it holds a few thousandths of an electron too many, and its natural occupations stray from
+0 and 2. A predicted H gives a proper one, unless a nearly singular S turns its small errors into ghost states.
+
+Both are worked on as dense matrices at the k-points of the run: `matrices[k][s]`, one for each spin channel.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import linalg, optimize
+
+from basis import Array
+from basis.spin import Spin
+from converters.physics import kspace
+from converters.errors import Refused
+from converters.frames.folding import image_weights, mesh_of
+from converters.frames.frame import Frame
+from converters.physics.kspace import Filling
+
+# Directions of S below these eigenvalues are left out, one threshold after the other, until no ghost state is left.
+GHOST_FILTERS = (1e-3, 1e-2, 5e-2)
+# A level that rises by more than this (eV) when directions of tiny overlap are left out lived on them.
+GHOST_RISE = 2.0
+# Part of an orbital on such directions from which on it may be a ghost.
+GHOST_WEIGHT = 0.5
+# A prediction is not trusted when this part of its electrons is missing or too many, or has to be moved between its natural
+# orbitals: it is of a structure unlike those that were learned, and the code's own start is better.
+MOST_LOST, MOST_MOVED = 0.01, 0.08
+# Nor is an H whose density is farther than this from the predicted DM (root of Tr(d S d S) for each electron).
+MOST_APART = 0.03
+# Larger cells are not solved: a dense matrix of each k-point would not fit.
+LARGEST_DENSE = 6000
+# A trace this far from a whole number does not say how many electrons there are.
+CLEAR_COUNT = 0.1
+
+Dense = Sequence[Sequence[Array]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """k-points of the run that is to start, and how it fills its levels."""
+
+    kpoints_kc: Array
+    weights_k: Array
+    filling: Filling
+    spin: Spin
+
+    @property
+    def most(self) -> float:
+        """Electrons that a level holds."""
+        return 2.0 if self.spin is Spin.NONE else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Density:
+    """rho(k) to start from, and what was found and done on the way."""
+
+    rho: Dense
+    measured: dict[str, float]
+    note: str
+
+
+def doubt(density: Density, electrons: float) -> str:
+    """Why a density is not worth starting from; empty when it is."""
+    measured = density.measured
+    if measured.get("S filter"):
+        return f"the predicted H has ghost states down to {measured['lowest level']:.3g}"
+    if measured.get("moved", 0.0) > MOST_MOVED:
+        return f"the predicted DM is far from a density: {measured['moved']:.0%} of its electrons had to be moved"
+    return doubt_count(measured.get("electrons found", electrons), electrons)
+
+
+def doubt_count(found: float, electrons: float) -> str:
+    """The same for the electrons of a predicted DM alone."""
+    if abs(found - electrons) <= MOST_LOST * electrons:
+        return ""
+    return f"the predicted DM holds {found:.2f} electrons where there are {electrons:g}"
+
+
+def doubt_agreement(one: Density, other: Density, S: Sequence[Array], sampling: Sampling) -> str:
+    """Why not to trust the density of a predicted H beside the predicted DM; empty when they agree."""
+    square = 0.0
+    for parts, others, overlap, weight in zip(one.rho, other.rho, S, sampling.weights_k, strict=True):
+        for a, b in zip(parts, others, strict=True):
+            moved = (a - b) @ overlap
+            square += weight * float(np.einsum("MN,NM->", moved, moved).real)
+    apart = np.sqrt(abs(square)) / sampling.filling.electrons
+    return f"the predicted H and DM are {apart:.2g} apart" if apart > MOST_APART else ""
+
+
+# From H
+
+
+def density_of_levels(H: Dense, S: Sequence[Array], sampling: Sampling) -> Density:
+    """The density of the levels of (H, S), filled as the run fills them, without ghost states."""
+    solved, threshold, lowest = solve_without_ghosts(H, S)
+    e_skn = np.array([[pair[0] for pair in channels] for channels in solved]).swapaxes(0, 1)
+    f_skn, fermi = kspace.occupations(e_skn, sampling.weights_k, sampling.filling, sampling.spin)
+    rho = [[(c * f_skn[s, k]) @ c.conj().T for s, (_, c) in enumerate(pairs)] for k, pairs in enumerate(solved)]
+    note = f"DM is that of H and S at {len(S)} k-points, Fermi level {fermi[0]:.3f} eV"
+    if threshold:
+        note += f"; ghost states down to {lowest:.0f} eV: directions of S below {threshold:g} were left out"
+    return Density(rho, {"S filter": threshold, "lowest level": lowest}, note)
+
+
+Solved = list[list[tuple[Array, Array]]]
+
+
+def solve_without_ghosts(H: Dense, S: Sequence[Array]) -> tuple[Solved, float, float]:
+    """Levels and orbitals of each k-point and spin, the filter of S that was needed (0: none), and the lowest level without it.
+
+    A ghost lives on directions of S that are nearly nothing: its level lies far below that of the same matrices without
+    these directions. Levels of physics use them too, and lose a little.
+    """
+    best = [
+        [linalg.eigh(part, overlap, check_finite=False) for part in parts] for parts, overlap in zip(H, S, strict=True)
+    ]
+    lowest, used = lowest_level(best), 0.0
+    directions = [np.linalg.eigh(overlap) for overlap in S]
+    for threshold in GHOST_FILTERS:
+        if ghost_weight(best, directions, threshold) < GHOST_WEIGHT:
+            continue
+        filtered = [
+            [solve_filtered(part, *direction, threshold) for part in parts]
+            for parts, direction in zip(H, directions, strict=True)
+        ]
+        if lowest_level(filtered) > lowest_level(best) + GHOST_RISE:
+            best, used = filtered, threshold
+    return best, used, lowest
+
+
+def lowest_level(solved: Solved) -> float:
+    return min(float(e_n[0]) for pairs in solved for e_n, _ in pairs)
+
+
+def ghost_weight(solved: Solved, directions: Sequence[tuple[Array, Array]], threshold: float) -> float:
+    """How much of a lowest orbital is made of directions of S below a threshold, at most over k-points and spins."""
+    weights = [0.0]
+    for pairs, (s_m, U) in zip(solved, directions, strict=True):
+        tiny = s_m < threshold
+        weights += [float((s_m[tiny] * np.abs(U[:, tiny].conj().T @ c[:, 0]) ** 2).sum()) for _, c in pairs]
+    return max(weights)
+
+
+def solve_filtered(H: Array, s_m: Array, U: Array, threshold: float) -> tuple[Array, Array]:
+    """Levels and orbitals in the space of the eigenvectors of S above a threshold; the missing ones lie far up and are zero."""
+    X = U[:, s_m > threshold] / np.sqrt(s_m[s_m > threshold])
+    e_n, c = np.linalg.eigh(X.conj().T @ H @ X)
+    missing = len(H) - len(e_n)
+    far = np.full(missing, e_n[-1] + 1e4)
+    return np.concatenate([e_n, far]), np.concatenate([X @ c, np.zeros((len(H), missing))], axis=1)
+
+
+# From DM
+
+
+def purify(rho: Dense, S: Sequence[Array], sampling: Sampling, how: str) -> Density:
+    """A density with the right number of electrons whose natural occupations are possible.
+
+    "scale" multiplies; "clip" bounds the occupations, which is right for metals too; "fill" fills the natural orbitals of
+    the highest occupations, as a gapped system does; "auto" is "fill" where a gap shows, else "clip".
+    """
+    natural = [[natural_orbitals(part, overlap) for part in parts] for parts, overlap in zip(rho, S, strict=True)]
+    f_skn = np.array([[pair[0] for pair in pairs] for pairs in natural]).swapaxes(0, 1)
+    if how == "auto":
+        how = "fill" if has_gap(f_skn, sampling) else "clip"
+    new_skn = refill(f_skn, sampling, how)
+    found = float(np.einsum("skn,k->", f_skn, sampling.weights_k))
+    moved = float(np.einsum("skn,k->", np.abs(f_skn - new_skn), sampling.weights_k))
+    measured = {"electrons found": found, "moved": moved / sampling.filling.electrons}
+    measured |= {"lowest occupation": float(f_skn.min()), "highest occupation": float(f_skn.max())}
+    new = [[(c * new_skn[s, k]) @ c.conj().T for s, (_, c) in enumerate(pairs)] for k, pairs in enumerate(natural)]
+    done = {"scale": "scaled", "clip": "bounded", "fill": "projected on its natural orbitals"}[how]
+    note = f"DM held {found:.5f} electrons in occupations from {f_skn.min():.4f} to {f_skn.max():.4f}; it is {done}"
+    return Density(new, measured, note)
+
+
+def natural_orbitals(rho: Array, S: Array) -> tuple[Array, Array]:
+    """Occupations f and orbitals c of rho = c f c^dagger with c^dagger S c = 1."""
+    lower = np.linalg.cholesky(S)
+    f_n, u = np.linalg.eigh(lower.conj().T @ rho @ lower)
+    return f_n, linalg.solve_triangular(lower.conj().T, u, lower=False)
+
+
+def has_gap(f_skn: Array, sampling: Sampling) -> bool:
+    """True when the natural occupations are clearly full or empty, as many at each k-point, and hold the electrons."""
+    x_skn = f_skn / sampling.most
+    full_sk = (x_skn > 0.5).sum(axis=-1)
+    held = sampling.most * np.einsum("sk,k->", full_sk, sampling.weights_k)
+    clear = not ((x_skn > 0.25) & (x_skn < 0.75)).any()
+    return bool(clear and (full_sk == full_sk[:, :1]).all() and abs(held - sampling.filling.electrons) < 1e-6)
+
+
+def refill(f_skn: Array, sampling: Sampling, how: str) -> Array:
+    """New occupations of natural orbitals that hold the electrons, each spin its own where the moment is known."""
+    filling, weights_k = sampling.filling, sampling.weights_k
+    if sampling.spin is Spin.COLLINEAR and filling.moment is not None:
+        wanted = [(filling.electrons + sign * filling.moment) / 2 for sign in (1, -1)]
+        return np.concatenate([refill_set(f[None], weights_k, n, 1.0, how) for f, n in zip(f_skn, wanted, strict=True)])
+    return refill_set(f_skn, weights_k, filling.electrons, sampling.most, how)
+
+
+def refill_set(f_skn: Array, weights_k: Array, electrons: float, most: float, how: str) -> Array:
+    if how == "scale":
+        return np.asarray(f_skn * (electrons / np.einsum("skn,k->", f_skn, weights_k)))
+    if how == "fill":
+        return kspace.fill_lowest(-f_skn, weights_k, electrons, most)[0]
+
+    def excess(shift: float) -> float:
+        return float(np.einsum("skn,k->", np.clip(f_skn + shift, 0, most), weights_k) - electrons)
+
+    widest = most + float(np.abs(f_skn).max())
+    return np.clip(f_skn + optimize.brentq(excess, -widest, widest, xtol=1e-14), 0, most)
+
+
+# Frames
+
+
+def frame_of_levels(frame: Frame, sampling: Sampling) -> tuple[Frame, Density]:
+    """The frame with the DM of its own H and S."""
+    require_solvable(frame, sampling)
+    matrices = list(kspace.hamiltonian_and_overlap(frame, sampling.kpoints_kc))
+    H = [[part for part, _ in parts] for parts in matrices]
+    density = density_of_levels(H, [parts[0][1] for parts in matrices], sampling)
+    return with_density(frame, density, sampling), density
+
+
+def frame_purified(frame: Frame, sampling: Sampling, how: str) -> tuple[Frame, Density]:
+    """The frame with its DM made proper.
+
+    For a crystal this asks for pairs as far as DM reaches: where the pair list ends earlier, as that of most codes does, DM
+    is no projector on it, and projecting it does harm.
+    """
+    require_solvable(frame, sampling)
+    S = [parts[0] for parts in kspace.dense_at_each(frame, "S", sampling.kpoints_kc)]
+    density = purify(list(operator_on_mesh(frame, "DM", sampling.kpoints_kc)), S, sampling, how)
+    return with_density(frame, density, sampling), density
+
+
+def require_solvable(frame: Frame, sampling: Sampling) -> None:
+    if not len(sampling.kpoints_kc):
+        raise Refused(frame.formula, "needs the k-points of the run; give its folder with --into")
+    if frame.norb > LARGEST_DENSE:
+        raise Refused(
+            frame.formula, f"has {frame.norb} orbitals; matrices of at most {LARGEST_DENSE} are solved densely"
+        )
+
+
+def with_density(frame: Frame, density: Density, sampling: Sampling) -> Frame:
+    operator = kspace.sum_over_kpoints(frame, sampling.kpoints_kc, sampling.weights_k, density.rho)
+    return replace(frame, operators={**frame.operators, "DM": operator}, folded=False)
+
+
+def scale_density(frame: Frame, filling: Filling) -> Frame:
+    """The frame with its DM times a number, one for each spin where the moment is known, so that it holds the electrons."""
+    found = np.atleast_1d(kspace.count_electrons(frame))
+    factor_s = np.full(frame.spin.components, filling.electrons / found.sum())
+    if frame.spin is Spin.COLLINEAR and filling.moment is not None:
+        factor_s = np.array([filling.electrons + filling.moment, filling.electrons - filling.moment]) / (2 * found)
+    DM = frame.operators["DM"]
+    return replace(frame, operators={**frame.operators, "DM": replace(DM, values_sx=DM.values_sx * factor_s[:, None])})
+
+
+def operator_on_mesh(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[list[Array]]:
+    """O(k) at the points of a uniform mesh, each block counted at its closest image alone.
+
+    A DM(R) of a mesh repeats in the supercell of the mesh: DM(R + N) = DM(R). Codes store these repetitions wherever
+    orbitals reach them, and the sum over R must not count them again.
+    """
+    whole = frame.folded or not frame.pbc_c.any()
+    weight_p = (
+        np.ones(len(frame.pairs))
+        if whole
+        else image_weights(frame.pairs, frame.vectors_pv, mesh_of(frame.formula, kpoints_kc))
+    )
+    operator = frame.operators[name]
+    weighted = replace(operator, values_sx=operator.values_sx * weight_p[frame.pairs.pair_x])
+    yield from kspace.dense_at_each(replace(frame, operators={**frame.operators, name: weighted}), name, kpoints_kc)
+
+
+def electrons_of(frame: Frame) -> float:
+    """The electrons that a frame says it has, else the whole number next to Tr(DM S)."""
+    if frame.outcome.electrons is not None:
+        return frame.outcome.electrons
+    if not {"S", "DM"} <= set(frame.operators):
+        raise Refused(frame.formula, "does not say how many electrons it has; give them with --electrons")
+    found = float(kspace.count_electrons(frame).sum())
+    if abs(found - round(found)) > CLEAR_COUNT:
+        raise Refused(frame.formula, f"holds {found:.3f} electrons; give the right number with --electrons")
+    return float(round(found))

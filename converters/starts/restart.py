@@ -1,0 +1,257 @@
+"""Starting a run from predicted matrices: what all codes have in common.
+
+A code's own part is its `restart` module: `read_target(path)` reads the input of a run that has not run yet,
+`choose_route(...)` picks what it starts from and says why, `write_guess(...)` writes the files, `patch(...)` gives the changed input, and `read_progress(folder)` says how the run went and whether it took the guess.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from basis import Array
+from basis.shells import Species
+from basis.spin import TRANSPOSED, Spin
+from converters.frames.blocks import Elements, join_packed, pack_elements, unpack_elements
+from converters.errors import Refused
+from converters.frames.frame import Frame
+from converters.starts.density import Sampling, electrons_of
+from converters.physics.kspace import Filling
+from converters.runs import leaves
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+# Atoms of a prediction and of a run are the same when they are this close (Angstrom).
+SAME_PLACE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A run that is to be started, as its input files describe it; None or nothing where they do not say.
+
+    `labels_a` and `radials` (label to orbital file) are the run's own names. `settings` holds what only its code knows.
+    """
+
+    code: str
+    path: Path
+    cell_cv: Array
+    positions_av: Array
+    labels_a: tuple[str, ...]
+    numbers_a: Array
+    radials: Mapping[str, str]
+    spin: Spin
+    kpoints_kc: Array | None = None
+    weights_k: Array | None = None
+    smearing: str = "fixed"
+    width: float = 0.0
+    electrons: float | None = None
+    moment: float | None = None
+    nonmagnetic: bool = False
+    energy_tolerance: float = 1e-4  # eV: two starts of this run that differ by less are the same state
+    settings: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()  # that the input names and that were read
+
+    @property
+    def outside(self) -> tuple[Path, ...]:
+        """Files that were read and do not lie in the folder of the run."""
+        return tuple(file for file in self.files if leaves(self.folder, file))
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @property
+    def atoms(self) -> "Atoms":
+        """The structure as ase.Atoms, in the order of the run."""
+        from ase import Atoms
+
+        return Atoms(numbers=self.numbers_a, positions=self.positions_av, cell=self.cell_cv, pbc=True)
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a run starts from, and why this."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a writer may need besides the frame: the version that will read, radial functions, a template, the grid."""
+
+    version: str = ""
+    basis_dir: Path | None = None
+    template: Path | None = None
+    grid: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """Files of a guess, the input lines that make a run take it, and what the user should know."""
+
+    files: tuple[Path, ...]
+    keywords: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a run went: iterations, final energy (eV), what the code printed as its residual after each one, and whether it took the guess."""
+
+    iterations: int | None = None
+    energy: float | None = None
+    converged: bool | None = None
+    residuals: tuple[float, ...] = ()
+    took_guess: bool | None = None
+    note: str = ""
+
+
+def residuals_of(words: Sequence[str], iterations: int | None) -> tuple[float, ...]:
+    """The residuals that a log prints, of the last SCF in it; stars, where a number had no room, are left out."""
+    last = words[-(iterations or 0) :]
+    return tuple(float(word) for word in last if re.fullmatch(r"\d+\.?\d*(?:[Ee][-+]?\d+)?", word))
+
+
+def sampling_of(frame: Frame, target: Target | None, electrons: float | None) -> Sampling:
+    """k-points and filling of the run to be started: of its input, else of the run that the frame is from; no k-points where neither says."""
+    found = electrons if electrons is not None else (target.electrons if target is not None else None)
+    if found is None:
+        found = electrons_of(frame)
+    if target is not None and target.kpoints_kc is not None and target.weights_k is not None:
+        filling = Filling(found, target.smearing, target.width, target.moment)
+        return Sampling(target.kpoints_kc, target.weights_k, filling, frame.spin)
+    spectrum = frame.spectrum
+    if spectrum is None:
+        known = 0 if frame.pbc_c.any() else 1  # a molecule has Gamma alone
+        return Sampling(np.zeros((known, 3)), np.ones(known), Filling(found), frame.spin)
+    moment = frame.outcome.moment if spectrum.fixed_moment else None
+    filling = Filling(found, spectrum.smearing or "fixed", spectrum.width, moment)
+    return Sampling(spectrum.kpoints_kc, spectrum.weights_k, filling, frame.spin)
+
+
+def fit_to_target(frame: Frame, target: Target) -> Frame:
+    """The frame with the atoms in the order, cells and names of a run; refused when it is of something else."""
+    place = target.path
+    if len(target.labels_a) != frame.natoms:
+        raise Refused(place, f"has {len(target.labels_a)} atoms; the matrices are of {frame.natoms}")
+    strained = np.abs(target.cell_cv - frame.cell_cv).max() if frame.pbc_c.any() else 0.0
+    if strained > SAME_PLACE:
+        raise Refused(place, f"has another cell than the matrices: they differ by {strained:.2g} Angstrom")
+    if frame.spin is not target.spin:
+        raise Refused(
+            place,
+            f"needs matrices with the spin layout {target.spin}; these have {frame.spin}, and would start another state",
+        )
+    frame = replace(frame, cell_cv=target.cell_cv, pbc_c=np.ones(3, dtype=bool))
+    moved = reorder_atoms(frame, *match_atoms(frame, target))
+    labels = list(dict.fromkeys(target.labels_a))
+    basis: list[Species] = []
+    for label in labels:
+        own = {moved.basis[s] for s, name in zip(moved.species_a, target.labels_a, strict=True) if name == label}
+        if len(own) != 1:
+            raise Refused(place, f"has atoms {label} whose matrices are of {len(own)} different bases")
+        species = own.pop()
+        wanted = target.radials.get(label, "")
+        if wanted and species.radial and frame.provenance.code == target.code and wanted != species.radial:
+            raise Refused(place, f"has the orbitals {wanted} for {label}; the matrices are of {species.radial}")
+        basis.append(replace(species, name=label))
+    species_a = np.array([labels.index(label) for label in target.labels_a])
+    return replace(moved, basis=tuple(basis), species_a=species_a)
+
+
+def match_atoms(frame: Frame, target: Target) -> tuple[Array, Array]:
+    """Which atom of the frame each atom of the run is, and in which cell."""
+    inverse_vc = np.linalg.inv(target.cell_cv)
+    order, shifts = [], []
+    for a, position_v in enumerate(target.positions_av):
+        between_bc = (position_v - frame.positions_av) @ inverse_vc
+        cells_bc = np.round(between_bc)
+        distance_b = np.linalg.norm((between_bc - cells_bc) @ target.cell_cv, axis=1)
+        b = int(distance_b.argmin())
+        if distance_b[b] > SAME_PLACE or frame.numbers_a[b] != target.numbers_a[a] or b in order:
+            raise Refused(
+                target.path,
+                f"has atom {a + 1} ({target.labels_a[a]}) where the matrices have none; the closest is {distance_b[b]:.3g} Angstrom away",
+            )
+        order.append(b)
+        shifts.append(cells_bc[b])
+    return np.array(order), np.array(shifts, dtype=int)
+
+
+def reorder_atoms(frame: Frame, order_a: Array, shift_ac: Array) -> Frame:
+    """The same structure with its atoms in another order, atom a being the old order_a[a] moved by shift_ac[a] cells."""
+    if np.array_equal(order_a, np.arange(frame.natoms)) and not shift_ac.any():
+        return frame
+    place_a, moved_ac = np.empty_like(order_a), np.empty_like(shift_ac)
+    place_a[order_a], moved_ac[order_a] = np.arange(frame.natoms), shift_ac
+    norb_a = frame.pairs.norb_a[order_a]
+    start_old = frame.pairs.orbital_start_a
+    place_M = np.concatenate([np.arange(start_old[old], start_old[old + 1]) for old in order_a.tolist()]).argsort()
+    atom_M = np.repeat(np.arange(frame.natoms), frame.pairs.norb_a)
+    packed = {}
+    for name, operator in frame.operators.items():
+        layout = frame.layout(name)
+        old = unpack_elements(frame.pairs, operator, layout)
+        # The old atom i in cell 0 is the new one in cell -shift_i.
+        R_ec = old.R_tc[old.t_e] + moved_ac[atom_M[old.row_e]] - moved_ac[atom_M[old.column_e]]
+        R_tc, t_e = np.unique(R_ec, axis=0, return_inverse=True)
+        new = Elements(place_M[old.row_e], place_M[old.column_e], t_e.ravel(), R_tc, old.values_se)
+        packed[name] = pack_elements(new, norb_a, layout, whole_blocks=False)
+    pairs, operators = join_packed(packed)
+    return replace(
+        frame,
+        positions_av=frame.positions_av[order_a] + shift_ac @ frame.cell_cv,
+        species_a=frame.species_a[order_a],
+        pairs=pairs,
+        operators=operators,
+    )
+
+
+def without_magnetism(frame: Frame) -> Frame:
+    """The frame with a spinor DM that has no spin density: what remains is even under time reversal."""
+    DM = frame.operators["DM"]
+    if frame.spin is not Spin.SPINOR:
+        return frame
+    uu, ud, du, dd = DM.values_sx
+    # Time reversal takes (uu, ud, du, dd) to (dd*, -du*, -ud*, uu*).
+    even_sx = np.stack([uu + dd.conj(), ud - du.conj(), du - ud.conj(), dd + uu.conj()]) / 2
+    return replace(frame, operators={**frame.operators, "DM": replace(DM, values_sx=even_sx)})
+
+
+def hermitian_part(frame: Frame) -> Frame:
+    """The frame with onsite blocks that equal their adjoints; the others are stored as one half and are so by themselves."""
+    onsite_x, mirrored_x = frame.pairs.onsite_transposed
+    operators = {}
+    for name, operator in frame.operators.items():
+        values_sx = operator.values_sx.copy()
+        adjoint = values_sx[TRANSPOSED[frame.layout(name)]][:, mirrored_x].conj()
+        values_sx[:, onsite_x] = (values_sx[:, onsite_x] + adjoint) / 2
+        operators[name] = replace(operator, values_sx=values_sx)
+    return replace(frame, operators=operators)
+
+
+def restart_module(code: str) -> ModuleType:
+    return import_module(f"converters.{code}.restart")
+
+
+def find_target(path: Path) -> Target:
+    """The run of an input file or of a folder, of whichever code reads it."""
+    if path.is_file():
+        code = {".fdf": "siesta", ".dat": "openmx"}.get(path.suffix, "abacus")
+    else:
+        names = {file.name for file in path.iterdir() if file.is_file()}
+        suffixes = {Path(name).suffix for name in names}
+        codes = [code for code, there in (("abacus", "INPUT" in names), ("siesta", ".fdf" in suffixes)) if there]
+        codes += ["openmx"] * (".dat" in suffixes and not codes)
+        if not codes:
+            raise Refused(path, "holds no INPUT, no fdf and no dat file; expected the folder of a run")
+        code = codes[0]
+    target: Target = restart_module(code).read_target(path)
+    return target

@@ -1,0 +1,5 @@
+"""Frames on disk: the dataset file, its journal, and files that appear whole or not at all."""
+
+from converters.storage.dataset import Dataset, DatasetWriter
+
+__all__ = ["Dataset", "DatasetWriter"]

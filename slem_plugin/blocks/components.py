@@ -1,0 +1,196 @@
+"""Components: the matrices of a frame as a network sees them, hopping blocks in their bond's frame and onsite irreps.
+
+`BlockForm` says how the blocks of one operator are taken apart and put together again, for one basis; both ways are
+exact. Blocks of different species have different sizes and stand apart.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from basis import Array
+from basis.shells import Shell, Species
+from converters.frames.blocks import Pairs
+from converters.frames.neighbours import Structure
+from slem_plugin.blocks.axial import AxialBasis, axial_basis, exchange
+from slem_plugin.blocks.fields import VECTOR, Field
+from slem_plugin.blocks.onsite import OnsiteBasis, onsite_basis
+from slem_plugin.graphs.graph import SortedPairs, pair_kinds, sort_pairs
+from slem_plugin.graphs.rotations import bond_rotations
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """Numbers of one operator: [pairs, components] of each kind of pair and [atoms, components] of each species."""
+
+    hopping_t: tuple[Array, ...]
+    onsite_s: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class BlockForm:
+    """How the blocks of one operator are taken apart: a basis and the fields of the operator."""
+
+    basis: tuple[Species, ...]
+    fields: tuple[Field, ...]
+
+    @cached_property
+    def width(self) -> int:
+        """Real numbers per matrix element."""
+        return sum(field.width for field in self.fields)
+
+    @cached_property
+    def kinds(self) -> list[tuple[int, int]]:
+        return pair_kinds(len(self.basis))
+
+    @cached_property
+    def hopping_t(self) -> list[AxialBasis]:
+        return [axial_basis(self.basis[A].shells, self.basis[B].shells, self.fields) for A, B in self.kinds]
+
+    @cached_property
+    def onsite_s(self) -> list[OnsiteBasis]:
+        return [onsite_basis(species.shells, self.fields) for species in self.basis]
+
+    @cached_property
+    def exchange_t(self) -> list[tuple[Array, Array]]:
+        return [exchange(self.basis[A].shells, self.basis[B].shells, self.fields) for A, B in self.kinds]
+
+    def take_apart(self, bonds: "BondFrames", rows_fx: Array) -> Components:
+        """Components of the blocks of a matrix on some pairs."""
+        hopping = []
+        for t, axial in enumerate(self.hopping_t):
+            blocks = self._turn(self.gather(bonds, t, rows_fx), bonds.there_t[t])
+            hopping.append(blocks.reshape(len(blocks), axial.size) @ axial.to_components.T)
+        onsite = []
+        for s, form in enumerate(self.onsite_s):
+            x = bonds.onsite_places(s)
+            blocks = rows_fx[:, x].swapaxes(0, 1)
+            onsite.append(blocks.reshape(len(x), form.to_components.shape[1]) @ form.to_components.T)
+        return Components(tuple(hopping), tuple(onsite))
+
+    def put_together(self, bonds: "BondFrames", components: Components) -> Array:
+        """Rows of the fields of a matrix on some pairs, of its components."""
+        rows_fx = np.zeros((self.width, bonds.pairs.elements))
+        for t, axial in enumerate(self.hopping_t):
+            shape = (len(components.hopping_t[t]), self.width, *bonds.shape(t))
+            flat = components.hopping_t[t] @ axial.to_components
+            self.scatter(bonds, t, self._turn(flat.reshape(shape), bonds.back_t[t]), rows_fx)
+        for s, form in enumerate(self.onsite_s):
+            x = bonds.onsite_places(s)
+            flat = components.onsite_s[s] @ form.to_components
+            rows_fx[:, x] = flat.reshape(len(x), self.width, x.shape[1]).swapaxes(0, 1)
+        return rows_fx
+
+    def known_components(self, bonds: "BondFrames", known_x: Array | None) -> Components:
+        """Which components the code stored: those of a pair of shells of which it stored anything."""
+        if known_x is None:
+            known_x = np.ones(bonds.pairs.elements, dtype=bool)
+        spatial = replace(self, fields=self.fields[:1])
+        hopping = []
+        for t, (A, B) in enumerate(self.kinds):
+            table = spatial.gather(bonds, t, known_x[None].astype(float))[:, 0] != 0
+            starts = [shell_starts(self.basis[s].shells) for s in (A, B)]
+            by_shell = np.logical_or.reduceat(np.logical_or.reduceat(table, starts[0], axis=1), starts[1], axis=2)
+            pairs_of_shells = len(starts[0]) * len(starts[1])
+            group_n = self.hopping_t[t].shells_n % pairs_of_shells
+            hopping.append(by_shell.reshape(len(table), pairs_of_shells)[:, group_n])
+        onsite = [np.ones((len(bonds.onsite_places(s)), form.size), dtype=bool) for s, form in enumerate(self.onsite_s)]
+        return Components(tuple(hopping), tuple(onsite))
+
+    @cached_property
+    def hermitian_f(self) -> Array:
+        """The sign of each row under transposition."""
+        return np.repeat([f.hermitian for f in self.fields], [f.width for f in self.fields])
+
+    def gather(self, bonds: "BondFrames", t: int, rows_fx: Array) -> Array:
+        """Blocks [pairs, fields, orbitals of A, orbitals of B]."""
+        n_i, n_j = bonds.shape(t)
+        swapped = bonds.by_kind.swapped_t[t]
+        blocks = rows_fx[:, bonds.places(t)].swapaxes(0, 1)
+        straight = blocks.reshape(len(blocks), self.width, n_i, n_j)
+        if not swapped.any():
+            return straight
+        crossed = blocks.reshape(len(blocks), self.width, n_j, n_i).swapaxes(2, 3) * self.hermitian_f[:, None, None]
+        return np.where(swapped[:, None, None, None], crossed, straight)
+
+    def scatter(self, bonds: "BondFrames", t: int, blocks: Array, rows_fx: Array) -> None:
+        """Put blocks to their places in the rows of a matrix."""
+        swapped = bonds.by_kind.swapped_t[t]
+        flat = blocks.reshape(*blocks.shape[:2], blocks.shape[2] * blocks.shape[3])
+        if swapped.any():
+            crossed = blocks[swapped].swapaxes(2, 3) * self.hermitian_f[:, None, None]
+            flat[swapped] = crossed.reshape(len(crossed), *flat.shape[1:])
+        rows_fx[:, bonds.places(t)] = flat.swapaxes(0, 1)
+
+    def _turn(self, blocks: Array, turns: tuple[Tensor, Tensor, Tensor]) -> Array:
+        """Blocks with orbitals of A turned by the first matrix, those of B by the second from the right, vectors by the third."""
+        left, right, vectors = turns
+        turned = left[:, None] @ torch.from_numpy(np.ascontiguousarray(blocks)) @ right[:, None]
+        row = 0
+        for field in self.fields:
+            if field.width == VECTOR:
+                vector = turned[:, row : row + 3]
+                turned[:, row : row + 3] = (vectors @ vector.flatten(2)).view_as(vector)
+            row += field.width
+        return turned.numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class BondFrames:
+    """Some pairs of a structure sorted by kind, and the matrices that turn their blocks into the frames of the bonds, and back."""
+
+    pairs: Pairs
+    species_a: Array
+    basis: tuple[Species, ...]
+    by_kind: SortedPairs
+    there_t: tuple[tuple[Tensor, Tensor, Tensor], ...]
+    back_t: tuple[tuple[Tensor, Tensor, Tensor], ...]
+
+    def shape(self, t: int) -> tuple[int, int]:
+        """Orbitals of both atoms of a kind."""
+        A, B = pair_kinds(len(self.basis))[t]
+        return self.basis[A].size, self.basis[B].size
+
+    def places(self, t: int) -> Array:
+        """Where the elements of the blocks of a kind stand, as they are stored."""
+        n_i, n_j = self.shape(t)
+        return self.pairs.start_p[self.by_kind.pairs_t[t]][:, None] + np.arange(n_i * n_j)
+
+    def onsite_places(self, s: int) -> Array:
+        """Where the elements of the onsite blocks of a species stand."""
+        p = np.flatnonzero(self.pairs.onsite_p)
+        p = p[self.species_a[self.pairs.i_p[p]] == s]
+        return self.pairs.start_p[p][:, None] + np.arange(self.basis[s].size ** 2)
+
+
+def bond_frames(structure: Structure, pairs: Pairs, basis: tuple[Species, ...]) -> BondFrames:
+    """The frames of the bonds of some pairs."""
+    by_kind = sort_pairs(pairs, structure.species_a, len(basis))
+    vectors_pv = pairs.vectors(structure.positions_av, structure.cell_cv)
+    highest = max(1, max(shell.l for species in basis for shell in species.shells))
+    there, back = [], []
+    for (A, B), p, swapped in zip(pair_kinds(len(basis)), by_kind.pairs_t, by_kind.swapped_t, strict=True):
+        D = bond_rotations(torch.from_numpy(np.where(swapped[:, None], -1, 1) * vectors_pv[p]), highest)
+        turn_i = turn_orbitals(D, basis[A].shells)
+        turn_j = turn_i if A == B else turn_orbitals(D, basis[B].shells)
+        # Products of many small matrices are several times slower with transposed views.
+        there.append((turn_i, turn_j.mT.contiguous(), D[1]))
+        back.append((turn_i.mT.contiguous(), turn_j, D[1].mT.contiguous()))
+    return BondFrames(pairs, structure.species_a, basis, by_kind, tuple(there), tuple(back))
+
+
+def turn_orbitals(D: list[Tensor], shells: tuple[Shell, ...]) -> Tensor:
+    """The rotation matrices of all orbitals of an atom, [pairs, orbitals, orbitals]."""
+    size = sum(shell.size for shell in shells)
+    matrix = torch.zeros(len(D[0]), size, size, dtype=D[0].dtype)
+    for start, shell in zip(shell_starts(shells), shells, strict=True):
+        matrix[:, start : start + shell.size, start : start + shell.size] = D[shell.l]
+    return matrix
+
+
+def shell_starts(shells: tuple[Shell, ...]) -> Array:
+    """First orbital of each shell."""
+    return np.cumsum([0, *(shell.size for shell in shells[:-1])])

@@ -1,0 +1,173 @@
+"""Learner: a network under training, its steps, its loss, and all that must be saved to go on."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from converters.errors import Refused
+from slem_plugin.config import Config
+from slem_plugin.graphs.graph import Graph
+from slem_plugin.learning.samples import Lesson
+from slem_plugin.model import Model
+from slem_plugin.network.network import Network, Output
+from slem_plugin.ranks import Alone
+
+
+@dataclass
+class Progress:
+    """Where a training stands; all of it is in the checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    evaluations: int = 0
+    best: float = math.inf
+    since_best: int = 0
+
+    def part(self, config: Config) -> float:
+        """How much of the training is done, from 0 to 1."""
+        parts = [self.step / config.steps] if config.steps else []
+        parts += [self.seconds / config.seconds] if config.seconds else []
+        return max(parts)
+
+
+@dataclass
+class Learner:
+    """A network under training: its weights, their running average, and the optimiser."""
+
+    model: Model
+    network: Network
+    call: Callable[[Graph], dict[str, Output]]
+    optimizer: torch.optim.AdamW
+    average: list[Tensor]
+    ranks: Alone
+    progress: Progress = field(default_factory=Progress)
+    agreed: float = 0.0  # seconds on the leader's clock when the last step began
+
+    @classmethod
+    def start(cls, model: Model, config: Config, ranks: Alone | None = None) -> "Learner":
+        """A learner at the beginning; all ranks begin with the same weights."""
+        ranks = ranks or Alone()
+        network = model.network
+        if network is None:
+            raise Refused("config", "operators names only S, which needs no training")
+        network.requires_grad_(True).to(config.torch_device)
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+        )
+        call = ranks.wrap(network)
+        if config.compile:
+            call = torch.compile(call)  # type: ignore[assignment]
+        average = [weight.detach().clone() for weight in network.parameters()]
+        return cls(model, network, call, optimizer, average, ranks)
+
+    @property
+    def device(self) -> torch.device:
+        return self.average[0].device
+
+    def step(self, lesson: Lesson, scales: dict[str, float], config: Config) -> float:
+        """One step of learning; returns the loss, and changes nothing if its gradient is not finite.
+
+        With several ranks each has a part of the batch: the step is that of the whole, and the loss this rank's share of it.
+        """
+        names = list(lesson.targets)
+        # The clocks of the ranks differ; all go by the leader's.
+        seconds = self.progress.seconds if self.ranks.leader else 0.0
+        counted = torch.tensor([*(lesson.targets[name].count for name in names), seconds], dtype=torch.float64)
+        *counts, self.agreed = self.ranks.total(counted).tolist()
+        self.progress.seconds = self.agreed
+        part = self.progress.part(config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.rate * schedule(part, config.warmup)
+        self.optimizer.zero_grad()
+        units = {name: max(count, 1.0) * scales[name] for name, count in zip(names, counts, strict=True)}
+        loss = error_of(self.call(lesson.graph), lesson, units, config.onsite_weight)
+        (loss * self.ranks.count).backward()  # gradients are means over the ranks
+        size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        if not torch.isfinite(size):  # as it is on all ranks when the loss of one is not
+            return math.nan
+        self.optimizer.step()
+        self.progress.step += 1
+        # A young average would remember the first random weights.
+        memory = min(config.average, self.progress.step / (self.progress.step + 10))
+        torch._foreach_lerp_(self.average, [weight.detach() for weight in self.network.parameters()], 1 - memory)
+        return float(loss.detach())
+
+    def averaged(self) -> "Averaged":
+        """A context in which the network has its averaged weights."""
+        return Averaged(list(self.network.parameters()), self.average)
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that are needed to go on, besides the weights."""
+        state = {f"average.{n}": weight for n, weight in enumerate(self.average)}
+        for n, values in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{n}.{key}": value for key, value in values.items()}
+        return state
+
+    def restore(self, state: dict[str, Tensor], progress: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        for n, weight in enumerate(self.average):
+            weight.copy_(state[f"average.{n}"])
+        plain = self.optimizer.state_dict()
+        for n in range(len(self.average)):
+            keys = [key for key in state if key.startswith(f"optimizer.{n}.")]
+            if keys:
+                plain["state"][n] = {key.rsplit(".", 1)[1]: state[key] for key in keys}
+        self.optimizer.load_state_dict(plain)
+        self.progress = Progress(**progress)
+
+
+class Averaged:
+    """Puts averaged weights in place, and the others back at the end."""
+
+    def __init__(self, weights: list[torch.nn.Parameter], average: list[Tensor]) -> None:
+        self.weights, self.average = weights, average
+
+    def __enter__(self) -> None:
+        self.kept = [weight.detach().clone() for weight in self.weights]
+        self._put(self.average)
+
+    def __exit__(self, *_: object) -> None:
+        self._put(self.kept)
+
+    def _put(self, values: list[Tensor]) -> None:
+        with torch.no_grad():
+            for weight, value in zip(self.weights, values, strict=True):
+                weight.copy_(value)
+
+
+def schedule(part: float, warmup: float) -> float:
+    """Fraction of the highest learning rate: a linear rise, then half a cosine down to zero."""
+    rise = min(1.0, part / warmup) if warmup else 1.0
+    return max(rise * 0.5 * (1 + math.cos(math.pi * min(part, 1.0))), 1e-6)
+
+
+def loss_of(outputs: dict[str, Output], lesson: Lesson, scales: dict[str, float], onsite_weight: float) -> Tensor:
+    """Mean absolute error of all stored components, each operator in units of the rest after its baseline."""
+    units = {name: max(target.count, 1) * scales[name] for name, target in lesson.targets.items()}
+    return error_of(outputs, lesson, units, onsite_weight)
+
+
+def error_of(outputs: dict[str, Output], lesson: Lesson, units: dict[str, float], onsite_weight: float) -> Tensor:
+    """Sum of the absolute errors of all stored components, each operator in its own units."""
+    errors = []
+    for name, output in outputs.items():
+        target = lesson.targets[name]
+        weights = [1.0] * len(output.hopping_t) + [onsite_weight] * len(output.onsite_s)
+        parts = zip(weights, output.blocks, target.rest, target.size, strict=True)
+        error = torch.stack([weight * (size * block - rest).abs().sum() for weight, block, rest, size in parts]).sum()
+        errors.append(error / units[name])
+    return torch.stack(errors).sum()
+
+
+def scales_of(lessons: Iterable[Lesson]) -> dict[str, float]:
+    """Mean absolute rest after the baseline of each operator."""
+    totals: dict[str, tuple[float, int]] = {}
+    for lesson in lessons:
+        for name, target in lesson.targets.items():
+            total, count = totals.get(name, (0.0, 0))
+            totals[name] = total + sum(float(rest.abs().sum()) for rest in target.rest), count + target.count
+    return {name: total / max(count, 1) or 1.0 for name, (total, count) in totals.items()}

@@ -1,0 +1,207 @@
+"""Samples: frames made ready for learning, and the model that a set of frames calls for."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from basis.spin import Spin
+from converters.errors import Refused
+from converters.frames.blocks import Operator, Pairs, spread_operator
+from converters.frames.folding import centred_mesh_of_frame
+from converters.frames.frame import Frame
+from converters.frames.neighbours import structure_of
+from slem_plugin.baseline.baseline import Baseline
+from slem_plugin.baseline.fitting import MARGIN, WIDE_MARGIN, Sample, fit_hopping, fit_onsite
+from slem_plugin.baseline.sharing import share_onsite
+from slem_plugin.blocks.components import BlockForm, bond_frames
+from slem_plugin.blocks.fields import breaks_time_reversal, to_fields
+from slem_plugin.config import Config
+from slem_plugin.graphs.graph import Graph, join_graphs, make_graph
+from slem_plugin.learning.survey import Survey
+from slem_plugin.model import Blueprint, Model, default_channels, make_network
+from slem_plugin.network.network import calibrate
+
+# Spinor data with larger parts than this (eV, electrons) that time reversal forbids is taken to break it.
+MAGNETIC = 1e-5
+# Baselines have few coefficients; more frames than these would only cost time.
+MOST_FRAMES = 200
+# Matrix elements of all these frames together: a fit holds several matrices of each.
+MOST_ELEMENTS = 30_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a network is to say of one operator: the rest after the baseline, and its size; 0 where nothing was stored.
+
+    All kinds of pairs come first, then all species.
+    """
+
+    rest: tuple[Tensor, ...]
+    size: tuple[Tensor, ...]
+
+    @cached_property
+    def count(self) -> int:
+        """Components that were stored."""
+        return sum(int((size > 0).sum()) for size in self.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """A graph and the targets of its operators: one frame, or a batch of them."""
+
+    graph: Graph
+    targets: dict[str, Target]
+
+    def to(self, device: torch.device | str) -> "Lesson":
+        """The same lesson on another device."""
+        targets = {
+            name: Target(tuple(x.to(device) for x in target.rest), tuple(x.to(device) for x in target.size))
+            for name, target in self.targets.items()
+        }
+        return Lesson(self.graph.to(device=device), targets)
+
+
+def join_lessons(lessons: Sequence[Lesson]) -> Lesson:
+    """Several frames as one batch."""
+    if len(lessons) == 1:
+        return lessons[0]
+    targets = {
+        name: Target(
+            tuple(torch.cat(parts) for parts in zip(*(lesson.targets[name].rest for lesson in lessons), strict=True)),
+            tuple(torch.cat(parts) for parts in zip(*(lesson.targets[name].size for lesson in lessons), strict=True)),
+        )
+        for name in lessons[0].targets
+    }
+    return Lesson(join_graphs([lesson.graph for lesson in lessons]), targets)
+
+
+def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = None) -> Model:
+    """Baselines fitted to some frames, and an untrained network, all as the frames call for.
+
+    `survey` is that of the frames, where it is known already and not all of them shall be read for it.
+    """
+    survey = survey or Survey.of(frames)
+    chosen = choose_for_fit(frames)
+    first, there = chosen[0], survey.operators
+    operators = config.operator_names or there
+    if not operators or not set(operators) <= set(there):
+        found = ", ".join(there) or "none in all its frames"
+        raise Refused("config", f'operators is "{config.operators}"; the data has {found}')
+    learned = [name for name in operators if name != "S"]
+    time_reversal = not (
+        first.spin is Spin.SPINOR
+        and any(breaks_time_reversal(frame.operators[name].values_sx, MAGNETIC) for frame in chosen for name in learned)
+    )
+    channels = config.channels or default_channels(first.basis, first.spin is Spin.SPINOR)
+    blueprint = Blueprint(
+        first.provenance.code, first.basis, first.spin, time_reversal, operators, channels, config.layers, config.latent, config.waves, 1.0,
+        centred_mesh_of_frame(first), message_part(chosen),
+    )  # fmt: skip
+    # The overlap is needed by the baseline of H, also where nobody asked for it.
+    needed = [name for name in ("S", *learned) if name in operators or (name == "S" and name in there)]
+    baselines = {name: fit_baseline(chosen, name, blueprint) for name in needed}
+    model = Model(blueprint, baselines, None, {"electrons": survey.electrons()}, first.functions)
+    bonds = [model.graph(structure_of(frame))[1] for frame in chosen[:20]]
+    neighbours = sum(graph.bonds for graph in bonds) / sum(graph.natoms for graph in bonds)
+    model.blueprint = replace(blueprint, neighbours=max(neighbours, 1.0))
+    if blueprint.learned:
+        torch.manual_seed(config.seed)
+        model.network = make_network(model.blueprint, model.cutoff_ss).to(getattr(torch, config.precision))
+        calibrate(model.network, join_graphs(bonds[:4]).to(model.dtype))
+    return model
+
+
+def choose_for_fit(frames: Sequence[Frame]) -> list[Frame]:
+    """Frames spread over all of them, as many as a fit needs and memory allows."""
+    count = min(MOST_FRAMES, len(frames), max(1, MOST_ELEMENTS // frames[0].pairs.elements))
+    return [frames[n] for n in np.linspace(0, len(frames) - 1, count).astype(int).tolist()]
+
+
+def message_part(frames: Sequence[Frame]) -> float:
+    """The part of the cutoff over which atoms hear each other: no farther than two atoms of the data are apart.
+
+    Molecules whose every pair is stored have blocks beyond that, but nobody has learned what atoms there would say.
+    """
+    whole = all(len(frame.pairs) == frame.natoms * (frame.natoms + 1) // 2 for frame in frames)
+    known = all(operator.known_x is None for frame in frames for operator in frame.operators.values())
+    return MARGIN / WIDE_MARGIN if whole and known else 1.0
+
+
+def fit_baseline(frames: Sequence[Frame], name: str, blueprint: Blueprint) -> Baseline:
+    """The baseline of an operator from some frames."""
+    form = blueprint.form(name)
+    samples = [baseline_sample(frame, name, form, blueprint) for frame in frames]
+    bare = fit_onsite(form, samples)
+    if name != "H" or not all("S" in frame.operators for frame in frames):
+        return fit_hopping(bare, samples, None)
+    shared, whole = [], tuple(np.ones_like(range_g) for range_g in bare.range_tg)
+    for frame, sample in zip(frames, samples, strict=True):
+        bonds = bond_frames(structure_of(frame), frame.pairs, form.basis)
+        S_fx = frame.operators["S"].values_sx
+        rows_fx = share_onsite(form, bonds, S_fx, bare.predict(sample.graph).onsite_s, whole)
+        shared.append(form.take_apart(bonds, rows_fx))
+    return fit_hopping(bare, samples, shared)
+
+
+def baseline_sample(frame: Frame, name: str, form: BlockForm, blueprint: Blueprint) -> Sample:
+    """An operator on the frame's own pairs, in float64."""
+    structure = structure_of(frame)
+    degrees = max(len(onsite.natural) for onsite in form.onsite_s) - 1
+    bonds = bond_frames(structure, frame.pairs, form.basis)
+    rows_fx = to_fields(frame.operators[name].values_sx, frame.layout(name), blueprint.time_reversal)
+    return Sample(
+        make_graph(structure, frame.pairs, len(form.basis), degrees),
+        form.take_apart(bonds, rows_fx),
+        form.known_components(bonds, frame.operators[name].known_x),
+    )
+
+
+def make_lesson(frame: Frame, model: Model) -> Lesson:
+    """A frame as the network of a model sees it: what the code did not store is unknown, not zero."""
+    structure = structure_of(frame)
+    pairs, graph = model.graph(structure)
+    bonds = bond_frames(structure, pairs, model.blueprint.basis)
+    base = model.base(bonds, graph)
+    targets = {}
+    for name in model.blueprint.learned:
+        form = model.blueprint.form(name)
+        stored = operator_on(frame, name, pairs)
+        rows_fx = to_fields(stored.values_sx, frame.layout(name), model.blueprint.time_reversal)
+        rest = form.take_apart(bonds, rows_fx - base.rows(name, form, bonds))
+        known = form.known_components(bonds, stored.known_x)
+        sizes = model.baselines[name].sizes(graph)
+        blocks = list(zip(*(x.hopping_t + x.onsite_s for x in (rest, sizes, known)), strict=True))
+        targets[name] = Target(
+            tuple(torch.from_numpy(np.where(k, r, 0)).to(model.dtype) for r, _, k in blocks),
+            tuple(torch.from_numpy(np.where(k, s, 0)).to(model.dtype) for _, s, k in blocks),
+        )
+    return Lesson(graph.to(model.dtype), targets)
+
+
+def measure_peaks(model: Model, lessons: Iterable[Lesson]) -> None:
+    """Tell the baselines of a model the largest corrections that the data asks of its network."""
+    largest: dict[str, list[float]] = {name: [] for name in model.blueprint.learned}
+    for lesson in lessons:
+        for name, target in lesson.targets.items():
+            found = [largest_rest(*block) for block in zip(target.rest, target.size, strict=True)]
+            largest[name] = list(map(max, found, largest[name] or found))
+    for name, found in largest.items():
+        peaks = [np.array([peak]) for peak in found]
+        kinds = len(model.blueprint.form(name).kinds)
+        changed = replace(model.baselines[name], peak_t=tuple(peaks[:kinds]), peak_s=tuple(peaks[kinds:]))
+        model.baselines = {**model.baselines, name: changed}
+
+
+def largest_rest(rest: Tensor, size: Tensor) -> float:
+    """The largest rest of a block in units of its size; at least 1."""
+    lengths = torch.linalg.vector_norm(rest, dim=1) / torch.linalg.vector_norm(size, dim=1).clamp(min=1e-30)
+    return max(1.0, float(lengths.max())) if len(lengths) else 1.0
+
+
+def operator_on(frame: Frame, name: str, pairs: Pairs) -> Operator:
+    """An operator of a frame on another list of pairs; pairs that the frame lacks are unknown."""
+    return spread_operator(frame.operators[name], frame.pairs, pairs)

@@ -1,0 +1,199 @@
+"""Layers: features of atoms and of bonds, and the maps between them.
+
+Atoms carry `n[l][a, m, channel]`, natural channels before unnatural ones, in the axes of the structure. Bonds carry
+`x[k][e, part, channel]` in their own frame, for the irreps k = 0 even, 0 odd, m = 1, 2, ... about the bond, one part
+(m = 0) or two (c, s). Any linear map of the channels of one k that treats c and s alike is exactly equivariant.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from slem_plugin.graphs.graph import Graph
+from slem_plugin.network.channels import Channels
+
+# Features smaller than this part of the largest ones are taken to be noise.
+SMALLEST_SIZE = 0.01
+SMALLEST_CUTOFF = 0.1  # Angstrom
+# Gates stay below this: without a bound every layer squares what many more neighbours than in the data send, and a larger
+# molecule gets matrices of any size.
+LARGEST_GATE = 4.0
+
+
+def bounded(gate: Tensor) -> Tensor:
+    """A gate, nearly itself where it is small."""
+    return LARGEST_GATE * torch.tanh(gate / LARGEST_GATE)
+
+
+def turn_in(n: list[Tensor], graph: Graph, channels: Channels) -> list[list[list[Tensor]]]:
+    """Features of each atom in the frames of its bonds: tensors [e, channel] to be joined, by k and part."""
+    highest = channels.highest
+    pieces: list[list[list[Tensor]]] = [[[] for _ in range(1 if k < 2 else 2)] for k in range(highest + 2)]
+    for l, (natural, unnatural) in enumerate(zip(channels.natural, channels.unnatural, strict=True)):
+        turned = torch.bmm(graph.rotations[l], n[l]).view(-1, 2 * l + 1, natural + unnatural)
+        plain, other = turned.split([natural, unnatural], dim=2)
+        if natural:
+            rows = plain.unbind(1)
+            pieces[0][0].append(rows[l])
+            for m in range(1, l + 1):
+                pieces[m + 1][0].append(rows[l + m])
+                pieces[m + 1][1].append(rows[l - m])
+        if unnatural:
+            rows = other.unbind(1)
+            pieces[1][0].append(rows[l])
+            for m in range(1, l + 1):
+                pieces[m + 1][0].append(rows[l - m])
+                pieces[m + 1][1].append(-rows[l + m])
+    return pieces
+
+
+def turn_out(x: list[Tensor], graph: Graph, channels: Channels) -> list[Tensor]:
+    """Sums over the bonds of each atom of features turned back to the axes of the structure."""
+    parts: list[list[list[Tensor]]] = []
+    for k, feature in enumerate(x):
+        widths = [
+            count
+            for l, kinds in enumerate(zip(channels.natural, channels.unnatural, strict=True))
+            if l >= k - 1
+            for count in (kinds if k > 1 else kinds[k : k + 1])
+        ]
+        parts.append([list(rows.split(widths, dim=1)) for rows in feature.unbind(1)])
+    n = []
+    for l, (natural, unnatural) in enumerate(zip(channels.natural, channels.unnatural, strict=True)):
+        plain = [parts[0][0][l]]
+        other = [parts[1][0][l]]
+        for m in range(1, l + 1):
+            c, s = parts[m + 1]
+            place = 2 * (l - m)
+            plain = [s[place], *plain, c[place]]
+            other = [c[place + 1], *other, -s[place + 1]]
+        both = torch.stack([torch.cat(rows, dim=1) for rows in zip(plain, other, strict=True)], dim=1)
+        turned = both.view(graph.natoms, -1, natural + unnatural)
+        n.append(torch.bmm(graph.rotations[l].mT, turned))
+    return n
+
+
+def join(pieces: list[list[list[Tensor]]]) -> list[Tensor]:
+    """Features of bonds of their pieces."""
+    return [
+        torch.cat([row for part in parts for row in part], dim=1).view(len(parts[0][0]), len(parts), -1)
+        for parts in pieces
+    ]
+
+
+def parts_of_irreps(states_ef: Tensor, channels: Channels) -> list[Tensor]:
+    """Features of bonds of their flat states."""
+    flat = states_ef.split([parts * count for parts, count in channels.state_shapes], dim=1)
+    return [feature.view(len(feature), *shape) for feature, shape in zip(flat, channels.state_shapes, strict=True)]
+
+
+def reverse(x: list[Tensor], bonds: Tensor) -> list[Tensor]:
+    """Features of other bonds, seen from the frames of their reverse."""
+    even, odd, *pairs = (feature[bonds] for feature in x)
+    sign = even.new_tensor([1.0, -1.0])[:, None]
+    return [even, -odd, *(pair * sign for pair in pairs)]
+
+
+class BondLinear(nn.Module):
+    """A linear map of the channels of each irrep about the bond."""
+
+    def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.randn(a, b) / max(a, 1) ** 0.5) for a, b in zip(inputs, outputs, strict=True)
+        )
+
+    def forward(self, x: list[Tensor]) -> list[Tensor]:
+        return [
+            (feature.flatten(0, 1) @ W).view(*feature.shape[:2], W.shape[1])
+            for feature, W in zip(x, self.weights, strict=True)
+        ]
+
+
+class Gains(nn.Module):
+    """Constants that bring features to unit size; they are measured once on data, before the training.
+
+    Without them features of high m and of unnatural parity begin a thousand times smaller than the others.
+    """
+
+    values: Tensor
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.register_buffer("values", torch.ones(count))
+        self.measuring = False
+
+    def calibrated(self, features: list[Tensor]) -> list[Tensor]:
+        """The features, which the caller has multiplied by the gains; while measuring, brought to unit size by new gains."""
+        if not self.measuring:
+            return features
+        sizes = [float(x.square().mean().sqrt()) if x.numel() else 0.0 for x in features]
+        # What is almost nothing may be all noise, and is not blown up without limit.
+        least = SMALLEST_SIZE * max(sizes)
+        ratios = [1 / max(size, least) if size else 1.0 for size in sizes]
+        self.values *= self.values.new_tensor(ratios)
+        return [ratio * x for ratio, x in zip(ratios, features, strict=True)]
+
+
+class BondUpdate(nn.Module):
+    """New features of bonds: a linear map, then a gate from the even ones and the distance on all others."""
+
+    channels_k: Tensor
+
+    def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...], latent: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.linear = BondLinear(inputs, outputs)
+        self.distance = nn.Linear(latent, outputs[0])
+        self.gate = nn.Linear(outputs[0], sum(outputs))
+        self.gains = Gains(len(outputs))
+        self.register_buffer("channels_k", torch.arange(len(outputs)).repeat_interleave(torch.tensor(outputs)))
+
+    def forward(self, x: list[Tensor], latent: Tensor) -> list[Tensor]:
+        even, *others = self.linear(x)
+        hidden = nn.functional.silu(even.squeeze(1) + self.distance(latent))
+        new, gates = self.gate(hidden).unsqueeze(1).split([self.outputs[0], sum(self.outputs[1:])], dim=2)
+        first, gain = self.gains.values[0], self.gains.values[self.channels_k[self.outputs[0] :]]
+        factors = (bounded(gates) * gain).split(self.outputs[1:], dim=2)
+        return self.gains.calibrated([new * first, *(y * x for y, x in zip(others, factors, strict=True))])
+
+
+class Distances(nn.Module):
+    """Smooth features of the length of each bond, its own for each ordered pair of species, and a cutoff function.
+
+    Messages end at the part `messages` of the cutoff.
+    """
+
+    cutoff_ss: Tensor
+    wave_numbers: Tensor
+
+    def __init__(self, cutoff_ss: Tensor, messages: float, waves: int, width: int) -> None:
+        super().__init__()
+        species = len(cutoff_ss)
+        self.messages = messages
+        self.register_buffer("cutoff_ss", cutoff_ss)
+        self.register_buffer("wave_numbers", torch.arange(1, waves + 1) * torch.pi)
+        self.scale = nn.Parameter(1 + 0.5 * torch.randn(species**2, width))
+        self.shift = nn.Parameter(0.5 * torch.randn(species**2, width))
+        self.first = nn.Linear(waves, width)
+        self.second = nn.Linear(width, width)
+        self.gains = Gains(1)
+
+    def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        own_e = graph.species_a.repeat_interleave(graph.slots)
+        latent, x = self.features(own_e, graph.neighbour_e, graph.length_e)
+        return latent, envelope(x / self.messages) * graph.present_e
+
+    def features(self, own_e: Tensor, other_e: Tensor, length_e: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of bonds from one species to another, and their lengths in units of the cutoff."""
+        # Species that were never near each other have no cutoff; their only bonds are empty places.
+        x = length_e / self.cutoff_ss[own_e, other_e].clamp(min=SMALLEST_CUTOFF)
+        waves = torch.sin(x[:, None] * self.wave_numbers) / x[:, None]
+        pair_e = own_e * len(self.cutoff_ss) + other_e
+        hidden = nn.functional.silu(self.first(waves) * self.scale[pair_e] + self.shift[pair_e])
+        (latent,) = self.gains.calibrated([nn.functional.silu(self.second(hidden)) * self.gains.values])
+        return latent, x
+
+
+def envelope(x: Tensor) -> Tensor:
+    """1 at 0 and 0 from 1 on, with two continuous derivatives."""
+    return torch.where(x < 1, 1 - 28 * x**6 + 48 * x**7 - 21 * x**8, torch.zeros_like(x))

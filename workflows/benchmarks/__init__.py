@@ -1,0 +1,1 @@
+"""What `slem-bench` measures; nothing that users run depends on it."""

@@ -1,0 +1,1 @@
+"""What people look at: band structures, and reports as pages with pictures."""

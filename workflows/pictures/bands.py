@@ -1,0 +1,219 @@
+"""Band structures: of a frame, of a prediction, and of both in one picture."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from converters.errors import Refused
+from converters.frames.frame import Frame
+from converters.physics.bands import Bands, KPath, make_path
+from converters.runs import HDF5_MAGIC, starts_with
+from workflows.export import read_frame
+from workflows.terminal.progress import Tell, silent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Width of the levels in the density of states (eV), and how many energies it has.
+BROADENING, DOS_POINTS = 0.1, 1000
+COLOURS = ("#1a1a1a", "#d55e00")
+PICTURES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """The bands of one frame, and what they are called."""
+
+    name: str
+    bands: Bands
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: the frame's number, a path, its points, the electrons where the frame does not say."""
+
+    number: int = 0
+    path: str | None = None
+    points: int = 200
+    electrons: float | None = None
+
+
+def bands_of(
+    source: Path, model_path: Path | None, other: Path | None, request: Request, tell: Tell = silent
+) -> list[Line]:
+    """The bands of a frame of a dataset, or of the structure of a file with a model; then those of its prediction or of another file.
+
+    With a dataset and a model, the model's prediction for the structure of the frame is the second line.
+    """
+    is_data = source.is_file() and starts_with(source, HDF5_MAGIC)
+    if not is_data and model_path is None:
+        raise Refused(source, "is no dataset; a structure needs --model")
+    frames: list[tuple[str, Frame]] = []
+    if is_data:
+        frames.append((source.name, read_frame(source, request.number)))
+    if model_path is not None:
+        from slem_plugin.checkpoint import load_model
+        from workflows.predict import predict_one
+
+        model = load_model(model_path)
+        if not is_data:
+            frames.append(("prediction", predict_one(model, source, request.number)))
+        else:
+            reference = frames[0][1]
+            if not {"H", "S"} <= set(reference.operators):
+                frames.clear()
+            frames.append(("prediction", predict_like(model, reference, str(source))))
+    if other is not None:
+        frames.append((other.name, read_frame(other, request.number)))
+        require_same_structure(frames[0][1], frames[-1][1], str(other))
+    names, given = zip(*frames, strict=True)
+    return [Line(name, bands) for name, bands in zip(names, all_bands(given, request, tell), strict=True)]
+
+
+def predict_like(model: Any, frame: Frame, place: str) -> Frame:
+    """The prediction for the structure of a frame; it has the electrons that the frame has, where the model knows none."""
+    from converters.frames.neighbours import structure_of
+
+    model.require_match(frame, place)
+    found = model.predict_structure(structure_of(frame))
+    return with_electrons(found, frame.outcome.electrons)
+
+
+def with_electrons(frame: Frame, electrons: float | None) -> Frame:
+    if electrons is None or frame.outcome.electrons is not None:
+        return frame
+    return replace(frame, outcome=replace(frame.outcome, electrons=electrons))
+
+
+def require_same_structure(first: Frame, second: Frame, place: str) -> None:
+    same = first.positions_av.shape == second.positions_av.shape and first.spin is second.spin
+    if (
+        not same
+        or np.abs(first.positions_av - second.positions_av).max() > 1e-3
+        or np.abs(first.cell_cv - second.cell_cv).max() > 1e-3
+    ):
+        raise Refused(place, "is of another structure or spin layout; bands are compared of the same one")
+
+
+def all_bands(frames: Sequence[Frame], request: Request, tell: Tell = silent) -> list[Bands]:
+    """Bands of frames of one structure along one path."""
+    given = [with_electrons(frame, request.electrons) for frame in frames]
+    path = make_path(given[0], request.path, request.points)
+    return [Bands.of(frame, path, tell) for frame in given]
+
+
+def facts_of(lines: Sequence[Line]) -> dict[str, Any]:
+    """The numbers that a person wants: edges of each, and how far the second is from the first (meV)."""
+    facts: dict[str, Any] = {}
+    for line in lines:
+        edges = line.bands.edges
+        facts[line.name] = {
+            "Fermi level (eV)": edges.fermi,
+            "valence edge (eV)": edges.valence,
+            "conduction edge (eV)": edges.conduction,
+            "gap (eV)": edges.gap,
+        }
+        if line.bands.interpolation_error:
+            facts[line.name]["error of S between the k-points"] = line.bands.interpolation_error
+    if len(lines) > 1:
+        facts["occupied bands (meV)"] = lines[1].bands.compare(lines[0].bands)
+    return facts
+
+
+def parse_window(text: str) -> tuple[float, float]:
+    """Two energies such as -15:8."""
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError as error:
+        raise Refused("--window", f'is "{text}"; expected two energies such as -15:8') from error
+    if not low < high:
+        raise Refused("--window", f'is "{text}"; expected the lower energy first')
+    return low, high
+
+
+def save_bands(lines: Sequence[Line], output: Path, window: tuple[float, float]) -> None:
+    """A picture, or all numbers as JSON."""
+    if output.suffix == ".json":
+        output.write_text(json.dumps(numbers_of(lines)) + "\n")
+        return
+    if output.suffix not in PICTURES:
+        raise Refused(output, f"has no ending of a picture or of JSON; expected {', '.join((*PICTURES, '.json'))}")
+    figure = draw(lines, window)
+    described = {} if output.suffix == ".png" else {"Title": describe(lines)}
+    figure.savefig(output, dpi=160, metadata=described or {"Description": describe(lines)})
+
+
+def numbers_of(lines: Sequence[Line]) -> dict[str, Any]:
+    path = lines[0].bands.path
+    return {
+        "k": path.kpoints_kc.tolist(),
+        "distance": path.distance_k.tolist(),
+        "corners": [{"name": name, "distance": at} for name, at in zip(path.names, path.corners, strict=True)],
+        "bands": {line.name: line.bands.energies_skn.tolist() for line in lines},
+        "facts": facts_of(lines),
+    }
+
+
+def describe(lines: Sequence[Line]) -> str:
+    """What the picture shows, in words."""
+    words = [f"{line.name}: gap {line.bands.edges.gap:.3f} eV" for line in lines]
+    if len(lines) > 1:
+        words.append(f"occupied bands {lines[1].bands.compare(lines[0].bands)['rms']:.3g} meV rms apart")
+    return f"Band structure along {' '.join(lines[0].bands.path.names)}. " + "; ".join(words)
+
+
+def draw(lines: Sequence[Line], window: tuple[float, float]) -> "Figure":
+    """Bands about the Fermi level of the first line, and densities of states beside them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
+    zero = zero_of(lines[0].bands)
+    for line, colour, style in zip(lines, COLOURS, ("-", "--"), strict=False):
+        draw_lines(left, line, zero, colour, style)
+        energies = np.linspace(*window, DOS_POINTS)
+        right.plot(line.bands.density_of_states(energies + zero, BROADENING), energies, color=colour, ls=style, lw=1)
+    draw_axes(left, lines[0].bands.path)
+    left.set_ylim(*window)
+    left.set_ylabel(
+        "energy above the valence edge (eV)" if lines[0].bands.edges.gap else "energy above the Fermi level (eV)"
+    )
+    right.set_xlabel("states / eV")
+    right.set_xlim(left=0)
+    for axes in (left, right):
+        axes.axhline(0, color="#888888", lw=0.6)
+    if len(lines) > 1:
+        error = lines[1].bands.compare(lines[0].bands)["rms"]
+        left.set_title(f"occupied bands: {error:.3g} meV rms", fontsize=10)
+    left.legend(loc="upper right", fontsize=8)
+    return figure
+
+
+def zero_of(bands: Bands) -> float:
+    return bands.edges.valence if bands.edges.gap else bands.edges.fermi
+
+
+def draw_lines(axes: "Axes", line: Line, zero: float, colour: str, style: str) -> None:
+    path = line.bands.path
+    breaks = np.flatnonzero(np.diff(path.distance_k) <= 0) + 1
+    for s, levels_kn in enumerate(line.bands.energies_skn):
+        for n, part in enumerate(np.split(np.arange(len(path.distance_k)), breaks)):
+            x, y = path.distance_k[part], levels_kn[part] - zero
+            if len(x) == 1:  # levels of a molecule
+                x, y = np.array([-0.5, 0.5]), np.repeat(y, 2, axis=0)
+            drawn = axes.plot(x, y, color=colour, ls=style, lw=1.1 if s == 0 else 0.7)
+            if s == 0 and n == 0:
+                drawn[0].set_label(line.name)
+
+
+def draw_axes(axes: "Axes", path: KPath) -> None:
+    axes.set_xticks(path.corners, path.names)
+    for corner in path.corners[1:-1]:
+        axes.axvline(corner, color="#bbbbbb", lw=0.6)
+    if len(path.distance_k) > 1:
+        axes.set_xlim(path.distance_k[0], path.distance_k[-1])

@@ -1,0 +1,1 @@
+"""Work on several processes and machines: engines, torchrun, and predictions in pieces."""

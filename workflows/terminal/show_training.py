@@ -1,0 +1,74 @@
+"""A training as people see it: a bar with its loss and its last errors, one line for each evaluation, JSON at the end."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from workflows.terminal.show import console, error_text, print_json
+
+
+def show_training(
+    run: Callable[[Mapping[str, Callable[..., None]]], Any], folder: Path, as_json: bool, *, shown: bool = True
+) -> None:
+    """Run a training under a bar with its errors, with one line for each evaluation; JSON of the evaluations at the end."""
+    if not shown:
+        run(dict.fromkeys(("prepared", "watch", "report"), lambda *_: None))
+        return
+    found: list[dict[str, Any]] = []
+    err = Console(stderr=True)
+    out = Console(stderr=True, highlight=False) if as_json else console()
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def prepared(model: Any, training: int, validation: int) -> None:
+            if model.network is None:
+                out.print("an overlap needs no training: it is fitted in closed form", soft_wrap=True)
+                return
+            weights = sum(weight.numel() for weight in model.network.parameters())
+            learned = ", ".join(model.blueprint.learned)
+            checked = f"checked on {validation}" if validation else "checked on the same ones"
+            out.print(f"learning {learned} from {training} frames, {checked}; {weights} weights", soft_wrap=True)
+            if mesh := model.blueprint.mesh:
+                folded = "x".join(map(str, mesh))
+                out.print(
+                    f"note: the blocks are folded over the k mesh {folded}; the model is for this mesh alone",
+                    soft_wrap=True,
+                )
+            if unreached := model.blueprint.unreached:
+                out.print(
+                    f"note: {unreached} of the components keep their baseline; their m is beyond the channels",
+                    soft_wrap=True,
+                )
+
+        def watch(progress: Any, part: float, loss: float) -> None:
+            speed = progress.step / max(progress.seconds, 1e-9)
+            parts = [f"step {progress.step}", f"loss {loss:.3g}", f"{speed:.1f} steps/s"]
+            if found:
+                parts.append(error_text({key: found[-1][key] for key in ("H", "bands") if key in found[-1]}))
+            bar.update(task, completed=part, description=", ".join(filter(None, parts)))
+
+        def report(one: Any) -> None:
+            found.append({"step": one.step, "seconds": one.seconds, "loss": one.loss, **one.errors})
+            star = " *" if one.best else ""
+            out.print(
+                f"{one.part:4.0%}  step {one.step:6d}  loss {one.loss:8.4f}  {error_text(one.errors)}{star}",
+                soft_wrap=True,
+            )
+
+        run({"prepared": prepared, "watch": watch, "report": report})
+    if as_json:
+        print_json({"model": str(folder), "evaluations": found})
+    else:
+        out.print(
+            f"the best model is {folder / 'best.safetensors'}; slem-eval {folder} DATA shows its errors", soft_wrap=True
+        )
