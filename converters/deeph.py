@@ -20,7 +20,7 @@ from basis import Array
 from basis.conventions import Convention, standard, to_standard
 from basis.shells import Shell, Species, cell_shells
 from basis.spin import Spin
-from converters.errors import Refused, reason_of
+from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements, reorder_elements
 from converters.frames.frame import Frame, Outcome, Provenance
 from converters.openmx.convention import convention as openmx_order
@@ -78,9 +78,9 @@ def read_info(path: Path) -> dict[str, Any]:
     try:
         info = json.loads(path.read_text())
     except (ValueError, OSError) as error:
-        raise Refused(path, f"cannot be read: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
     if not isinstance(info, dict):
-        raise Refused(path, "holds no table of facts")
+        raise Refused(Kind.DAMAGED, path, "holds no table of facts")
     return info
 
 
@@ -89,11 +89,11 @@ def read_old_blocks(path: Path) -> Blocks:
         with open_hdf5(path) as file:
             found = {tuple(json.loads(key)): np.asarray(block[()]) for key, block in file.items()}
     except OSError as error:
-        raise Refused(path, reason_of(error)) from error
+        raise refused_by_system(path, error) from error
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise Refused(path, f"has a key that is no [R1, R2, R3, i, j]: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"has a key that is no [R1, R2, R3, i, j]: {error}") from error
     if not all(len(key) == 5 and all(isinstance(n, int) for n in key) for key in found):
-        raise Refused(path, "has a key that is no [R1, R2, R3, i, j]")
+        raise Refused(Kind.DAMAGED, path, "has a key that is no [R1, R2, R3, i, j]")
     return {(*R, i - 1, j - 1): block for (*R, i, j), block in found.items()}
 
 
@@ -102,9 +102,9 @@ def read_new_blocks(path: Path) -> Blocks:
         with open_hdf5(path) as file:
             parts = [file[name][()] for name in ("atom_pairs", "chunk_shapes", "chunk_boundaries", "entries")]
     except OSError as error:
-        raise Refused(path, reason_of(error)) from error
+        raise refused_by_system(path, error) from error
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        raise Refused(path, f"lacks a part or has one that cannot be read: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"lacks a part or has one that cannot be read: {error}") from error
     keys, shapes, ends, entries = parts
     sizes = np.prod(shapes, axis=1) if shapes.ndim == 2 else np.empty(0)
     whole = (
@@ -114,7 +114,7 @@ def read_new_blocks(path: Path) -> Blocks:
         and ends[-1] == len(entries)
     )
     if not whole:
-        raise Refused(path, "has pairs, shapes, boundaries and entries that do not fit together")
+        raise Refused(Kind.DAMAGED, path, "has pairs, shapes, boundaries and entries that do not fit together")
     chunks = np.split(entries, ends[1:-1])
     return {tuple(key): chunk.reshape(shape) for key, chunk, shape in zip(keys.tolist(), chunks, shapes, strict=True)}
 
@@ -131,10 +131,12 @@ def read_old_structure(folder: Path) -> Structure:
             if line.strip()
         ]
     except (OSError, ValueError) as error:
-        raise Refused(folder, f"has a structure that cannot be read: {error}") from error
+        raise Refused(Kind.DAMAGED, folder, f"has a structure that cannot be read: {error}") from error
     if cell_cv.shape != (3, 3) or positions_av.shape != (len(numbers), 3) or len(lists) != len(numbers):
         raise Refused(
-            folder, f"has {len(positions_av)} positions, {len(numbers)} elements and {len(lists)} orbital types"
+            Kind.DAMAGED,
+            folder,
+            f"has {len(positions_av)} positions, {len(numbers)} elements and {len(lists)} orbital types",
         )
     kinds: dict[tuple[int, tuple[int, ...]], int] = {}
     species_a = np.array([kinds.setdefault(kind, len(kinds)) for kind in zip(numbers, lists, strict=True)])
@@ -156,7 +158,7 @@ def read_new_structure(folder: Path, info: dict[str, Any]) -> Structure:
         symbols = atoms.get_chemical_symbols()
         species_a = np.array([list(lists).index(symbol) for symbol in symbols])
     except BAD_STRUCTURE as error:
-        raise Refused(folder, f"has a structure that cannot be read: {error}") from error
+        raise Refused(Kind.DAMAGED, folder, f"has a structure that cannot be read: {error}") from error
     basis = tuple(make_species(folder, atomic_numbers.get(symbol, 0), l_list, "") for symbol, l_list in lists.items())
     return atoms.cell.array, atoms.positions, basis, species_a
 
@@ -166,12 +168,12 @@ def refuse_lying_counts(path: Path) -> None:
     lines = path.read_text(errors="replace").splitlines()
     counts = next((line.split() for line in lines[5:7] if line.split() and line.split()[0].isdigit()), [])
     if not counts or sum(int(count) for count in counts if count.isdigit()) > len(lines):
-        raise Refused(path, f"has {' + '.join(counts)} atoms in {len(lines)} lines")
+        raise Refused(Kind.DAMAGED, path, f"has {' + '.join(counts)} atoms in {len(lines)} lines")
 
 
 def make_species(folder: Path, number: int, l_list: tuple[int, ...], suffix: str) -> Species:
     if not 0 <= number < len(chemical_symbols) or not l_list or not 0 <= min(l_list) <= max(l_list) < 10:
-        raise Refused(folder, f"has element {number} with the shells {l_list}")
+        raise Refused(Kind.DAMAGED, folder, f"has element {number} with the shells {l_list}")
     shells = tuple(Shell(l, zeta=l_list[: n + 1].count(l)) for n, l in enumerate(l_list))
     return Species(chemical_symbols[number] + suffix, number, shells)
 
@@ -220,7 +222,9 @@ def elements_of(run: Run, name: str, blocks: Blocks, norb_a: Array, layout: Spin
     """All elements of some blocks; a block whose partner is missing gets it."""
     keys = np.array(list(blocks))
     if not len(keys) or keys[:, 3:].min() < 0 or keys[:, 3:].max() >= len(norb_a) or np.abs(keys[:, :3]).max() > 10_000:
-        raise Refused(run.main, f"has blocks of {name} between atoms that do not exist; expected 1 to {len(norb_a)}")
+        raise Refused(
+            Kind.DAMAGED, run.main, f"has blocks of {name} between atoms that do not exist", f"1 to {len(norb_a)}"
+        )
     width = 2 if layout is Spin.SPINOR else 1
     whole: dict[tuple[int, ...], Array] = {}
     for (*R, i, j), block in blocks.items():
@@ -229,7 +233,10 @@ def elements_of(run: Run, name: str, blocks: Blocks, norb_a: Array, layout: Spin
         if block.shape != (width * norb_a[i], width * norb_a[j]):
             wanted = (width * int(norb_a[i]), width * int(norb_a[j]))
             raise Refused(
-                run.main, f"has a block of {name} of shape {block.shape} for atoms {i + 1}, {j + 1}; expected {wanted}"
+                Kind.DAMAGED,
+                run.main,
+                f"has a block of {name} of shape {block.shape} for atoms {i + 1}, {j + 1}",
+                f"{wanted}",
             )
         whole[(*R, i, j)] = block
         whole.setdefault((*(-r for r in R), j, i), block.conj().T)
@@ -252,13 +259,15 @@ def spin_components(block: Array, width: int) -> Array:
 def write(frame: Frame, folder: Path, *, layout: str = "2026") -> list[Path]:
     """Write the folder of a frame in the layout "2026" or "legacy"; returns the files."""
     if frame.spin is Spin.COLLINEAR:
-        raise Refused(folder, "cannot be written: DeepH has no collinear spin")
+        raise Refused(Kind.UNSUPPORTED, folder, "cannot be written: DeepH has no collinear spin")
     if layout not in ("2026", "legacy"):
-        raise Refused(folder, f'cannot be written in the layout "{layout}"; expected 2026 or legacy')
+        raise Refused(Kind.UNSUPPORTED, folder, f'cannot be written in the layout "{layout}"', "2026 or legacy")
     is_old = layout == "legacy"
     if not is_old and (np.diff(frame.species_a) < 0).any():
         raise Refused(
-            folder, "would not fit: POSCAR groups atoms by element, and the frame does not; sort its atoms first"
+            Kind.UNSUPPORTED,
+            folder,
+            "would not fit: POSCAR groups atoms by element, and the frame does not; sort its atoms first",
         )
     order = openmx_order if is_old else standard
     (write_old_structure if is_old else write_new_structure)(frame, folder)
@@ -324,7 +333,9 @@ def write_new_structure(frame: Frame, folder: Path) -> None:
     elements = [chemical_symbols[species.number] for species in frame.basis]
     if len(set(elements)) != len(elements):
         raise Refused(
-            folder, "cannot be written: two species are of one element, and this layout tells elements apart only"
+            Kind.UNSUPPORTED,
+            folder,
+            "cannot be written: two species are of one element, and this layout tells elements apart only",
         )
     write_atoms(folder / "POSCAR", frame.atoms, format="vasp", direct=True)
     lists = {e: [shell.l for shell in species.shells] for e, species in zip(elements, frame.basis, strict=True)}

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from basis.radial import Functions
 from basis.shells import Species
-from converters.errors import Refused, reason_of
+from converters.errors import Kind, Refused, reading, refused_by_system
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -98,7 +98,7 @@ def search(path: Path, codes: list[str]) -> Iterator[Run | Refused]:
         empty = False
         yield item
     if empty:
-        yield Refused(path, f"holds nothing to read; expected runs of {' or '.join(codes)}")
+        yield Refused(Kind.NO_RUN, path, "holds nothing to read", f"runs of {' or '.join(codes)}")
 
 
 def counted(name: str) -> tuple[list[str | int], str]:
@@ -128,7 +128,7 @@ def unsearchable(problems: list[OSError]) -> Iterator[Refused]:
     """Refusals of the folders that could not be opened, each once."""
     while problems:
         problem = problems.pop()
-        yield Refused(problem.filename, f"cannot be searched: {reason_of(problem)}")
+        yield refused_by_system(problem.filename, problem, "cannot be searched", Kind.NOT_THERE)
 
 
 def understood(folder: Path, codes: list[str]) -> list[Run | Refused]:
@@ -137,15 +137,18 @@ def understood(folder: Path, codes: list[str]) -> list[Run | Refused]:
         files = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: counted(path.name))
     except OSError:
         return []  # the walk itself reports it
-    closed = [Refused(path, "cannot be read: permission denied") for path in files if not os.access(path, os.R_OK)]
+    closed = [
+        Refused(Kind.NO_ACCESS, path, "cannot be read: permission denied")
+        for path in files
+        if not os.access(path, os.R_OK)
+    ]
     try:
-        runs = [run for code in codes for run in code_module(code).find_runs(folder, files)] if files else []
+        with reading(folder):
+            runs = [run for code in codes for run in code_module(code).find_runs(folder, files)] if files else []
     except Refused as refusal:
         return [*closed, refusal]
-    except (OSError, RuntimeError) as error:
-        return list(closed) or [Refused(folder, f"cannot be searched: {error}")]
     found = sorted({run.code for run in runs})
     if len(found) > 1:
-        reason = f"holds runs of {' and '.join(found)}; expected one code, choose one with --code"
-        return [*closed, Refused(folder, reason)]
+        reason = f"holds runs of {' and '.join(found)}; expected one code"
+        return [*closed, Refused(Kind.AMBIGUOUS, folder, reason)]
     return [*closed, *runs]

@@ -20,7 +20,7 @@ from torch import Tensor
 from basis.radial import Functions, pack_functions, unpack_functions
 from basis.shells import Shell, Species
 from basis.spin import Spin
-from converters.errors import Refused, reason_of
+from converters.errors import Kind, Refused, refused_by_system
 from converters.storage.files import draft_of
 from slem_plugin.baseline.baseline import Baseline
 from slem_plugin.model import Blueprint, Model, make_network
@@ -58,7 +58,7 @@ def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
     except SafetensorError as error:
-        raise Refused(path, f"cannot be written: {error}") from error
+        raise Refused(Kind.NO_ACCESS, path, f"cannot be written: {error}") from error
 
 
 def load_model(path: str | Path, dtype: torch.dtype | None = None) -> Model:
@@ -85,7 +85,7 @@ def load_checkpoint(path: Path, dtype: torch.dtype | None = None) -> tuple[Model
         model = build(description, tensors, dtype)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Refused(path, f"is a damaged {FORMAT}: {first}") from error
+        raise Refused(Kind.DAMAGED, path, f"is a damaged {FORMAT}: {first}") from error
     return model, {
         key.removeprefix("training."): value for key, value in tensors.items() if key.startswith("training.")
     }
@@ -97,21 +97,22 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("slem")
             tensors = {name: file.get_tensor(name) for name in list(file.keys())} if text else {}
-    except (SafetensorError, OSError) as error:
-        what = reason_of(error) if isinstance(error, OSError) else f"is no whole safetensors file: {error}"
-        raise Refused(path, what) from error
+    except OSError as error:
+        raise refused_by_system(path, error) from error
+    except SafetensorError as error:
+        raise Refused(Kind.DAMAGED, path, f"is not a complete safetensors file: {error}") from error
     if text is None:
-        raise Refused(path, f"is a safetensors file, but no {FORMAT}")
+        raise Refused(Kind.NOT_OURS, path, f"is a safetensors file, but no {FORMAT}")
     try:
         description = json.loads(text)
         version = int(description["version"])
     except (ValueError, KeyError, TypeError) as error:
-        raise Refused(path, f"has a damaged header: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"has a damaged header: {error}") from error
     if description.get("format") != FORMAT or not 1 <= version <= VERSION:
         found = f"{description.get('format')} version {version}"
-        raise Refused(path, f"is {found}; this program reads {FORMAT} version 1 to {VERSION}")
+        raise Refused(Kind.NEWER_PROGRAM, path, f"is {found}; this program reads {FORMAT} version 1 to {VERSION}")
     if description.get("checksum", checksum := checksum_of(tensors)) != checksum:
-        raise Refused(path, "is damaged: its numbers are not those that were written")
+        raise Refused(Kind.DAMAGED, path, "is damaged: its numbers are not those that were written")
     for step in range(version, VERSION):
         UPGRADES[step](description, tensors)
     return description, tensors

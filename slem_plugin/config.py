@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import OPERATORS
 from slem_plugin.network.channels import Channels
 
@@ -86,7 +86,7 @@ class Config:
             try:
                 Channels.parse(self.channels)
             except ValueError as error:
-                raise Refused("config", f"channels: {error}") from error
+                raise Refused(Kind.CONFIGURATION, "config", f"channels: {error}") from error
         parse_memory(self.memory, "config: memory")
         require(self.seconds > 0 or self.steps > 0, "time", self.time, "a time or a number of steps to stop at")
 
@@ -99,7 +99,7 @@ class Config:
         """The device of this machine that the configuration means."""
         there = torch.cuda.is_available()
         if self.device == "cuda" and not there:
-            raise Refused("config", "device is cuda; torch finds no GPU here")
+            raise Refused(Kind.CONFIGURATION, "config", "device is cuda; torch finds no GPU here")
         return "cuda" if there and self.device != "cpu" else "cpu"
 
     @property
@@ -115,14 +115,14 @@ class Config:
             if name not in types:
                 near = difflib.get_close_matches(name, types, 1)
                 hint = f'; did you mean "{near[0]}"?' if near else f"; known are {', '.join(types)}"
-                raise Refused(place, f'has no key "{name}"{hint}')
+                raise Refused(Kind.CONFIGURATION, place, f'has no key "{name}"{hint}')
             wanted = types[name]
             if wanted is str and isinstance(value, int | float) and not isinstance(value, bool):
                 value = str(value)
             if wanted is float and isinstance(value, int) and not isinstance(value, bool):
                 value = float(value)
             if type(value) is not wanted:
-                raise Refused(place, f"{name} is {value!r}; expected {wanted.__name__}")
+                raise Refused(Kind.CONFIGURATION, place, f"{name} is {value!r}", f"{wanted.__name__}")
             checked[name] = value
         return replace(self, **checked)
 
@@ -132,14 +132,14 @@ SIZES = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MIB": 2.0**20, "GIB": 2.0**30, "TIB"
 
 def require(fine: bool, name: str, found: object, expected: str) -> None:
     if not fine:
-        raise Refused("config", f"{name} is {found}; expected {expected}")
+        raise Refused(Kind.CONFIGURATION, "config", f"{name} is {found}", f"{expected}")
 
 
 def parse_time(text: str) -> float:
     """Seconds of "90", "90s", "20m", "1.5h"."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([smh]?)\s*", text)
     if not match:
-        raise Refused("config", f'time is "{text}"; expected something like 20m, 2h or 90s')
+        raise Refused(Kind.NO_SUCH_CHOICE, "config", f'time is "{text}"', "something like 20m, 2h or 90s")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
@@ -147,7 +147,7 @@ def parse_memory(text: str, place: str) -> float:
     """Bytes of "4GB", "800 MB" or "1.5GiB"."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([MGT]i?B)\s*", text, re.IGNORECASE)
     if not match:
-        raise Refused(place, f'is "{text}"; expected something like 4GB or 800MB')
+        raise Refused(Kind.NO_SUCH_CHOICE, place, f'is "{text}"', "something like 4GB or 800MB")
     return float(match[1]) * SIZES[match[2].upper()]
 
 
@@ -160,7 +160,7 @@ def read_config(path: Path) -> Config:
     try:
         changes = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Refused(path, f"is no TOML file: {error}") from error
+        raise Refused(Kind.CONFIGURATION, path, f"is not a TOML file: {error}") from error
     return Config().with_changes(changes, str(path))
 
 
@@ -170,7 +170,7 @@ def parse_frames(text: str) -> list[int]:
     for term in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+))?\s*", term)
         if not match:
-            raise Refused("frames", f'are "{text}"; expected something like 32-39,45')
+            raise Refused(Kind.NO_SUCH_CHOICE, "frames", f'are "{text}"', "something like 32-39,45")
         chosen |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
     return sorted(chosen)
 
@@ -183,8 +183,12 @@ def choose_frames(text: str, count: int, seed: int) -> tuple[list[int], list[int
     else:
         checks = parse_frames(text)
         if checks[-1] >= count:
-            raise Refused("config", f"validate names frame {checks[-1]}; the data has frames 0 to {count - 1}")
+            raise Refused(
+                Kind.NO_SUCH_CHOICE,
+                "config",
+                f"validate names frame {checks[-1]}; the data has frames 0 to {count - 1}",
+            )
     training = sorted(set(range(count)) - set(checks))
     if not training:
-        raise Refused("config", f'validate is "{text}", which leaves no frame to learn from')
+        raise Refused(Kind.CONFIGURATION, "config", f'validate is "{text}", which leaves no frame to learn from')
     return training, checks

@@ -16,7 +16,7 @@ from basis import Array
 from basis.radial import Functions
 from basis.shells import Species
 from basis.spin import Spin
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Pairs
 from converters.frames.folding import Mesh, closest_of_images
 from converters.frames.frame import PREDICTED, Frame, Outcome, Provenance, Spectrum
@@ -172,12 +172,14 @@ class Model:
         if len(number) < len(self.blueprint.basis):
             names = ", ".join(f"{species} {species.radial}".strip() for species in self.blueprint.basis)
             raise Refused(
-                str(atoms.symbols), f"cannot be named: this model knows an element with several bases ({names})"
+                Kind.OTHER_MODEL,
+                str(atoms.symbols),
+                f"cannot be named: this model knows an element with several bases ({names})",
             )
         unknown = sorted({a.symbol for a in atoms if a.number not in number})
         if unknown:
             known = ", ".join(species.name for species in self.blueprint.basis)
-            raise Refused(str(atoms.symbols), f"has {', '.join(unknown)}; this model knows {known}")
+            raise Refused(Kind.OTHER_MODEL, str(atoms.symbols), f"has {', '.join(unknown)}; this model knows {known}")
         species_a = np.array([number[z] for z in atoms.numbers])
         return Structure(np.array(atoms.cell), np.array(atoms.pbc), np.array(atoms.positions), species_a)
 
@@ -185,14 +187,18 @@ class Model:
         """Refuse a frame of another code, basis or spin layout."""
         mine = self.blueprint
         if frame.provenance.code != mine.code:
-            raise Refused(place, f"is of {frame.provenance.code}; this model was trained on {mine.code}")
+            raise Refused(
+                Kind.OTHER_MODEL, place, f"is of {frame.provenance.code}; this model was trained on {mine.code}"
+            )
         if frame.basis != mine.basis:
             here, there = (
                 ", ".join(f"{species} {species.radial}".strip() for species in b) for b in (frame.basis, mine.basis)
             )
-            raise Refused(place, f"has the basis {here}; this model was trained with {there}")
+            raise Refused(Kind.OTHER_MODEL, place, f"has the basis {here}; this model was trained with {there}")
         if frame.spin is not mine.spin:
-            raise Refused(place, f"has the spin layout {frame.spin}; this model was trained with {mine.spin}")
+            raise Refused(
+                Kind.OTHER_MODEL, place, f"has the spin layout {frame.spin}; this model was trained with {mine.spin}"
+            )
 
     def predict(self, atoms: "Atoms") -> Frame:
         """The matrices of a structure."""

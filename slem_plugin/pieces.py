@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from basis import Array
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Pairs, canonical
 from converters.frames.neighbours import Bonds, Structure, find_bonds
 from converters.storage.files import draft_of
@@ -68,7 +68,11 @@ def atoms_within(model: "Model", structure: Structure, memory: float) -> int:
     left = memory - RESERVE
     most = int(left / bytes_per_atom(model, structure))
     if most < 1:
-        raise Refused("--memory", f"of {memory / 1e9:.3g} GB is too little; this needs {RESERVE / 1e9:.2g} GB and more")
+        raise Refused(
+            Kind.TOO_LITTLE_MEMORY,
+            "memory",
+            f"of {memory / 1e9:.3g} GB is too little; this needs {RESERVE / 1e9:.2g} GB and more",
+        )
     return most
 
 
@@ -228,7 +232,11 @@ def predict_between(
                 start, stop = group_of(theirs, number)
                 rows = mine.get_slice("pairs")[own:end].numpy()
                 if stop - start != end - own or (theirs.get_slice("pairs")[start:stop].numpy() != rows).any():
-                    raise Refused(file_of(other), f"disagrees with {file_of(number)} about the pairs between them")
+                    raise Refused(
+                        Kind.PIECES_DISAGREE,
+                        file_of(other),
+                        f"disagrees with {file_of(number)} about the pairs between them",
+                    )
                 dressed_s, place_a = join_dressed(own_dressed, read_dressed(theirs, structure, model), structure)
                 for part in batches(end - own, batch_size(model)):
                     here, there = (slice(first + part.start, first + part.stop) for first in (own, start))

@@ -21,10 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused, reading
 from converters.physics.checks import require_sound
 from converters.runs import code_module, search
-from workflows.convert import BAD_INPUT
 
 # Files whose damage matters, by code; everything else in a folder is left alone.
 SUFFIXES = {
@@ -135,13 +134,12 @@ def read_and_compare(folder, code, original):
         for run in search(folder, [code]):
             if isinstance(run, Refused):
                 return "refused", str(run)
-            for frame in code_module(code).read_run(run):
-                require_sound(frame)
-                frames.append(frame)
+            with reading(run.main):
+                for frame in code_module(code).read_run(run):
+                    require_sound(frame)
+                    frames.append(frame)
     except Refused as refusal:
-        return "refused", str(refusal)
-    except BAD_INPUT as error:  # the commands turn these into a refusal; a reader should have said it better
-        return "refused", f"unforeseen: {type(error).__name__}: {error}"
+        return "internal error" if refusal.kind is Kind.INTERNAL else "refused", f"{refusal}\n{refusal.trace}"
     if len(frames) != len(original):
         return "other structure", f"{len(frames)} frames"
     return compare(frames, original)

@@ -161,7 +161,7 @@ def test_two_codes_in_one_folder_are_not_guessed(tmp_path):
     hydrogen(tmp_path / "good", 0.74)
     code, out, _ = slem("convert", tmp_path, "-o", tmp_path / "data.h5")
     assert code == 1
-    assert "holds runs of openmx and pyscf; expected one code, choose one with --code" in " ".join(out.split())
+    assert "holds runs of openmx and pyscf; expected one code" in " ".join(out.split())
     assert "1 converted, 1 refused" in out
     assert slem("convert", tmp_path / "both", "-o", tmp_path / "data.h5", "--code", "pyscf")[0] == 0
 

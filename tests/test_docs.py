@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from converters.errors import Kind
 from converters.runs import CODES
 from tests import conventions_page
 from tests.codes_table import BEGIN, END, PAGE, rows
 from tests.messages import PAGE as MESSAGES_PAGE
-from tests.messages import all_messages, kind_of
 from tests.messages import page as messages_page
+from tests.messages import refusals
 from tests.pages import blocks_of, prepare, run_page
 from workflows.terminal.cures import CURES
 
@@ -54,16 +55,19 @@ def test_the_conventions_are_those_of_the_program():
     assert conventions_page.table() in conventions_page.PAGE.read_text()
 
 
-def test_every_message_has_its_cure():
-    readers = re.compile(
-        r"converters/(abacus|openmx|siesta|pyscf|deeph|binary|dataset|kspace)|slem_plugin/checkpoint|workflows/(check|convert|overlap)"
-    )
-    messages = list(all_messages())
-    assert len(messages) > 300
-    for where, message in messages:
-        assert kind_of(message) != CURES[-1].kind or readers.match(where), f"{where}: {message} has no cure"
-    assert {kind_of(message) for _, message in messages} == {cure.kind for cure in CURES}
+def test_every_kind_of_refusal_is_met_and_has_its_cure():
+    assert set(CURES) == set(Kind)
+    met = [kind for _, kind, _ in refusals()]
+    assert len(met) > 300
+    of_errors_and_checks = {"INTERNAL", "IN_USE", "NOT_THERE", "POOR_PREDICTION"}
+    assert set(met) | of_errors_and_checks == {kind.name for kind in Kind}
     assert messages_page() in MESSAGES_PAGE.read_text()
+
+
+def test_messages_of_the_library_name_no_option_of_the_command_line():
+    for where, _, words in refusals():
+        if not where.startswith("workflows/"):
+            assert not re.search(r"--[a-z]", words), f"{where}: {words}"
 
 
 def test_the_site_is_built(tmp_path):

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from converters.errors import Refused
+from converters.errors import Refused, reading
 from converters.frames.frame import Frame
 from converters.physics.checks import Result, Tolerances, check_frame
-from converters.runs import HDF5_MAGIC, code_module, search, starts_with
+from converters.runs import HDF5_MAGIC, Run, code_module, search, starts_with
 from converters.storage.dataset import Dataset
 from converters.storage.files import open_hdf5
-from workflows.convert import BAD_INPUT
-from workflows.terminal.cures import cure_of
+from workflows.terminal.cures import CURES
 
 
 @dataclass(frozen=True)
@@ -24,24 +23,24 @@ class Report:
 
     place: str
     results: tuple[Result, ...] = ()
-    refusal: str = ""
+    refusal: Refused | None = None
 
     @property
     def ok(self) -> bool:
-        return not self.refusal and all(result.ok is not False for result in self.results)
+        return self.refusal is None and all(result.ok is not False for result in self.results)
 
     @property
     def cures(self) -> list[str]:
         """What to do about what is wrong."""
-        wrong = [self.refusal] if self.refusal else [str(result) for result in self.results if result.ok is False]
-        return list(dict.fromkeys(map(cure_of, wrong)))
+        wrong = [self.refusal.kind] if self.refusal else [result.kind for result in self.results if result.ok is False]
+        return [CURES[kind] for kind in dict.fromkeys(wrong)]
 
     def as_dict(self) -> dict[str, Any]:
-        checks = [vars(result) for result in self.results]
+        checks = [{**vars(result), "kind": result.kind.value} for result in self.results]
         return {
             "place": self.place,
             "ok": self.ok,
-            "refusal": self.refusal,
+            "refusal": self.refusal.reason if self.refusal else "",
             "cures": self.cures,
             "checks": checks,
         }
@@ -64,7 +63,7 @@ def check_path(path: Path, codes: list[str], step: Callable[[], None]) -> Iterat
         for place, frame in frames:
             step()
             if isinstance(frame, Refused):
-                yield Report(frame.place, refusal=frame.reason)
+                yield Report(frame.place, refusal=frame)
             else:
                 yield Report(place, tuple(check_frame(frame, Tolerances())))
 
@@ -102,9 +101,13 @@ def frames_of_runs(path: Path, codes: list[str]) -> Iterator[tuple[str, Frame | 
             yield run.place, run
             continue
         try:
-            for frame in code_module(run.code).read_run(run):
-                yield str(run.main), frame
+            frames = read_frames(run)
         except Refused as refusal:
             yield refusal.place, refusal
-        except BAD_INPUT as error:
-            yield str(run.main), Refused(run.main, f"cannot be read: {error or type(error).__name__}")
+        else:
+            yield from ((str(run.main), frame) for frame in frames)
+
+
+def read_frames(run: Run) -> list[Frame]:
+    with reading(run.main):
+        return list(code_module(run.code).read_run(run))

@@ -1,7 +1,7 @@
 """Run folders into a dataset: search, read and check in parallel, append in order."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from basis.radial import Functions
 from basis.shells import Species
-from converters.errors import Refused
+from converters.errors import Kind, Refused, reading
 from converters.frames.blocks import Operator
 from converters.frames.frame import Frame
 from converters.physics.checks import Tolerances, require_sound
@@ -20,32 +20,41 @@ from converters.physics.overlap import Overlap
 from converters.runs import FoundFunctions, Run, code_module, search
 from converters.storage.dataset import Dataset, DatasetWriter
 from workflows.processes.engines import Engine, Lost
-from workflows.terminal.cures import cure_of
+from workflows.terminal.cures import CURES
 
-# What a damaged file can make a reader raise without the reader having foreseen it.
-BAD_INPUT = (ValueError, KeyError, IndexError, TypeError, OverflowError, OSError, RuntimeError, MemoryError, EOFError)
 # Functions whose S is so near to that of the run are integrated as the run integrates them.
 CERTAIN = 1e-6
 
 
 @dataclass(frozen=True)
 class InputOutcome:
-    """What became of one input: "converted", "there already" or "refused"."""
+    """What became of one input: "converted", "there already", "refused" or, where this program failed, "internal error"."""
 
     path: str
     code: str
     status: str
     frames: int = 0
-    reason: str = ""
     note: str = ""
+    refusal: Refused | None = None
+
+    @classmethod
+    def of_refusal(cls, refusal: Refused, code: str) -> "InputOutcome":
+        status = "internal error" if refusal.kind is Kind.INTERNAL else "refused"
+        return cls(refusal.place, code, status, refusal=refusal)
+
+    @property
+    def reason(self) -> str:
+        return self.refusal.reason if self.refusal else ""
 
     @property
     def cure(self) -> str:
         """What to do about a refusal."""
-        return cure_of(self.reason) if self.reason else ""
+        return CURES[self.refusal.kind] if self.refusal else ""
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "cure": self.cure}
+        kind = self.refusal.kind.value if self.refusal else ""
+        facts = {"path": self.path, "code": self.code, "status": self.status, "frames": self.frames, "note": self.note}
+        return {**facts, "kind": kind, "reason": self.reason, "cure": self.cure}
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ def convert(
         with Dataset(output) as data:
             have = data.sources()
     elif not output.parent.is_dir():
-        raise Refused(output, "lies in a folder that does not exist")
+        raise Refused(Kind.NOT_THERE, output, "lies in a folder that does not exist")
     read = partial(read_new, have=frozenset(have), options=options)
     # More threads only wait for each other in problems of this size.
     with threadpool_limits(1), DatasetWriter(output, commit_every=1 << 62) as writer:
@@ -102,7 +111,7 @@ def store(
     """Put what was read of one run into the dataset."""
     path, code = (str(item.main), item.code) if isinstance(item, Run) else (item.place, "")
     if isinstance(result, Refused):
-        return InputOutcome(result.place, code, "refused", reason=result.reason)
+        return InputOutcome.of_refusal(result, code)
     if result is None or result[0].provenance.source in have:  # a copy of a run may stand in the same call
         return InputOutcome(path, code, "there already")
     note = ""
@@ -113,7 +122,7 @@ def store(
             writer.append(frame)
     except Refused as refusal:
         writer.forget_pending()
-        return InputOutcome(refusal.place, code, "refused", reason=refusal.reason)
+        return InputOutcome.of_refusal(refusal, code)
     writer.commit()
     have.update(frame.provenance.source for frame in result)
     return InputOutcome(path, code, "converted", frames=len(result), note=note)
@@ -124,11 +133,9 @@ def with_functions(run: Run, frame: Frame, known: Mapping[Species, Functions], o
     wanted = [species for species in frame.basis if species not in known]
     if not wanted:
         return frame, ""
-    try:
+    with reading(run.main):
         possible = code_module(run.code).find_functions(run, frame, options.basis_folders)
         found, files, difference, where = best_functions(frame, known, possible)
-    except BAD_INPUT as error:
-        raise Refused(run.main, f"has radial functions that cannot be read: {error or type(error).__name__}") from error
     there = [species for species, mine in zip(frame.basis, found.functions, strict=False) if mine is not None]
     names = ", ".join(species.name for species in wanted if species in there)
     if not names:
@@ -138,9 +145,7 @@ def with_functions(run: Run, frame: Frame, known: Mapping[Species, Functions], o
         return found, f"radial functions of {names}, not checked"
     if not difference <= options.tolerances.overlap:
         reason = f"has an S that is not that of its radial functions: {difference:.3g} apart, most for {where} "
-        raise Refused(
-            run.main, f"{reason}(expected {options.tolerances.overlap:.3g}); --no-basis converts without them"
-        )
+        raise Refused(Kind.WRONG_FUNCTIONS, run.main, f"{reason}(expected {options.tolerances.overlap:.3g})")
     return found, f"radial functions of {names}: their S is that of the run to {difference:.1e}"
 
 
@@ -169,7 +174,9 @@ def best_functions(
 
 def lost(item: Run | Refused) -> Refused:
     place = item.main if isinstance(item, Run) else item.place
-    return Refused(place, "ended the process that read it; it may need more memory than there is")
+    return Refused(
+        Kind.TOO_LITTLE_MEMORY, place, "ended the process that read it; it may need more memory than there is"
+    )
 
 
 def read_new(run: Run | Refused, have: frozenset[str], options: Options) -> list[Frame] | Refused | None:
@@ -177,12 +184,10 @@ def read_new(run: Run | Refused, have: frozenset[str], options: Options) -> list
     if isinstance(run, Refused):
         return run
     try:
-        with np.errstate(all="ignore"):  # the checks judge numbers that are not finite
+        with reading(run.main), np.errstate(all="ignore"):  # the checks judge numbers that are not finite
             return None if run.source in have else read_checked(run, options)
     except Refused as refusal:
         return refusal
-    except BAD_INPUT as error:
-        return Refused(run.main, f"cannot be read: {error or type(error).__name__}")
 
 
 def read_checked(run: Run, options: Options) -> list[Frame]:
@@ -193,10 +198,10 @@ def read_checked(run: Run, options: Options) -> list[Frame]:
             frame = rebuild_density(frame)
         for result in require_sound(frame, options.tolerances):
             if options.strict and result.ok is None:
-                raise Refused(run.main, f"{result.name} could not be checked: {result.expected}")
+                raise Refused(Kind.UNFINISHED_SCF, run.main, f"{result.name} could not be checked: {result.expected}")
         frames.append(frame)
     if not frames:
-        raise Refused(run.main, "holds no frame")
+        raise Refused(Kind.NO_RUN, run.main, "holds no frame")
     return frames
 
 

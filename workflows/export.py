@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import spread_operator
 from converters.frames.frame import PREDICTED, Frame
 from converters.physics.checks import Result, Tolerances, check_electrons, check_finite
@@ -82,10 +82,14 @@ class Exported:
 def read_frame(path: Path, number: int) -> Frame:
     """One frame of a dataset or of a file of predictions."""
     if not (path.is_file() and h5py.is_hdf5(path)):
-        raise Refused(path, "is no dataset; give a file of slem-predict or slem-convert, or a structure with --model")
+        raise Refused(
+            Kind.NOT_OURS,
+            path,
+            "is not a dataset; give a file of slem-predict or slem-convert, or a structure with --model",
+        )
     with Dataset(path) as data:
         if not 0 <= number < len(data):
-            raise Refused(path, f"has {len(data)} frames; there is no frame {number}")
+            raise Refused(Kind.NO_SUCH_CHOICE, path, f"has {len(data)} frames; there is no frame {number}")
         return data[number]
 
 
@@ -99,11 +103,13 @@ def export(frame: Frame, output: Path, request: Request, target: Target | None =
     if code == "pyscf":
         return export_pyscf(frame, output, request)
     if code not in STARTED:
-        raise Refused(output, f'cannot be written as "{code}"; give --format')
+        raise Refused(Kind.UNSUPPORTED, output, f'cannot be written as "{code}"; give --format')
     if target is not None and target.code != code:
-        raise Refused(target.path, f"is a run of {target.code}; asked for was {code}")
+        raise Refused(Kind.NO_START, target.path, f"is a run of {target.code}; asked for was {code}")
     if target is not None and output.resolve() == target.folder.resolve():
-        raise Refused(output, "is the folder of the run, which is never changed; give another one with -o")
+        raise Refused(
+            Kind.OUTPUT_EXISTS, output, "is the folder of the run, which is never changed; give another one with -o"
+        )
     return export_to_code(code, frame, output, request, target)
 
 
@@ -154,12 +160,12 @@ def with_overlap(frame: Frame, path: Path) -> Frame:
     """The frame with the S that a run of the code computed for the same structure."""
     runs = [run for run in search(path, [frame.provenance.code]) if isinstance(run, Run)]
     if len(runs) != 1:
-        raise Refused(path, f"holds {len(runs)} runs of {frame.provenance.code}; expected one with S")
+        raise Refused(Kind.NO_START, path, f"holds {len(runs)} runs of {frame.provenance.code}", "one with S")
     found = next(iter(code_module(frame.provenance.code).read_run(runs[0])))
     if "S" not in found.operators or found.pairs.norb_a.tolist() != frame.pairs.norb_a.tolist():
-        raise Refused(path, "has no S of the same atoms and orbitals")
+        raise Refused(Kind.OTHER_STRUCTURE, path, "has no S of the same atoms and orbitals")
     if (moved := np.abs(found.positions_av - frame.positions_av).max()) > SAME_PLACE:
-        raise Refused(path, f"is of another structure: atoms differ by {moved:.2g} Angstrom")
+        raise Refused(Kind.OTHER_STRUCTURE, path, f"is of another structure: atoms differ by {moved:.2g} Angstrom")
     S = spread_operator(found.operators["S"], found.pairs, frame.pairs)
     return replace(frame, operators={**frame.operators, "S": replace(S, known_x=None)})
 
@@ -174,10 +180,13 @@ def prepare(frame: Frame, route: str, purify: str, sampling: Sampling) -> tuple[
         return frame, ["without S the electrons of DM are not counted; the code scales them itself"]
     found, wanted = float(np.sum(count_electrons(frame))), sampling.filling.electrons
     if reason := doubt_count(found, wanted):
-        raise Refused(frame.formula, f"is no start: {reason}")
+        raise Refused(Kind.NO_START, frame.formula, f"is not a start: {reason}")
     if purify == "none":
         return frame, [f"DM holds {found:.6f} electrons and is written as it is"]
-    if purify in ("auto", "scale"):  # most codes store DM on fewer pairs than it reaches, and there it is no projector
+    if purify in (
+        "auto",
+        "scale",
+    ):  # most codes store DM on fewer pairs than it reaches, and there it is no projector
         return scale_density(frame, sampling.filling), [f"DM held {found:.6f} electrons and is scaled to {wanted:g}"]
     pure, density = frame_purified(frame, sampling, purify)
     return pure, [density.note]
@@ -187,6 +196,7 @@ def density_of_hamiltonian(frame: Frame, sampling: Sampling) -> tuple[Frame, lis
     """The DM of the levels of H; where H has ghost states and DM was predicted too, that DM."""
     if not {"H", "S"} <= set(frame.operators):
         raise Refused(
+            Kind.MISSING_MATRIX,
             frame.formula,
             f"has {', '.join(frame.operators)}; a DM of levels needs H and S, which --overlap takes from a run",
         )
@@ -201,7 +211,7 @@ def density_of_hamiltonian(frame: Frame, sampling: Sampling) -> tuple[Frame, lis
 def search_for_ghosts(frame: Frame, sampling: Sampling) -> str:
     """What an H with ghost states would do, for routes that hand it to the code as it is."""
     if "H" not in frame.operators:
-        raise Refused(frame.formula, "has no H; expected one for the route h")
+        raise Refused(Kind.MISSING_MATRIX, frame.formula, "has no H", "one for the route h")
     if "S" not in frame.operators or frame.norb > LARGEST_DENSE:
         return f"H was not searched for ghost states: that needs S and at most {LARGEST_DENSE} orbitals"
     _, density = frame_of_levels(frame, sampling)
@@ -217,7 +227,7 @@ def check_prepared(frame: Frame) -> Iterator[Result]:
         results.append(check_electrons(frame, Tolerances(electrons=1e-3)))
     for result in results:
         if result.ok is False:
-            raise Refused(frame.formula, str(result).removesuffix(" FAILED"))
+            raise result.refusal(frame.formula)
         yield result
 
 
@@ -227,7 +237,9 @@ def export_pyscf(frame: Frame, output: Path, request: Request) -> Exported:
 
     if request.into is None:
         raise Refused(
-            output, "needs PySCF's molecule: give a checkpoint file with --into, or use slem_plugin.pyscf_guess"
+            Kind.NO_START,
+            output,
+            "needs PySCF's molecule: give a checkpoint file with --into, or use slem_plugin.pyscf_guess",
         )
     route = "h" if request.route in ("h", "h2dm") or "DM" not in frame.operators else "dm"
     files, density = guess_of_checkpoint(frame, find_checkpoint(request.into), made(output), route, request.purify)
@@ -244,5 +256,5 @@ def find_checkpoint(path: Path) -> Path:
         return path
     runs = [run for run in search(path, ["pyscf"]) if isinstance(run, Run)]
     if len(runs) != 1:
-        raise Refused(path, f"holds {len(runs)} checkpoint files; name the one of the molecule")
+        raise Refused(Kind.AMBIGUOUS, path, f"holds {len(runs)} checkpoint files; name the one of the molecule")
     return runs[0].main

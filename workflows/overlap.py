@@ -10,13 +10,13 @@ import numpy as np
 
 from basis.radial import Functions
 from basis.shells import Species
-from converters.errors import Refused
+from converters.errors import Kind, Refused, reading
 from converters.frames.frame import Frame
 from converters.frames.neighbours import Structure, structure_of
 from converters.physics.overlap import Overlap, overlap_of, require_positive
 from converters.runs import CODES, HDF5_MAGIC, Run, code_module, search, starts_with
 from converters.storage.dataset import Dataset, DatasetWriter
-from workflows.convert import BAD_INPUT, best_functions
+from workflows.convert import best_functions
 from workflows.structures import read_structures
 
 if TYPE_CHECKING:
@@ -45,7 +45,12 @@ class Basis:
         if len(found) != 1:
             symbol = atoms[atoms.numbers.tolist().index(number)].symbol
             names = ", ".join(f"{species} {species.radial}".strip() for species in found) or "nothing"
-            raise Refused(str(atoms.symbols), f"has {symbol}, for which the basis has {names}; expected one species")
+            raise Refused(
+                Kind.WRONG_FUNCTIONS,
+                str(atoms.symbols),
+                f"has {symbol}, for which the basis has {names}",
+                "one species",
+            )
         return found[0]
 
     def of_frame(self, frame: Frame) -> Overlap | None:
@@ -77,7 +82,9 @@ def read_bases(sources: Sequence[str], atoms: Sequence["Atoms"]) -> Basis:
     found = [read_basis(source, atoms) for source in sources]
     codes = sorted({basis.code for basis in found})
     if len(codes) != 1:
-        raise Refused(", ".join(sources), f"are of {' and '.join(codes)}; expected functions of one code")
+        raise Refused(
+            Kind.WRONG_FUNCTIONS, ", ".join(sources), f"are of {' and '.join(codes)}", "functions of one code"
+        )
     functions: dict[Species, Functions] = {}
     for basis in found:
         functions |= basis.functions
@@ -128,7 +135,9 @@ def known_of(path: Path, code: str, basis: Sequence[Species], functions: Sequenc
     known = {species: mine for species, mine in zip(basis, functions, strict=False) if mine is not None}
     if not known:
         raise Refused(
-            path, "holds no radial functions; convert its runs with --basis-dir, or give the files themselves"
+            Kind.WRONG_FUNCTIONS,
+            path,
+            "holds no radial functions; convert its runs with --basis-dir, or give the files themselves",
         )
     return Basis(code, known)
 
@@ -138,14 +147,12 @@ def basis_of_run(path: Path) -> Basis:
     for run in search(path, list(CODES)):
         if isinstance(run, Run):
             module = code_module(run.code)
-            try:
+            with reading(run.main):
                 frame = next(module.read_run(run))
                 found = best_functions(frame, {}, module.find_functions(run, frame, ()))[0]
-            except BAD_INPUT as error:
-                raise Refused(run.main, f"cannot be read: {error or type(error).__name__}") from error
             return known_of(path, run.code, frame.basis, found.functions)
         raise run
-    raise Refused(path, "holds no run")
+    raise Refused(Kind.NO_RUN, path, "holds no run")
 
 
 def gaussian_basis(name: str, atoms: Sequence["Atoms"]) -> Basis:
@@ -164,7 +171,11 @@ def make_overlaps(basis: Basis, given: Iterable["Given"], output: Path) -> Itera
                 one = next(waiting, None)
                 frame, made = (None, None) if one is None else make_overlap(basis, *one)
                 if frame is None or made is None or not same_overlap(frame, stored):
-                    raise Refused(output, f"holds another overlap for {stored.provenance.path}; give another name")
+                    raise Refused(
+                        Kind.OUTPUT_EXISTS,
+                        output,
+                        f"holds another overlap for {stored.provenance.path}; give another name",
+                    )
                 yield made
     with DatasetWriter(output) as writer:
         for one in waiting:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.frames.neighbours import Structure, structure_of
 from converters.physics.overlap import require_positive
@@ -40,7 +40,7 @@ def parse_pieces(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise Refused("--pieces", f'is "{text}"; expected a number from 1 on, or auto')
+        raise Refused(Kind.NO_SUCH_CHOICE, "--pieces", f'is "{text}"', "a number from 1 on, or auto")
     return int(text)
 
 
@@ -130,7 +130,11 @@ def predict_files(
                 found = engine.run(work, group) if engine.together == 1 else ((task, work(task)) for task in group)
                 for task, result in found:
                     if isinstance(result, Lost):
-                        raise Refused(task.name, "ended the process that predicted it; it may need more memory")
+                        raise Refused(
+                            Kind.TOO_LITTLE_MEMORY,
+                            task.name,
+                            "ended the process that predicted it; it may need more memory",
+                        )
                     writer.append(named(result, task))
                     yield Prediction(task.name, task.formula, *said, len(result.pairs))
 
@@ -151,14 +155,18 @@ def tasks_of(
         structure = model.structure(atoms)
         identity = fingerprint(with_what, structure)
         if number < len(there) and there[number] != identity:
-            raise Refused(output, f"holds other predictions than that of {name}; give another name")
+            raise Refused(Kind.OUTPUT_EXISTS, output, f"holds other predictions than that of {name}; give another name")
         kind, count = "there already", 0
         if number >= len(there):
             count = cutting.count(model, structure, workers)
             kind = "in pieces" if count or pieces_folder(output).exists() else "at once"
         yield Task(kind, name, str(atoms.get_chemical_formula()), structure, identity, count)
     if number + 1 < len(there):
-        raise Refused(output, f"holds {len(there)} predictions, more than these {number + 1}; give another name")
+        raise Refused(
+            Kind.OUTPUT_EXISTS,
+            output,
+            f"holds {len(there)} predictions, more than these {number + 1}; give another name",
+        )
 
 
 def predict_whole(model_path: str, double: bool, task: Task) -> Frame:
@@ -187,7 +195,7 @@ def predict_one(model: Model, path: Path, number: int) -> Frame:
     for n, atoms in enumerate(read_structures(path)):
         if n == number:
             return model.predict(atoms)
-    raise Refused(path, f"has no structure {number}")
+    raise Refused(Kind.NO_SUCH_CHOICE, path, f"has no structure {number}")
 
 
 def fingerprint(model: str, structure: Structure) -> str:
@@ -205,12 +213,12 @@ def evaluate_dataset(model: Model, path: Path, frames: list[int] | None, bands: 
         chosen = range(len(data)) if frames is None else frames
         for done, n in enumerate(chosen, 1):
             if n >= len(data):
-                raise Refused(path, f"has {len(data)} frames; there is no frame {n}")
+                raise Refused(Kind.NO_SUCH_CHOICE, path, f"has {len(data)} frames; there is no frame {n}")
             reference = data[n]
             model.require_match(reference, f"{path} frame {n}")
             require_same_kind([reference], [f"{path} frame {n}"])
             errors.add_frame(reference, model.predict_structure(structure_of(reference)), bands=bands)
             tell(done, len(chosen), errors.headline)
     if not errors.operators:
-        raise Refused(path, "holds no matrices that this model predicts")
+        raise Refused(Kind.OTHER_MODEL, path, "holds no matrices that this model predicts")
     return errors.as_dict()

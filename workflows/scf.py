@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.starts.restart import Progress, Target, find_target, restart_module
 from slem_plugin.checkpoint import load_model
 from slem_plugin.model import Model
@@ -86,7 +86,7 @@ def read_outcomes(path: Path) -> list[Outcome]:
     try:
         return [outcome_of(run) for run in json.loads(path.read_text())["runs"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise Refused(path, "is not what slem-scf -o writes") from error
+        raise Refused(Kind.NOT_OURS, path, "is not what slem-scf -o writes") from error
 
 
 def outcome_of(run: Mapping[str, Any]) -> Outcome:
@@ -182,7 +182,7 @@ def require_free(folder: Path, overwrite: bool) -> None:
     """Remove the copies of an earlier call where that is wanted; refuse to go on where it is not."""
     for copy in (copy_of(folder, "guess"), copy_of(folder, "default")):
         if copy.exists() and not overwrite:
-            raise Refused(copy, "exists; remove it, or replace it with --overwrite")
+            raise Refused(Kind.OUTPUT_EXISTS, copy, "exists; remove it, or replace it with --overwrite")
         shutil.rmtree(copy, ignore_errors=True)
 
 

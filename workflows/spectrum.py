@@ -10,7 +10,7 @@ from scipy import sparse
 
 from basis import Array
 from basis.spin import Spin
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.physics.sparse import Source, count_electrons, matrices_at
 from converters.physics.spectral import Pencil, fermi_level, levels_near
 from converters.storage.dataset import Dataset
@@ -71,7 +71,9 @@ def describe_spectrum(path: Path, number: int, wanted: Wanted) -> dict[str, Any]
             }
     if wanted.levels:
         if near is None:
-            raise Refused(path, "says neither a Fermi level nor how many electrons there are; give --near")
+            raise Refused(
+                Kind.NO_BANDS, path, "says neither a Fermi level nor how many electrons there are; give --near"
+            )
         found["near (eV)"] = near
         found["levels"] = [levels_near(H, S, near, wanted.levels).tolist() for H in H_s]
     return found
@@ -85,7 +87,7 @@ def energies_of(wanted: Wanted) -> Array:
 def orbitals_of(sizes_a: Array, natoms: int, atoms: Sequence[int]) -> list[Array]:
     """The orbitals of some atoms; of both spins where `sizes_a` names all atoms twice, as in a spinor matrix."""
     if any(not 0 <= a < natoms for a in atoms):
-        raise Refused("--atoms", f"are {list(atoms)}; the frame has atoms 0 to {natoms - 1}")
+        raise Refused(Kind.NO_SUCH_CHOICE, "--atoms", f"are {list(atoms)}; the frame has atoms 0 to {natoms - 1}")
     atom_M = np.repeat(np.arange(len(sizes_a)) % natoms, sizes_a)
     return [np.flatnonzero(atom_M == a) for a in atoms]
 

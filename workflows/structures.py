@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from converters.errors import Refused, reason_of
+from converters.errors import Kind, Refused, reason_of, refused_by_system
 from converters.starts.restart import find_target
 from converters.storage.dataset import Dataset
 
@@ -71,7 +71,7 @@ def read_with_ase(path: Path) -> Iterator["Atoms"]:
         found = read(path, index=":")
     except ours_to_explain as error:
         what = reason_of(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise Refused(path, f"is no structure that ASE can read: {what}") from error
+        raise Refused(Kind.NO_STRUCTURE, path, f"is not a structure that ASE can read: {what}") from error
     yield from found if isinstance(found, list) else [found]
 
 
@@ -83,6 +83,8 @@ def require_whole_xyz(path: Path) -> None:
                 if line.split()[:1] and line.split()[0].isdecimal():
                     count = int(line.split()[0]) + 1
                     if sum(1 for _ in islice(lines, min(count, sys.maxsize))) < count:
-                        raise Refused(path, f"claims {count - 1} atoms and ends before the last of them")
+                        raise Refused(
+                            Kind.NO_STRUCTURE, path, f"claims {count - 1} atoms and ends before the last of them"
+                        )
     except OSError as error:
-        raise Refused(path, reason_of(error)) from error
+        raise refused_by_system(path, error) from error

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 import torch
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.storage.dataset import Dataset
 from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, load_model, save_checkpoint
@@ -30,11 +30,13 @@ def start_config(folder: Path, config: Config, changes: dict[str, Any], resume: 
     """The configuration to train with: the saved one when a training goes on, else the given one, with some changes."""
     if resume:
         if not (folder / LAST).exists():
-            raise Refused(folder, f"holds no {LAST} to resume from")
+            raise Refused(Kind.OUTPUT_EXISTS, folder, f"holds no {LAST} to resume from")
         saved, _ = load_checkpoint(folder / LAST)
         config = Config(**saved.history["config"])
     elif (folder / LAST).exists():
-        raise Refused(folder, "holds a training already; resume it with --resume, or give another folder")
+        raise Refused(
+            Kind.OUTPUT_EXISTS, folder, "holds a training already; resume it with --resume, or give another folder"
+        )
     return config.with_changes(changes, "command line")
 
 
@@ -81,11 +83,15 @@ def train_folder(
     """Train a model on a dataset into a folder; returns the best one. Of several ranks the leader begins, and writes."""
     ranks = ranks or Alone()
     if config.batch < ranks.count:
-        raise Refused("config", f"batch is {config.batch}; {ranks.count} ranks need at least one frame each in a step")
+        raise Refused(
+            Kind.CONFIGURATION,
+            "config",
+            f"batch is {config.batch}; {ranks.count} ranks need at least one frame each in a step",
+        )
     with Dataset(data) as dataset:
         frames = Frames(dataset, range(len(dataset)))
         if not len(frames):
-            raise Refused(data, "holds no frames")
+            raise Refused(Kind.NO_RUN, data, "holds no frames")
         names = [f"{data} frame {n}" for n in range(len(frames))]
         chosen, checks = choose_frames(config.validate, len(frames), config.seed)
         if ranks.leader:
@@ -150,7 +156,9 @@ def require_same_data(model: Model, frame: Frame, data: Path, description: dict[
     """Refuse to go on with a training on other data."""
     model.require_match(frame, str(data))
     if model.history["data"] != description:
-        raise Refused(data, "is not the data that this model was trained on; start anew in another folder")
+        raise Refused(
+            Kind.OTHER_MODEL, data, "is not the data that this model was trained on; start anew in another folder"
+        )
 
 
 @dataclass

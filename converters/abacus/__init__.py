@@ -25,7 +25,7 @@ from converters.abacus.convention import BOHR, RYDBERG, convention, density_from
 from converters.abacus.csr import Step
 from converters.abacus.orbitals import find_functions
 from converters.abacus.write import write
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
 from converters.frames.folding import closest_images
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
@@ -60,7 +60,7 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
         given = text.read_input(folder / "INPUT")
         suffix = given.get("suffix", "ABACUS")
         if "/" in suffix:
-            raise Refused(folder / "INPUT", f'has the suffix "{suffix}", which leads out of the folder')
+            raise Refused(Kind.DAMAGED, folder / "INPUT", f'has the suffix "{suffix}", which leads out of the folder')
         output = folder / f"OUT.{suffix}"
         output = output if output.is_dir() else folder
         start = (folder / given.get("read_file_dir", ".")).resolve()
@@ -123,10 +123,14 @@ def read_run(run: Run) -> Iterator[Frame]:
     own = {path.name: path for path in run.others}
     for name in ("INPUT", "STRU"):
         if name not in own:
-            raise Refused(run.main, f"has no {name} beside or above it; expected the folder in which ABACUS ran")
+            raise Refused(
+                Kind.MISSING_FILES, run.main, f"has no {name} beside or above it", "the folder in which ABACUS ran"
+            )
     if run.main.name == "INPUT":
         raise Refused(
-            run.folder, "holds no matrices; switch on out_mat_hs2 1 and out_dmr 1 (out_dm1 1 before 3.9) and rerun"
+            Kind.NO_RUN,
+            run.folder,
+            "holds no matrices; switch on out_mat_hs2 1 and out_dmr 1 (out_dm1 1 before 3.9) and rerun",
         )
     given = text.read_input(own["INPUT"])
     stru = text.read_stru(own["STRU"], given.get("latname", "none"))
@@ -151,16 +155,21 @@ def read_csr(context: Context) -> Iterator[tuple[dict[str, list[Step]], dict[str
         files = {name: paths for name, paths in files.items() if paths}
         for name, paths in files.items():
             if len(paths) != len(names[name]):
-                raise Refused(paths[0], f"is alone; expected {' and '.join(names[name])}")
+                raise Refused(Kind.NO_RUN, paths[0], "is alone", f"{' and '.join(names[name])}")
         if "S" not in files:
             found = next(iter(names.values()))[0]
             raise Refused(
-                context.run.main, f"has no overlap beside {found}; expected {names.get('S', ['srs1_nao.csr'])[0]}"
+                Kind.MISSING_FILES,
+                context.run.main,
+                f"has no overlap beside {found}",
+                f"{names.get('S', ['srs1_nao.csr'])[0]}",
             )
         read = {name: [csr.read_steps(path) for path in paths] for name, paths in files.items()}
         counts = {name: len(steps[0]) for name, steps in read.items()}
         if len({len(steps) for parts in read.values() for steps in parts}) != 1:
-            raise Refused(context.run.main, f"has different numbers of ionic steps in its files: {counts}")
+            raise Refused(
+                Kind.DAMAGED, context.run.main, f"has different numbers of ionic steps in its files: {counts}"
+            )
         for n in range(counts["S"]):
             yield {name: [steps[n] for steps in parts] for name, parts in read.items()}, files
 
@@ -199,7 +208,11 @@ def read_gamma_only(context: Context) -> Iterator[tuple[dict[str, list[Step]], d
     present = {path.name: path for path in context.run.matrices}
     files = {name: present[file] for name, file in DENSE_FILES.items() if file in present}
     if context.spin is not Spin.NONE or "S" not in files:
-        raise Refused(context.run.main, "is a gamma_only run with spin or without sk_nao.txt; rerun with gamma_only 0")
+        raise Refused(
+            Kind.UNSUPPORTED,
+            context.run.main,
+            "is a gamma_only run with spin or without sk_nao.txt; rerun with gamma_only 0",
+        )
     stru, norb_a = context.stru, context.norb_a
     R_aac, _ = closest_images(stru.positions_av, stru.cell_cv, np.zeros((len(norb_a), len(norb_a))))
     atom_M = np.repeat(np.arange(len(norb_a)), norb_a)
@@ -209,7 +222,7 @@ def read_gamma_only(context: Context) -> Iterator[tuple[dict[str, list[Step]], d
     for name, path in files.items():
         M_MM = csr.read_dense(path)
         if len(M_MM) != len(atom_M):
-            raise Refused(path, f"has {len(M_MM)} orbitals; expected {len(atom_M)}")
+            raise Refused(Kind.DAMAGED, path, f"has {len(M_MM)} orbitals", f"{len(atom_M)}")
         steps[name] = [Step(1, len(M_MM), Elements(row_e, column_e, t_e.ravel(), R_tc, M_MM.reshape(1, -1)))]
     yield steps, {name: [path] for name, path in files.items()}
 
@@ -257,7 +270,7 @@ def pack(context: Context, matrices: dict[str, list[Step]], used: dict[str, list
         steps = matrices.pop(name)
         if any(step.norb != context.dimension for step in steps):
             wanted = f"expected {context.dimension} of STRU and log"
-            raise Refused(used[name][0], f"has {steps[0].norb} basis functions; {wanted}")
+            raise Refused(Kind.DAMAGED, used[name][0], f"has {steps[0].norb} basis functions; {wanted}")
         joined = reorder_elements(join_spins(name, steps, context.spin), order, signs)
         packed[name] = pack_elements(joined, context.norb_a, Spin.NONE if name == "S" else context.spin)
     return packed
@@ -270,11 +283,11 @@ def refuse_broken(packed: dict[str, Packed], spin: Spin, used: dict[str, list[Pa
         return
     if not H.operator.values_sx.any():
         reason = "holds H = 0: ABACUS 3.11.0-beta.1 to beta.5 wrote it so for nspin 2; rerun with a newer version"
-        raise Refused(used["H"][0], reason)
+        raise Refused(Kind.FAULTY_VERSION, used["H"][0], reason)
     if spin is Spin.SPINOR and H.asymmetry > 1e-6:
-        found = f"has an H(R) that is not Hermitian by {H.asymmetry:.3g} Ry; expected 1e-06"
+        found = f"has an H(R) that is not Hermitian by {H.asymmetry:.3g} Ry"
         cause = "ABACUS 3.11.0-beta.5 and beta.6 conjugate the spin-flip blocks of magnetic runs, and their energies are wrong"
-        raise Refused(used["H"][0], f"{found}: {cause}; rerun with another version")
+        raise Refused(Kind.FAULTY_VERSION, used["H"][0], f"{found}: {cause}; rerun with another version")
 
 
 def outcome_of(context: Context, is_single_point: bool) -> Outcome:
@@ -366,17 +379,21 @@ def positions_of(context: Context, matrices: dict[str, list[Step]], used: dict[s
     moves = context.calculation in MOVING
     if step.fractional_ac is None or step.cell_cv is None:
         if moves:
-            raise Refused(path, "does not carry the structure of its ionic steps; convert single-point runs of them")
+            raise Refused(
+                Kind.UNSUPPORTED,
+                path,
+                "does not carry the structure of its ionic steps; convert single-point runs of them",
+            )
         return stru.positions_av
     if step.fractional_ac.shape != stru.positions_av.shape:
-        raise Refused(path, f"has {len(step.fractional_ac)} atoms; STRU has {len(stru.positions_av)}")
+        raise Refused(Kind.DAMAGED, path, f"has {len(step.fractional_ac)} atoms; STRU has {len(stru.positions_av)}")
     if np.abs(step.cell_cv - stru.cell_cv).max() > 2e-5 * max(1.0, np.abs(stru.cell_cv).max()):
         reason = "is of another cell than STRU and has only 6 digits of its own; convert single-point runs of its steps"
-        raise Refused(path, reason)
+        raise Refused(Kind.UNSUPPORTED, path, reason)
     positions_av = step.fractional_ac @ stru.cell_cv
     between_ac = np.linalg.solve(stru.cell_cv.T, (positions_av - stru.positions_av).T).T
     if not moves and np.abs(between_ac - np.round(between_ac)).max() > 1e-5:
-        raise Refused(path, "is of other positions than STRU; expected the STRU of the run")
+        raise Refused(Kind.MISSING_FILES, path, "is of other positions than STRU", "the STRU of the run")
     return positions_av
 
 
@@ -387,7 +404,7 @@ def doubt_of_density(context: Context) -> str:
     symmetry = text.flag(given, "symmetry", default)
     if symmetry == "1" or (symmetry == "0" and context.spin is Spin.SPINOR):
         wanted = "-1" if context.spin is Spin.SPINOR else "0 or -1"
-        return f"symmetry {symmetry} sums DM over a part of the k-points; rerun with symmetry {wanted}, or use --rebuild-dm"
+        return f"symmetry {symmetry} sums DM over a part of the k-points; rerun with symmetry {wanted}, or rebuild it from H and S"
     return ""
 
 
@@ -398,7 +415,9 @@ def refuse_old_sign(context: Context, DM_sx: Array, path: Path) -> None:
     if largest > 1e-6 and version_key(version) < version_key("3.11.0-beta6"):
         reason = f"has a spin density along y (up to {largest:.3g}) from ABACUS {version or 'of unknown version'}, whose sign of"
         raise Refused(
-            path, f"{reason} sigma_y is the opposite; rerun with 3.11.0-beta6 or newer, or with moments in the xz plane"
+            Kind.FAULTY_VERSION,
+            path,
+            f"{reason} sigma_y is the opposite; rerun with 3.11.0-beta6 or newer, or with moments in the xz plane",
         )
 
 

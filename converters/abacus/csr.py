@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from basis import Array
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements
 from converters.storage.files import write_whole
 
@@ -62,13 +62,13 @@ def numbers_of(path: Path, text: str, what: str) -> Array:
         try:
             return np.fromstring(text, sep=" ")
         except (DeprecationWarning, ValueError) as error:
-            raise Refused(path, f"expected only numbers in {what}; found something else") from error
+            raise Refused(Kind.DAMAGED, path, f"expected only numbers in {what}; found something else") from error
 
 
 def first_number(path: Path, pattern: str, text: str) -> int:
     match = re.search(pattern, text, re.M)
     if match is None:
-        raise Refused(path, f'has no line "{pattern.split("#")[-1].strip()}" in its header')
+        raise Refused(Kind.DAMAGED, path, f'has no line "{pattern.split("#")[-1].strip()}" in its header')
     return int(match[1])
 
 
@@ -76,7 +76,7 @@ def read_new(path: Path, number: int, text: str, start: int, stop: int) -> Step:
     """A step with the structure in its header."""
     coordinates = DIRECT.search(text, start, stop)
     if coordinates is None:
-        raise Refused(path, 'has no line "Direct" in its header')
+        raise Refused(Kind.DAMAGED, path, 'has no line "Direct" in its header')
     head = text[start : coordinates.start()]
     norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", head)
     blocks = first_number(path, r"^\s*(\d+)\s+# number of Bravais lattice vector R", head)
@@ -87,7 +87,7 @@ def read_new(path: Path, number: int, text: str, start: int, stop: int) -> Step:
         positions, body = take_lines(text, coordinates.end(), stop, natoms)
         fractional_ac = np.array([line.split()[:3] for line in positions], dtype=float).reshape(natoms, 3)
     except (ValueError, IndexError) as error:
-        raise Refused(path, f"has a header that cannot be read: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"has a header that cannot be read: {error}") from error
     matrix = read_blocks(path, parts_between_comments(text, body, stop), norb, blocks, empty_has_pointers=True)
     return Step(number, norb, matrix, lattice_cv, fractional_ac)
 
@@ -117,7 +117,7 @@ def read_old(path: Path, number: int, text: str, start: int, stop: int) -> Step:
     """A step with two header lines."""
     head = OLD_HEAD.match(text, start, stop)
     if head is None:
-        raise Refused(path, 'does not begin a step with "Matrix Dimension of" and "Matrix number of"')
+        raise Refused(Kind.DAMAGED, path, 'does not begin a step with "Matrix Dimension of" and "Matrix number of"')
     norb, blocks = int(head[1]), int(head[2])
     parts = parts_between_comments(text, head.end(), stop)
     return Step(number, norb, read_blocks(path, parts, norb, blocks, empty_has_pointers=False))
@@ -126,7 +126,7 @@ def read_old(path: Path, number: int, text: str, start: int, stop: int) -> Step:
 def read_blocks(path: Path, parts: Iterator[str], norb: int, blocks: int, *, empty_has_pointers: bool) -> Elements:
     """The matrix of a step, from the text of its blocks."""
     if not 0 < norb <= LARGEST_BASIS:
-        raise Refused(path, f"has {norb} orbitals; expected 1 to {LARGEST_BASIS}")
+        raise Refused(Kind.DAMAGED, path, f"has {norb} orbitals", f"1 to {LARGEST_BASIS}")
     found, width = [], 1
     for part in parts:
         width = 2 if "(" in part else width
@@ -141,9 +141,9 @@ def read_blocks(path: Path, parts: Iterator[str], norb: int, blocks: int, *, emp
         images.append(np.full(len(column_e), t, dtype=np.int32))
         values.append(value_e)
     if not R_tc:
-        raise Refused(path, "holds no block")
+        raise Refused(Kind.DAMAGED, path, "holds no block")
     if len(np.unique(R_tc, axis=0)) != len(R_tc):
-        raise Refused(path, "holds two blocks of the same lattice vector")
+        raise Refused(Kind.DAMAGED, path, "holds two blocks of the same lattice vector")
     value_e = np.concatenate(values)
     value_e = value_e.view(complex) if width == 2 else value_e
     row_e, column_e, t_e = (np.concatenate(parts) for parts in (rows, columns, images))
@@ -160,7 +160,9 @@ class Numbers:
         left = len(self.numbers) - self.at
         if count > left:
             raise Refused(
-                self.path, f"ends in block {self.block + 1}: expected {count} {what}, {left} numbers are left"
+                Kind.DAMAGED,
+                self.path,
+                f"ends in block {self.block + 1}: expected {count} {what}, {left} numbers are left",
             )
         self.at += count
         return self.numbers[self.at - count : self.at]
@@ -168,7 +170,7 @@ class Numbers:
     def integers(self, count: int, what: str) -> Array:
         found = self.take(count, what)
         if not (np.abs(found) < 1e15).all() or (found != np.floor(found)).any():
-            raise Refused(self.path, f"has {what} in block {self.block + 1} that are no whole numbers")
+            raise Refused(Kind.DAMAGED, self.path, f"has {what} in block {self.block + 1} that are no whole numbers")
         return found.astype(np.int64)
 
 
@@ -181,7 +183,10 @@ def split_blocks(
         *R_c, count = stream.integers(4, "numbers of a block's first line").tolist()
         if not 0 <= count <= norb**2 or max(map(abs, R_c)) > 10_000:
             raise Refused(
-                path, f"has {count} elements in block {stream.block + 1} at R = {R_c}; expected at most {norb**2}"
+                Kind.DAMAGED,
+                path,
+                f"has {count} elements in block {stream.block + 1} at R = {R_c}",
+                f"at most {norb**2}",
             )
         value_e = stream.take(width * count, "values")
         column_e = stream.integers(count, "column indices")
@@ -189,13 +194,17 @@ def split_blocks(
         if count or empty_has_pointers:
             pointer_M = stream.integers(norb + 1, "row pointers")
         if pointer_M[0] != 0 or pointer_M[-1] != count or (np.diff(pointer_M) < 0).any():
-            raise Refused(path, f"has row pointers in block {stream.block + 1} that do not rise from 0 to {count}")
+            raise Refused(
+                Kind.DAMAGED, path, f"has row pointers in block {stream.block + 1} that do not rise from 0 to {count}"
+            )
         if count and (column_e.min() < 0 or column_e.max() >= norb):
-            raise Refused(path, f"has column indices in block {stream.block + 1} outside 0 to {norb - 1}")
+            raise Refused(Kind.DAMAGED, path, f"has column indices in block {stream.block + 1} outside 0 to {norb - 1}")
         yield np.array(R_c), value_e, column_e, pointer_M
         stream.block += 1
     if stream.at != len(stream.numbers):
-        raise Refused(path, f"goes on after its {blocks} blocks with {len(stream.numbers) - stream.at} numbers")
+        raise Refused(
+            Kind.DAMAGED, path, f"goes on after its {blocks} blocks with {len(stream.numbers) - stream.at} numbers"
+        )
 
 
 def read_dense(path: Path) -> Array:
@@ -206,18 +215,21 @@ def read_dense(path: Path) -> Array:
         norb = first_number(path, r"^\s*#\s*rows\s+(\d+)", rows[0])
         parts = [numbers_of(path, row, f"row {number + 1}") for number, row in enumerate(rows[1:])]
         if [len(part) for part in parts] != list(range(norb, 0, -1)):
-            raise Refused(path, f"has {len(parts)} rows; expected the upper triangle of {norb} rows")
+            raise Refused(Kind.DAMAGED, path, f"has {len(parts)} rows", f"the upper triangle of {norb} rows")
         upper = np.zeros((norb, norb))
         upper[np.triu_indices(norb)] = np.concatenate(parts)
         return upper + np.triu(upper, 1).T
     norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", text)
     coordinates = DIRECT.search(text)
     if coordinates is None:
-        raise Refused(path, 'has no line "Direct" in its header')
+        raise Refused(Kind.DAMAGED, path, 'has no line "Direct" in its header')
     numbers = numbers_of(path, text[coordinates.end() :], "the matrix")
     if norb > LARGEST_BASIS or len(numbers) < norb**2 or (len(numbers) - norb**2) % 3:
         raise Refused(
-            path, f"has {len(numbers)} numbers after its header; expected positions and {norb} x {norb} elements"
+            Kind.DAMAGED,
+            path,
+            f"has {len(numbers)} numbers after its header",
+            f"positions and {norb} x {norb} elements",
         )
     return numbers[-(norb**2) :].reshape(norb, norb)
 

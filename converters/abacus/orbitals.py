@@ -14,7 +14,7 @@ from basis.radial import Functions, TabulatedFunction, table_of_points
 from basis.shells import Shell, Species
 from converters.abacus import text
 from converters.abacus.convention import BOHR
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.runs import FoundFunctions, Run
 
@@ -46,7 +46,7 @@ def read_orbitals(path: Path, species: Species) -> tuple[TabulatedFunction, ...]
     found = read_tables(path)
     wanted = [(shell.l, shell.zeta) for shell in species.shells]
     if sorted(found) != sorted(wanted):
-        raise Refused(path, f"has {len(found)} radial functions; {species} needs others")
+        raise Refused(Kind.WRONG_FUNCTIONS, path, f"has {len(found)} radial functions; {species} needs others")
     # The program samples its tables at their own points, and has no larger wave vectors than those tell apart.
     return tuple(
         table_of_points(r_g * BOHR, values_g / BOHR**1.5, r_g[-1] * BOHR, np.pi / (r_g[1] * BOHR), r_g[1] * BOHR)
@@ -58,7 +58,7 @@ def read_species(path: Path) -> tuple[Species, Functions]:
     """The species that a file describes, and its radial functions."""
     element = re.search(r"^Element\s+([A-Z][a-z]?)\s*$", path.read_text(errors="replace"), re.M)
     if element is None or element[1] not in atomic_numbers:
-        raise Refused(path, "does not name its element; expected an orbital file of ABACUS")
+        raise Refused(Kind.MISSING_FILES, path, "does not name its element", "an orbital file of ABACUS")
     shells = tuple(Shell(l, zeta=zeta) for l, zeta in sorted(read_tables(path)))
     species = Species(element[1], atomic_numbers[element[1]], shells, path.name)
     return species, read_orbitals(path, species)
@@ -69,7 +69,7 @@ def read_tables(path: Path) -> dict[tuple[int, int], tuple[Array, Array]]:
     content = path.read_text(errors="replace")
     mesh, step = re.search(r"^Mesh\s+(\d+)", content, re.M), re.search(r"^dr\s+(\S+)", content, re.M)
     if mesh is None or step is None:
-        raise Refused(path, "has no Mesh and dr; expected an orbital file of ABACUS")
+        raise Refused(Kind.WRONG_FUNCTIONS, path, "has no Mesh and dr", "an orbital file of ABACUS")
     found = {}
     for part in re.split(r"^\s*Type\s+L\s+N\s*$", content, flags=re.M)[1:]:
         head, *rows = part.strip().split("\n")
@@ -78,11 +78,11 @@ def read_tables(path: Path) -> dict[tuple[int, int], tuple[Array, Array]]:
             values_g = np.array(" ".join(rows).split(), dtype=float)
             r_g = np.arange(len(values_g)) * float(step[1])
         except ValueError as error:
-            raise Refused(path, f"cannot be read: {error}") from error
+            raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
         if len(values_g) != int(mesh[1]) or len(values_g) < 5 or not 0 < r_g[1] < 1:
-            raise Refused(path, f"has {len(values_g)} numbers for l = {l}, dr = {step[1]}; expected {mesh[1]}")
+            raise Refused(Kind.DAMAGED, path, f"has {len(values_g)} numbers for l = {l}, dr = {step[1]}", f"{mesh[1]}")
         norm = simpson(values_g**2 * r_g**2, x=r_g)
         if not (np.isfinite(norm) and norm > 0):
-            raise Refused(path, f"has a radial function for l = {l} without a norm")
+            raise Refused(Kind.DAMAGED, path, f"has a radial function for l = {l} without a norm")
         found[l, n + 1] = r_g, values_g / np.sqrt(norm)
     return found

@@ -12,7 +12,7 @@ from converters.abacus import text
 from converters.abacus.convention import BOHR, RYDBERG
 from converters.abacus.orbitals import read_orbitals
 from converters.abacus.write import write
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, make_pairs
 from converters.frames.frame import Frame
 from converters.physics.grid import Grid, density_on_grid
@@ -105,13 +105,15 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
         return Written(files, {"init_chg": "file", "read_file_dir": f"./{FOLDER}/"}, notes)
     if generation(options.version) == "3.8":
         raise Refused(
-            place, f"cannot start ABACUS {options.version} by {route}: it knows cube files only; use --route charge"
+            Kind.NO_START,
+            place,
+            f"cannot start ABACUS {options.version} by {route}: it reads cube files only: the route charge is possible",
         )
     if route == "h" and frame.spin is Spin.COLLINEAR:
         reason = (
             "cannot start nspin 2 from H: ABACUS 3.11 reads the file and goes on to another state (1.2 eV higher in O2)"
         )
-        raise Refused(place, f"{reason}; use --route h2dm")
+        raise Refused(Kind.NO_START, place, f"{reason}; the route h2dm is possible")
     name = "H" if route == "h" else "DM"
     only = replace(frame, operators={name: frame.operators[name]})
     if target is not None and text.flag(dict(target.settings), "gamma_only") == "1":
@@ -160,14 +162,14 @@ def write_charge(
 
 
 def orbital_file(name: str, target: Target | None, options: Options) -> Path:
-    """The .orb file of a species: in --basis-dir, else in the orbital_dir of the run."""
+    """The .orb file of a species: in the folder that the user names, else in the orbital_dir of the run."""
     places = [options.basis_dir] if options.basis_dir else []
     if target is not None:
         places.append(target.folder / dict(target.settings).get("orbital_dir", "."))
     for place in places:
         if (place / name).is_file():
             return place / name
-    raise Refused(name, "is not where it was looked for; give its folder with --basis-dir")
+    raise Refused(Kind.MISSING_FILES, name, "is not where it was looked for", "an orbital file of the run")
 
 
 def grid_of_log(target: Target | None) -> tuple[int, int, int] | None:
@@ -187,7 +189,7 @@ def grid_of_log(target: Target | None) -> tuple[int, int, int] | None:
 def grid_of_cutoff(target: Target | None) -> tuple[int, int, int]:
     """The grid that ABACUS will choose: it holds all plane waves below ecutrho, and its sides divide by 2, 3 and 5 alone."""
     if target is None:
-        raise Refused("charge", "needs the grid of the run; give --grid, or the run folder with --into")
+        raise Refused(Kind.NO_START, "charge", "needs the grid, or the run that has it")
     given = dict(target.settings)
     if {"nx", "ny", "nz"} <= set(given):
         return int(given["nx"]), int(given["ny"]), int(given["nz"])

@@ -10,7 +10,7 @@ from ase.data import atomic_numbers
 from basis import Array
 from basis.shells import LETTERS, Shell, Species, parse_shells
 from converters.abacus.convention import BOHR
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.physics.kspace import require_mesh
 
 
@@ -24,7 +24,7 @@ def read_input(path: Path) -> dict[str, str]:
     """Keywords of an INPUT file, in lower case; the first value of each."""
     lines = lines_of(path)
     if not lines or lines[0][0].upper() != "INPUT_PARAMETERS":
-        raise Refused(path, "does not begin with INPUT_PARAMETERS")
+        raise Refused(Kind.DAMAGED, path, "does not begin with INPUT_PARAMETERS")
     return {words[0].lower(): words[1] for words in lines[1:] if len(words) > 1}
 
 
@@ -39,7 +39,7 @@ def number(given: dict[str, str], keyword: str, default: float) -> float:
     try:
         return float(value)
     except ValueError as error:
-        raise Refused("INPUT", f'has "{keyword} {value}"; expected a number') from error
+        raise Refused(Kind.DAMAGED, "INPUT", f'has "{keyword} {value}"', "a number") from error
 
 
 SMEARINGS = {"gauss": "gauss", "gaussian": "gauss", "fd": "fermi", "fermi-dirac": "fermi", "fixed": "fixed"}
@@ -50,7 +50,7 @@ def spin_components(path: Path, given: dict[str, str]) -> int:
         return 4
     nspin = int(number(given, "nspin", 1))
     if nspin not in (1, 2, 4):
-        raise Refused(path, f"has nspin {nspin}; expected 1, 2 or 4")
+        raise Refused(Kind.DAMAGED, path, f"has nspin {nspin}", "1, 2 or 4")
     return nspin
 
 
@@ -94,12 +94,12 @@ def read_stru(path: Path, latname: str = "none") -> Stru:
         if words[0] in SECTIONS:
             current = sections.setdefault(words[0], [])
         elif current is None:
-            raise Refused(path, f'begins with "{words[0]}"; expected one of {", ".join(SECTIONS)}')
+            raise Refused(Kind.DAMAGED, path, f'begins with "{words[0]}"', f"one of {', '.join(SECTIONS)}")
         else:
             current.append(words)
     for name in ("ATOMIC_SPECIES", "LATTICE_CONSTANT", "ATOMIC_POSITIONS"):
         if not sections.get(name):
-            raise Refused(path, f"has no {name}")
+            raise Refused(Kind.DAMAGED, path, f"has no {name}")
     try:
         lattice_constant = float(sections["LATTICE_CONSTANT"][0][0])
         cell_cv = lattice_constant * BOHR * lattice_vectors(path, sections, latname)
@@ -107,15 +107,19 @@ def read_stru(path: Path, latname: str = "none") -> Stru:
         potentials = tuple(words[2] if len(words) > 2 else "" for words in sections["ATOMIC_SPECIES"])
         species_a, positions_av = read_positions(path, sections["ATOMIC_POSITIONS"], labels, cell_cv, lattice_constant)
     except (ValueError, IndexError) as error:
-        raise Refused(path, f"cannot be read: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
     orbitals = tuple(words[0] for words in sections.get("NUMERICAL_ORBITAL", []))
     if len(set(labels)) != len(labels) or len(orbitals) not in (0, len(labels)):
         raise Refused(
+            Kind.DAMAGED,
             path,
-            f"has {len(labels)} species {' '.join(labels)} and {len(orbitals)} orbital files; expected one for each",
+            f"has {len(labels)} species {' '.join(labels)} and {len(orbitals)} orbital files",
+            "one for each",
         )
     if not len(species_a) or not np.isfinite(positions_av).all() or not abs(np.linalg.det(cell_cv)) > 0:
-        raise Refused(path, f"has {len(species_a)} atoms in a cell of {np.linalg.det(cell_cv):g} cubic Angstrom")
+        raise Refused(
+            Kind.DAMAGED, path, f"has {len(species_a)} atoms in a cell of {np.linalg.det(cell_cv):g} cubic Angstrom"
+        )
     return Stru(labels, potentials, orbitals, cell_cv, species_a, positions_av, lattice_constant)
 
 
@@ -131,7 +135,7 @@ def lattice_vectors(path: Path, sections: dict[str, list[list[str]]], latname: s
     )
     if lattice is None:
         reason = f'has no LATTICE_VECTORS for "latname {latname}"; write them out to make the structure readable'
-        raise Refused(path, reason)
+        raise Refused(Kind.MISSING_FILES, path, reason)
     return lattice
 
 
@@ -144,10 +148,12 @@ def read_positions(
     species: list[int] = []
     while at < len(lines):
         if lines[at][0] not in labels:
-            raise Refused(path, f'has positions of "{lines[at][0]}", which ATOMIC_SPECIES does not name')
+            raise Refused(Kind.DAMAGED, path, f'has positions of "{lines[at][0]}", which ATOMIC_SPECIES does not name')
         count = int(lines[at + 2][0])
         if not 0 <= count <= len(lines) - at - 3:
-            raise Refused(path, f"has {len(lines) - at - 3} lines for the {count} atoms of {lines[at][0]}")
+            raise Refused(
+                Kind.DAMAGED, path, f"has {len(lines) - at - 3} lines for the {count} atoms of {lines[at][0]}"
+            )
         rows += [[float(word) for word in words[:3]] for words in lines[at + 3 : at + 3 + count]]
         species += [labels.index(lines[at][0])] * count
         at += 3 + count
@@ -166,7 +172,9 @@ def to_angstrom(path: Path, kind: str, coordinates_av: Array, cell_cv: Array, la
         return coordinates_av * BOHR
     centre = re.fullmatch(r"cartesian_angstrom(?:_center_([xyz]+))?", kind)
     if centre is None:
-        raise Refused(path, f'has "{kind}" coordinates; expected Direct, Cartesian, Cartesian_au or Cartesian_angstrom')
+        raise Refused(
+            Kind.DAMAGED, path, f'has "{kind}" coordinates', "Direct, Cartesian, Cartesian_au or Cartesian_angstrom"
+        )
     middle_v = cell_cv.sum(axis=0) / 2 * np.array([axis in (centre[1] or "") for axis in "xyz"])
     return coordinates_av + middle_v
 
@@ -184,9 +192,9 @@ def read_mesh(path: Path) -> tuple[Array, Array] | None:
         mesh = np.array([int(word) for word in lines[3][:3]])
         shift = np.array([float(word) for word in (lines[3] + ["0"] * 3)[3:6]])
     except (ValueError, IndexError) as error:
-        raise Refused(path, f"cannot be read: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
     if kind[0] not in "gm":
-        raise Refused(path, f'has k-points of the kind "{kind}"; expected Gamma or MP')
+        raise Refused(Kind.DAMAGED, path, f'has k-points of the kind "{kind}"', "Gamma or MP")
     require_mesh(path, mesh.tolist())
     axes = [
         (np.arange(n) + s) / n if kind[0] == "g" else (2 * np.arange(n) - n + 1 + s) / (2 * n)
@@ -246,7 +254,9 @@ def read_species(path: Path, stru: Stru, log: Log) -> tuple[Species, ...]:
         file = stru.orbital_files[s] if s < len(stru.orbital_files) else ""
         shells = log.orbitals.get(label) or shells_of_file(file)
         if not shells:
-            raise Refused(path, f"does not say which orbitals {label} has; expected running_scf.log of the run")
+            raise Refused(
+                Kind.MISSING_FILES, path, f"does not say which orbitals {label} has", "running_scf.log of the run"
+            )
         basis.append(Species(label, element_number(path, label, stru.pseudopotentials[s]), shells, Path(file).name))
     return tuple(basis)
 
@@ -263,7 +273,7 @@ def element_number(path: Path, label: str, pseudopotential: str) -> int:
             return atomic_numbers[symbol[0]]
         if symbol and symbol[0][:1] in atomic_numbers:
             return atomic_numbers[symbol[0][:1]]
-    raise Refused(path, f"does not say which element {label} is; expected its symbol at the beginning")
+    raise Refused(Kind.MISSING_FILES, path, f"does not say which element {label} is", "its symbol at the beginning")
 
 
 def read_levels(path: Path) -> tuple[Array, Array, Array] | None:
@@ -277,10 +287,12 @@ def read_levels(path: Path) -> tuple[Array, Array, Array] | None:
         try:
             tables.append(np.array(text[head.end() : stop].split(), dtype=float).reshape(-1, 3)[:, 1:])
         except ValueError as error:
-            raise Refused(path, f"has eigenvalues at k-point {head[2]} that cannot be read: {error}") from error
+            raise Refused(
+                Kind.DAMAGED, path, f"has eigenvalues at k-point {head[2]} that cannot be read: {error}"
+            ) from error
     nk, spins = int(heads[0][3]), max(int(head[1]) for head in heads)
     if len({len(table) for table in tables}) != 1 or len(tables) != nk * spins:
-        raise Refused(path, f"has {len(tables)} tables of eigenvalues; expected {spins} x {nk} of one length")
+        raise Refused(Kind.DAMAGED, path, f"has {len(tables)} tables of eigenvalues", f"{spins} x {nk} of one length")
     levels = np.array(tables).reshape(spins, nk, -1, 2)
     kpoints_kv = np.array([[float(x) for x in head.groups()[3:]] for head in heads[:nk]])
     return kpoints_kv, levels[..., 0], levels[..., 1]

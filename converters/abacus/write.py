@@ -10,7 +10,7 @@ from basis.shells import cell_shells
 from basis.spin import Spin
 from converters.abacus.convention import BOHR, RYDBERG, convention, pauli_from_density
 from converters.abacus.csr import write_new, write_old
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, reorder_elements, unpack_elements
 from converters.frames.frame import Frame
 
@@ -24,10 +24,12 @@ KINDS = {
 def write(frame: Frame, folder: Path, *, generation: str = "3.11", digits: int = 12) -> list[Path]:
     """Write what the frame holds into a folder (read_file_dir of the next run); returns the files."""
     if generation not in ("3.11", "3.8"):
-        raise Refused(folder, f"cannot be written for ABACUS {generation}; expected 3.11 or 3.8")
+        raise Refused(Kind.UNSUPPORTED, folder, f"cannot be written for ABACUS {generation}", "3.11 or 3.8")
     if (np.diff(frame.species_a) < 0).any():
         raise Refused(
-            folder, "would not fit: ABACUS groups atoms by species, and the frame does not; sort its atoms first"
+            Kind.UNSUPPORTED,
+            folder,
+            "would not fit: ABACUS groups atoms by species, and the frame does not; sort its atoms first",
         )
     header = structure(frame)
     written = []

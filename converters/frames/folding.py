@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from basis import Array
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, Pairs, is_canonical, make_pairs
 from converters.frames.frame import Frame
 
@@ -50,7 +50,9 @@ class Folding:
         """The matrix in real space on the pairs."""
         asymmetry = np.abs(M_skMM.swapaxes(-1, -2) - adjoint_partner(M_skMM)).max(initial=0)
         if not asymmetry < 1e-6:
-            raise Refused(place, f"has a matrix that is not Hermitian by {asymmetry:.3g}; expected at most 1e-06")
+            raise Refused(
+                Kind.BAD_PHYSICS, place, f"has a matrix that is not Hermitian by {asymmetry:.3g}", "at most 1e-06"
+            )
         row_x, column_x = self.pairs.row_column_x
         values_sx = np.zeros((len(M_skMM), self.pairs.elements), dtype=complex)
         for k in range(M_skMM.shape[1]):
@@ -58,8 +60,8 @@ class Folding:
         if not real:
             return Operator(values_sx)
         if (imaginary := np.abs(values_sx.imag).max(initial=0)) > LARGEST_IMAGINARY:
-            reason = f"has complex H(R) or DM(R) (imaginary part {imaginary:.3g}); expected a mesh with -k for each k"
-            raise Refused(place, reason)
+            found = f"has complex H(R) or DM(R) (imaginary part {imaginary:.3g})"
+            raise Refused(Kind.UNSUPPORTED, place, found, "a mesh with -k for each k")
         return Operator(np.ascontiguousarray(values_sx.real))
 
 
@@ -123,8 +125,10 @@ def mesh_of(place: str | Path, fractional_kc: Array) -> Array:
     on_mesh = np.abs(shifted * mesh_c - np.round(shifted * mesh_c)).max(initial=0) < 1e-6
     if not on_mesh or mesh_c.prod() != len(fractional_kc):
         raise Refused(
+            Kind.UNSUPPORTED,
             place,
-            f"has {len(fractional_kc)} k-points that are no uniform mesh; expected cell.make_kpts(mesh), or the SCF object of a run with k-point symmetry",
+            f"has {len(fractional_kc)} k-points that are no uniform mesh",
+            "cell.make_kpts(mesh), or the SCF object of a run with k-point symmetry",
         )
     return mesh_c
 
@@ -141,7 +145,9 @@ class Mesh:
         number_c = mesh_of(place, fractional_kc)
         shift_c = np.abs(np.mod(fractional_kc[0] * number_c + 0.5, 1) - 0.5)
         if np.minimum(shift_c, 0.5 - shift_c).max() > 1e-5:
-            raise Refused(place, "has a k mesh neither at Gamma nor half a step beside it; expected one of these")
+            raise Refused(
+                Kind.MISSING_FILES, place, "has a k mesh neither at Gamma nor half a step beside it", "one of these"
+            )
         return cls(number_c, shift_c > 0.25)
 
     @classmethod
@@ -158,7 +164,7 @@ def mesh_of_frame(frame: Frame, name: str = "") -> Mesh | None:
     if not frame.folded:
         return None
     if frame.spectrum is None:
-        raise Refused(name, "holds blocks folded over a k mesh that it does not name")
+        raise Refused(Kind.UNSUPPORTED, name, "holds blocks folded over a k mesh that it does not name")
     return Mesh.of_points(name, frame.spectrum.kpoints_kc)
 
 
@@ -168,6 +174,8 @@ def centred_mesh_of_frame(frame: Frame, name: str = "") -> tuple[int, int, int] 
     if mesh is None:
         return None
     if mesh.shifted_c.any():
-        raise Refused(name, "holds blocks folded over a k mesh that is not centred at Gamma; expected one that is")
+        raise Refused(
+            Kind.UNSUPPORTED, name, "holds blocks folded over a k mesh that is not centred at Gamma", "one that is"
+        )
     a, b, c = mesh.number_c.tolist()
     return a, b, c

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from basis import Array
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Pairs, is_canonical
 from converters.frames.frame import Frame
 
@@ -115,7 +115,11 @@ def find_bonds(structure: Structure, atoms: Array, cutoff_ss: Array) -> Bonds:
     length_d = np.linalg.norm(vectors_dv, axis=1)
     if other_d.any() and length_d[other_d].min() < NEAREST:
         d = np.flatnonzero(other_d)[length_d[other_d].argmin()]
-        raise Refused("structure", f"has atoms {i_d[d]} and {j_d[d]} (counted from 0) {length_d[d]:.3g} Angstrom apart")
+        raise Refused(
+            Kind.SINGULAR_OVERLAP,
+            "structure",
+            f"has atoms {i_d[d]} and {j_d[d]} (counted from 0) {length_d[d]:.3g} Angstrom apart",
+        )
     near_d = other_d & (length_d < cutoff_ss[structure.species_a[i_d], structure.species_a[j_d]])
     order = np.flatnonzero(near_d)
     order = order[np.lexsort((*R_dc[order].T[::-1], j_d[order], centre_d[order]))]
@@ -151,14 +155,14 @@ def is_place(coordinates_v: Array) -> Array:
 def require_sane(structure: Structure) -> None:
     """Refuse structures that have no neighbours in any sense."""
     if not len(structure.species_a):
-        raise Refused("structure", "has no atoms")
+        raise Refused(Kind.NO_STRUCTURE, "structure", "has no atoms")
     if not (is_place(structure.positions_av).all() and is_place(structure.cell_cv).all()):
-        raise Refused("structure", "has positions or a cell that are not finite")
+        raise Refused(Kind.NO_STRUCTURE, "structure", "has positions or a cell that are not finite")
     lengths_c = np.linalg.norm(structure.cell_cv, axis=1)
     if (lengths_c[structure.pbc_c] == 0).any() or (
         structure.pbc_c.all() and abs(np.linalg.det(structure.cell_cv)) < 1e-6
     ):
-        raise Refused("structure", "is periodic along a direction that has no cell vector")
+        raise Refused(Kind.NO_STRUCTURE, "structure", "is periodic along a direction that has no cell vector")
 
 
 def structure_of(frame: Frame) -> Structure:

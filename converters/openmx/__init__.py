@@ -17,7 +17,7 @@ from basis.conventions import to_standard
 from basis.shells import Species, cell_shells
 from basis.spin import Spin
 from basis.units import HARTREE, KELVIN
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements, pack_pairs, reorder_elements
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.openmx.convention import BOHR, convention
@@ -60,7 +60,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         "DM": density_of(stored, pairs),
     }
     if not values["H"].any():
-        raise Refused(run.main, "holds H = 0; expected a finished SCF")
+        raise Refused(Kind.UNFINISHED_SCF, run.main, "holds H = 0", "a finished SCF")
     packed = {
         name: pack_elements(
             elements_of(pairs, M_se, basis, species_a), stored.norb_a, Spin.NONE if name == "S" else spin
@@ -127,8 +127,8 @@ def density_of(stored: ScfOut, pairs: Pairs) -> Array:
     if stored.spin_switch != 3:
         return 2 * DM_sx if stored.spin_switch == 0 else DM_sx
     if not len(stored.values["iDM"]):
-        reason = "lacks the imaginary part of DM, as noncollinear files of OpenMX 3.8 do; expected a run of OpenMX 3.9"
-        raise Refused(stored.path, reason)
+        found = "lacks the imaginary part of DM, as noncollinear files of OpenMX 3.8 do"
+        raise Refused(Kind.FAULTY_VERSION, stored.path, found, "a run of OpenMX 3.9")
     iDM_sx = stored.values["iDM"]
     ud_x = DM_sx[2] - 1j * DM_sx[3]
     du_x = ud_x[partners(pairs, stored.path)].conj()
@@ -143,7 +143,7 @@ def partners(pairs: Pairs, path: Path) -> Array:
     if (pairs.key_p[place_p] != wanted_p).any():
         p = int(np.argmax(pairs.key_p[place_p] != wanted_p))
         pair = f"({pairs.i_p[p] + 1}, {pairs.j_p[p] + 1}, {pairs.R_pc[p].tolist()})"
-        raise Refused(path, f"has the pair {pair} and lacks its partner; expected both")
+        raise Refused(Kind.DAMAGED, path, f"has the pair {pair} and lacks its partner", "both")
     inside_x = np.arange(pairs.elements) - pairs.start_p[pairs.pair_x]
     row_x, column_x = np.divmod(inside_x, pairs.norb_a[pairs.j_p][pairs.pair_x])
     return pairs.start_p[place_p][pairs.pair_x] + column_x * pairs.norb_a[pairs.i_p][pairs.pair_x] + row_x
@@ -166,8 +166,8 @@ def spectrum_of(stored: ScfOut, output: Output, given: Input, spin: Spin) -> Spe
         mesh_c = np.array([int(n) for n in mesh.split()[:3]]).reshape(3)
         tolerance = level_tolerance(float(criterion.split()[0]))
     except ValueError as error:
-        reason = f'has "scf.Kgrid {mesh}" and "scf.criterion {criterion}" in its input; expected three numbers and one'
-        raise Refused(stored.path, reason) from error
+        found = f'has "scf.Kgrid {mesh}" and "scf.criterion {criterion}" in its input'
+        raise Refused(Kind.DAMAGED, stored.path, found, "three numbers and one") from error
     if stored.solver == CLUSTER:
         mesh_c = np.ones(3, dtype=int)
     kpoints_kc, weights_k = place_kpoints(output.kpoints_kc, mesh_c)

@@ -11,7 +11,7 @@ from scipy.integrate import trapezoid
 from basis import Array
 from basis.radial import Functions, TabulatedFunction
 from basis.shells import LETTERS, Shell, Species
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.openmx.convention import BOHR
 from converters.runs import FoundFunctions, Run
@@ -41,9 +41,11 @@ def cutoff_of_settings(run: Run, given: object) -> float:
     try:
         cutoff = float(str(given or DEFAULT_CUTOFF).split()[0])
     except ValueError as error:
-        raise Refused(run.main, f'has "1DFFT.EnergyCutoff {given}" in its input; expected a number') from error
+        raise Refused(
+            Kind.WRONG_FUNCTIONS, run.main, f'has "1DFFT.EnergyCutoff {given}" in its input', "a number"
+        ) from error
     if not 0 < cutoff < 1e6:
-        raise Refused(run.main, f'has "1DFFT.EnergyCutoff {given}" in its input; expected 1 to 1e6 Ry')
+        raise Refused(Kind.WRONG_FUNCTIONS, run.main, f'has "1DFFT.EnergyCutoff {given}" in its input', "1 to 1e6 Ry")
     return cutoff
 
 
@@ -58,14 +60,14 @@ def read_orbitals(path: Path, species: Species, energy_cutoff: float = DEFAULT_C
     A contracted basis (s2>1) is refused: its coefficients are in no file of the radial functions.
     """
     if ">" in species.radial:
-        raise Refused(path, f"does not hold the contracted basis {species.radial}")
+        raise Refused(Kind.WRONG_FUNCTIONS, path, f"does not hold the contracted basis {species.radial}")
     content = path.read_text(errors="replace")
     cutoff = cutoff_of(path, content)
     functions = []
     for shell in species.shells:
         table = read_table(path, content, f"pseudo.atomic.orbitals.L={shell.l}")
         if shell.zeta + 2 > table.shape[1]:
-            raise Refused(path, f"has no {shell}; {species.radial} needs it")
+            raise Refused(Kind.WRONG_FUNCTIONS, path, f"has no {shell}; {species.radial} needs it")
         values_g = table[:, shell.zeta + 1] / BOHR**1.5
         functions.append(curve_of(path, table[:, 1] * BOHR, values_g, cutoff * BOHR, np.sqrt(energy_cutoff) / BOHR))
     return tuple(functions)
@@ -76,9 +78,9 @@ def read_species(path: Path, selection: str) -> tuple[Species, Functions]:
     entries = re.findall(r"([spdfg])(\d+)", selection)
     element = re.match(r"[A-Z][a-z]?", path.name)
     if "".join(letter + count for letter, count in entries) != selection or not entries:
-        raise Refused(path, f'has no functions "{selection}"; expected a selection such as s2p2d1')
+        raise Refused(Kind.WRONG_FUNCTIONS, path, f'has no functions "{selection}"', "a selection such as s2p2d1")
     if element is None or element[0] not in atomic_numbers:
-        raise Refused(path, "does not name its element; expected a name such as Si7.0.pao")
+        raise Refused(Kind.MISSING_FILES, path, "does not name its element", "a name such as Si7.0.pao")
     shells = [Shell(LETTERS.index(letter), zeta=n + 1) for letter, count in entries for n in range(int(count))]
     species = Species(element[0], atomic_numbers[element[0]], tuple(shells), f"{path.stem}-{selection}")
     return species, read_orbitals(path, species)
@@ -98,7 +100,7 @@ def cutoff_of(path: Path, content: str) -> float:
     """The number after radial.cutoff.pao (Bohr)."""
     found = re.search(r"radial\.cutoff\.pao\s+(\d+\.?\d*)\s", content)
     if found is None:
-        raise Refused(path, "has no radial.cutoff.pao; expected a pao file of OpenMX")
+        raise Refused(Kind.WRONG_FUNCTIONS, path, "has no radial.cutoff.pao", "a pao file of OpenMX")
     return float(found[1])
 
 
@@ -106,13 +108,13 @@ def read_table(path: Path, content: str, name: str) -> Array:
     """A block of numbers: ln r, r, then values."""
     block = re.search(rf"<{re.escape(name)}\s*\n(.*?){re.escape(name)}>", content, re.S)
     if block is None:
-        raise Refused(path, f"has no {name}")
+        raise Refused(Kind.DAMAGED, path, f"has no {name}")
     try:
         table = np.array([line.split() for line in block[1].strip().split("\n")], dtype=float)
     except ValueError as error:
-        raise Refused(path, f"cannot be read: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
     if table.ndim != 2 or table.shape[1] < 3:
-        raise Refused(path, f"has {name} in less than 3 columns")
+        raise Refused(Kind.DAMAGED, path, f"has {name} in less than 3 columns")
     return table
 
 
@@ -126,4 +128,4 @@ def curve_of(path: Path, r_g: Array, values_g: Array, cutoff: float, largest_wav
     try:
         return TabulatedFunction(r_g[:count], values_g[:count], slopes_g[:count], cutoff, largest_wave)
     except ValueError as error:
-        raise Refused(path, f"cannot be read: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error

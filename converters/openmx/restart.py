@@ -13,7 +13,7 @@ from basis import Array
 from basis.shells import Species
 from basis.spin import Spin
 from basis.units import HARTREE, KELVIN
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.openmx import text
 from converters.openmx.convention import BOHR
@@ -40,7 +40,7 @@ def read_target(path: Path) -> Target:
             file for file in sorted(path.glob("*.dat")) if "system.name" in file.read_text(errors="replace").lower()
         ]
         if len(found) != 1:
-            raise Refused(path, f"holds {len(found)} inputs of OpenMX; name the one that is to run")
+            raise Refused(Kind.AMBIGUOUS, path, f"holds {len(found)} inputs of OpenMX; name the one that is to run")
         path = found[0]
     given = text.parse_input(path.read_text(errors="replace"))
     definitions = {row[0]: row[1:3] for row in given.blocks.get("definition.of.atomic.species", []) if len(row) > 2}
@@ -48,7 +48,10 @@ def read_target(path: Path) -> Target:
     vectors = given.blocks.get("atoms.unitvectors", [])
     if not atoms or len(vectors) != 3 or any(len(row) < 7 or row[1] not in definitions for row in atoms):
         raise Refused(
-            path, "has no atoms with seven columns, their species and three Atoms.UnitVectors; expected all of them"
+            Kind.DAMAGED,
+            path,
+            "has no atoms with seven columns, their species and three Atoms.UnitVectors",
+            "all of them",
         )
     try:
         unit = given.words.get("atoms.unitvectors.unit", "ang").lower()
@@ -60,7 +63,7 @@ def read_target(path: Path) -> Target:
         criterion = float(given.words.get("scf.criterion", "1e-6").split()[0])
         width = float(given.words.get("scf.electronictemperature", "300").split()[0]) * KELVIN
     except ValueError as error:
-        raise Refused(path, f"cannot be read: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
     require_mesh(path, mesh_c)
     place = given.words.get("atoms.speciesandcoordinates.unit", "ang").lower()
     positions_av = places_av @ cell_cv if place == "frac" else places_av * (BOHR if place == "au" else 1.0)
@@ -131,12 +134,12 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
             keywords["scf.Mixing.Type"] = "rmm-diish"
         return Written(tuple(write_restart(frame, folder, template, name)), keywords, tuple(notes))
     if route not in ("dm", "h2dm", "charge"):
-        raise Refused(folder, f"cannot start OpenMX by {route}; expected charge, h2dm or h")
+        raise Refused(Kind.NO_START, folder, f"cannot start OpenMX by {route}", "charge, h2dm or h")
     if is_spin_orbit(template):
         reason = (
             "cannot start a run with spin-orbit coupling from a density: OpenMX diagonalises the H of the restart files"
         )
-        raise Refused(folder, f"{reason}; predict H and use --route h")
+        raise Refused(Kind.NO_START, folder, f"{reason}; the route h, from a predicted H, is possible")
     files = write_restart(frame, folder, template, name) + write_charge(
         frame, folder / f"{name}_rst", template, name, options
     )
@@ -167,7 +170,7 @@ def template_path(folder: Path, target: Target | None, options: Options) -> Path
     found = sorted(target.folder.glob("*.scfout")) if target is not None else []
     if len(found) != 1:
         reason = "needs one .scfout file of the same structure; run it once with scf.maxIter 1 and HS.fileout on"
-        raise Refused(folder if target is None else target.folder, f"{reason}, or name one with --template")
+        raise Refused(Kind.NO_START, folder if target is None else target.folder, f"{reason}")
     return found[0]
 
 
@@ -214,13 +217,13 @@ def half_atomic_density(frame: Frame, template: ScfOut, grid: Grid, files: list[
 
 
 def orbital_file(species: Species, template: ScfOut, options: Options) -> Path:
-    """The .pao file of a basis such as Si7.0-s2p2d1: in --basis-dir, else in DATA.PATH of the template's input."""
+    """The .pao file of a basis such as Si7.0-s2p2d1: in the folder that the user names, else in DATA.PATH of the template's input."""
     name = pao_name(species)
     data = text.parse_input(template.text).words.get("data.path", "../DFT_DATA19")
     for place in (options.basis_dir, template.path.parent / data / "PAO"):
         if place is not None and (place / name).is_file():
             return place / name
-    raise Refused(name, "is not where it was looked for; give its folder with --basis-dir")
+    raise Refused(Kind.MISSING_FILES, name, "is not where it was looked for", "a pao file of the run")
 
 
 def patch(target: Target, keywords: dict[str, str]) -> tuple[str, str]:

@@ -54,11 +54,11 @@ def read_scfout(path: Path) -> ScfOut:
         raise file.refuse("does not begin like a .scfout file")
     order_max = int(file.take(integer, 1, "the order of position matrices")[0]) if version else 1
     if not 1 <= order_max <= 10:
-        raise file.refuse(f"has position matrices up to order {order_max}; expected 1 to 10")
+        raise file.refuse(f"has position matrices up to order {order_max}", "1 to 10")
     file.take(real, 4 * (cells + 1), "lattice translations")
     R_tc = file.take(integer, 4 * (cells + 1), "lattice vectors").reshape(-1, 4)[:, 1:].astype(np.int64)
     if np.abs(R_tc).max() > 10_000:
-        raise file.refuse(f"has a lattice vector of {np.abs(R_tc).max()} cells; expected at most 10000")
+        raise file.refuse(f"has a lattice vector of {np.abs(R_tc).max()} cells", "at most 10000")
     norb_a = file.take(integer, natoms, "numbers of orbitals").astype(np.int64)
     neighbours_a = file.take(integer, natoms, "numbers of neighbours").astype(np.int64)
     if norb_a.min() < 1 or norb_a.max() > 10_000 or neighbours_a.min() < 0:

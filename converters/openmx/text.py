@@ -9,7 +9,7 @@ from ase.data import atomic_numbers
 
 from basis import Array
 from basis.shells import LETTERS, Shell, Species
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 
 # OpenMX moves its k-points off the mesh by these fractions; the five printed digits hide it.
 K_SHIFT_C = np.array([1e-6, -1e-6, 2e-6])
@@ -50,19 +50,26 @@ def read_species(path: Path, given: Input, norb_a: Array) -> tuple[tuple[Species
     atoms = given.blocks.get("atoms.speciesandcoordinates", [])
     if len(atoms) != len(norb_a) or any(len(fields) < 3 for fields in definitions):
         raise Refused(
-            path, f"has an input text with {len(atoms)} atoms; expected {len(norb_a)} and three names for each species"
+            Kind.DAMAGED,
+            path,
+            f"has an input text with {len(atoms)} atoms",
+            f"{len(norb_a)} and three names for each species",
         )
     labels = [fields[0] for fields in definitions]
     try:
         species_a = np.array([labels.index(fields[1]) for fields in atoms])
     except (ValueError, IndexError) as error:
-        raise Refused(path, f"has an atom of a species that its input does not define: {error}") from error
+        raise Refused(
+            Kind.DAMAGED, path, f"has an atom of a species that its input does not define: {error}"
+        ) from error
     basis = []
     for s, (label, orbitals, potential) in enumerate(fields[:3] for fields in definitions):
         sizes = set(norb_a[species_a == s].tolist())
         shells = parse_basis_name(orbitals, sizes)
         if shells is None:
-            raise Refused(path, f'has the basis "{orbitals}" for {label}; it does not give {sorted(sizes)} orbitals')
+            raise Refused(
+                Kind.DAMAGED, path, f'has the basis "{orbitals}" for {label}; it does not give {sorted(sizes)} orbitals'
+            )
         basis.append(Species(label, element_number(path, potential, orbitals), shells, orbitals))
     return tuple(basis), species_a
 
@@ -91,7 +98,7 @@ def element_number(path: Path, potential: str, orbitals: str) -> int:
             return atomic_numbers[symbol[0]]
         if symbol and symbol[0] == "E":
             return 0
-    raise Refused(path, f"does not say which element {potential} is; expected a name such as Si_PBE19")
+    raise Refused(Kind.MISSING_FILES, path, f"does not say which element {potential} is", "a name such as Si_PBE19")
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +155,7 @@ def read_levels(path: Path, text: str, noncollinear: bool) -> tuple[Array | None
             at = row.end()
         tables.append(np.array(levels, dtype=float).reshape(-1, columns))
     if len({len(table) for table in tables}) != 1 or not len(tables[0]):
-        raise Refused(path, "has k-points with different numbers of eigenvalues")
+        raise Refused(Kind.DAMAGED, path, "has k-points with different numbers of eigenvalues")
     kpoints = np.array([mark.groups() for mark in marks], dtype=float) if marks else np.zeros((1, 3))
     return kpoints, np.array(tables).transpose(2, 0, 1)
 

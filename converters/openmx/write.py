@@ -13,7 +13,7 @@ from basis.conventions import to_standard
 from basis.shells import cell_shells
 from basis.spin import Spin
 from basis.units import HARTREE
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Pairs, is_canonical
 from converters.frames.frame import Frame
 from converters.openmx.convention import BOHR, convention
@@ -55,14 +55,18 @@ def require_same_structure(frame: Frame, template: ScfOut, path: Path) -> None:
     """Refuse a template of another structure, basis or spin: its pair list would not be the frame's."""
     components = {0: Spin.NONE, 1: Spin.COLLINEAR, 3: Spin.SPINOR}[template.spin_switch]
     if frame.spin is not components:
-        raise Refused(path, f"is of a run with the spin layout {components}; the frame has {frame.spin}")
+        raise Refused(
+            Kind.OTHER_STRUCTURE, path, f"is of a run with the spin layout {components}; the frame has {frame.spin}"
+        )
     if template.norb_a.tolist() != frame.pairs.norb_a.tolist():
-        raise Refused(path, "is of a run with other orbitals than the frame")
+        raise Refused(Kind.OTHER_STRUCTURE, path, "is of a run with other orbitals than the frame")
     moved = np.abs(template.positions_av * BOHR - frame.positions_av).max()
     strained = np.abs(template.cell_cv * BOHR - frame.cell_cv).max()
     if max(moved, strained) > 1e-4:
         raise Refused(
-            path, f"is of another structure: atoms differ by {moved:.2g}, the cell by {strained:.2g} Angstrom"
+            Kind.OTHER_STRUCTURE,
+            path,
+            f"is of another structure: atoms differ by {moved:.2g}, the cell by {strained:.2g} Angstrom",
         )
 
 
@@ -151,5 +155,7 @@ def grid_of(template: ScfOut) -> tuple[int, int, int]:
     given = parse_input(template.text)
     grid_c = read_output(output_path, given, template.spin_switch == 3).grid_c if output_path.exists() else None
     if grid_c is None:
-        raise Refused(output_path, "does not give the grid; expected the main output of the template's run beside it")
+        raise Refused(
+            Kind.MISSING_FILES, output_path, "does not give the grid", "the main output of the template's run beside it"
+        )
     return grid_c[0], grid_c[1], grid_c[2]

@@ -8,7 +8,7 @@ import numpy as np
 
 from basis import Array
 from basis.spin import Spin
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.folding import mesh_of_frame
 from converters.frames.frame import Frame
 from converters.frames.neighbours import structure_of
@@ -61,7 +61,7 @@ def make_path(frame: Frame, path: str | None = None, points: int = 200) -> KPath
         distance_k, corners, names = line.get_linear_kpoint_axis()
     except (KeyError, ValueError, RuntimeError, TypeError, AssertionError) as error:
         known = ", ".join(cell.bandpath(npoints=0, pbc=frame.pbc_c).special_points)
-        raise Refused("--path", f'"{path}" is no path; this lattice has the points {known}') from error
+        raise Refused(Kind.NO_BANDS, f"path {path}", "is not one of this lattice", f"the points {known}") from error
     at, named = join_corners(corners * 2 * np.pi, [name.replace("G", "Γ") for name in names])
     return KPath(line.kpts, distance_k * 2 * np.pi, at, named)
 
@@ -82,9 +82,13 @@ def require_bands(frame: Frame) -> None:
     place = frame.provenance.path or frame.formula
     missing = [name for name in ("H", "S") if name not in frame.operators]
     if missing:
-        raise Refused(place, f"holds no {' and no '.join(missing)}; bands need both")
+        raise Refused(Kind.MISSING_MATRIX, place, f"holds no {' and no '.join(missing)}; bands need both")
     if frame.norb > LARGEST_BANDS:
-        raise Refused(place, f"has {frame.norb} orbitals, too many for bands; slem-spectrum has its density of states")
+        raise Refused(
+            Kind.NO_BANDS,
+            place,
+            f"has {frame.norb} orbitals, too many for bands; slem-spectrum has its density of states",
+        )
 
 
 def interpolation_error(frame: Frame) -> float:
@@ -96,6 +100,7 @@ def interpolation_error(frame: Frame) -> float:
     mesh = mesh_of_frame(frame, place)
     if overlap is None or mesh is None or frame.spectrum is None:
         raise Refused(
+            Kind.COARSE_MESH,
             place,
             "is folded over a k mesh and has no radial functions that say how right it is between the k-points",
         )
@@ -110,8 +115,10 @@ def require_dense_mesh(frame: Frame, error: float) -> None:
     """Refuse a frame that is too wrong between the k-points of its mesh."""
     if error > LARGEST_INTERPOLATION_ERROR:
         raise Refused(
+            Kind.COARSE_MESH,
             frame.provenance.path or frame.formula,
-            f"has a k mesh that is too coarse for bands: between its k-points S is off by {error:.2g}; expected at most {LARGEST_INTERPOLATION_ERROR}",
+            f"has a k mesh that is too coarse for bands: between its k-points S is off by {error:.2g}",
+            f"at most {LARGEST_INTERPOLATION_ERROR}",
         )
 
 
@@ -128,7 +135,9 @@ def find_edges(frame: Frame, mesh_skn: Array, weights_k: Array, along_skn: Array
     electrons = frame.outcome.electrons
     if electrons is None:
         raise Refused(
-            frame.provenance.path or frame.formula, "does not say how many electrons it has; give --electrons"
+            Kind.ELECTRONS,
+            frame.provenance.path or frame.formula,
+            "does not say how many electrons it has",
         )
     _, (fermi, *_) = kspace.occupations(mesh_skn, weights_k, kspace.Filling(electrons), frame.spin)
     levels = np.concatenate([mesh_skn, along_skn], axis=1)
@@ -192,7 +201,7 @@ class Bands:
         occupied = reference.energies_skn <= reference.edges.fermi
         error = (self.energies_skn - reference.energies_skn)[occupied] * 1e3
         if not len(error):
-            raise Refused("bands", "have no occupied level along this path")
+            raise Refused(Kind.NO_BANDS, "bands", "have no occupied level along this path")
         return {
             "rms": float(np.sqrt(np.mean(error**2))),
             "shift": float(error.mean()),

@@ -13,7 +13,7 @@ from scipy import linalg
 from basis import Array
 from basis.rotations import wigner
 from basis.spin import TRANSPOSED, Spin, to_pauli
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import PREDICTED, Frame, Spectrum
 from converters.frames.neighbours import is_place
 from converters.physics import kspace
@@ -40,7 +40,7 @@ class Tolerances:
 class Result:
     """One check: what was found, what was expected, and whether that is good enough. `ok` None: not done, and why.
 
-    `wanted` is the number that the found one should be, where that is not zero.
+    `wanted` is the number that the found one should be, where that is not zero; `kind` says what to do about a failure.
     """
 
     name: str
@@ -48,16 +48,21 @@ class Result:
     found: float | None
     expected: str
     wanted: float | None = None
+    kind: Kind = Kind.BAD_PHYSICS
 
     def __str__(self) -> str:
         mark = {True: "ok", False: "FAILED", None: "not done"}[self.ok]
         found = "" if self.found is None else f" {self.found:.3g}"
         return f"{self.name}:{found} ({self.expected}) {mark}"
 
+    def refusal(self, place: str) -> Refused:
+        """A failure as the reason why something is not used."""
+        return Refused(self.kind, place, str(self).removesuffix(" FAILED"))
 
-def at_most(name: str, found: float, limit: float, unit: str = "") -> Result:
+
+def at_most(name: str, found: float, limit: float, unit: str = "", kind: Kind = Kind.BAD_PHYSICS) -> Result:
     """A number that should be below a limit; NaN is not."""
-    return Result(name, bool(found <= limit), float(found), f"expected at most {limit:.3g}{unit}")
+    return Result(name, bool(found <= limit), float(found), f"expected at most {limit:.3g}{unit}", kind=kind)
 
 
 def not_done(name: str, reason: str) -> Result:
@@ -92,7 +97,8 @@ def check_doubt(results: list[Result], doubt: str) -> Result:
     """A DM that the code may have written wrong is taken only if it was found to be that of (H, S)."""
     compared = [result for result in results if result.name == COMPARISON]
     trusted = bool(compared and compared[0].ok)
-    return Result("DM is whole", trusted, None, f"expected to be that of (H, S), since {doubt}")
+    expected = f"expected to be that of (H, S), since {doubt}"
+    return Result("DM is whole", trusted, None, expected, kind=Kind.PARTIAL_DENSITY)
 
 
 def require_sound(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[Result]:
@@ -100,7 +106,7 @@ def require_sound(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[R
     results = check_frame(frame, tolerances)
     for result in sorted(results, key=lambda result: result.name != "DM is whole"):  # it says why another one failed
         if result.ok is False:
-            raise Refused(frame.provenance.path or frame.formula, str(result).removesuffix(" FAILED"))
+            raise result.refusal(frame.provenance.path or frame.formula)
     return results
 
 
@@ -119,7 +125,7 @@ def check_converged(frame: Frame) -> Result:
     converged = frame.outcome.converged
     if converged is None:
         return not_done("converged", "the files do not say whether the SCF converged")
-    return Result("converged", converged, None, "expected a converged SCF")
+    return Result("converged", converged, None, "expected a converged SCF", kind=Kind.UNFINISHED_SCF)
 
 
 def check_asymmetry(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
@@ -204,7 +210,7 @@ def check_functions(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
     overlap = Overlap.of_frame(frame)
     if overlap is not None:
         found, where = overlap.difference(frame)
-        result = at_most("S of the radial functions", found, tolerances.overlap)
+        result = at_most("S of the radial functions", found, tolerances.overlap, kind=Kind.WRONG_FUNCTIONS)
         yield result if result.ok else replace(result, expected=f"{result.expected}; most for {where}")
 
 
@@ -216,7 +222,7 @@ def check_positive(frame: Frame, tolerances: Tolerances) -> Result:
     lowest = np.inf
     for k_c in few_kpoints(frame):
         lowest = min(lowest, float(np.linalg.eigvalsh(kspace.spatial_overlap(frame, k_c))[0]))
-    return Result(name, lowest > 0, lowest, "expected a smallest eigenvalue above 0")
+    return Result(name, lowest > 0, lowest, "expected a smallest eigenvalue above 0", kind=Kind.SINGULAR_OVERLAP)
 
 
 def few_kpoints(frame: Frame) -> Array:
@@ -237,7 +243,8 @@ def check_electrons(frame: Frame, tolerances: Tolerances) -> Result:
     predicted = PREDICTED in frame.provenance.notes
     limit = tolerances.predicted_electrons * expected if predicted else tolerances.electrons
     text = f"expected {expected:.8g} within {limit:.3g}{' of a prediction' if predicted else ''}"
-    result = Result("Tr(DM S) = electrons", abs(found - expected) <= limit, found, text, expected)
+    kind = Kind.POOR_PREDICTION if predicted else Kind.BAD_PHYSICS
+    result = Result("Tr(DM S) = electrons", abs(found - expected) <= limit, found, text, expected, kind)
     return result if result.ok else replace(result, expected=f"{text}; found {found:.8f}")
 
 
@@ -290,7 +297,7 @@ def compare_density(frame: Frame, spectrum: Spectrum, energies_skn: Array, toler
         for k_c, rho_sMM in zip(spectrum.kpoints_kc, kspace.densities_at(*run), strict=True):
             stored_sMM = kspace.dense_at(frame, "DM", k_c)
             worst = max(worst, *(float(np.abs(a - b).max()) for a, b in zip(rho_sMM, stored_sMM, strict=True)))
-        return at_most(name, worst, tolerances.density)
+        return at_most(name, worst, tolerances.density, kind=Kind.PARTIAL_DENSITY)
     stored = frame.operators["DM"]
     difference_sx = kspace.density_matrix(*run).values_sx - stored.values_sx
     if frame.provenance.settings.get("DM parts") == "real Pauli":
@@ -298,4 +305,4 @@ def compare_density(frame: Frame, spectrum: Spectrum, energies_skn: Array, toler
     difference_sx = np.abs(difference_sx)
     if stored.known_x is not None:
         difference_sx = difference_sx[:, stored.known_x]
-    return at_most(name, difference_sx.max(initial=0), tolerances.density)
+    return at_most(name, difference_sx.max(initial=0), tolerances.density, kind=Kind.PARTIAL_DENSITY)

@@ -13,7 +13,7 @@ from scipy import linalg, optimize, sparse, special
 
 from basis import Array
 from basis.spin import TRANSPOSED, Spin
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator
 from converters.frames.frame import Frame
 
@@ -140,7 +140,9 @@ def require_mesh(path: Path, mesh_c: Sequence[int]) -> None:
     """Refuse what is no k mesh, and one that no computer could hold."""
     if len(mesh_c) != 3 or min(mesh_c) < 1 or np.prod(np.array(mesh_c, dtype=float)) > MOST_KPOINTS:
         words = " ".join(map(str, mesh_c))
-        raise Refused(path, f"has the k mesh {words}; expected three numbers from 1 on, {MOST_KPOINTS} points at most")
+        raise Refused(
+            Kind.DAMAGED, path, f"has the k mesh {words}", f"three numbers from 1 on, {MOST_KPOINTS} points at most"
+        )
 
 
 def monkhorst_pack(mesh_c: tuple[int, int, int]) -> tuple[Array, Array]:

@@ -16,7 +16,7 @@ from basis.radial import Functions
 from basis.shells import Species
 from basis.spin import Spin
 from basis.twocentre import BATCH, KINETIC, TwoCentre
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, Pairs
 from converters.frames.folding import Mesh, closest_of_images, mesh_of_frame
 from converters.frames.frame import Frame, Provenance
@@ -213,7 +213,7 @@ def require_positive(frame: Frame) -> float:
         if found < SMALLEST_EIGENVALUE:
             worst = describe_pair(frame, strongest_pair(frame, kpoint_c, vector_M))
             reason = f"has an S that is not positive definite (eigenvalue {found:.3g}); that comes from {worst}"
-            raise Refused(frame.provenance.path or frame.formula, reason)
+            raise Refused(Kind.SINGULAR_OVERLAP, frame.provenance.path or frame.formula, reason)
     return lowest
 
 

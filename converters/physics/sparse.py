@@ -12,7 +12,7 @@ from scipy import sparse
 
 from basis import Array
 from basis.spin import TRANSPOSED, Spin
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Pairs
 from converters.frames.frame import Frame
 from converters.storage.dataset import Dataset
@@ -42,14 +42,16 @@ class Source:
     def require(self, *names: str) -> None:
         missing = [name for name in names if name not in self.outline.operators]
         if missing:
-            raise Refused(self.outline.formula, f"holds no {' and no '.join(missing)}")
+            raise Refused(Kind.MISSING_MATRIX, self.outline.formula, f"holds no {' and no '.join(missing)}")
 
 
 def count_electrons(source: Source) -> Array:
     """Tr(DM S) of each spin channel, of a frame whose blocks are not folded."""
     source.require("DM", "S")
     if source.outline.folded:
-        raise Refused(source.outline.formula, "is folded over a k mesh; slem-check counts its electrons there")
+        raise Refused(
+            Kind.UNSUPPORTED, source.outline.formula, "is folded over a k mesh; slem-check counts its electrons there"
+        )
     total = np.zeros(source.outline.spin.components)
     for pairs, values in source.stretches(("DM", "S")):
         weight_x = np.repeat(np.where(pairs.onsite_p, 1.0, 2.0), pairs.size_p)
@@ -66,7 +68,9 @@ def matrices_at(source: Source, names: Sequence[str], kpoint_c: Array) -> dict[s
     outline = source.outline
     real = outline.spin is not Spin.SPINOR and not np.any(np.mod(2 * np.asarray(kpoint_c), 1))
     if outline.folded and outline.spectrum is not None and not on_mesh(outline.spectrum.kpoints_kc, kpoint_c):
-        raise Refused(outline.formula, f"is folded over a k mesh that does not hold the k-point {kpoint_c}")
+        raise Refused(
+            Kind.UNSUPPORTED, outline.formula, f"is folded over a k mesh that does not hold the k-point {kpoint_c}"
+        )
     pattern = Pattern.of(outline.pairs.norb_a, (pairs for pairs, _ in source.stretches(())))
     data = {
         name: np.zeros((outline.layout(name).components, pattern.size), dtype=float if real else complex)

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.sparse import linalg
 
 from basis import Array
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 
 # Factors of larger matrices do not fit (three-dimensional structures fill them almost wholly).
 LARGEST_FACTOR = 16_000
@@ -51,7 +51,11 @@ def solver_of(S: Matrix, sizes_a: Array) -> Solve:
         for column in np.atleast_2d(b.T):
             x, failed = linalg.cg(S, column, rtol=SOLVED, maxiter=MOST_STEPS, M=near)
             if failed:
-                raise Refused("S", f"is too near to singular: not solved to {SOLVED:g} in {MOST_STEPS} steps")
+                raise Refused(
+                    Kind.SINGULAR_OVERLAP,
+                    "S",
+                    f"is too near to singular: not solved to {SOLVED:g} in {MOST_STEPS} steps",
+                )
             columns.append(x)
         return np.array(columns).T.reshape(b.shape)
 
@@ -62,7 +66,7 @@ def levels_near(H: Matrix, S: Matrix, energy: float, count: int) -> Array:
     """The `count` eigenvalues of H c = e S c next to an energy (eV), ascending, by shift and invert."""
     size = H.shape[0]
     if not 0 < count < size - 1:
-        raise Refused("levels", f"are {count} of {size}; expected 1 to {size - 2}")
+        raise Refused(Kind.NO_SUCH_CHOICE, "levels", f"are {count} of {size}", f"1 to {size - 2}")
     shifted = factor(sparse.csr_array(H - energy * S))
     inverse = linalg.LinearOperator(H.shape, matvec=shifted, dtype=H.dtype)
     found = linalg.eigsh(H, k=count, M=S, sigma=energy, OPinv=inverse, return_eigenvectors=False)
@@ -200,7 +204,7 @@ def inverse_root(S: Matrix, vector: Array) -> Array:
                 return norm * (np.array(columns).T @ y)
             last = y
         columns.append(w / beta[-1])
-    raise Refused("S", f"is too near to singular: its root is not found in {MOST_STEPS} steps")
+    raise Refused(Kind.SINGULAR_OVERLAP, "S", f"is too near to singular: its root is not found in {MOST_STEPS} steps")
 
 
 def root_of_chain(alpha: Sequence[float], beta: Sequence[float]) -> Array:
@@ -209,5 +213,5 @@ def root_of_chain(alpha: Sequence[float], beta: Sequence[float]) -> Array:
 
     e_n, u = eigh_tridiagonal(np.array(alpha), np.array(beta))
     if e_n[0] <= 0:
-        raise Refused("S", f"is not positive definite: it has the eigenvalue {e_n[0]:.3g}")
+        raise Refused(Kind.SINGULAR_OVERLAP, "S", f"is not positive definite: it has the eigenvalue {e_n[0]:.3g}")
     return np.asarray(u @ (u[0] / np.sqrt(e_n)))

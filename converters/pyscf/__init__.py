@@ -22,7 +22,7 @@ from basis.conventions import to_standard
 from basis.shells import cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
-from converters.errors import Refused, reason_of
+from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.folding import fold
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.pyscf.molecule import (
@@ -72,7 +72,7 @@ def frame_from_scf(mf: Any) -> Frame:
     """
     place = f"PySCF {type(mf).__name__}"
     if mf.mo_coeff is None:
-        raise Refused(place, "has no orbitals; call mf.kernel() first")
+        raise Refused(Kind.UNFINISHED_SCF, place, "has no orbitals; call mf.kernel() first")
     if is_symmetric(mf):
         mf = mf.to_khf()  # orbitals of all k-points of the mesh, from those that symmetry keeps
     from pyscf.pbc.scf.khf import KSCF
@@ -97,7 +97,7 @@ def as_array(per_k: Any, place: str | Path) -> Array:
     try:
         return np.array(per_k)
     except ValueError as error:
-        raise Refused(place, "has other numbers of orbitals at other k-points; expected the same") from error
+        raise Refused(Kind.BAD_PHYSICS, place, "has other numbers of orbitals at other k-points", "the same") from error
 
 
 def pyscf_version() -> str:
@@ -134,13 +134,13 @@ def read_run(run: Run) -> Iterator[Frame]:
             lists = {name: whole(file["scf"][key]) for name, key in names.items() if name in STORED}
             description = file["mol"][()]
     except OSError as error:
-        raise Refused(path, reason_of(error)) from error
+        raise refused_by_system(path, error) from error
     except (KeyError, RuntimeError) as error:
-        raise Refused(path, f"cannot be read: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
     stored = {key: as_array(values, path) for key, values in lists.items()}
     missing = {"mo_coeff", "mo_energy", "mo_occ", "e_tot"} - set(stored)
     if missing:
-        raise Refused(path, f"has no scf/{sorted(missing)[0]}; expected the checkpoint of an SCF run")
+        raise Refused(Kind.MISSING_FILES, path, f"has no scf/{sorted(missing)[0]}", "the checkpoint of an SCF run")
     mesh = "kpts" in stored
     kpoints = stored.get("kpts", stored.get("kpt"))
     kpoints_kc = None if kpoints is None else np.reshape(kpoints, (-1, 3))
@@ -150,7 +150,7 @@ def read_run(run: Run) -> Iterator[Frame]:
     if not levels.complete:
         lost = levels.coeff_skMn.shape[-2] - levels.coeff_skMn.shape[-1]
         reason = f"lacks {lost} linearly dependent orbitals and so does not determine H; convert the SCF object instead"
-        raise Refused(path, reason)
+        raise Refused(Kind.UNSUPPORTED, path, reason)
     energy = float(stored["e_tot"])
     log = find_log(energy, run.others)
     provenance = Provenance(
@@ -269,11 +269,14 @@ def make_levels(place: str | Path, norb: int, mesh: bool, mo_coeff: Array, mo_en
         or C.shape[-2] not in (norb, 2 * norb)
     ):
         raise Refused(
-            place, f"has orbitals {C.shape}, energies {e.shape}, occupations {f.shape}; expected {norb} orbitals"
+            Kind.DAMAGED,
+            place,
+            f"has orbitals {C.shape}, energies {e.shape}, occupations {f.shape}",
+            f"{norb} orbitals",
         )
     for name, array in (("coefficients", C), ("energies", e), ("occupations", f)):
         if not np.isfinite(array).all():
-            raise Refused(place, f"has a NaN or infinity in its orbital {name}; expected finite numbers")
+            raise Refused(Kind.BAD_PHYSICS, place, f"has a NaN or infinity in its orbital {name}", "finite numbers")
     if not mesh:
         C, e, f = np.expand_dims(C, -3), np.expand_dims(e, -2), np.expand_dims(f, -2)
     if spins:
@@ -297,7 +300,9 @@ def make_frame(
 ) -> Frame:
     """Frame of PySCF's orbitals (or of a Fock matrix that was given) in our convention; None for k: a molecule."""
     if molecule.cart:
-        raise Refused(place, "has Cartesian d functions (cart=True); expected spherical ones, rerun with cart=False")
+        raise Refused(
+            Kind.UNSUPPORTED, place, "has Cartesian d functions (cart=True)", "spherical ones, rerun with cart=False"
+        )
     basis, species_a = make_basis(molecule)
     fractional_kc, cell_cv, pbc_c = np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, dtype=bool)
     if kpoints_kc is not None:
@@ -323,7 +328,9 @@ def make_frame(
     }
     electrons = float(levels.occupation_skn.sum()) / nk
     if abs(electrons - molecule.tot_electrons()) > 1e-6:
-        raise Refused(place, f"has {electrons:.8g} electrons in its levels; expected {molecule.tot_electrons()}")
+        raise Refused(
+            Kind.BAD_PHYSICS, place, f"has {electrons:.8g} electrons in its levels", f"{molecule.tot_electrons()}"
+        )
     printed = (
         np.sort(levels.energy_skn, axis=-1) * HARTREE if fock is None else np.empty((len(levels.energy_skn), nk, 0))
     )

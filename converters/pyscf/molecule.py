@@ -17,7 +17,7 @@ from basis.conventions import standard
 from basis.radial import Functions, GaussianFunction, RadialFunction
 from basis.shells import Shell, Species
 from basis.units import BOHR
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.storage.files import open_hdf5
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def load_molecule(path: Path, description: bytes | str) -> "Mole":
         molecule._built = True
         require_inside(molecule)
     except (ValueError, KeyError, TypeError, SyntaxError, IndexError) as error:
-        raise Refused(path, f"has no readable molecule: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"has no readable molecule: {error}") from error
     return molecule
 
 
@@ -112,9 +112,11 @@ def gaussian_species(name: str, symbols: Sequence[str]) -> dict[Species, Functio
                 warnings.simplefilter("ignore")  # advice to install another library
                 molecule = M(atom=f"{symbol} 0 0 0", basis=name, spin=None, verbose=0)
         except (BasisNotFoundError, KeyError, ValueError, RuntimeError, OSError) as error:
-            reason = "is no file of radial functions, and no basis that PySCF knows for"
+            reason = "is not a file of radial functions, and not a basis that PySCF knows for"
             raise Refused(
-                name, f"{reason} {symbol}: {str(error).splitlines()[0] if str(error) else error!r}"
+                Kind.WRONG_FUNCTIONS,
+                name,
+                f"{reason} {symbol}: {str(error).splitlines()[0] if str(error) else error!r}",
             ) from error
         found |= dict(zip(make_basis(molecule)[0], make_functions(molecule), strict=True))
     return found

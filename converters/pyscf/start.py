@@ -10,7 +10,7 @@ from basis import Array
 from basis.shells import Species
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.folding import mesh_of
 from converters.frames.frame import Frame
 from converters.physics.kspace import Filling
@@ -41,7 +41,7 @@ def structure_of(mf: Any, basis: Sequence[Species]) -> tuple[Array, Array, Array
     if missing:
         names = ", ".join(f"{species} {species.radial}" for species in missing)
         have = ", ".join(f"{species} {species.radial}" for species in basis)
-        raise Refused(name_of(mf), f"has the basis {names}; the model was trained with {have}")
+        raise Refused(Kind.OTHER_MODEL, name_of(mf), f"has the basis {names}; the model was trained with {have}")
     species_a = np.array([known[own[s].number, own[s].shells, own[s].radial] for s in own_a])
     positions_av = molecule.atom_coords() * BOHR
     if not hasattr(mf, "cell"):
@@ -57,7 +57,7 @@ def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto")
     """
     name = {"auto": "DM" if "DM" in frame.operators else "H", "dm": "DM", "h": "H"}[route]
     if name not in frame.operators:
-        raise Refused(name_of(mf), f"cannot start from {name}: it was not predicted")
+        raise Refused(Kind.OTHER_MODEL, name_of(mf), f"cannot start from {name}: it was not predicted")
     sampling = sampling_of(mf, frame.spin)
     require_same_mesh(mf, frame, sampling.kpoints_kc)
     S = list(overlaps(mf.mol, absolute_kpoints(mf)))
@@ -86,7 +86,9 @@ def require_same_mesh(mf: Any, frame: Frame, kpoints_kc: Array) -> None:
         own, learned = (mesh_of(name_of(mf), points).tolist() for points in (kpoints_kc, frame.spectrum.kpoints_kc))
         if own != learned or np.abs(np.mod(kpoints_kc * own + 0.5, 1) - 0.5).max() > 1e-5:
             raise Refused(
-                name_of(mf), f"has the k mesh {own} or another centre; the matrices are of {learned} about Gamma"
+                Kind.OTHER_MODEL,
+                name_of(mf),
+                f"has the k mesh {own} or another centre; the matrices are of {learned} about Gamma",
             )
 
 
@@ -140,10 +142,14 @@ def shape_like(mf: Any, rho_skMM: Array, spin: Spin) -> Array:
     open_shell = isinstance(mf, uhf.UHF | rohf.ROHF | kuhf.KUHF)
     spinor = isinstance(mf, ghf.GHF | kghf.KGHF)
     if spinor != (spin is Spin.SPINOR):
-        raise Refused(name_of(mf), f"cannot start from matrices with the spin layout {spin}")
+        raise Refused(Kind.OTHER_MODEL, name_of(mf), f"cannot start from matrices with the spin layout {spin}")
     if open_shell and spin is Spin.NONE:
         if mf.mol.spin:
-            raise Refused(name_of(mf), f"has {mf.mol.spin} unpaired electrons; the model was trained without spin")
+            raise Refused(
+                Kind.OTHER_MODEL,
+                name_of(mf),
+                f"has {mf.mol.spin} unpaired electrons; the model was trained without spin",
+            )
         return np.concatenate([rho_skMM, rho_skMM]) / 2
     if open_shell:
         return rho_skMM
@@ -177,18 +183,20 @@ def guess_of_checkpoint(
     with open_hdf5(checkpoint) as file:
         molecule = load_molecule(checkpoint, file["mol"][()])
     if hasattr(molecule, "lattice_vectors"):
-        raise Refused(checkpoint, "is of a crystal; use slem_plugin.pyscf_guess in its script")
+        raise Refused(Kind.NO_START, checkpoint, "is of a crystal; use slem_plugin.pyscf_guess in its script")
     kinds = {Spin.NONE: scf.hf.RHF, Spin.COLLINEAR: scf.uhf.UHF, Spin.SPINOR: scf.ghf.GHF}
     mf = kinds[frame.spin](molecule)
     *_, positions_av, species_a = structure_of(mf, frame.basis)
     same = len(species_a) == frame.natoms and np.array_equal(species_a, frame.species_a)
     if not same or np.abs(positions_av - frame.positions_av).max() > SAME_PLACE:
         raise Refused(
-            checkpoint, f"is not of the atoms of the matrices ({frame.formula}), or not in their order and place"
+            Kind.OTHER_STRUCTURE,
+            checkpoint,
+            f"is not of the atoms of the matrices ({frame.formula}), or not in their order and place",
         )
     dm0, density, reason = guess_density(mf, frame, route, how)
     if reason:
-        raise Refused(frame.formula, f"is no start: {reason}")
+        raise Refused(Kind.NO_START, frame.formula, f"is not a start: {reason}")
     np.save(folder / "dm0.npy", dm0)
     save_density(np.reshape(dm0, (-1, *dm0.shape[-2:])), mf.get_ovlp(), frame.spin, folder / "guess.chk", checkpoint)
     return [folder / "dm0.npy", folder / "guess.chk"], density

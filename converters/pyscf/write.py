@@ -12,7 +12,7 @@ from basis.conventions import to_standard
 from basis.shells import cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.physics import kspace
 from converters.pyscf.molecule import checkpoint_text, convention
@@ -68,7 +68,7 @@ def write(frame: Frame, path: Path, molecule: Any) -> None:
     they are set to zero and the others scaled to the same number of electrons.
     """
     if not {"S", "DM"} <= set(frame.operators):
-        raise Refused(path, f"needs S and DM; the frame has {', '.join(frame.operators)}")
+        raise Refused(Kind.MISSING_MATRIX, path, f"needs S and DM; the frame has {', '.join(frame.operators)}")
     description = checkpoint_text(Path(molecule)) if isinstance(molecule, str | Path) else molecule.dumps()
     DM_skMM, S_kMM = to_pyscf(frame, "DM"), to_pyscf(frame, "S")[0]
     H_skMM = to_pyscf(frame, "H") / HARTREE if "H" in frame.operators else None

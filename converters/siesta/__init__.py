@@ -22,7 +22,7 @@ from basis.conventions import to_standard
 from basis.shells import Species, cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, RYDBERG
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Packed, join_packed, pack_elements, reorder_elements
 from converters.frames.folding import closest_images
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
@@ -31,7 +31,7 @@ from converters.runs import HDF5_MAGIC, Run, starts_with
 from converters.siesta import sparse, text
 from converters.siesta.convention import LEGACY_BOHR, LEGACY_RYDBERG, convention, spinor_of
 from converters.siesta.orbitals import find_functions
-from converters.siesta.sparse import LAYOUT, Kind, Matrices, Sparse
+from converters.siesta.sparse import LAYOUT, Matrices, Sparse, StoredSpecies
 from converters.siesta.write import write
 
 __all__ = ["NAME", "find_functions", "find_runs", "read_run", "write"]
@@ -78,7 +78,7 @@ class Structure:
     cell_cv: Array
     positions_av: Array
     species_a: Array
-    kinds: tuple[Kind, ...]
+    kinds: tuple[StoredSpecies, ...]
     basis: tuple[Species, ...]
     cells_c: Array | None
     notes: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ def read_run(run: Run) -> Iterator[Frame]:
     structure = read_structure(run, own, matrices)
     rydberg, bohr = constants_of(output.version, matrices)
     if (norb := int(structure.norb_a.sum())) != matrices.sparse.norb:
-        raise Refused(run.main, f"has {matrices.sparse.norb} orbitals; expected the {norb} of its atoms")
+        raise Refused(Kind.DAMAGED, run.main, f"has {matrices.sparse.norb} orbitals", f"the {norb} of its atoms")
 
     stored = {name: matrices.sparse for name in matrices.sparse.values if name != "DM"}
     if density is not None:
@@ -118,7 +118,9 @@ def read_run(run: Run) -> Iterator[Frame]:
     spin = common_layout(run, stored)
     packed = {name: pack(item, name, used[name], structure, spin) for name, item in stored.items()}
     if "H" in packed and not packed["H"].operator.values_sx.any():
-        raise Refused(used["H"], "holds H = 0, as a run with MaxSCFIterations 0 leaves it; expected a finished SCF")
+        raise Refused(
+            Kind.UNFINISHED_SCF, used["H"], "holds H = 0, as a run with MaxSCFIterations 0 leaves it", "a finished SCF"
+        )
     scale = {"H": rydberg, "S": 1.0, "DM": 1.0}
     pairs, operators = join_packed(packed)
     operators = {name: replace(o, values_sx=o.values_sx * scale[name]) for name, o in operators.items()}
@@ -180,14 +182,18 @@ def read_matrices(run: Run, own: dict[str, Path]) -> tuple[Matrices, dict[str, P
                 return matrices, {"H": matrices.path, "S": matrices.path}
             only_overlap = only_overlap or matrices
     if only_overlap is None:
-        raise Refused(run.main, "has no H or S beside it; expected a TSHS, nc, HSX or onlyS file (TS.HS.Save true)")
+        raise Refused(
+            Kind.NO_RUN, run.main, "has no H or S beside it", "a TSHS, nc, HSX or onlyS file (TS.HS.Save true)"
+        )
     used = {"S": only_overlap.path}
     for path in run.matrices:
         if path.name in H_FILES:
             stored = sparse.read_density_file(path, "H")
             same = np.array_equal(stored.counts_M, only_overlap.sparse.counts_M)
             if not same or not np.array_equal(stored.column_e, only_overlap.sparse.column_e):
-                raise Refused(path, f"has another pattern than {only_overlap.path.name}; expected files of one run")
+                raise Refused(
+                    Kind.DAMAGED, path, f"has another pattern than {only_overlap.path.name}", "files of one run"
+                )
             values = {**only_overlap.sparse.values, "H": stored.values["H"]}
             only_overlap = replace(only_overlap, sparse=replace(only_overlap.sparse, values=values))
             return only_overlap, used | {"H": path}
@@ -203,7 +209,9 @@ def read_density(run: Run, own: dict[str, Path], matrices: Matrices) -> tuple[Sp
         found = sparse.read_nc(path).sparse if suffix == ".nc" else sparse.read_density_file(path, "DM")
         if "DM" in found.values:
             if found.norb != matrices.sparse.norb:
-                raise Refused(path, f"has {found.norb} orbitals; {matrices.path.name} has {matrices.sparse.norb}")
+                raise Refused(
+                    Kind.DAMAGED, path, f"has {found.norb} orbitals; {matrices.path.name} has {matrices.sparse.norb}"
+                )
             return found, path
     return None, run.main
 
@@ -215,7 +223,7 @@ def common_layout(run: Run, stored: dict[str, Sparse]) -> Spin:
     layout = layouts.pop()
     if layouts or layout is None:
         found = ", ".join(f"{count} spin components in {name}" for name, count in counts.items())
-        raise Refused(run.main, f"has {found}; expected the same")
+        raise Refused(Kind.DAMAGED, run.main, f"has {found}", "the same")
     return layout
 
 
@@ -286,7 +294,9 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices) -> Struct
     elif ".STRUCT_OUT" in own:
         *geometry, number_a = text.read_structure(own[".STRUCT_OUT"], LEGACY_BOHR)
     elif cell_cv is None:
-        raise Refused(run.main, "has no geometry beside it; expected an XV or STRUCT_OUT file of the same label")
+        raise Refused(
+            Kind.MISSING_FILES, run.main, "has no geometry beside it", "an XV or STRUCT_OUT file of the same label"
+        )
     if cell_cv is None or positions_av is None:
         cell_cv, positions_av = geometry
     kinds, species_a = matrices.kinds, matrices.species_a
@@ -294,14 +304,17 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices) -> Struct
         kinds, species_a = text.read_orbital_index(own[".ORB_INDX"])
     if species_a is None:
         raise Refused(
-            run.main, "does not say which orbitals its atoms have; expected an ORB_INDX file of the same label"
+            Kind.MISSING_FILES,
+            run.main,
+            "does not say which orbitals its atoms have",
+            "an ORB_INDX file of the same label",
         )
     if len(species_a) != len(positions_av) or species_a.min() < 0 or species_a.max() >= len(kinds):
         raise Refused(
-            run.main, f"has {len(positions_av)} atoms and the orbitals of {len(species_a)}; expected the same"
+            Kind.DAMAGED, run.main, f"has {len(positions_av)} atoms and the orbitals of {len(species_a)}", "the same"
         )
     if not (np.isfinite(cell_cv).all() and np.isfinite(positions_av).all() and np.linalg.det(cell_cv)):
-        raise Refused(run.main, "has a cell or positions that are not finite numbers of three dimensions")
+        raise Refused(Kind.DAMAGED, run.main, "has a cell or positions that are not finite numbers of three dimensions")
     given = text.read_fdf(own[".fdf"]) if ".fdf" in own else text.Fdf({}, {})
     numbers = [kind.number or given.number_of(kind.label) for kind in kinds]
     if number_a is not None and len(number_a) == len(species_a):
@@ -314,13 +327,16 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices) -> Struct
     return Structure(cell_cv, positions_av, species_a, kinds, basis, matrices.sparse.cells_c, notes)
 
 
-def species_of(run: Run, kind: Kind, number: int | None) -> Species:
+def species_of(run: Run, kind: StoredSpecies, number: int | None) -> Species:
     """Species of a kind of atom; its element is read from its label only where no file has the atomic number."""
     if number is None:
         symbol = re.match(r"[A-Z][a-z]?(?![a-z])", kind.label)
         if symbol is None or symbol[0] not in atomic_numbers:
             raise Refused(
-                run.main, f"does not say which element {kind.label} is; expected an XV file of the same label"
+                Kind.MISSING_FILES,
+                run.main,
+                f"does not say which element {kind.label} is",
+                "an XV file of the same label",
             )
         number = atomic_numbers[symbol[0]]
     radial = " ".join(f"{radius:.3f}" for radius in kind.radii)
@@ -346,7 +362,11 @@ def read_spectrum(
     if ".EIG" in own:
         fermi, energies_skn = text.read_eigenvalues(own[".EIG"])
         if energies_skn.shape[1] != len(weights_k):
-            raise Refused(own[".EIG"], f"has {energies_skn.shape[1]} k-points; {own['.KP'].name} has {len(weights_k)}")
+            raise Refused(
+                Kind.DAMAGED,
+                own[".EIG"],
+                f"has {energies_skn.shape[1]} k-points; {own['.KP'].name} has {len(weights_k)}",
+            )
     tolerance = SINGLE_TOLERANCE if matrices.single else DOUBLE_TOLERANCE
     width = None if matrices.width is None else matrices.width * rydberg
     smearing = output.smearing if width is not None else ""

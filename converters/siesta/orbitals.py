@@ -14,7 +14,7 @@ from scipy.io import netcdf_file
 from basis import Array
 from basis.radial import Functions, TabulatedFunction
 from basis.shells import Shell, Species
-from converters.errors import Refused, reason_of
+from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.frame import Frame
 from converters.runs import HDF5_MAGIC, FoundFunctions, Run, starts_with
 from converters.siesta.convention import LEGACY_BOHR
@@ -51,11 +51,15 @@ class Orbitals:
         own, wanted = ([key_of(shell, marked) for shell in shells] for shells in (self.shells, species.shells))
         if sorted(own) != sorted(wanted) or len(set(own)) < len(own):
             needed = " ".join(map(str, species.shells))
-            raise Refused(path, f"has the shells {' '.join(map(str, self.shells))}; {species.name} needs {needed}")
+            raise Refused(
+                Kind.WRONG_FUNCTIONS,
+                path,
+                f"has the shells {' '.join(map(str, self.shells))}; {species.name} needs {needed}",
+            )
         try:
             return tuple(self._function(own.index(key), bohr) for key in wanted)
         except ValueError as error:
-            raise Refused(path, f"cannot be read: {error}") from error
+            raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
 
     def _function(self, n: int, bohr: float) -> TabulatedFunction:
         l, table_g = self.shells[n].l, self.tables[n]
@@ -118,9 +122,9 @@ def read_ion(path: Path) -> Orbitals:
             variables = {name: item.data for name, item in classic.variables.items()}
             return from_variables(variables, vars(classic))
     except OSError as error:
-        raise Refused(path, reason_of(error)) from error
+        raise refused_by_system(path, error) from error
     except BAD_TABLES as error:
-        raise Refused(path, f"is no whole ion file of SIESTA: {error}") from error
+        raise Refused(Kind.WRONG_FUNCTIONS, path, f"is not a complete ion file of SIESTA: {error}") from error
 
 
 def read_whole(path: Path) -> list[Orbitals]:
@@ -134,9 +138,9 @@ def read_whole(path: Path) -> list[Orbitals]:
                 if "orb" in group
             ]
     except OSError as error:
-        raise Refused(path, reason_of(error)) from error
+        raise refused_by_system(path, error) from error
     except BAD_TABLES as error:
-        raise Refused(path, f"has no readable orbitals: {error}") from error
+        raise Refused(Kind.WRONG_FUNCTIONS, path, f"has no readable orbitals: {error}") from error
 
 
 def from_variables(variables: Mapping[str, Array], attributes: Mapping[str, Any]) -> Orbitals:

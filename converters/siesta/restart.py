@@ -15,7 +15,7 @@ import numpy as np
 from basis import Array
 from basis.spin import Spin
 from basis.units import KELVIN
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.physics.kspace import require_mesh
 from converters.siesta import text
@@ -42,7 +42,7 @@ def read_target(path: Path) -> Target:
     try:
         from sisl.io.siesta import fdfSileSiesta
     except ModuleNotFoundError as error:
-        raise Refused(path, "cannot be read without sisl; pip install sisl") from error
+        raise Refused(Kind.NOT_INSTALLED, path, "cannot be read without sisl; pip install sisl") from error
     path = only_fdf(path)
     files = tuple(text.included_files(path))
     with warnings.catch_warnings():
@@ -52,7 +52,7 @@ def read_target(path: Path) -> Target:
             return replace(target_of(path, fdf), files=files)
         except WRONG_INPUT as error:
             what = f"{type(error).__name__}: {error}"
-            raise Refused(path, f"has no structure that sisl can read: {what}") from error
+            raise Refused(Kind.DAMAGED, path, f"has no structure that sisl can read: {what}") from error
         finally:
             if hasattr(fdf, "fh"):
                 fdf.fh.close()
@@ -91,7 +91,9 @@ def only_fdf(path: Path) -> Path:
     found = sorted(path.glob("*.fdf"))
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise Refused(path, f"holds {len(found)} fdf files ({names}); name the one that SIESTA is given")
+        raise Refused(
+            Kind.AMBIGUOUS, path, f"holds {len(found)} fdf files ({names}); name the one that SIESTA is given"
+        )
     return found[0]
 
 
@@ -159,7 +161,7 @@ def choose_route(frame: Frame, target: Target | None, options: Options) -> Route
 def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, options: Options) -> Written:
     """Write LABEL.DM of a prepared frame."""
     if route not in ("dm", "h2dm"):
-        raise Refused(folder, f"cannot start SIESTA by {route}; expected dm or h2dm")
+        raise Refused(Kind.NO_START, folder, f"cannot start SIESTA by {route}", "dm or h2dm")
     label = str(target.settings["label"]) if target is not None else "siesta"
     if frame.spin is Spin.SPINOR and target is not None:
         components = 4 if target.settings["spin"] == "non-collinear" else 8

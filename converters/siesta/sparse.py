@@ -14,7 +14,7 @@ import numpy as np
 from basis import Array
 from basis.shells import Shell
 from basis.spin import Spin
-from converters.errors import Refused, reason_of
+from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import Elements
 from converters.siesta.convention import images_of
 from converters.storage.binary import FortranFile
@@ -42,7 +42,7 @@ LAYOUT = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR, 8: Spin.SPINOR}
 
 
 @dataclass(frozen=True)
-class Kind:
+class StoredSpecies:
     """A species as a file describes it; the atomic number and the radii (Bohr) only where the file has them."""
 
     label: str
@@ -78,11 +78,16 @@ class Sparse:
             return Elements(row_e, column_e, t_e.ravel(), R_tc, self.values[name])
         if cells_c is None:
             raise Refused(
-                path, "does not say which supercell its columns belong to; expected a TSHS or nc file beside it"
+                Kind.MISSING_FILES,
+                path,
+                "does not say which supercell its columns belong to",
+                "a TSHS or nc file beside it",
             )
         R_tc = images_of(cells_c)
         if image_e.max(initial=0) >= len(R_tc):
-            raise Refused(path, f"has columns in image {image_e.max() + 1}; expected at most {len(R_tc)} images")
+            raise Refused(
+                Kind.DAMAGED, path, f"has columns in image {image_e.max() + 1}", f"at most {len(R_tc)} images"
+            )
         return Elements(row_e, column_e, image_e, R_tc, self.values[name])
 
     def lattice_vectors(self, path: Path, row_e: Array, column_e: Array, geometry: Geometry) -> Array:
@@ -91,7 +96,9 @@ class Sparse:
         between_ev = geometry.positions_av[atom_M[column_e]] - geometry.positions_av[atom_M[row_e]]
         R_ec = np.linalg.solve(geometry.cell_cv.T, (self.vectors_ev - between_ev).T).T
         if not (np.abs(R_ec - np.round(R_ec)).max(initial=0) < 1e-2 and np.abs(R_ec).max(initial=0) < 1000):
-            raise Refused(path, "has orbitals elsewhere than the geometry beside it; expected files of one run")
+            raise Refused(
+                Kind.MISSING_FILES, path, "has orbitals elsewhere than the geometry beside it", "files of one run"
+            )
         return np.round(R_ec).astype(np.int64)
 
 
@@ -100,17 +107,17 @@ def require_pattern(file: FortranFile | Path, counts_M: Array, column_e: Array, 
     if column_e.min(initial=1) < 1 or column_e.max(initial=1) > len(counts_M) * images:
         place = file.path if isinstance(file, FortranFile) else file
         low, high = column_e.min(initial=1), column_e.max(initial=1)
-        raise Refused(place, f"has columns {low} to {high}; expected 1 to {len(counts_M) * images}")
+        raise Refused(Kind.DAMAGED, place, f"has columns {low} to {high}", f"1 to {len(counts_M) * images}")
 
 
 def require_cells(file: FortranFile, cells_c: Array) -> None:
     if (cells_c < 1).any() or (cells_c % 2 == 0).any() or cells_c.prod(dtype=np.int64) > 1_000_000:
-        raise file.refuse(f"has a supercell {cells_c.tolist()}; expected odd numbers of cells")
+        raise file.refuse(f"has a supercell {cells_c.tolist()}", "odd numbers of cells")
 
 
 def read_counts(file: FortranFile, norb: int) -> Array:
     if norb < 1:
-        raise file.refuse(f"has {norb} orbitals; expected at least 1")
+        raise file.refuse(f"has {norb} orbitals", "at least 1")
     counts_M = file.record("<i4", norb, "numbers of elements in each row").astype(np.int64)
     if counts_M.min() < 0:
         raise file.refuse("has a row with a negative number of elements")
@@ -122,11 +129,11 @@ def read_density_file(path: Path, name: str) -> Sparse:
     file = FortranFile(path)
     size = file.record_size()
     if size not in (8, 20):
-        raise file.refuse(f"begins with a record of {size} bytes; expected 8 or 20 (orbitals, spin components, cells)")
+        raise file.refuse(f"begins with a record of {size} bytes", "8 or 20 (orbitals, spin components, cells)")
     header = file.record("<i4", size // 4, "the header")
     norb, components = int(header[0]), int(header[1])
     if components not in LAYOUT:
-        raise file.refuse(f"has {components} spin components; expected 1, 2, 4 or 8")
+        raise file.refuse(f"has {components} spin components", "1, 2, 4 or 8")
     cells_c = header[2:] if size == 20 else None
     if cells_c is not None:
         require_cells(file, cells_c)
@@ -155,7 +162,7 @@ class Matrices:
     fermi: float | None = None
     k_cell_cc: Array | None = None
     k_shift_c: Array | None = None
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[StoredSpecies, ...] = ()
     species_a: Array | None = None
     single: bool = False
     modern: bool = False
@@ -165,7 +172,9 @@ def read_tshs(path: Path) -> Matrices:
     """TSHS and onlyS, version 1."""
     file = FortranFile(path)
     if file.record_size() != 4 or file.record("<i4", 1, "the version")[0] != 1:
-        raise Refused(path, "is no TSHS file of version 1; expected one of SIESTA 4.1 or later (older: use HSX)")
+        raise Refused(
+            Kind.UNSUPPORTED, path, "is not a TSHS file of version 1", "one of SIESTA 4.1 or later (older: use HSX)"
+        )
     natoms, norb, columns, components, nonzeros = (int(n) for n in file.record("<i4", 5, "sizes"))
     cells_c = file.record("<i4", 3, "the supercell")
     require_cells(file, cells_c)
@@ -182,7 +191,7 @@ def read_tshs(path: Path) -> Matrices:
         raise file.refuse("has atoms whose orbitals do not follow each other")
     counts_M = read_counts(file, norb)
     if counts_M.sum() != nonzeros:
-        raise file.refuse(f"has {counts_M.sum()} elements in its rows; expected {nonzeros}")
+        raise file.refuse(f"has {counts_M.sum()} elements in its rows", f"{nonzeros}")
     column_e = file.rows(counts_M, "<i4", "columns").astype(np.int64)
     require_pattern(file, counts_M, column_e, int(cells_c.prod()))
     values = {"S": file.rows(counts_M, "<f8", "S")[None]}
@@ -210,7 +219,7 @@ def read_hsx(path: Path) -> Matrices:
     if file.record_size() == 4:
         version = int(file.record("<i4", 1, "the version")[0])
         if version not in (1, 2):
-            raise file.refuse(f"has version {version} of HSX; expected 0, 1 or 2")
+            raise file.refuse(f"has version {version} of HSX", "0, 1 or 2")
         return read_hsx_modern(file, version)
     return read_hsx_single(file)
 
@@ -227,7 +236,7 @@ def read_hsx_single(file: FortranFile) -> Matrices:
         file.record("<i4", columns, "the orbital of each column")
     counts_M = read_counts(file, norb)
     if counts_M.sum() != nonzeros:
-        raise file.refuse(f"has {counts_M.sum()} elements in its rows; expected {nonzeros}")
+        raise file.refuse(f"has {counts_M.sum()} elements in its rows", f"{nonzeros}")
     column_e = file.rows(counts_M, "<i4", "columns").astype(np.int64)
     require_pattern(file, counts_M, column_e, columns // norb)
     H_se = np.stack([file.rows(counts_M, "<f4", f"component {s + 1} of H") for s in range(components)]).astype(float)
@@ -243,14 +252,14 @@ def read_hsx_single(file: FortranFile) -> Matrices:
     )
 
 
-def read_hsx_species(file: FortranFile) -> tuple[Kind, ...]:
+def read_hsx_species(file: FortranFile) -> tuple[StoredSpecies, ...]:
     """Labels and shells of version 0: for each orbital a record (n, l, zeta), where m runs from -l to l."""
     count = int(file.record("<i4", 1, "the number of species")[0])
     file.require(32 * max(count, 0), "species")
     entry = np.dtype([("label", "S20"), ("charge", "<f8"), ("norb", "<i4")])
     heads = file.record(entry, count, "the species")
     return tuple(
-        Kind(
+        StoredSpecies(
             label_of(head["label"]),
             shells_of(file.path, np.array([file.record("<i4", 3, "n, l, zeta") for _ in range(head["norb"])])),
         )
@@ -277,7 +286,7 @@ def read_hsx_modern(file: FortranFile, version: int) -> Matrices:
     entry = np.dtype([("label", "S20"), ("charge", "<f8"), ("norb", "<i4")])
     heads = file.record(entry, species_count, "the species")
     kinds = tuple(
-        Kind(
+        StoredSpecies(
             label_of(head["label"]),
             shells_of(file.path, file.record("<i4", 3 * head["norb"], "n, l, zeta").reshape(-1, 3)),
         )
@@ -323,7 +332,11 @@ def shells_of(path: Path, orbitals: Array) -> tuple[Shell, ...]:
         n, l, zeta = (int(value) for value in orbitals[at])
         shell = Shell(l, n, zeta)
         if (orbitals[at : at + shell.size] != orbitals[at]).any() or at + shell.size > len(orbitals):
-            raise Refused(path, f"begins the shell {shell} with orbital {at + 1} of a species and does not complete it")
+            raise Refused(
+                Kind.DAMAGED,
+                path,
+                f"begins the shell {shell} with orbital {at + 1} of a species and does not complete it",
+            )
         shells.append(shell)
         at += shell.size
     return tuple(shells)
@@ -335,9 +348,9 @@ def read_nc(path: Path) -> Matrices:
         with open_hdf5(path) as file:
             return read_nc_groups(path, file)
     except OSError as error:
-        raise Refused(path, reason_of(error)) from error
+        raise refused_by_system(path, error) from error
     except (KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
-        raise Refused(path, f"is no whole SIESTA nc file: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"is not a complete SIESTA nc file: {error}") from error
 
 
 def read_nc_groups(path: Path, file: h5py.File) -> Matrices:
@@ -369,8 +382,8 @@ def read_nc_groups(path: Path, file: h5py.File) -> Matrices:
     )
 
 
-def kind_of_group(group: h5py.Group) -> Kind:
+def kind_of_group(group: h5py.Group) -> StoredSpecies:
     table = zip(*(group[f"orbnl_{key}"][()].tolist() for key in ("l", "n", "z", "ispol")), strict=True)
     shells = tuple(Shell(l, n, zeta, bool(polarisation)) for l, n, zeta, polarisation in table)
     radii = tuple(np.round(group["cutoff"][()], 3).tolist())
-    return Kind(label_of(group.attrs["Label"]), shells, int(group.attrs["Atomic_number"][0]), radii)
+    return StoredSpecies(label_of(group.attrs["Label"]), shells, int(group.attrs["Atomic_number"][0]), radii)

@@ -10,8 +10,8 @@ import numpy as np
 
 from basis import Array
 from basis.shells import Shell
-from converters.errors import Refused
-from converters.siesta.sparse import Kind
+from converters.errors import Kind, Refused
+from converters.siesta.sparse import StoredSpecies
 
 
 def read_numbers(path: Path) -> Array:
@@ -20,13 +20,13 @@ def read_numbers(path: Path) -> Array:
     try:
         numbers = np.array(text.split(), dtype=float)
     except ValueError as error:
-        raise Refused(path, f"expected only numbers: {error}") from error
+        raise Refused(Kind.DAMAGED, path, f"expected only numbers: {error}") from error
     if not np.isfinite(numbers).all():
-        raise Refused(path, "has a NaN or infinity; expected finite numbers")
+        raise Refused(Kind.BAD_PHYSICS, path, "has a NaN or infinity", "finite numbers")
     return numbers
 
 
-def read_orbital_index(path: Path) -> tuple[tuple[Kind, ...], Array]:
+def read_orbital_index(path: Path) -> tuple[tuple[StoredSpecies, ...], Array]:
     """Kinds of atoms and the kind of each atom, from the first rows of ORB_INDX (those of the cell)."""
     with path.open(errors="replace") as lines:
         head = next(lines, "").split()
@@ -40,41 +40,43 @@ def read_orbital_index(path: Path) -> tuple[tuple[Kind, ...], Array]:
             labels = [row[3] for row in rows]
             kind_ids = [int(row[2]) for row in rows]
         except (ValueError, IndexError) as error:
-            raise Refused(path, f"is no whole ORB_INDX file: {error}") from error
-    kinds: dict[int, Kind] = {}
+            raise Refused(Kind.DAMAGED, path, f"is not a complete ORB_INDX file: {error}") from error
+    kinds: dict[int, StoredSpecies] = {}
     species_a = []
     starts = np.flatnonzero(np.diff(atoms, prepend=0))
     if (atoms[starts] != np.arange(1, len(starts) + 1)).any():
-        raise Refused(path, "has atoms that do not follow each other")
+        raise Refused(Kind.DAMAGED, path, "has atoms that do not follow each other")
     for start, stop in zip(starts, [*starts[1:], norb], strict=True):
         kind = kind_of(path, labels[start], orbitals[start:stop])
         if kinds.setdefault(kind_ids[start], kind) != kind:
-            raise Refused(path, f"has two sets of orbitals for the species {labels[start]}")
+            raise Refused(Kind.DAMAGED, path, f"has two sets of orbitals for the species {labels[start]}")
         species_a.append(kind_ids[start] - 1)
     if sorted(kinds) != list(range(1, len(kinds) + 1)):
-        raise Refused(path, f"has the species {sorted(kinds)}; expected 1 to {len(kinds)}")
+        raise Refused(Kind.DAMAGED, path, f"has the species {sorted(kinds)}", f"1 to {len(kinds)}")
     return tuple(kinds[number] for number in sorted(kinds)), np.array(species_a)
 
 
-def kind_of(path: Path, label: str, orbitals: list[tuple[int, int, int, bool, float]]) -> Kind:
-    """Kind of an atom from its orbitals (n, l, zeta, polarisation, radius)."""
+def kind_of(path: Path, label: str, orbitals: list[tuple[int, int, int, bool, float]]) -> StoredSpecies:
+    """StoredSpecies of an atom from its orbitals (n, l, zeta, polarisation, radius)."""
     shells, radii, at = [], [], 0
     while at < len(orbitals):
         n, l, zeta, polarisation, radius = orbitals[at]
         shell = Shell(l, n, zeta, polarisation)
         if orbitals[at : at + shell.size] != [orbitals[at]] * shell.size:
-            raise Refused(path, f"begins the shell {shell} of {label} and does not complete it")
+            raise Refused(Kind.DAMAGED, path, f"begins the shell {shell} of {label} and does not complete it")
         shells.append(shell)
         radii.append(radius)
         at += shell.size
-    return Kind(label, tuple(shells), radii=tuple(radii))
+    return StoredSpecies(label, tuple(shells), radii=tuple(radii))
 
 
 def read_xv(path: Path) -> tuple[Array, Array, Array]:
     """Cell and positions (Bohr) and the atomic number of each atom."""
     numbers = read_numbers(path)
     if len(numbers) < 19 or len(numbers) != 19 + 8 * int(numbers[18]):
-        raise Refused(path, f"has {len(numbers)} numbers; expected a cell, the number of atoms and 8 numbers for each")
+        raise Refused(
+            Kind.DAMAGED, path, f"has {len(numbers)} numbers", "a cell, the number of atoms and 8 numbers for each"
+        )
     cell_cv, rows = numbers[:18].reshape(3, 6)[:, :3], numbers[19:].reshape(-1, 8)
     return cell_cv, rows[:, 2:5], rows[:, 1].astype(int)
 
@@ -83,7 +85,9 @@ def read_structure(path: Path, bohr: float) -> tuple[Array, Array, Array]:
     """The same from STRUCT_OUT, which is in Angstrom and fractions."""
     numbers = read_numbers(path)
     if len(numbers) < 10 or len(numbers) != 10 + 5 * int(numbers[9]):
-        raise Refused(path, f"has {len(numbers)} numbers; expected a cell, the number of atoms and 5 numbers for each")
+        raise Refused(
+            Kind.DAMAGED, path, f"has {len(numbers)} numbers", "a cell, the number of atoms and 5 numbers for each"
+        )
     cell_cv, rows = numbers[:9].reshape(3, 3) / bohr, numbers[10:].reshape(-1, 5)
     return cell_cv, rows[:, 2:] @ cell_cv, rows[:, 1].astype(int)
 
@@ -92,11 +96,13 @@ def read_eigenvalues(path: Path) -> tuple[float, Array]:
     """Fermi level and eigenvalues (eV), shape (spin channel, k, band)."""
     numbers = read_numbers(path)
     if len(numbers) < 4:
-        raise Refused(path, "is no whole EIG file")
+        raise Refused(Kind.DAMAGED, path, "is not a complete EIG file")
     bands, spins, nk = (int(n) for n in numbers[1:4])
     channels = 2 if spins == 2 else 1
     if min(bands, nk) < 1 or len(numbers) != 4 + nk * (1 + channels * bands):
-        raise Refused(path, f"has {len(numbers)} numbers; expected {nk} k-points of {channels} x {bands} eigenvalues")
+        raise Refused(
+            Kind.DAMAGED, path, f"has {len(numbers)} numbers", f"{nk} k-points of {channels} x {bands} eigenvalues"
+        )
     rows = numbers[4:].reshape(nk, -1)[:, 1:]
     return float(numbers[0]), rows.reshape(nk, channels, bands).swapaxes(0, 1)
 
@@ -105,10 +111,10 @@ def read_kpoints(path: Path) -> tuple[Array, Array]:
     """Cartesian k-points (1/Bohr) and their weights."""
     numbers = read_numbers(path)
     if not len(numbers) or len(numbers) != 1 + 5 * int(numbers[0]):
-        raise Refused(path, "is no whole KP file; expected the number of k-points and 5 numbers for each")
+        raise Refused(Kind.DAMAGED, path, "is not a complete KP file", "the number of k-points and 5 numbers for each")
     rows = numbers[1:].reshape(-1, 5)
     if not rows[:, 4].sum() > 0:
-        raise Refused(path, f"has weights that sum to {rows[:, 4].sum():g}; expected a positive sum")
+        raise Refused(Kind.DAMAGED, path, f"has weights that sum to {rows[:, 4].sum():g}", "a positive sum")
     return rows[:, 1:4], rows[:, 4]
 
 
@@ -158,7 +164,7 @@ def included_files(path: Path, outer: tuple[Path, ...] = ()) -> Iterator[Path]:
     Refused where a block does not end or a file includes itself: readers of the field loop for ever on those.
     """
     if path.resolve() in outer:
-        raise Refused(path, "includes itself")
+        raise Refused(Kind.DAMAGED, path, "includes itself")
     inside: str | None = None
     for line in path.read_text(errors="replace").splitlines():
         fields = re.split(r"[#!;]", line)[0].split()
@@ -178,7 +184,7 @@ def included_files(path: Path, outer: tuple[Path, ...] = ()) -> Iterator[Path]:
             if other.is_file():
                 yield from included_files(other, (*outer, path.resolve()))
     if inside is not None:
-        raise Refused(path, f"begins the block {inside} and does not end it")
+        raise Refused(Kind.DAMAGED, path, f"begins the block {inside} and does not end it")
 
 
 def keyword(name: str) -> str:

@@ -8,7 +8,7 @@ from basis import Array
 from basis.conventions import label_of, to_standard
 from basis.shells import LETTERS, Species, cell_shells
 from basis.spin import Spin
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Operator, reorder_elements, unpack_elements
 from converters.frames.frame import Frame
 from converters.siesta.convention import (
@@ -25,7 +25,7 @@ from converters.storage.binary import FortranWriter
 def write(frame: Frame, folder: Path, label: str) -> list[Path]:
     """Write what the frame holds under the label; returns the files. An existing file is replaced as a whole."""
     if not frame.operators:
-        raise Refused(folder, "would be left empty: the frame holds no matrix")
+        raise Refused(Kind.UNSUPPORTED, folder, "would be left empty: the frame holds no matrix")
     written = [folder / f"{label}{suffix}" for suffix in (".ORB_INDX", ".XV")]
     pattern = Pattern.of(frame)
     written[0].write_text(orbital_index(frame, pattern.cells_c))

@@ -15,7 +15,7 @@ from scipy import linalg, optimize
 from basis import Array
 from basis.spin import Spin
 from converters.physics import kspace
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.folding import image_weights, mesh_of
 from converters.frames.frame import Frame
 from converters.physics.kspace import Filling
@@ -242,10 +242,10 @@ def frame_purified(frame: Frame, sampling: Sampling, how: str) -> tuple[Frame, D
 
 def require_solvable(frame: Frame, sampling: Sampling) -> None:
     if not len(sampling.kpoints_kc):
-        raise Refused(frame.formula, "needs the k-points of the run; give its folder with --into")
+        raise Refused(Kind.NO_START, frame.formula, "needs the k-points of the run that is to start")
     if frame.norb > LARGEST_DENSE:
         raise Refused(
-            frame.formula, f"has {frame.norb} orbitals; matrices of at most {LARGEST_DENSE} are solved densely"
+            Kind.TOO_LITTLE_MEMORY, frame.formula, f"has {frame.norb} orbitals; matrices of at most {LARGEST_DENSE} are solved densely"
         )
 
 
@@ -286,8 +286,8 @@ def electrons_of(frame: Frame) -> float:
     if frame.outcome.electrons is not None:
         return frame.outcome.electrons
     if not {"S", "DM"} <= set(frame.operators):
-        raise Refused(frame.formula, "does not say how many electrons it has; give them with --electrons")
+        raise Refused(Kind.ELECTRONS, frame.formula, "does not say how many electrons it has")
     found = float(kspace.count_electrons(frame).sum())
     if abs(found - round(found)) > CLEAR_COUNT:
-        raise Refused(frame.formula, f"holds {found:.3f} electrons; give the right number with --electrons")
+        raise Refused(Kind.ELECTRONS, frame.formula, f"holds {found:.3f} electrons", "a whole number")
     return float(round(found))

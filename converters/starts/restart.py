@@ -18,7 +18,7 @@ from basis import Array
 from basis.shells import Species
 from basis.spin import TRANSPOSED, Spin
 from converters.frames.blocks import Elements, join_packed, pack_elements, unpack_elements
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.starts.density import Sampling, electrons_of
 from converters.physics.kspace import Filling
@@ -140,13 +140,13 @@ def fit_to_target(frame: Frame, target: Target) -> Frame:
     """The frame with the atoms in the order, cells and names of a run; refused when it is of something else."""
     place = target.path
     if len(target.labels_a) != frame.natoms:
-        raise Refused(place, f"has {len(target.labels_a)} atoms; the matrices are of {frame.natoms}")
+        raise Refused(Kind.OTHER_MODEL, place, f"has {len(target.labels_a)} atoms; the matrices are of {frame.natoms}")
     strained = np.abs(target.cell_cv - frame.cell_cv).max() if frame.pbc_c.any() else 0.0
     if strained > SAME_PLACE:
-        raise Refused(place, f"has another cell than the matrices: they differ by {strained:.2g} Angstrom")
+        raise Refused(Kind.OTHER_STRUCTURE, place, f"has another cell than the matrices: they differ by {strained:.2g} Angstrom")
     if frame.spin is not target.spin:
         raise Refused(
-            place,
+            Kind.OTHER_STRUCTURE, place,
             f"needs matrices with the spin layout {target.spin}; these have {frame.spin}, and would start another state",
         )
     frame = replace(frame, cell_cv=target.cell_cv, pbc_c=np.ones(3, dtype=bool))
@@ -156,11 +156,11 @@ def fit_to_target(frame: Frame, target: Target) -> Frame:
     for label in labels:
         own = {moved.basis[s] for s, name in zip(moved.species_a, target.labels_a, strict=True) if name == label}
         if len(own) != 1:
-            raise Refused(place, f"has atoms {label} whose matrices are of {len(own)} different bases")
+            raise Refused(Kind.OTHER_STRUCTURE, place, f"has atoms {label} whose matrices are of {len(own)} different bases")
         species = own.pop()
         wanted = target.radials.get(label, "")
         if wanted and species.radial and frame.provenance.code == target.code and wanted != species.radial:
-            raise Refused(place, f"has the orbitals {wanted} for {label}; the matrices are of {species.radial}")
+            raise Refused(Kind.OTHER_MODEL, place, f"has the orbitals {wanted} for {label}; the matrices are of {species.radial}")
         basis.append(replace(species, name=label))
     species_a = np.array([labels.index(label) for label in target.labels_a])
     return replace(moved, basis=tuple(basis), species_a=species_a)
@@ -177,7 +177,7 @@ def match_atoms(frame: Frame, target: Target) -> tuple[Array, Array]:
         b = int(distance_b.argmin())
         if distance_b[b] > SAME_PLACE or frame.numbers_a[b] != target.numbers_a[a] or b in order:
             raise Refused(
-                target.path,
+                Kind.OTHER_STRUCTURE, target.path,
                 f"has atom {a + 1} ({target.labels_a[a]}) where the matrices have none; the closest is {distance_b[b]:.3g} Angstrom away",
             )
         order.append(b)
@@ -251,7 +251,7 @@ def find_target(path: Path) -> Target:
         codes = [code for code, there in (("abacus", "INPUT" in names), ("siesta", ".fdf" in suffixes)) if there]
         codes += ["openmx"] * (".dat" in suffixes and not codes)
         if not codes:
-            raise Refused(path, "holds no INPUT, no fdf and no dat file; expected the folder of a run")
+            raise Refused(Kind.NO_RUN, path, "holds no INPUT, no fdf and no dat file", "the folder of a run")
         code = codes[0]
     target: Target = restart_module(code).read_target(path)
     return target

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from basis import Array
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.storage.files import write_whole
 
 
@@ -18,13 +18,13 @@ class Binary:
         self.data = memoryview(path.read_bytes())
         self.at = 0
 
-    def refuse(self, reason: str) -> Refused:
-        return Refused(f"{self.path} byte {self.at}", reason)
+    def refuse(self, found: str, expected: str = "") -> Refused:
+        return Refused(Kind.DAMAGED, f"{self.path} byte {self.at}", found, expected)
 
     def require(self, count: int, what: str) -> None:
         if count < 0 or self.at + count > len(self.data):
             left = len(self.data) - self.at
-            raise self.refuse(f"expected {what} of {count} bytes; {left} are left in the file")
+            raise self.refuse(f"has {left} bytes left in the file", f"{what} of {count} bytes")
 
     def take(self, dtype: Any, count: int, what: str) -> Array:
         """The next values, as a copy."""
@@ -40,7 +40,7 @@ class Binary:
 
     def require_end(self) -> None:
         if self.at != len(self.data):
-            raise self.refuse(f"expected the end of the file; {len(self.data) - self.at} bytes follow")
+            raise self.refuse(f"has {len(self.data) - self.at} more bytes", "the end of the file")
 
 
 class FortranFile(Binary):
@@ -56,7 +56,7 @@ class FortranFile(Binary):
         size = self.record_size()
         wanted = np.dtype(dtype).itemsize * int(count)
         if size != wanted:
-            raise self.refuse(f"expected {what}, a record of {wanted} bytes; found one of {size}")
+            raise self.refuse(f"has a record of {size} bytes", f"{what}, a record of {wanted} bytes")
         self.at += 4
         values = self.take(dtype, count, what)
         self._end_record(size, what)
@@ -76,7 +76,7 @@ class FortranFile(Binary):
     def _end_record(self, size: int, what: str) -> None:
         if self.take("<i4", 1, what)[0] != size:
             self.at -= 4
-            raise self.refuse(f"expected the end of {what}, a record of {size} bytes; the closing length differs")
+            raise self.refuse("has another closing length", f"the end of {what}, a record of {size} bytes")
 
     def rows(self, counts: Array, dtype: Any, what: str) -> Array:
         """The values of one record for each row, joined; `counts` says how many each row has."""
@@ -91,9 +91,7 @@ class FortranFile(Binary):
         if wrong.any():
             row = int(np.argmax(wrong))
             self.at += 4 * int(first[row])
-            raise self.refuse(
-                f"expected row {row + 1} of {what}, a record of {4 * words[row]} bytes; found {raw[first[row]]}"
-            )
+            raise self.refuse(f"has {raw[first[row]]}", f"row {row + 1} of {what}, a record of {4 * words[row]} bytes")
         inside = np.ones(total, dtype=bool)
         inside[first] = inside[last] = False
         self.at += 4 * total

@@ -20,7 +20,7 @@ from basis import Array
 from basis.radial import Functions, same_functions
 from basis.shells import Species
 from basis.spin import Spin
-from converters.errors import Refused, reason_of
+from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import Pairs
 from converters.frames.frame import OPERATORS, Frame, Provenance
 from converters.interrupts import uninterrupted
@@ -68,7 +68,7 @@ class Dataset:
                 self._journaled = JournaledFile(self.path, writable=False)
             self._file = h5py.File(self._journaled, "r") if self._journaled else open_hdf5(self.path)
         except OSError as error:
-            raise Refused(self.path, reason_of(error)) from error
+            raise refused_by_system(self.path, error) from error
         try:
             check_header(self.path, self._file)
             self.code = str(self._file.attrs["code"])
@@ -81,7 +81,7 @@ class Dataset:
             self._fixed = {name: arrays[name] for name in FIXED}
         except (*DAMAGED, OSError) as error:
             self.close()
-            raise Refused(self.path, f"is no whole {FORMAT}: {error}") from error
+            raise Refused(Kind.DAMAGED, self.path, f"is not a complete {FORMAT}: {error}") from error
         except BaseException:
             self.close()
             raise
@@ -99,7 +99,7 @@ class Dataset:
         try:
             return self._read_frame(n)
         except (*DAMAGED, OSError) as error:
-            raise Refused(f"{self.path} frame {n}", f"cannot be read: {error}") from error
+            raise Refused(Kind.DAMAGED, f"{self.path} frame {n}", f"cannot be read: {error}") from error
 
     def _read_frame(self, n: int) -> Frame:
         ends = self._ends[max(0, n - 1) : n + 1]
@@ -142,7 +142,7 @@ class Dataset:
     def outline(self, n: int) -> Frame:
         """One frame without its pairs and matrices."""
         if not 0 <= n < len(self):
-            raise Refused(self.path, f"has {len(self)} frames; there is no frame {n}")
+            raise Refused(Kind.NO_SUCH_CHOICE, self.path, f"has {len(self)} frames; there is no frame {n}")
         return next(self._outlines(n, n + 1))
 
     def stretches(self, n: int, names: Sequence[str], elements: int) -> Iterator[tuple[Pairs, dict[str, Array]]]:
@@ -236,11 +236,11 @@ class DatasetWriter:
     @uninterrupted()
     def _open(self) -> None:
         if not starts_with(self.path, HDF5_MAGIC):  # h5py would begin a new file inside
-            raise Refused(self.path, "is no HDF5 file")
+            raise Refused(Kind.NOT_OURS, self.path, "is not an HDF5 file")
         try:
             self._journaled = JournaledFile(self.path, writable=True)
         except OSError as error:
-            raise Refused(self.path, reason_of(error)) from error
+            raise refused_by_system(self.path, error) from error
         try:
             self._file = h5py.File(self._journaled, "r+", libver=("earliest", "v108"))
             check_header(self.path, self._file)
@@ -250,10 +250,10 @@ class DatasetWriter:
             self._ends = last_row(self._arrays["frames/ends"])
         except OSError as error:
             self._close_unchanged()
-            raise Refused(self.path, reason_of(error)) from error
+            raise refused_by_system(self.path, error) from error
         except DAMAGED as error:
             self._close_unchanged()
-            raise Refused(self.path, f"is no whole {FORMAT}: {error}") from error
+            raise Refused(Kind.DAMAGED, self.path, f"is not a complete {FORMAT}: {error}") from error
         except Refused:
             self._close_unchanged()
             raise
@@ -279,7 +279,7 @@ class DatasetWriter:
             self._open()
         where = frame.provenance.path or str(self.path)
         if frame.provenance.code != self.code:
-            raise Refused(where, f"is of {frame.provenance.code}; {self.path} holds {self.code}")
+            raise Refused(Kind.OTHER_DATASET, where, f"is of {frame.provenance.code}; {self.path} holds {self.code}")
         self._take_basis(frame, where)
         self._pending.append(frame)
         if len(self._pending) >= self.commit_every:
@@ -290,7 +290,11 @@ class DatasetWriter:
         known = {s: f for s, f in zip(frame.basis, frame.functions, strict=False) if f is not None}
         for species, functions in known.items():
             if species in self.functions and not same_functions(functions, self.functions[species]):
-                raise Refused(where, f"has other radial functions for {species} {species.radial} than {self.path}")
+                raise Refused(
+                    Kind.OTHER_DATASET,
+                    where,
+                    f"has other radial functions for {species} {species.radial} than {self.path}",
+                )
         new = {species: functions for species, functions in known.items() if species not in self.functions}
         self.basis += [species for species in frame.basis if species not in self.basis]
         self.functions |= new
@@ -336,10 +340,14 @@ class DatasetWriter:
             create(self.path, sizes, outline.provenance.code, plain=True)
             self._open()
         if self._file is None or self._journaled is None or outline.provenance.code != self.code:
-            raise Refused(self.path, f"holds frames of {self.code}, not of {outline.provenance.code}")
+            raise Refused(
+                Kind.OTHER_DATASET, self.path, f"holds frames of {self.code}, not of {outline.provenance.code}"
+            )
         if self._arrays["pairs"].compression is not None:
             raise Refused(
-                self.path, "is compressed, so that frames cannot be written into it in parts; give another name"
+                Kind.UNSUPPORTED,
+                self.path,
+                "is compressed, so that frames cannot be written into it in parts; give another name",
             )
         self.commit()
         self._take_basis(outline, str(self.path))
@@ -359,7 +367,7 @@ class DatasetWriter:
     def finish(self, outline: Frame, lengths: Mapping[str, int]) -> None:
         """Make a reserved frame, whose room is filled by now, part of the file."""
         if self._file is None or self._journaled is None:
-            raise Refused(self.path, "holds no reserved frame")
+            raise Refused(Kind.NOT_OURS, self.path, "holds no reserved frame")
         rows = rows_of(outline, number_species(self.basis))
         ends = self._ends + [lengths.get(name, len(rows[name])) for name in RAGGED]
         start = self._arrays["frames/ends"].shape[0]

@@ -15,7 +15,7 @@ import weakref
 import zlib
 from pathlib import Path
 
-from converters.errors import IN_USE, Refused
+from converters.errors import IN_USE, Kind, Refused
 from converters.storage.files import UNSUPPORTED_LOCK
 
 PAGE = 4096
@@ -41,7 +41,9 @@ def read_journal(path: Path) -> tuple[dict[int, bytes], int] | None:
         if magic == MAGIC and len(body) == count * record and zlib.crc32(body) == checksum:
             starts = range(0, len(body), record)
             return {RECORD.unpack_from(body, at)[0]: body[at + RECORD.size : at + record] for at in starts}, size
-    raise Refused(journal_path(path), "is damaged; expected a journal of this program (restore it or delete it)")
+    raise Refused(
+        Kind.DAMAGED_JOURNAL, journal_path(path), "is damaged", "a journal of this program (restore it or delete it)"
+    )
 
 
 # Files that are open in this process. A forked child closes its copies: they would keep the lock after the parent ended.
@@ -82,7 +84,7 @@ class JournaledFile:
         try:
             fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Refused(self.path, IN_USE) from error
+            raise Refused(Kind.IN_USE, self.path, IN_USE) from error
         except OSError as error:
             if error.errno not in UNSUPPORTED_LOCK:
                 raise
@@ -216,7 +218,9 @@ class JournaledFile:
 def unwritable(path: Path, error: OSError) -> Refused:
     what = error.strerror.lower() if error.strerror else str(error)
     return Refused(
-        path, f"cannot be written: {what}; all that it held is there, make room and run the same command again"
+        Kind.NO_ACCESS,
+        path,
+        f"cannot be written: {what}; all that it held is there, make room and run the same command again",
     )
 
 

@@ -16,7 +16,7 @@ from basis import Array
 from basis.radial import ABOUT, Functions, pack_functions, unpack_functions
 from basis.shells import Shell, Species
 from basis.spin import Spin
-from converters.errors import Refused, reason_of
+from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import Operator
 from converters.frames.frame import OPERATORS, Frame, Outcome, Provenance, Spectrum
 from converters.storage.files import draft_hdf5
@@ -72,10 +72,12 @@ def check_header(path: Path, file: h5py.File) -> None:
     """Refuse a file that is not a dataset of a version that this program knows."""
     found = file.attrs.get("format")
     if found != FORMAT:
-        raise Refused(path, f'is an HDF5 file with format "{found}"; expected "{FORMAT}"')
+        raise Refused(Kind.NOT_OURS, path, f'is an HDF5 file with format "{found}"', f'"{FORMAT}"')
     version = file.attrs.get("version")
     if version != VERSION:
-        raise Refused(path, f"has version {version} of {FORMAT}; this program reads version {VERSION}")
+        raise Refused(
+            Kind.NEWER_PROGRAM, path, f"has version {version} of {FORMAT}; this program reads version {VERSION}"
+        )
 
 
 def arrays_of(file: h5py.File) -> dict[str, h5py.Dataset]:
@@ -105,7 +107,7 @@ def create(path: Path, sizes: Mapping[str, int], code: str, *, plain: bool) -> N
             file["basis/shells"].attrs["columns"] = ["l", "n", "zeta", "polarisation"]
             file["pairs"].attrs["columns"] = ["i", "j", "R1", "R2", "R3"]
     except (OSError, RuntimeError) as error:
-        raise Refused(path, f"cannot be written: {reason_of(error)}") from error
+        raise refused_by_system(path, error, "cannot be written", Kind.NO_ACCESS) from error
 
 
 def create_basis_array(file: h5py.File, name: str) -> None:

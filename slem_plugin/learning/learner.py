@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from slem_plugin.config import Config
 from slem_plugin.graphs.graph import Graph
 from slem_plugin.learning.samples import Lesson
@@ -53,7 +53,7 @@ class Learner:
         ranks = ranks or Alone()
         network = model.network
         if network is None:
-            raise Refused("config", "operators names only S, which needs no training")
+            raise Refused(Kind.OTHER_MODEL, "config", "operators names only S, which needs no training")
         network.requires_grad_(True).to(config.torch_device)
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True

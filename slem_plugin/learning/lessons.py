@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from slem_plugin.graphs.graph import Graph
 from slem_plugin.learning.samples import MOST_FRAMES, Lesson, Target, make_lesson
@@ -99,7 +99,9 @@ class Lessons:
             return self._keep(n, unpack(found.result()))
         except BrokenProcessPool as error:
             raise Refused(
-                self.names[n], "or another frame ended the process that prepared it; there may be too little memory"
+                Kind.TOO_LITTLE_MEMORY,
+                self.names[n],
+                "or another frame ended the process that prepared it; there may be too little memory",
             ) from error
 
     def _keep(self, n: int, lesson: Lesson) -> Lesson:
@@ -115,7 +117,11 @@ def prepare(frame: Frame, model: Model, name: str) -> Lesson:
     lesson = make_lesson(frame, model)
     for operator, target in lesson.targets.items():
         if not all(bool(torch.isfinite(rest).all()) for rest in target.rest):
-            raise Refused(name, f"holds numbers in {operator} that are not finite; look at it with slem-check")
+            raise Refused(
+                Kind.TRAINING_FAILED,
+                name,
+                f"holds numbers in {operator} that are not finite; look at it with slem-check",
+            )
     return lesson
 
 

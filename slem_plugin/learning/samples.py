@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from basis.spin import Spin
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, Pairs, spread_operator
 from converters.frames.folding import centred_mesh_of_frame
 from converters.frames.frame import Frame
@@ -90,7 +90,7 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
     operators = config.operator_names or there
     if not operators or not set(operators) <= set(there):
         found = ", ".join(there) or "none in all its frames"
-        raise Refused("config", f'operators is "{config.operators}"; the data has {found}')
+        raise Refused(Kind.OTHER_MODEL, "config", f'operators is "{config.operators}"; the data has {found}')
     learned = [name for name in operators if name != "S"]
     time_reversal = not (
         first.spin is Spin.SPINOR

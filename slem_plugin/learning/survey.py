@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.folding import centred_mesh_of_frame
 from converters.frames.frame import OPERATORS, Frame
 
@@ -36,11 +36,11 @@ class Survey:
         first, first_name = self.first, self.first_name
         if frame.spin is not first.spin:
             reason = f"has the spin layout {frame.spin}, and {first_name} has {first.spin}; train on one of them"
-            raise Refused(name, reason)
+            raise Refused(Kind.OTHER_MODEL, name, reason)
         own, others = (centred_mesh_of_frame(one, name) for one in (frame, first))
         if own != others:
             found = " and ".join("no mesh" if mesh is None else "x".join(map(str, mesh)) for mesh in (own, others))
-            raise Refused(name, f"and {first_name} are folded over {found}; train on one of them")
+            raise Refused(Kind.OTHER_MODEL, name, f"and {first_name} are folded over {found}; train on one of them")
         self.operators = tuple(one for one in self.operators if one in frame.operators)
         if frame.outcome.electrons is not None:
             counts_s = np.bincount(frame.species_a, minlength=len(frame.basis))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.frames.neighbours import structure_of
 from converters.storage.files import draft_of
@@ -158,6 +158,7 @@ def blame(learner: Learner, mine: Sequence[Lesson], lessons: Lessons, scales: di
         name for one in ranks.gather(names) for name in one
     ]
     raise Refused(
+        Kind.TRAINING_FAILED,
         found[0],
         f"made the training fail at step {step}: the loss or its gradient is not a number; look at this frame with "
         "slem-check, or train with a lower rate",

@@ -19,7 +19,7 @@ class Channels:
         for term in text.replace(" ", "").split("+"):
             match = re.fullmatch(r"(\d+)x(\d+)([eo]?)", term)
             if not match:
-                raise ValueError(f'"{text}" is no list of channels; expected something like 32x0e+24x1o+8x1e')
+                raise ValueError(f'"{text}" is not a list of channels; expected something like 32x0e+24x1o+8x1e')
             count, l, parity = int(match[1]), int(match[2]), match[3]
             natural = parity == "" or (parity == "e") == (l % 2 == 0)
             counts[l, natural] = counts.get((l, natural), 0) + count

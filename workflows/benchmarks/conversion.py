@@ -12,7 +12,7 @@ import numpy as np
 from basis import Array
 from basis.shells import Species, parse_shells
 from basis.spin import Spin
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, make_pairs
 from converters.frames.frame import Frame, Provenance
 from converters.runs import Run, code_module
@@ -50,7 +50,7 @@ def bench_convert(paths: list[Path], codes: list[str], folder: Path | None) -> l
     """Reading and converting the runs below some paths; the floor is reading the bytes of their files."""
     runs = [run for run in find(paths, codes) if isinstance(run, Run)]
     if not runs:
-        raise Refused(paths[0], "holds no run to measure")
+        raise Refused(Kind.NO_RUN, paths[0], "holds no run to measure")
     rows = []
     for code in sorted({run.code for run in runs}):
         mine = [run for run in runs if run.code == code]

@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from basis import Array
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from workflows.benchmarks.cases import CASES, Case, make_scf, run_scf, structures
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def bench_restart(names: Sequence[str], folder: Path, minutes: float) -> list[di
     """Rows of a table: the starts of each case and part, mean and worst over its structures."""
     rows = []
     if unknown := set(names) - set(CASES):
-        raise Refused(", ".join(sorted(unknown)), f"is no case; expected {', '.join(CASES)}")
+        raise Refused(Kind.NO_SUCH_CHOICE, ", ".join(sorted(unknown)), "is not a case", f"{', '.join(CASES)}")
     for name in names or list(CASES):
         case = CASES[name]
         model_path = learn(name, folder, minutes)

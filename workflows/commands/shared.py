@@ -17,11 +17,14 @@ GO_ON = "all that was done is saved; run the same command again to go on"
 def report_errors(function: Callable[..., int | None], interrupted: str) -> Callable[..., None]:
     """Turn what a command returns or raises into its exit code and one line; `--debug` shows where an error came from."""
 
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @click.option("--debug", is_flag=True, help="Show where an error came from: its traceback.")
     @functools.wraps(function)
     def run(*args: Any, debug: bool, **options: Any) -> None:
         try:
             from converters.interrupts import noticed
+            from workflows.terminal.debug import want_tracebacks
+
+            want_tracebacks(debug)
 
             with noticed() as came:
                 try:
@@ -42,7 +45,7 @@ def report_errors(function: Callable[..., int | None], interrupted: str) -> Call
 
 def outcome_of(work: Callable[[], int | None], debug: bool) -> int:
     """The exit code of a command's work, and a line on stderr where it was refused."""
-    from converters.errors import Refused
+    from converters.errors import Refused, kind_of
     from workflows.processes.launch import rank_name
 
     try:
@@ -50,10 +53,10 @@ def outcome_of(work: Callable[[], int | None], debug: bool) -> int:
     except (Refused, OSError, MemoryError) as error:
         if debug:
             raise
-        from workflows.terminal.cures import cure_of
+        from workflows.terminal.cures import CURES
 
-        reason = error.reason if isinstance(error, Refused) else f"{error}".lower() or "too little memory"
-        click.echo(f"error{rank_name()}: {error or type(error).__name__}\n  {cure_of(reason)}", err=True)
+        kind = error.kind if isinstance(error, Refused) else kind_of(error)
+        click.echo(f"error{rank_name()}: {error or type(error).__name__}\n  {CURES[kind]}", err=True)
     except ModuleNotFoundError as error:
         if debug or error.name not in OF_THE_MODEL:
             raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.physics.bands import Bands, KPath, make_path
 from converters.runs import HDF5_MAGIC, starts_with
@@ -52,7 +52,7 @@ def bands_of(
     """
     is_data = source.is_file() and starts_with(source, HDF5_MAGIC)
     if not is_data and model_path is None:
-        raise Refused(source, "is no dataset; a structure needs --model")
+        raise Refused(Kind.NOT_OURS, source, "is not a dataset; a structure needs --model")
     frames: list[tuple[str, Frame]] = []
     if is_data:
         frames.append((source.name, read_frame(source, request.number)))
@@ -97,7 +97,9 @@ def require_same_structure(first: Frame, second: Frame, place: str) -> None:
         or np.abs(first.positions_av - second.positions_av).max() > 1e-3
         or np.abs(first.cell_cv - second.cell_cv).max() > 1e-3
     ):
-        raise Refused(place, "is of another structure or spin layout; bands are compared of the same one")
+        raise Refused(
+            Kind.OTHER_STRUCTURE, place, "is of another structure or spin layout; bands are compared of the same one"
+        )
 
 
 def all_bands(frames: Sequence[Frame], request: Request, tell: Tell = silent) -> list[Bands]:
@@ -130,9 +132,9 @@ def parse_window(text: str) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in text.split(":"))
     except ValueError as error:
-        raise Refused("--window", f'is "{text}"; expected two energies such as -15:8') from error
+        raise Refused(Kind.NO_BANDS, "--window", f'is "{text}"', "two energies such as -15:8") from error
     if not low < high:
-        raise Refused("--window", f'is "{text}"; expected the lower energy first')
+        raise Refused(Kind.NO_BANDS, "--window", f'is "{text}"', "the lower energy first")
     return low, high
 
 
@@ -142,7 +144,9 @@ def save_bands(lines: Sequence[Line], output: Path, window: tuple[float, float])
         output.write_text(json.dumps(numbers_of(lines)) + "\n")
         return
     if output.suffix not in PICTURES:
-        raise Refused(output, f"has no ending of a picture or of JSON; expected {', '.join((*PICTURES, '.json'))}")
+        raise Refused(
+            Kind.NO_BANDS, output, "has no ending of a picture or of JSON", f"{', '.join((*PICTURES, '.json'))}"
+        )
     figure = draw(lines, window)
     described = {} if output.suffix == ".png" else {"Title": describe(lines)}
     figure.savefig(output, dpi=160, metadata=described or {"Description": describe(lines)})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from basis import Array
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.frames.neighbours import structure_of
 from converters.runs import digest_file
@@ -115,10 +115,10 @@ def frames_of(model: Model, data_path: Path, frames: Sequence[int] | None) -> li
             origins.add(outline)
     if frames is not None:
         if bad := [n for n in frames if n >= count]:
-            raise Refused(data_path, f"has {count} frames; there is no frame {bad[0]}")
+            raise Refused(Kind.NO_SUCH_CHOICE, data_path, f"has {count} frames; there is no frame {bad[0]}")
         return list(frames)
     if not count:
-        raise Refused(data_path, "holds no frames")
+        raise Refused(Kind.NO_RUN, data_path, "holds no frames")
     learned = model.history.get("data", {})
     same = learned.get("frames") == count and learned.get("sources") == origins.described()["sources"]
     return list(learned["validation"]) if same and learned.get("validation") else list(range(count))

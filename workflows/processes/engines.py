@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 
 T = TypeVar("T")
 
@@ -106,11 +106,13 @@ class Dask(Engine):
         try:
             from distributed import Client
         except ImportError as error:
-            raise Refused("--dask", "needs dask.distributed; pip install 'slem-plugin[dask]' brings it") from error
+            raise Refused(
+                Kind.NOT_INSTALLED, "--dask", "needs dask.distributed; pip install 'slem-plugin[dask]' brings it"
+            ) from error
         try:
             self._client = Client(address, set_as_default=False)
         except (OSError, ValueError) as error:
-            raise Refused("--dask", f"cannot reach a scheduler at {address}: {error}") from error
+            raise Refused(Kind.NOT_INSTALLED, "--dask", f"cannot reach a scheduler at {address}: {error}") from error
         self.workers = max(1, sum(self._client.nthreads().values()))
 
     def run(self, function: Callable[[T], Any], items: Iterable[T]) -> Iterator[tuple[T, Any]]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from basis import Array
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Pairs
 from converters.frames.frame import Frame
 from converters.frames.neighbours import Structure
@@ -108,7 +108,9 @@ def predict_pieces(
         for number, result in engine.run(partial(work, str(folder), source.identity, phase), missing):
             if isinstance(result, Lost):
                 raise Refused(
-                    output, f"piece {number} ended its process twice; it may need less --memory, or more pieces"
+                    Kind.TOO_LITTLE_MEMORY,
+                    output,
+                    f"piece {number} ended its process twice; it may need less --memory, or more pieces",
                 )
             done += engine.together
             tell(min(done, steps), steps)
@@ -127,7 +129,11 @@ def make_plan(folder: Path, source: Source, structure: Structure, count: int) ->
     plan = folder / PLAN
     if plan.exists():
         if json.loads(plan.read_text())["identity"] != source.identity:
-            raise Refused(folder, "holds the pieces of another prediction; finish that one, or remove the folder")
+            raise Refused(
+                Kind.OUTPUT_EXISTS,
+                folder,
+                "holds the pieces of another prediction; finish that one, or remove the folder",
+            )
         return
     if folder.exists():
         shutil.rmtree(folder)

@@ -1,6 +1,7 @@
 """What people and programs see in the end: tables, or JSON."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,21 +12,30 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from converters.errors import Refused
 from workflows.check import Report
 from workflows.convert import InputOutcome
 from workflows.export import Exported
 from workflows.info import mixture
+from workflows.terminal.debug import tracebacks_wanted
 
 if TYPE_CHECKING:
     from workflows.overlap import Made
     from workflows.scf import Outcome
 
-COLOURS = {"converted": "green", "there already": "cyan", "refused": "red", "ok": "green", "FAILED": "red"}
+COLOURS = {
+    "converted": "green",
+    "there already": "cyan",
+    "refused": "red",
+    "internal error": "magenta",
+    "ok": "green",
+    "FAILED": "red",
+}
 MOST_ROWS = 40
 
 
 def console() -> Console:
-    """Standard output; as wide as its text needs when it is no terminal."""
+    """Standard output; as wide as its text needs when it is not a terminal."""
     out = Console(highlight=False)
     return out if out.is_terminal else Console(highlight=False, width=200)
 
@@ -36,7 +46,7 @@ def print_json(value: Any) -> None:
 
 def show_outcomes(outcomes: Sequence[InputOutcome], output: Path) -> None:
     """Table of what became of each input; a long one shows the refused inputs and counts the rest."""
-    shown = [o for o in outcomes if o.status == "refused"] if len(outcomes) > MOST_ROWS else outcomes
+    shown = [o for o in outcomes if o.refusal] if len(outcomes) > MOST_ROWS else outcomes
     table = Table("input", "code", "frames", "status", "reason", box=None, header_style="bold")
     for o in shown:
         status = Text(o.status, style=COLOURS[o.status])
@@ -46,17 +56,26 @@ def show_outcomes(outcomes: Sequence[InputOutcome], output: Path) -> None:
     out = console()
     if shown:
         out.print(table)
-    counts = {status: sum(o.status == status for o in outcomes) for status in ("converted", "there already", "refused")}
+    counts = Counter(o.status for o in outcomes)
     frames = sum(o.frames for o in outcomes)
-    text = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    text = ", ".join(f"{counts[status]} {status}" for status in COLOURS if counts[status])
     where = f"in {output}" if output.exists() else f"({output} was not made)"
     out.print(f"{text}; {frames} new frames {where}", soft_wrap=True)
     for note in dict.fromkeys(o.note for o in outcomes if o.note):
         out.print(note, soft_wrap=True)
     for cure in dict.fromkeys(o.cure for o in outcomes if o.cure):
         out.print(f"  {cure}", soft_wrap=True)
+    show_traces(out, [o.refusal for o in outcomes if o.refusal])
     if output.exists() and (mixed := mixture(output)):
         out.print(f"note: {output} mixes {', '.join(mixed)}; slem-info lists them", soft_wrap=True)
+
+
+def show_traces(out: Console, refusals: Sequence[Refused]) -> None:
+    """With --debug, the tracebacks of errors of this program."""
+    if tracebacks_wanted():
+        for refusal in refusals:
+            if refusal.trace:
+                out.print(Text(f"{refusal.place}\n{refusal.trace}"), soft_wrap=True)
 
 
 def show_overlaps(made: Sequence["Made"], output: Path) -> None:
@@ -87,12 +106,13 @@ def show_checks(reports: Sequence[Report]) -> None:
         out.print(table)
     for report in reports:
         if report.refusal:
-            out.print(Text(f"{report.place}: {report.refusal}", style="red"), soft_wrap=True)
+            out.print(Text(str(report.refusal), style="red"), soft_wrap=True)
         for result in report.results:
             if result.ok is False:
                 out.print(Text(f"{report.place}: {result}", style="red"), soft_wrap=True)
     for cure in dict.fromkeys(cure for report in reports for cure in report.cures):
         out.print(f"  {cure}", soft_wrap=True)
+    show_traces(out, [report.refusal for report in reports if report.refusal])
     good = sum(report.ok for report in reports)
     out.print(f"{good} of {len(reports)} sound", soft_wrap=True)
 
