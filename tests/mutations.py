@@ -215,7 +215,7 @@ def run_format(title, code, source, count, seed):
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
         results = list(pool.map(try_one, tasks, chunksize=20))
     counts = collections.Counter(result[0] for result in results)
-    unforeseen = collections.Counter(r[1].split("\n")[0][:110] for r in results if r[1].startswith("unforeseen"))
+    unforeseen = collections.Counter(r[1].split("\n")[0][:110] for r in results if r[0] == "internal error")
     slowest, largest = max(r[3] for r in results), max(r[4] for r in results)
     summary = ", ".join(f"{number} {outcome}" for outcome, number in counts.most_common())
     print(
@@ -224,7 +224,7 @@ def run_format(title, code, source, count, seed):
     for text, number in unforeseen.most_common(6):
         print(f"    {number} x {text}")
     for result in results:
-        if result[0] not in ("refused", "same", "other value"):
+        if result[0] not in ("refused", "same", "other value", "internal error"):
             print(f"    {result[0]}: {result[2]}: {result[1]}")
     values = collections.Counter(r[1] for r in results if r[0] == "other value")
     if values:
