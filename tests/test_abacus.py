@@ -143,7 +143,7 @@ def test_an_older_sign_of_sigma_y_is_refused(tmp_path):
 
 def test_the_wrong_density_of_symmetry_1_is_refused_and_can_be_rebuilt():
     (run,) = search(unpacked("abacus", "bad_symmetry_si2"), ["abacus"])
-    with pytest.raises(Refused, match=r"symmetry 1 sums DM over a part of the k-points; .* or use --rebuild-dm"):
+    with pytest.raises(Refused, match=r"symmetry 1 sums DM over a part of the k-points; .* or rebuild it from H and S"):
         read_checked(run, Options())
     (rebuilt,) = read_checked(run, Options(rebuild_density=True))
     (right,) = frames_of("abacus", "si2")

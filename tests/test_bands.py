@@ -116,7 +116,7 @@ def test_a_path_that_jumps_has_both_names():
     (frame,) = frames_of("siesta", "si2")
     path = make_path(frame, "GX,KG", 30)
     assert path.names == ("Γ", "X|K", "Γ")
-    with pytest.raises(Refused, match=r"is no path; this lattice has the points .*W"):
+    with pytest.raises(Refused, match=r"is not one of this lattice; expected the points .*W"):
         make_path(frame, "GQ")
 
 
@@ -205,7 +205,7 @@ def test_a_coarse_k_mesh_has_no_bands():
     ("change", "words"),
     [
         ({"folded": True}, "folded over a k mesh"),
-        ({"outcome": Outcome()}, "give --electrons"),
+        ({"outcome": Outcome()}, "does not say how many electrons"),
         ({"operators": {}}, "holds no H and no S"),
     ],
 )

@@ -179,8 +179,8 @@ def test_a_folder_that_breaks_the_search_stops_no_other(tmp_path, monkeypatch):
     code, out, _ = slem("convert", tmp_path, "-o", tmp_path / "data.h5", "--json")
     entries = json.loads(out)["inputs"]
     assert code == 1
-    assert [entry["status"] for entry in entries] == ["refused", "converted"]
-    assert entries[0]["reason"] == "cannot be searched: bad heap free list"
+    assert [entry["status"] for entry in entries] == ["internal error", "converted"]
+    assert "RuntimeError: bad heap free list" in entries[0]["reason"]
 
 
 def test_nothing_to_read_is_said(tmp_path):
@@ -233,11 +233,11 @@ def test_wrong_files_end_in_one_line(tmp_path):
     for verb in ("info", "check"):
         code, out, err = slem(verb, tmp_path / "text.h5")
         assert code == 1
-        assert "text.h5: is no HDF5 file" in out + err
+        assert "text.h5: is not an HDF5 file" in out + err
         assert "Traceback" not in out + err
     code, _, err = slem("convert", tmp_path, "-o", tmp_path / "text.h5")
     assert code == 1
-    assert "text.h5: is no HDF5 file" in err
+    assert "text.h5: is not an HDF5 file" in err
     code, _, err = slem("convert", tmp_path, "-o", tmp_path / "no" / "data.h5")
     assert "lies in a folder that does not exist" in err
 
@@ -251,7 +251,7 @@ def test_wrong_usage_is_2(tmp_path):
 def test_debug_shows_where_an_error_came_from(tmp_path):
     (tmp_path / "text.h5").write_text("no dataset")
     result = CliRunner().invoke(main, ["info", str(tmp_path / "text.h5"), "--debug"])
-    assert "no HDF5 file" in str(result.exception)
+    assert "not an HDF5 file" in str(result.exception)
 
 
 def end_process(run):
@@ -412,7 +412,7 @@ def test_a_space_group_that_is_none_is_refused(tmp_path):
     write(path, bulk("Si"))
     path.write_text(path.read_text().replace("_space_group_IT_number       1", "_space_group_IT_number       0"))
     assert "IT_number       0" in path.read_text()
-    with pytest.raises(Refused, match="no structure that ASE can read: SpacegroupNotFoundError"):
+    with pytest.raises(Refused, match="not a structure that ASE can read: SpacegroupNotFoundError"):
         list(read_structures(path))
 
 

@@ -95,8 +95,8 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     whole = path.read_bytes()
     cases = {
         "cut.h5": (whole[: len(whole) // 2], "is cut off"),
-        "text.h5": (b"hello" * 100, "is no HDF5 file"),
-        "empty.h5": (b"", "is no HDF5 file"),
+        "text.h5": (b"hello" * 100, "is not an HDF5 file"),
+        "empty.h5": (b"", "is not an HDF5 file"),
     }
     for name, (content, message) in cases.items():
         (tmp_path / name).write_bytes(content)

@@ -240,7 +240,7 @@ def read_mol(mol):
 @pytest.mark.parametrize(
     ("sources", "words"),
     [
-        (["no-such-basis"], "no file of radial functions, and no basis that PySCF knows for"),
+        (["no-such-basis"], "not a file of radial functions, and not a basis that PySCF knows for"),
         (["def2-svp", "def2-tzvp"], "expected one species"),
         (["bare.h5"], "holds no radial functions"),
         (["empty"], "holds nothing to read"),

@@ -369,7 +369,7 @@ def test_other_structures_spins_and_orbitals_are_refused(tmp_path):
     with pytest.raises(Refused, match="never changed"):
         exported(frame, target.folder, target)
     half = replace(frame, operators={**frame.operators, "DM": Operator(frame.operators["DM"].values_sx * 0.9)})
-    with pytest.raises(Refused, match="no start"):
+    with pytest.raises(Refused, match="cannot be used as a start"):
         exported(half, tmp_path, target)
     with pytest.raises(Refused, match="is a run of abacus"):
         exported(frame, tmp_path, target, format="siesta")

@@ -179,5 +179,5 @@ def test_a_scfout_cut_anywhere_says_what_is_missing(tmp_path):
     raw = path.read_bytes()
     for size in (0, 10, 24, 100, 2000, len(raw) // 2, len(raw) - 1):
         (tmp_path / "h2o.scfout").write_bytes(raw[:size])
-        with pytest.raises(Refused, match=r"scfout byte \d+: expected .* of \d+ bytes; \d+ are left"):
+        with pytest.raises(Refused, match=r"scfout byte \d+: has \d+ bytes left in the file; expected .* of \d+ bytes"):
             read_scfout(tmp_path / "h2o.scfout")

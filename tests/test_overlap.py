@@ -320,8 +320,8 @@ def read_made_file(path):
         ("Si_gga_10au.orb", lambda text: text.replace("Element", "Elephant"), "its element"),
         ("Si10.0.pao", lambda text: text.replace("radial.cutoff.pao", "radial"), "radial.cutoff.pao"),
         ("Si10.0.pao", lambda text: text.replace("-7.99", "x7.99", 1), "cannot be read"),
-        ("Si.ion.xml", lambda text: text[: len(text) // 2], "no whole ion file"),
-        ("Si.ion.xml", lambda text: text.replace("<z>", "<y>").replace("</z>", "</y>"), "no whole ion file"),
+        ("Si.ion.xml", lambda text: text[: len(text) // 2], "not a complete ion file"),
+        ("Si.ion.xml", lambda text: text.replace("<z>", "<y>").replace("</z>", "</y>"), "not a complete ion file"),
         ("Si.ion.xml", lambda text: text.replace("paos", "pais"), "no orbitals"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from converters.pyscf import frame_from_scf
 from converters.storage.dataset import DatasetWriter
 from tests.pyscf_runs import finished
-from workflows import progress as bars
+from workflows.terminal import progress as bars
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*\b(?:3[0-8]|9[0-7])[0-9;]*m")
 

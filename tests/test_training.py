@@ -188,9 +188,9 @@ class TestCheckpoint:
     @pytest.mark.parametrize(
         ("damage", "words"),
         [
-            (lambda data: data[:1000], "no whole safetensors"),
-            (lambda data: b"", "no whole safetensors"),
-            (lambda data: b"\x80\x04" + data, "no whole safetensors"),
+            (lambda data: data[:1000], "not a complete safetensors"),
+            (lambda data: b"", "not a complete safetensors"),
+            (lambda data: b"\x80\x04" + data, "not a complete safetensors"),
             (lambda data: data.replace(b"slem-model", b"slem-modus"), "slem-modus version 1"),
             (lambda data: data.replace(b'\\"version\\": 1', b'\\"version\\": 9'), "version 9"),
             (lambda data: data.replace(b'\\"layers\\": 2', b'\\"layers\\": 3'), "damaged"),
@@ -240,11 +240,11 @@ class TestConfig:
             ("layers = 'x'", "layers is 'x'; expected int"),
             ("layers = true", "expected int"),
             ("layers = 0", "expected 1 or more"),
-            ("channels = '4y'", "no list of channels"),
+            ("channels = '4y'", "not a list of channels"),
             ("channels = '4x1o'", "no 0e channels"),
             ("time = 'soon'", "something like 20m"),
             ("operators = 'H,Q'", "a list of H, S, DM"),
-            ("layers = ", "no TOML file"),
+            ("layers = ", "not a TOML file"),
             ("precision = 'float16'", "float32 or float64"),
         ],
     )

@@ -180,7 +180,7 @@ def prepare(frame: Frame, route: str, purify: str, sampling: Sampling) -> tuple[
         return frame, ["without S the electrons of DM are not counted; the code scales them itself"]
     found, wanted = float(np.sum(count_electrons(frame))), sampling.filling.electrons
     if reason := doubt_count(found, wanted):
-        raise Refused(Kind.NO_START, frame.formula, f"is not a start: {reason}")
+        raise Refused(Kind.NO_START, frame.formula, f"cannot be used as a start: {reason}")
     if purify == "none":
         return frame, [f"DM holds {found:.6f} electrons and is written as it is"]
     if purify in (

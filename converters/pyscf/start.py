@@ -196,7 +196,7 @@ def guess_of_checkpoint(
         )
     dm0, density, reason = guess_density(mf, frame, route, how)
     if reason:
-        raise Refused(Kind.NO_START, frame.formula, f"is not a start: {reason}")
+        raise Refused(Kind.NO_START, frame.formula, f"cannot be used as a start: {reason}")
     np.save(folder / "dm0.npy", dm0)
     save_density(np.reshape(dm0, (-1, *dm0.shape[-2:])), mf.get_ovlp(), frame.spin, folder / "guess.chk", checkpoint)
     return [folder / "dm0.npy", folder / "guess.chk"], density

@@ -59,7 +59,7 @@ def convert_command(
     )
     with choose_engine(jobs, dask, "fork") as engine, counted("converting", len(items)) as step:
         outcomes = convert.convert(items, output, options, engine, lambda _: step())
-    refused = any(outcome.status == "refused" for outcome in outcomes)
+    refused = any(outcome.refusal for outcome in outcomes)
     if as_json:
         mixed = mixture(output) if output.exists() else []
         print_json({"output": str(output), "inputs": [outcome.as_dict() for outcome in outcomes], "mixed": mixed})
