@@ -13,12 +13,12 @@ def finished(mol, chkfile=None):
     return mf
 
 
-def hydrogen_runs(folder, count):
+def hydrogen_runs(folder, count, basis="def2-tzvp"):
     """Folders with runs of four hydrogen atoms."""
     for n in range(count):
         run = folder / f"h{n}"
         run.mkdir(parents=True)
         bond = 0.7 + 0.05 * n
         atoms = f"H 0 0 0; H 0 0 {bond}; H 0.2 {0.9 + bond} 0; H 1.4 0 {bond}"
-        finished(gto.M(atom=atoms, basis="def2-tzvp", verbose=0), run / "run.chk")
+        finished(gto.M(atom=atoms, basis=basis, verbose=0), run / "run.chk")
     return folder

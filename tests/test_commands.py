@@ -243,7 +243,7 @@ def test_wrong_files_end_in_one_line(tmp_path):
 
 
 def test_wrong_usage_is_2(tmp_path):
-    assert slem("convert", tmp_path)[0] == 2
+    assert slem("convert")[0] == 2
     assert slem("convert", tmp_path / "missing", "-o", "x.h5")[0] == 2
     assert slem("nonsense")[0] == 2
 
@@ -314,11 +314,26 @@ def test_demo_runs(tmp_path, capfd):
     assert "another state" not in report
 
 
-@pytest.mark.parametrize("verb", ["convert", "check", "info", "train", "predict", "eval", "export", "scf", "bench"])
+def test_the_demonstration_removes_nothing_but_its_own(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    code, _, err = slem("demo", "--folder", tmp_path)
+    assert code == 1
+    assert "holds something else" in err
+    assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("verb", main.commands)
 def test_help_has_examples(verb):
     code, out, _ = slem(verb, "--help")
     assert code == 0
-    assert f"Examples:\n    slem-{verb}" in out
+    assert f"Examples:\n    slem{' ' if verb == 'demo' else '-'}{verb}" in out
+
+
+def test_every_command_is_listed_in_one_whole_line():
+    listed = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
+    lines = listed[listed.index("Commands:") :].splitlines()[1:]
+    assert [line.split()[0] for line in lines] == sorted(main.commands)
+    assert all(line.endswith(".") and "..." not in line and len(line) <= 80 for line in lines), listed
 
 
 @pytest.fixture(scope="module")

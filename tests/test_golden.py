@@ -8,7 +8,7 @@ from h5py import File
 
 from converters.storage.dataset import Dataset
 from slem_plugin.checkpoint import load_model
-from tests.golden import ATOMS, GOLDEN, facts_of
+from tests.golden import ATOMS, GOLDEN, facts_of, signed_elements_of
 
 VERSIONS = [1]
 
@@ -24,14 +24,24 @@ def assert_same_facts(found, expected, rtol):
             assert found[name] == value
 
 
+def assert_same_elements(frame, expected, rtol):
+    """Signs and phases too: a conjugated or mirrored matrix has the same norm."""
+    found = signed_elements_of(frame)
+    assert found.keys() == expected.keys()
+    for name, elements in expected.items():
+        np.testing.assert_allclose(found[name], elements, rtol=rtol, atol=rtol)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_datasets_of_all_versions_are_read(version):
     expected = json.loads((GOLDEN / f"facts-{version}.json").read_text())["dataset"]
+    signs = json.loads((GOLDEN / f"signs-{version}.json").read_text())["dataset"]
     with Dataset(GOLDEN / f"dataset-{version}.h5") as data:
         assert len(data) == len(expected)
         assert all(mine is not None for mine in data.functions)
-        for frame, facts in zip(data, expected, strict=True):
+        for frame, facts, elements in zip(data, expected, signs, strict=True):
             assert_same_facts(facts_of(frame), facts, 0)
+            assert_same_elements(frame, elements, 0)
     with File(GOLDEN / f"dataset-{version}.h5") as file:
         assert file.attrs["version"] == version
 
@@ -39,5 +49,7 @@ def test_datasets_of_all_versions_are_read(version):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_models_of_all_versions_predict_what_they_did(version):
     expected = json.loads((GOLDEN / f"facts-{version}.json").read_text())["prediction"]
+    signs = json.loads((GOLDEN / f"signs-{version}.json").read_text())["prediction"]
     frame = load_model(GOLDEN / f"model-{version}.safetensors").predict(ATOMS)
     assert_same_facts(facts_of(frame), expected, 1e-9)
+    assert_same_elements(frame, signs, 1e-9)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from converters.errors import Refused, reading
+from converters.errors import Kind, Refused, reading
 from converters.frames.frame import Frame
 from converters.physics.checks import Result, Tolerances, check_frame
 from converters.runs import HDF5_MAGIC, Run, code_module, search, starts_with
@@ -30,10 +30,16 @@ class Report:
         return self.refusal is None and all(result.ok is not False for result in self.results)
 
     @property
+    def faults(self) -> list[tuple[str, Kind]]:
+        """All that is wrong, each in a line with its kind."""
+        if self.refusal:
+            return [(str(self.refusal), self.refusal.kind)]
+        return [(f"{self.place}: {result}", result.kind) for result in self.results if result.ok is False]
+
+    @property
     def cures(self) -> list[str]:
         """What to do about what is wrong."""
-        wrong = [self.refusal.kind] if self.refusal else [result.kind for result in self.results if result.ok is False]
-        return [CURES[kind] for kind in dict.fromkeys(wrong)]
+        return [CURES[kind] for kind in dict.fromkeys(kind for _, kind in self.faults)]
 
     def as_dict(self) -> dict[str, Any]:
         checks = [{**vars(result), "kind": result.kind.value} for result in self.results]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from converters.errors import Kind, Refused
 from workflows.benchmarks.cases import WATER, Case, rattled, run_scf
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ MOLECULE = Case("water", FRAMES, one_water)
 def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
     """Run PySCF on rattled water molecules, convert, check, train, predict, show the errors and restart; returns the exit code."""
     if folder.exists():
+        if any(folder.iterdir()) and not (folder / "runs" / "water_0").is_dir():
+            raise Refused(Kind.OUTPUT_EXISTS, folder, "holds something else than an earlier demonstration")
         shutil.rmtree(folder)
     seen, unseen, model = folder / "water.h5", folder / "unseen.h5", folder / "model"
     click.echo(f"1. PySCF: {frames + UNSEEN} water molecules, PBE, def2-SVP, into {folder}/runs and {folder}/unseen")

@@ -49,6 +49,7 @@ class Result:
     expected: str
     wanted: float | None = None
     kind: Kind = Kind.BAD_PHYSICS
+    unit: str = ""
 
     def __str__(self) -> str:
         mark = {True: "ok", False: "FAILED", None: "not done"}[self.ok]
@@ -62,7 +63,9 @@ class Result:
 
 def at_most(name: str, found: float, limit: float, unit: str = "", kind: Kind = Kind.BAD_PHYSICS) -> Result:
     """A number that should be below a limit; NaN is not."""
-    return Result(name, bool(found <= limit), float(found), f"expected at most {limit:.3g}{unit}", kind=kind)
+    return Result(
+        name, bool(found <= limit), float(found), f"expected at most {limit:.3g} {unit}".rstrip(), kind=kind, unit=unit
+    )
 
 
 def not_done(name: str, reason: str) -> Result:
@@ -137,10 +140,10 @@ def check_asymmetry(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
             block = frame.pairs.block(operator.values_sx, p)
             mirrored = block[TRANSPOSED[layout]].conj().swapaxes(1, 2)
             worst = max(worst, float(np.abs(block - mirrored).max(initial=0)))
-        yield at_most(f"{name} Hermitian", worst, tolerances.asymmetry, " eV" if name == "H" else "")
+        yield at_most(f"{name} Hermitian", worst, tolerances.asymmetry, "eV" if name == "H" else "")
         unpaired = frame.provenance.measured.get(f"unpaired elements of {name}")
         if unpaired is not None:
-            yield at_most(f"{name} pattern closed", unpaired, 0.0, " elements without partner")
+            yield at_most(f"{name} pattern closed", unpaired, 0.0, "elements without partner")
 
 
 def check_unit_diagonal(frame: Frame, tolerances: Tolerances) -> Result:
@@ -244,7 +247,7 @@ def check_electrons(frame: Frame, tolerances: Tolerances) -> Result:
     limit = tolerances.predicted_electrons * expected if predicted else tolerances.electrons
     text = f"expected {expected:.8g} within {limit:.3g}{' of a prediction' if predicted else ''}"
     kind = Kind.POOR_PREDICTION if predicted else Kind.BAD_PHYSICS
-    result = Result("Tr(DM S) = electrons", abs(found - expected) <= limit, found, text, expected, kind)
+    result = Result("Tr(DM S) = electrons", abs(found - expected) <= limit, found, text, expected, kind, "electrons")
     return result if result.ok else replace(result, expected=f"{text}; found {found:.8f}")
 
 
@@ -254,7 +257,7 @@ def check_moment(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
         up, down = kspace.count_electrons(frame)
         limit = max(tolerances.electrons, 1e-4)  # codes print a moment with few digits
         text = f"expected {expected:.6g} within {limit:.3g}"
-        yield Result("spin moment", abs(up - down - expected) <= limit, float(up - down), text, expected)
+        yield Result("spin moment", abs(up - down - expected) <= limit, float(up - down), text, expected, unit="mu_B")
 
 
 def check_spectrum(frame: Frame, spectrum: Spectrum, tolerances: Tolerances) -> Iterator[Result]:
@@ -278,7 +281,7 @@ def compare_eigenvalues(found_skn: Array, spectrum: Spectrum) -> Result:
         return Result("eigenvalues", False, None, f"expected the shape {printed_skn.shape}, found {found_skn.shape}")
     difference_skn = np.abs(found_skn[:, :, : printed_skn.shape[2]] - printed_skn)
     difference = difference_skn.max(initial=0, where=~np.isnan(printed_skn))
-    return at_most("eigenvalues against the printed ones", difference, spectrum.tolerance, " eV")
+    return at_most("eigenvalues against the printed ones", difference, spectrum.tolerance, "eV")
 
 
 def compare_density(frame: Frame, spectrum: Spectrum, energies_skn: Array, tolerances: Tolerances) -> Result:

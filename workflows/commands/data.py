@@ -4,16 +4,21 @@ from pathlib import Path
 
 import click
 
-from workflows.commands.shared import CODE, CODES, DASK, EXISTING, JSON, as_command
+from workflows.commands.outputs import dataset_of, named_after
+from workflows.commands.shared import CODE, CODES, DASK, EXISTING, JSON, OUTPUT, as_command
 
 
 @as_command(
-    """  slem-convert runs/ -o data.h5
+    """  slem-convert runs/
   slem-convert run1 run2 -o data.h5 -j 4 --code pyscf
-  slem-convert runs/ -o data.h5 --json > report.json"""
+  slem-convert runs/ --json > report.json"""
 )
 @click.argument("paths", nargs=-1, required=True, type=EXISTING)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset to make or to add to.")
+@click.option(
+    *OUTPUT,
+    type=click.Path(path_type=Path),
+    help="Dataset to make or to add to; default: runs.h5 for runs/, else data.h5.",
+)
 @CODE
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that read.")
 @DASK
@@ -30,7 +35,7 @@ from workflows.commands.shared import CODE, CODES, DASK, EXISTING, JSON, as_comm
 @JSON
 def convert_command(
     paths: tuple[Path, ...],
-    output: Path,
+    output: Path | None,
     code: str,
     jobs: int,
     dask: str | None,
@@ -53,6 +58,7 @@ def convert_command(
     from workflows.terminal.progress import counted
     from workflows.terminal.show import print_json, show_outcomes
 
+    output = output or dataset_of(paths)
     items = convert.find(list(paths), list(CODES) if code == "auto" else [code])
     options = convert.Options(
         strict=strict, rebuild_density=rebuild_dm, find_functions=not no_basis, basis_folders=basis_folders
@@ -77,7 +83,10 @@ def convert_command(
 @CODE
 @JSON
 def check_command(paths: tuple[Path, ...], code: str, as_json: bool) -> int:
-    """Check the physics of datasets and run folders, with the numbers found and expected."""
+    """Check the physics of datasets and run folders.
+
+    Each check has the number that was found and the one that was expected.
+    """
     from workflows import check
     from workflows.terminal.progress import counted
     from workflows.terminal.show import print_json, show_checks
@@ -115,7 +124,7 @@ def info_command(path: Path, as_json: bool) -> int:
 
 @as_command(
     """  slem-overlap structure.cif --basis Si_gga_6au_100Ry_2s2p1d.orb -o overlap.h5
-  slem-overlap POSCAR --basis Si.ion.xml --basis O.ion.xml -o overlap.h5
+  slem-overlap POSCAR --basis Si.ion.xml --basis O.ion.xml
   slem-overlap POSCAR --basis DFT_DATA19/PAO/Si7.0-s2p2d1 -o overlap.h5
   slem-overlap water.xyz --basis def2-svp -o overlap.h5
   slem-overlap data.h5 --basis data.h5 -o overlap.h5"""
@@ -128,18 +137,19 @@ def info_command(path: Path, as_json: bool) -> int:
     required=True,
     help="Where radial functions are: .orb, .ion.xml, .ion.nc, PAO/Si7.0-s2p2d1, a Gaussian basis, a run, a dataset, a model.",
 )
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset to make.")
+@click.option(*OUTPUT, type=click.Path(path_type=Path), help="Dataset to make; default: new.overlap.h5 for new.cif.")
 @JSON
-def overlap_command(paths: tuple[Path, ...], sources: tuple[str, ...], output: Path, as_json: bool) -> int:
-    """Compute S of structures from the radial functions of their basis, with no run of a DFT code.
+def overlap_command(paths: tuple[Path, ...], sources: tuple[str, ...], output: Path | None, as_json: bool) -> int:
+    """Compute S of structures from their radial functions.
 
-    PATHS are what slem-predict reads. An S that is not positive definite is refused with the atoms that cause it; for a dataset of
+    No run of a DFT code is needed. PATHS are what slem-predict reads. An S that is not positive definite is refused with the atoms that cause it; for a dataset of
     the same basis the difference to its own S is shown.
     """
     from workflows.overlap import make_overlaps, read_bases, structures_of
     from workflows.terminal.progress import counted
     from workflows.terminal.show import print_json, show_overlaps
 
+    output = output or named_after(paths, ".overlap.h5", "data")
     given = [atoms for _, atoms, _ in structures_of(paths)]
     basis = read_bases(sources, given)
     with counted("overlaps", len(given)) as step:

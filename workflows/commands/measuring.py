@@ -31,7 +31,9 @@ from workflows.commands.shared import CODES, EXISTING, JSON, as_command
 def bench_command(
     what: str, paths: tuple[Path, ...], frames: int, folder: Path | None, cases: str, minutes: float, as_json: bool
 ) -> int:
-    """Measure this program on this machine, each number beside a floor measured in the same run.
+    """Measure how fast this program is on this machine.
+
+    Each number stands beside a floor that was measured in the same run.
 
     "dataset" writes and reads a file of small frames; "convert" reads the runs below PATHS, one by one and with -j 2;
     "model" trains and predicts with one thread, beside the bare matrix products; "overlap" computes S of silicon, beside PySCF; "profile" shows where a step's time goes;
@@ -80,7 +82,10 @@ def measure(
 @as_command("  slem demo --folder demo")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
 def demo_command(folder: Path) -> int:
-    """Run the whole path on water with PySCF."""
+    """Show the whole path on water with PySCF, in a few minutes.
+
+    From runs to a dataset, a model, predictions and SCF runs that start from them; what was in the folder is removed first.
+    """
     from workflows.demo import run_demo
 
     return run_demo(folder)

@@ -5,18 +5,19 @@ from typing import Any
 
 import click
 
-from workflows.commands.shared import DASK, EXISTING, JSON, as_command
+from workflows.commands.outputs import named_after, new_output
+from workflows.commands.shared import DASK, EXISTING, JSON, OUTPUT, as_command
 
 
 @as_command(
-    """  slem-train data.h5 -o model
+    """  slem-train data.h5
   slem-train data.h5 -o model --time 2h --operators H,DM
   slem-train data.h5 -o model --resume --time 4h""",
     "the folder holds the state of the last evaluation; go on with --resume",
 )
 @click.argument("data", type=EXISTING)
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the model and its log."
+    *OUTPUT, type=click.Path(path_type=Path), help="Folder for the model and its log; default: data.model for data.h5."
 )
 @click.option("--config", "config_path", type=EXISTING, help="TOML file; docs/training.md lists the keys.")
 @click.option("--operators", help="Matrices to learn, such as H,S,DM; default: all that the data has.")
@@ -29,7 +30,7 @@ from workflows.commands.shared import DASK, EXISTING, JSON, as_command
 @JSON
 def train_command(
     data: Path,
-    output: Path,
+    output: Path | None,
     config_path: Path | None,
     duration: str | None,
     resume: bool,
@@ -43,6 +44,7 @@ def train_command(
     """
     from workflows.processes.launch import launched
 
+    output = output or named_after([data], ".model", "data")
     if ranks > 1 and not launched():
         from workflows.processes.launch import launch_ranks
 
@@ -69,12 +71,12 @@ def train_command(
 
 
 @as_command(
-    """  slem-predict model structure.cif -o pred.h5
+    """  slem-predict data.model new.cif
   slem-predict model POSCAR trajectory.xyz -o pred.h5"""
 )
 @click.argument("model_path", metavar="MODEL", type=EXISTING)
 @click.argument("paths", nargs=-1, required=True, type=EXISTING)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Dataset to make.")
+@click.option(*OUTPUT, type=click.Path(path_type=Path), help="Dataset to make; default: new.predicted.h5 for new.cif.")
 @click.option("--float64", "double", is_flag=True, help="Compute in double precision.")
 @click.option(
     "--pieces", default="auto", show_default=True, help="Cut a structure into so many pieces; auto: by memory."
@@ -92,7 +94,7 @@ def train_command(
 def predict_command(
     model_path: Path,
     paths: tuple[Path, ...],
-    output: Path,
+    output: Path | None,
     double: bool,
     pieces: str,
     memory: str,
@@ -113,6 +115,7 @@ def predict_command(
     from workflows.terminal.progress import progress
     from workflows.terminal.show import print_json, show_predictions
 
+    output = output or named_after(paths, ".predicted.h5", "data")
     cutting = Cutting(parse_pieces(pieces), parse_memory(memory, "--memory"))
     with TorchRanks() if launched() else choose_engine(workers, dask, "spawn") as engine:
         rows: list[dict[str, Any]] = []
@@ -141,9 +144,9 @@ def predict_command(
 @click.option("--float64", "double", is_flag=True, help="Compute in double precision.")
 @JSON
 def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, double: bool, as_json: bool) -> int:
-    """Measure the errors of a model on a dataset, over the elements that the code stored.
+    """Measure the errors of a model on a dataset.
 
-    By operator, onsite and hopping, by elements, shells and distance; levels of the predicted H with the exact S.
+    Over the elements that the code stored: by operator, onsite and hopping, by elements, shells and distance; levels of the predicted H with the exact S.
     """
     import torch
 
@@ -164,13 +167,15 @@ def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, 
 
 
 @as_command(
-    """  slem-report model data.h5 -o report.html
+    """  slem-report model data.h5
   slem-report model data.h5 --frames 32-39 -o report.html
   slem-report model data.h5 --scf scf.json -o report.html"""
 )
 @click.argument("model_path", metavar="MODEL", type=EXISTING)
 @click.argument("data", type=EXISTING)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="HTML file to make.")
+@click.option(
+    *OUTPUT, type=click.Path(path_type=Path), help="HTML page to make; default: data.report.html for data.h5."
+)
 @click.option(
     "--frames", "frames", help='Frames to look at, such as "32-39,45"; default: those that were kept for validation.'
 )
@@ -179,11 +184,11 @@ def eval_command(model_path: Path, data: Path, frames: str | None, bands: bool, 
 )
 @JSON
 def report_command(
-    model_path: Path, data: Path, output: Path, frames: str | None, runs_path: Path | None, as_json: bool
+    model_path: Path, data: Path, output: Path | None, frames: str | None, runs_path: Path | None, as_json: bool
 ) -> int:
-    """Write all about a model on a dataset into one HTML page, with pictures: errors, levels, worst blocks, provenance.
+    """Show how good a model is on a dataset, as one HTML page.
 
-    The page needs no network and no other file.
+    With pictures: errors, levels, worst blocks, provenance. The page needs no network and no other file.
     """
     from converters.storage.files import write_whole
     from slem_plugin.config import parse_frames
@@ -192,6 +197,7 @@ def report_command(
     from workflows.terminal.progress import progress, waiting
     from workflows.terminal.show import print_json, show_facts
 
+    output = output or new_output([data], ".report.html", "data")
     with progress("looking at frames") as tell:
         found = examine(model_path, data, parse_frames(frames) if frames else None, runs_path, tell)
     with waiting("drawing"):

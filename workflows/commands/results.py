@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from workflows.commands.shared import CODES, EXISTING, JSON, PURIFY, ROUTE, as_command
+from workflows.commands.outputs import new_output
+from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, PURIFY, ROUTE, as_command
 
 
 @as_command(
@@ -16,9 +17,7 @@ from workflows.commands.shared import CODES, EXISTING, JSON, PURIFY, ROUTE, as_c
   slem-bands data.h5 --compare pred.h5 --json"""
 )
 @click.argument("source", metavar="DATA_OR_STRUCTURE", type=EXISTING)
-@click.option(
-    "-o", "--output", "outputs", multiple=True, type=click.Path(path_type=Path), help=".png, .svg, .pdf or .json."
-)
+@click.option(*OUTPUT, "outputs", multiple=True, type=click.Path(path_type=Path), help=".png, .svg, .pdf or .json.")
 @click.option(
     "--model", "model_path", type=EXISTING, help="Model that predicts the structure; beside the frame of a dataset."
 )
@@ -40,9 +39,9 @@ def bands_command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Band structure and density of states of a frame, a prediction, or both in one picture.
+    """Draw band structures and densities of states.
 
-    Two of them are compared: error of the occupied bands, gap, Fermi level. A molecule has its levels.
+    Of a frame, of a prediction, or of both in one picture. Two of them are compared: error of the occupied bands, gap, Fermi level. A molecule has its levels.
     """
     from workflows.pictures.bands import Request, bands_of, facts_of, parse_window, save_bands
     from workflows.terminal.progress import progress
@@ -75,8 +74,20 @@ def bands_command(
 @click.option(
     "--atoms", default="", help="Atoms (from 0) whose Mulliken share of the states is wanted too, such as 0,17."
 )
-@click.option("--moments", type=click.IntRange(2), default=400, show_default=True, help="The more, the sharper.")
-@click.option("--vectors", type=click.IntRange(1), default=4, show_default=True, help="The more, the surer.")
+@click.option(
+    "--moments",
+    type=click.IntRange(2),
+    default=400,
+    show_default=True,
+    help="Chebyshev moments of the density of states; the more, the sharper.",
+)
+@click.option(
+    "--vectors",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Random vectors that stand for all states; the more, the surer.",
+)
 @click.option(
     "--matrices", type=click.Path(path_type=Path), help="Folder for H(k) and S(k), for scipy.sparse.load_npz."
 )
@@ -84,7 +95,7 @@ def bands_command(
 def spectrum_command(
     path: Path, number: int, kpoint: str, dos: str | None, atoms: str, levels: int | None, as_json: bool, **options: Any
 ) -> int:
-    """Electrons, levels and densities of states of a frame of any size.
+    """Find electrons, levels and densities of states of large frames.
 
     H and S are read from the file piece by piece into sparse matrices. Without options only the electrons are counted.
     """
@@ -122,12 +133,12 @@ def numbers_of(text: str, separator: str, option: str, counts: tuple[int, int]) 
 
 
 @as_command(
-    """  slem-export pred.h5 --into run/ -o start/
+    """  slem-export pred.h5 --into run/
   slem-export structure.cif --model model --into run/ -o start/ --route h2dm
   slem-export pred.h5 --frame 3 --format siesta -o start/"""
 )
 @click.argument("source", metavar="INPUT", type=EXISTING)
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
+@click.option(*OUTPUT, type=click.Path(path_type=Path), help="Folder for the files; default: pred.start for pred.h5.")
 @click.option("--model", "model_path", type=EXISTING, help="Predict INPUT, a structure, with this model first.")
 @click.option("--frame", "number", type=click.IntRange(0), default=0, show_default=True, help="Which frame of INPUT.")
 @click.option("--format", "code", type=click.Choice(CODES), help="Code to write for; default: that of the run or data.")
@@ -148,7 +159,7 @@ def numbers_of(text: str, separator: str, option: str, counts: tuple[int, int]) 
 @JSON
 def export_command(
     source: Path,
-    output: Path,
+    output: Path | None,
     model_path: Path | None,
     number: int,
     code: str | None,
@@ -161,7 +172,7 @@ def export_command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Write matrices as files from which a code's next SCF starts.
+    """Write the files from which a code's next SCF starts.
 
     INPUT is a file of slem-predict, a dataset, or with --model a structure. The folder gets the files and, with --into, a
     changed copy of the run's input; both belong into the folder of the run.
@@ -171,6 +182,7 @@ def export_command(
     from workflows.terminal.progress import waiting
     from workflows.terminal.show import print_json, show_export
 
+    output = output or new_output([source], ".start", "data")
     request = Request(code or "", route, purify, electrons, into, overlap, nonmagnetic, Options(**options))
     with waiting("writing the start"):
         if model_path is None:
@@ -206,7 +218,7 @@ def export_command(
 @click.option("--template", type=EXISTING, help="OpenMX: .scfout file of a cheap run of the same structure.")
 @click.option("--basis-dir", type=EXISTING, help="Folder of the radial functions, for densities on a grid.")
 @click.option("--target-version", "version", default="", help="Version of the code, such as 3.8.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON of all runs, for slem-report --scf.")
+@click.option(*OUTPUT, type=click.Path(path_type=Path), help="JSON of all runs, for slem-report --scf.")
 @JSON
 def scf_command(
     folders: tuple[Path, ...],

@@ -88,6 +88,7 @@ PURIFY = click.option(
     show_default=True,
     help="What is done to DM: scale it to the electrons, bound or fill its natural occupations; auto: what the code likes best.",
 )
+OUTPUT = ("-o", "--output")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
 DASK = click.option("--dask", metavar="ADDRESS", help="Work on a dask.distributed cluster, such as tcp://host:8786.")
 CODE = click.option(

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from workflows.check import Report
 from workflows.convert import InputOutcome
 from workflows.export import Exported
 from workflows.info import mixture
+from workflows.terminal.cures import CURES
 from workflows.terminal.debug import tracebacks_wanted
 
 if TYPE_CHECKING:
@@ -48,11 +49,12 @@ def show_outcomes(outcomes: Sequence[InputOutcome], output: Path) -> None:
     """Table of what became of each input; a long one shows the refused inputs and counts the rest."""
     shown = [o for o in outcomes if o.refusal] if len(outcomes) > MOST_ROWS else outcomes
     table = Table("input", "code", "frames", "status", "reason", box=None, header_style="bold")
-    for o in shown:
+    for o, following in zip_longest(shown, shown[1:]):
         status = Text(o.status, style=COLOURS[o.status])
-        table.add_row(
-            Text(o.path, overflow="fold"), o.code, str(o.frames or ""), status, Text(o.reason, overflow="fold")
-        )
+        reason = Text(o.reason, overflow="fold")
+        if o.cure and (following is None or following.cure != o.cure):  # neighbours with one cure need it once
+            reason.append(f"\n{o.cure}", style="dim")
+        table.add_row(Text(o.path, overflow="fold"), o.code, str(o.frames or ""), status, reason)
     out = console()
     if shown:
         out.print(table)
@@ -63,8 +65,6 @@ def show_outcomes(outcomes: Sequence[InputOutcome], output: Path) -> None:
     out.print(f"{text}; {frames} new frames {where}", soft_wrap=True)
     for note in dict.fromkeys(o.note for o in outcomes if o.note):
         out.print(note, soft_wrap=True)
-    for cure in dict.fromkeys(o.cure for o in outcomes if o.cure):
-        out.print(f"  {cure}", soft_wrap=True)
     show_traces(out, [o.refusal for o in outcomes if o.refusal])
     if output.exists() and (mixed := mixture(output)):
         out.print(f"note: {output} mixes {', '.join(mixed)}; slem-info lists them", soft_wrap=True)
@@ -95,23 +95,21 @@ def show_overlaps(made: Sequence["Made"], output: Path) -> None:
 def show_checks(reports: Sequence[Report]) -> None:
     """Each check's worst number over all frames, then every failure."""
     out = console()
-    table = Table("check", "frames", "worst", "failed", "not done", box=None, header_style="bold")
+    table = Table("check", "frames", "worst", "unit", "failed", "not done", box=None, header_style="bold")
     for name in dict.fromkeys(result.name for report in reports for result in report.results):
         results = [result for report in reports for result in report.results if result.name == name]
         found = [result.found - (result.wanted or 0) for result in results if result.found is not None]
         worst = "" if not found else f"{min(found) if 'positive' in name else max(found, key=abs):.3g}"
         failed, undone = sum(r.ok is False for r in results), sum(r.ok is None for r in results)
-        table.add_row(name, str(len(results)), worst, Text(str(failed or ""), style="red"), str(undone or ""))
+        unit = max((result.unit for result in results), key=len)
+        table.add_row(name, str(len(results)), worst, unit, Text(str(failed or ""), style="red"), str(undone or ""))
     if table.row_count:
         out.print(table)
-    for report in reports:
-        if report.refusal:
-            out.print(Text(str(report.refusal), style="red"), soft_wrap=True)
-        for result in report.results:
-            if result.ok is False:
-                out.print(Text(f"{report.place}: {result}", style="red"), soft_wrap=True)
-    for cure in dict.fromkeys(cure for report in reports for cure in report.cures):
-        out.print(f"  {cure}", soft_wrap=True)
+    faults = [fault for report in reports for fault in report.faults]
+    for n, (fault, kind) in enumerate(faults, 1):
+        out.print(Text(fault, style="red"), soft_wrap=True)
+        if n == len(faults) or faults[n][1] is not kind:  # neighbours with one cure need it once
+            out.print(Text(f"  {CURES[kind]}", style="dim"), soft_wrap=True)
     show_traces(out, [report.refusal for report in reports if report.refusal])
     good = sum(report.ok for report in reports)
     out.print(f"{good} of {len(reports)} sound", soft_wrap=True)
