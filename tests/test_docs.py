@@ -9,7 +9,7 @@ import pytest
 
 from converters.errors import Kind
 from converters.runs import CODES
-from tests import conventions_page
+from tests import benchmark_tables, conventions_page
 from tests.codes_table import BEGIN, END, PAGE, rows
 from tests.messages import PAGE as MESSAGES_PAGE
 from tests.messages import page as messages_page
@@ -53,6 +53,17 @@ def test_every_block_runs_or_says_why_not(page, tmp_path, monkeypatch):
 
 def test_the_conventions_are_those_of_the_program():
     assert conventions_page.table() in conventions_page.PAGE.read_text()
+
+
+def test_tables_of_measurements_are_those_of_their_files(tmp_path):
+    stand = {}
+    for page in benchmark_tables.PAGES:
+        stand |= benchmark_tables.tables_of(page.read_text())
+    assert sorted(stand) == benchmark_tables.names()
+    for name, text in stand.items():
+        assert text == benchmark_tables.table(name)
+    benchmark_tables.draw(tmp_path / "starts.png")
+    assert benchmark_tables.PICTURE.exists()
 
 
 def test_every_kind_of_refusal_is_met_and_has_its_cure():

@@ -1,0 +1,108 @@
+"""The tables of the docs that were measured once, and the picture of starts, made from docs/benchmarks/*.json: `python -m tests.benchmark_tables`.
+
+A file holds what `slem-bench ... --json` printed ("rows") with the command, date and machine. Measure again, put the rows into the file, and run this.
+"""
+
+import json
+import re
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = (DOCS / "benchmarks.md", DOCS / "results.md")
+PICTURE = DOCS / "pictures" / "starts.png"
+# What the program calls its numbers, as a reader calls them.
+HEADINGS = {
+    "name": "work",
+    "cpu_seconds": "CPU s",
+    "floor_seconds": "floor, s",
+    "floor_ms": "floor, ms",
+    "peak_mib": "memory, MiB",
+    "wall_s": "wall, s",
+    "ms_per_atom": "ms per atom",
+    "ms_per_step": "ms per step",
+    "ratio": "ratio",
+}
+
+
+def read(name):
+    """The content of a file of measurements, with the digits that stand in it."""
+    return json.loads((DOCS / "benchmarks" / f"{name}.json").read_text(), parse_float=Decimal)
+
+
+def names():
+    return sorted(path.stem for path in (DOCS / "benchmarks").glob("*.json"))
+
+
+def table(name):
+    """The table of a file in Markdown, and a line that says how, when and where it was measured."""
+    measured = read(name)
+    rows = measured["rows"]
+    lines = [line_of([HEADINGS.get(key, key) for key in rows[0]]), "|" + "---|" * len(rows[0])]
+    lines += [line_of(map(cell, row.values())) for row in rows]
+    day = date.fromisoformat(measured["date"])
+    return "\n".join([*lines, "", f"`{measured['command']}`, {day.day} {day:%B %Y}, {measured['machine']}."])
+
+
+def line_of(cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def cell(value):
+    """What was measured, with three digits where the file has more than four; counts with all of theirs."""
+    if isinstance(value, Decimal):
+        digits = len(value.as_tuple().digits)
+        if 0 < abs(value) < 1e-3:
+            return f"{value:.{min(digits, 3) - 1}e}"
+        return f"{value:.3g}" if digits > 4 else f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+
+
+def marks(name):
+    return f"<!-- table {name}: begin -->\n", f"\n<!-- table {name}: end -->"
+
+
+def tables_of(text):
+    """Name and content of each table that stands in a page."""
+    return {found[1]: found[2] for found in re.finditer(r"<!-- table (\w+): begin -->\n(.*?)\n<!-- table", text, re.S)}
+
+
+def with_tables(text):
+    """The page with all its tables made anew."""
+    for name, stands in tables_of(text).items():
+        begin, end = marks(name)
+        text = text.replace(begin + stands + end, begin + table(name) + end)
+    return text
+
+
+def draw(path):
+    """SCF cycles from the default start and from the predictions that the guard lets through, the smallest gain first."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    rows = read("starts")["rows"]
+    titles = list(dict.fromkeys(row["structures"] for row in rows))
+    figure, axes = pyplot.subplots(figsize=(8, 3.6), layout="constrained")
+    for start, label, colour, shift in (
+        ("default", "PySCF's default start", "0.65", -0.2),
+        ("pyscf_guess", "start from a prediction", "tab:blue", 0.2),
+    ):
+        cycles = [float(row["cycles"]) for row in rows if row["start"] == start]
+        bars = axes.barh([n + shift for n in range(len(titles))], cycles, 0.38, color=colour, label=label)
+        axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
+    axes.set_yticks(range(len(titles)), titles)
+    axes.invert_yaxis()
+    axes.set_xlabel("SCF cycles, mean over structures that the model has not seen")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text()))
+    draw(PICTURE)
