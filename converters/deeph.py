@@ -18,14 +18,16 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from basis import Array
 from basis.conventions import Convention, standard, to_standard
+from basis.radial import Functions
 from basis.shells import Shell, Species, cell_shells
 from basis.spin import Spin
+from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements, reorder_elements
 from converters.frames.frame import Frame, Outcome, Provenance
 from converters.openmx.convention import convention as openmx_order
 from converters.physics.checks import two_centre_violation
-from converters.runs import FoundFunctions, Run
+from converters.starts.start import Options
 from converters.storage.files import draft_hdf5, open_hdf5
 
 NAME = "deeph"
@@ -53,6 +55,16 @@ def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[
     return iter(())
 
 
+def read_functions(source: str, symbols: Sequence[str]) -> dict[Species, Functions]:
+    """Nothing, for the same reason."""
+    return {}
+
+
+def write_matrices(frame: Frame, folder: Path, options: Options) -> list[Path]:
+    """The folder of a frame, in the layout of 2026 unless the version is the legacy one."""
+    return write(frame, folder, layout=options.version or "2026")
+
+
 def read_run(run: Run) -> Iterator[Frame]:
     """The frame of a folder."""
     is_old = run.main.name in OLD_FILES.values()
@@ -71,7 +83,7 @@ def read_run(run: Run) -> Iterator[Frame]:
 # What the files hold: blocks by (R1, R2, R3, i, j), atoms from 0
 
 Blocks = dict[tuple[int, ...], Array]
-Structure = tuple[Array, Array, tuple[Species, ...], Array]
+StoredStructure = tuple[Array, Array, tuple[Species, ...], Array]
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -119,7 +131,7 @@ def read_new_blocks(path: Path) -> Blocks:
     return {tuple(key): chunk.reshape(shape) for key, chunk, shape in zip(keys.tolist(), chunks, shapes, strict=True)}
 
 
-def read_old_structure(folder: Path) -> Structure:
+def read_old_structure(folder: Path) -> StoredStructure:
     """Cell, positions, basis and the species of each atom; vectors are columns in these files."""
     try:
         cell_cv = np.loadtxt(folder / "lat.dat").T
@@ -148,7 +160,7 @@ def read_old_structure(folder: Path) -> Structure:
     return cell_cv, positions_av, tuple(basis), species_a
 
 
-def read_new_structure(folder: Path, info: dict[str, Any]) -> Structure:
+def read_new_structure(folder: Path, info: dict[str, Any]) -> StoredStructure:
     from ase.io import read
 
     try:
@@ -182,7 +194,7 @@ def make_species(folder: Path, number: int, l_list: tuple[int, ...], suffix: str
 
 
 def make_frame(
-    run: Run, structure: Structure, blocks: dict[str, Blocks], spinful: bool, order: Convention, fermi: Any
+    run: Run, structure: StoredStructure, blocks: dict[str, Blocks], spinful: bool, order: Convention, fermi: Any
 ) -> Frame:
     cell_cv, positions_av, basis, species_a = structure
     norb_a = np.array([basis[s].size for s in species_a])

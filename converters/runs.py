@@ -1,93 +1,19 @@
-"""Runs: what a reader is asked to read, and how folders are searched for them."""
+"""Runs on disk: folders are searched for those of the known codes."""
 
-import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from importlib import import_module
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
-from basis.radial import Functions
-from basis.shells import Species
+from converters.codes.known import KNOWN
+from converters.codes.protocols import Code
+from converters.codes.run import Run
 from converters.errors import Kind, Refused, reading, refused_by_system
 
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
-# The DFT codes: a name on the command line and the module that reads and writes it. A module is imported when a folder
-# is searched for its runs. It defines
-#   NAME                      the name in this table
-#   find_runs(folder, files)  the runs in a folder, recognised by the contents of its files
-#   read_run(run)             the frames of one run, checked as far as the files allow
-#   find_functions            of a run, its frame and some folders: the radial functions of its species, of those whose files lie in
-#                             the folders, beside the run, or where its input says; several possibilities, the likeliest first
-CODES = {name: f"converters.{name}" for name in ("abacus", "deeph", "openmx", "pyscf", "siesta")}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One calculation on disk.
-
-    `matrices` are the files that hold its matrices, the first of them names the run; `others` may be read for what
-    those do not say. `claimed` are folders below that belong to the run and are not searched.
-    """
-
-    code: str
-    folder: Path
-    matrices: tuple[Path, ...]
-    others: tuple[Path, ...] = ()
-    claimed: tuple[Path, ...] = ()
-
-    @property
-    def main(self) -> Path:
-        return self.matrices[0]
-
-    @cached_property
-    def source(self) -> str:
-        """Identity of the run: its code and the contents of its matrices, wherever they lie."""
-        contents = [digest_file(path) for path in self.matrices]
-        return hashlib.sha256(json.dumps([self.code, contents]).encode()).hexdigest()
-
-    def digests(self, *files: Path) -> dict[str, str]:
-        """SHA-256 of each file, by its name relative to the folder."""
-        return {str(path.relative_to(self.folder)): digest_file(path) for path in files}
-
-
-@dataclass(frozen=True, eq=False)
-class FoundFunctions:
-    """Radial functions that belong to a run, and the files that they are from."""
-
-    functions: Mapping[Species, Functions]
-    files: tuple[Path, ...] = ()
-
-
-def leaves(folder: Path, path: Path) -> bool:
-    """Whether a path that an input file names lies outside of the folder of its run."""
-    return not path.resolve().is_relative_to(folder.resolve())
-
-
-def digest_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while part := stream.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
-
-
-def starts_with(path: Path, magic: bytes) -> bool:
-    """True for a readable file that begins with the bytes."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(magic)) == magic
-    except OSError:
-        return False
-
-
-def code_module(name: str) -> ModuleType:
-    return import_module(CODES[name])
+def code_module(name: str) -> Code:
+    """What reads and writes the files of a code; imported when it is asked for."""
+    return KNOWN[name].load()
 
 
 def search(path: Path, codes: list[str]) -> Iterator[Run | Refused]:

@@ -7,11 +7,9 @@ from typing import Any
 from basis import Array
 from converters.frames.neighbours import Structure
 from converters.pyscf.start import announce, guess_density, refuse_guess, structure_of
+from converters.starts.start import MODEL_VARIABLE
 from slem_plugin.checkpoint import cached_model
 from slem_plugin.model import Model
-
-# Names the model for scripts that name none; slem-scf sets it for the run that is to start from a guess.
-MODEL_VARIABLE = "SLEM_MODEL"
 
 
 def pyscf_guess(

@@ -139,7 +139,7 @@ def read_configuration(path):
 
 
 def read_target(path):
-    from converters.starts.restart import find_target
+    from converters.starts.targets import find_target
 
     find_target(path.parent)
 

@@ -7,9 +7,11 @@ import sys
 import warnings
 from pathlib import Path
 
+from converters.codes.known import KNOWN
+from converters.codes.run import Run
 from converters.errors import Refused
 from converters.physics.overlap import Overlap, require_positive
-from converters.runs import CODES, Run, code_module, search
+from converters.runs import code_module, search
 from tests.test_overlap import largest_level_shift
 from workflows.convert import best_functions
 
@@ -17,7 +19,7 @@ from workflows.convert import best_functions
 def rows(folder):
     """Of each run: its basis, how far its S is from ours, the shift of its occupied levels, the lowest eigenvalue of S."""
     places = [place for place in (folder / "orb", folder / "pao") if place.is_dir()]
-    for run in search(folder, list(CODES)):
+    for run in search(folder, list(KNOWN)):
         if not isinstance(run, Run):
             continue
         try:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from converters.starts.restart import find_target
+from converters.starts.targets import find_target
 from tests.contract import unpacked
 from workflows.cli import main
 

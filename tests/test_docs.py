@@ -4,11 +4,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from converters.codes.known import KNOWN
 from converters.errors import Kind
-from converters.runs import CODES
 from tests import benchmark_tables, conventions_page
 from tests.codes_table import BEGIN, END, PAGE, rows
 from tests.messages import PAGE as MESSAGES_PAGE
@@ -42,13 +43,13 @@ def test_every_block_runs_or_says_why_not(page, tmp_path, monkeypatch):
     assert text.count("\n```") == 2 * len(blocks_of(text)), "a fence that is not understood"
     assert not re.search(r"^\n {4}\S", text, re.M), "code is fenced, with its language"
     assert {block.language for block in blocks_of(text)} <= {"sh", "python", "text"}
-    monkeypatch.setattr("converters.runs.CODES", dict(CODES))
     monkeypatch.syspath_prepend(str(tmp_path))
     if any(block.runs for block in blocks_of(text)):
         monkeypatch.chdir(tmp_path)
         if not page.startswith("tour"):  # a tour begins with nothing
             prepare(tmp_path, trained=page != "README.md")
-        run_page(path)
+        with patch.dict(KNOWN):
+            run_page(path)
 
 
 def test_the_conventions_are_those_of_the_program():

@@ -23,7 +23,9 @@ from converters.physics import kspace
 from converters.runs import code_module, search
 from converters.siesta import restart as siesta
 from converters.siesta.sparse import read_density_file
-from converters.starts.restart import Options, find_target, fit_to_target, reorder_atoms
+from converters.starts.restart import fit_to_target, reorder_atoms
+from converters.starts.start import Options
+from converters.starts.targets import find_target
 from converters.storage.dataset import Dataset, DatasetWriter
 from tests.contract import frames_of, scratch, unpacked
 from workflows.cli import export_command

@@ -1,11 +1,15 @@
 """The house itself: imports only go down, the data layers live without torch, help answers fast."""
 
 import ast
+import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from converters.codes.known import KNOWN
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ["basis", "converters", "slem_plugin", "workflows"]
@@ -56,8 +60,120 @@ def test_help_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
-def test_command_line_knows_every_code():
-    from converters.runs import CODES as modules
-    from workflows.commands.shared import CODES as choices
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
-    assert set(choices) == set(modules)
+
+MODULES = {module_name(path): path for layer in LAYERS for path in (ROOT / layer).rglob("*.py")}
+# The public face of the model is lazy: its names are asked for one by one, and nothing inside asks it for any.
+LAZY = {"slem_plugin"}
+
+
+@functools.cache
+def tree_of(name):
+    return ast.parse(MODULES[name].read_text())
+
+
+@functools.cache
+def is_door(name):
+    """True for the __init__ of a package that only hands on names."""
+    handed = (ast.Import, ast.ImportFrom, ast.Expr, ast.Assign)
+    return MODULES[name].name == "__init__.py" and all(isinstance(node, handed) for node in tree_of(name).body)
+
+
+@functools.cache
+def imported_by(name):
+    """Modules that a module imports anywhere: at its top, in its functions, for type checks. Packages that hand on names are looked through."""
+    found = set()
+    for node in ast.walk(tree_of(name)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in MODULES}
+        elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            for alias in node.names:
+                found |= origins(node.module, alias.name)
+    return found - {name}
+
+
+def origins(module, wanted):
+    """The modules in which a name that is imported from a module is defined."""
+    if f"{module}.{wanted}" in MODULES:
+        return {f"{module}.{wanted}"}
+    if not is_door(module):
+        return {module}
+    for node in tree_of(module).body:
+        if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == wanted for alias in node.names):
+            (alias,) = (alias for alias in node.names if (alias.asname or alias.name) == wanted)
+            return origins(node.module, alias.name) if node.module in MODULES else set()
+    return {module}
+
+
+def circles():
+    """A circle of imports through each module that stands in one."""
+    for start in sorted(set(MODULES) - LAZY):
+        came_from, waiting = {start: None}, [start]
+        while waiting:
+            name = waiting.pop(0)
+            if start in (reached := imported_by(name) - LAZY) and name != start:
+                path = [name]
+                while came_from[path[-1]] is not None:
+                    path.append(came_from[path[-1]])
+                yield " > ".join([*reversed(path), start])
+                break
+            for other in sorted(reached - set(came_from)):
+                came_from[other] = name
+                waiting.append(other)
+
+
+# A circle that is being undone.
+KNOWN_CIRCLES = {"slem_plugin.model", "slem_plugin.prediction"}
+
+
+def test_no_imports_run_in_a_circle():
+    found = list(circles())
+    assert [path for path in found if not set(path.split(" > ")) <= KNOWN_CIRCLES] == []
+
+
+# Files outside of a code's room and its record that may name one, and why.
+MAY_NAME_CODES = {
+    "slem_plugin/__init__.py": "the door for scripts of PySCF, whose SCF objects are Python's own",
+    "slem_plugin/pyscf_start.py": "the same door",
+    "workflows/terminal/cures.py": "words for people, who want an example",
+    "workflows/demo.py": "runs PySCF to have something to show",
+    "workflows/benchmarks": "run PySCF to have something to measure",
+}
+ROOMS = ("abacus", "deeph", "openmx", "pyscf", "siesta")
+
+
+def words_of(tree):
+    """Names, imports and texts of a module, with their lines; not what it says to people in docstrings and examples."""
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    examples = {
+        id(node.args[0]) for node in ast.walk(tree) if isinstance(node, ast.Call) and named(node) == "as_command"
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings | examples:
+            yield node.lineno, node.value
+        elif isinstance(node, ast.Name | ast.Attribute):
+            yield node.lineno, node.id if isinstance(node, ast.Name) else node.attr
+        elif isinstance(node, ast.ImportFrom):
+            yield node.lineno, f"{node.module} {' '.join(alias.name for alias in node.names)}"
+        elif isinstance(node, ast.Import):
+            yield node.lineno, " ".join(alias.name for alias in node.names)
+
+
+def named(call):
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def test_nothing_outside_names_a_code():
+    """What is known about a code stands in its room and in its record; the rest of the program asks those."""
+    assert set(ROOMS) == set(KNOWN)
+    homes = [f"converters/{room}" for room in ROOMS] + ["converters/codes/known"]
+    found = []
+    for path in MODULES.values():
+        place = str(path.relative_to(ROOT))
+        if not place.startswith((*homes, *MAY_NAME_CODES)):
+            words = words_of(ast.parse(path.read_text()))
+            found += [f"{place}:{line}: {text[:90]}" for line, text in words if re.search("|".join(ROOMS), text, re.I)]
+    assert found == []

@@ -11,7 +11,7 @@ from basis.spin import Spin
 from converters import openmx
 from converters.errors import Refused
 from converters.openmx.scfout import FIELD, read_scfout
-from converters.openmx.text import parse_basis_name, parse_input, place_kpoints
+from converters.openmx.text import parse_basis_name, parse_input, place_kpoints, read_species
 from converters.openmx.write import restart_file
 from converters.physics.checks import check_frame
 from converters.runs import search
@@ -66,7 +66,7 @@ def test_restart_files_are_byte_identical_from_the_same_numbers(name):
     (path,) = folder.glob("*.scfout")
     stored = read_scfout(path)
     given = parse_input(stored.text)
-    species_a = openmx.read_species(path, given, stored.norb_a)[1]
+    species_a = read_species(path, given, stored.norb_a)[1]
     for a in range(len(stored.norb_a)):
         mine = restart_file(stored, species_a, stored.values, a, given.is_on("scf.spinorbit.coupling"))
         theirs = (folder / f"{path.stem}_rst" / f"{path.stem}.rst{a + 1}").read_bytes()

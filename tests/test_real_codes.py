@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.starts.restart import find_target, restart_module
+from converters.starts.targets import find_target, restart_module
 from tests.contract import frames_of, unpacked
 from workflows.export import Request, export
 

@@ -13,7 +13,7 @@ from PIL import Image
 from pyscf import gto
 
 from converters.pyscf import frame_from_scf
-from converters.starts.restart import Progress
+from converters.starts.start import Progress
 from converters.storage.dataset import Dataset, DatasetWriter
 from tests.test_exact_overlap import finished
 from workflows.cli import main

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from converters.codes.run import Run
 from converters.errors import Kind, Refused, reading
 from converters.frames.frame import Frame
 from converters.physics.checks import Result, Tolerances, check_frame
-from converters.runs import HDF5_MAGIC, Run, code_module, search, starts_with
+from converters.runs import code_module, search
 from converters.storage.dataset import Dataset
-from converters.storage.files import open_hdf5
+from converters.storage.files import HDF5_MAGIC, open_hdf5, starts_with
 from workflows.terminal.cures import CURES
 
 

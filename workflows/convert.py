@@ -11,13 +11,14 @@ from threadpoolctl import threadpool_limits
 
 from basis.radial import Functions
 from basis.shells import Species
+from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, reading
 from converters.frames.blocks import Operator
 from converters.frames.frame import Frame
 from converters.physics.checks import Tolerances, require_sound
 from converters.physics.kspace import Filling, density_matrix
 from converters.physics.overlap import Overlap
-from converters.runs import FoundFunctions, Run, code_module, search
+from converters.runs import code_module, search
 from converters.storage.dataset import Dataset, DatasetWriter
 from workflows.processes.engines import Engine, Lost
 from workflows.terminal.cures import CURES

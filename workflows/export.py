@@ -8,13 +8,15 @@ from typing import Any
 import h5py
 import numpy as np
 
+from converters.codes.known import KNOWN
+from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.blocks import spread_operator
 from converters.frames.frame import PREDICTED, Frame
 from converters.physics.checks import Result, Tolerances, check_electrons, check_finite
 from converters.physics.kspace import count_electrons
 from converters.physics.overlap import COMPUTED
-from converters.runs import Run, code_module, search
+from converters.runs import code_module, search
 from converters.starts.density import (
     LARGEST_DENSE,
     Sampling,
@@ -23,21 +25,10 @@ from converters.starts.density import (
     frame_purified,
     scale_density,
 )
-from converters.starts.restart import (
-    SAME_PLACE,
-    Options,
-    Route,
-    Target,
-    fit_to_target,
-    hermitian_part,
-    restart_module,
-    sampling_of,
-    without_magnetism,
-)
+from converters.starts.restart import SAME_PLACE, fit_to_target, hermitian_part, sampling_of, without_magnetism
+from converters.starts.start import Options, Route, Target
+from converters.starts.targets import find_target, is_scripted, restart_module, script_module, startable
 from converters.storage.dataset import Dataset
-
-# Codes whose SCF runs can be started; "deeph" is a format without a code.
-STARTED = ("abacus", "openmx", "siesta")
 
 
 @dataclass(frozen=True)
@@ -93,17 +84,25 @@ def read_frame(path: Path, number: int) -> Frame:
         return data[number]
 
 
+def run_to_start(frame: Frame, into: Path | None, code: str) -> Target | None:
+    """The run of an input or folder that is named; None where there is none, and for scripts, which have no input."""
+    return None if into is None or is_scripted(code or frame.provenance.code) else find_target(into)
+
+
 def export(frame: Frame, output: Path, request: Request, target: Target | None = None) -> Exported:
     """Write what makes a run start from a frame; `target` is the run, where there is one."""
     code = request.format or (target.code if target is not None else frame.provenance.code)
     frame = hermitian_part(frame)
-    if code == "deeph":
-        files = tuple(code_module("deeph").write(frame, made(output)))
-        return Exported(code, Route("matrices", "DeepH's tools read the matrices themselves"), files)
-    if code == "pyscf":
-        return export_pyscf(frame, output, request)
-    if code not in STARTED:
-        raise Refused(Kind.UNSUPPORTED, output, f'cannot be written as "{code}"; give --format')
+    if code not in KNOWN:
+        raise Refused(Kind.UNSUPPORTED, output, f'cannot be written as "{code}"', f"a format: {', '.join(KNOWN)}")
+    if is_scripted(code):
+        route, written = script_module(code).write_start(
+            frame, request.into, made(output), request.route, request.purify
+        )
+        return Exported(code, route, written.files, written.keywords, None, written.notes)
+    if code not in startable():
+        files = tuple(code_module(code).write_matrices(frame, made(output), request.options))
+        return Exported(code, Route("matrices", f"{KNOWN[code].title}'s tools read the matrices themselves"), files)
     if target is not None and target.code != code:
         raise Refused(Kind.NO_START, target.path, f"is a run of {target.code}; asked for was {code}")
     if target is not None and output.resolve() == target.folder.resolve():
@@ -229,32 +228,3 @@ def check_prepared(frame: Frame) -> Iterator[Result]:
         if result.ok is False:
             raise result.refusal(frame.formula)
         yield result
-
-
-def export_pyscf(frame: Frame, output: Path, request: Request) -> Exported:
-    """dm0.npy, and a checkpoint file where the molecule is known from one."""
-    from converters.pyscf.start import guess_of_checkpoint
-
-    if request.into is None:
-        raise Refused(
-            Kind.NO_START,
-            output,
-            "needs PySCF's molecule: give a checkpoint file with --into, or use slem_plugin.pyscf_guess",
-        )
-    route = "h" if request.route in ("h", "h2dm") or "DM" not in frame.operators else "dm"
-    files, density = guess_of_checkpoint(frame, find_checkpoint(request.into), made(output), route, request.purify)
-    why = "DM is a density already" if route == "dm" else "the levels of H give a density"
-    keywords = {
-        "dm0": 'mf.kernel(dm0=numpy.load("dm0.npy"))',
-        "or": 'mf.chkfile = "guess.chk"; mf.init_guess = "chkfile"',
-    }
-    return Exported("pyscf", Route(route, why), tuple(files), keywords, None, ("S is PySCF's own", density.note))
-
-
-def find_checkpoint(path: Path) -> Path:
-    if path.is_file():
-        return path
-    runs = [run for run in search(path, ["pyscf"]) if isinstance(run, Run)]
-    if len(runs) != 1:
-        raise Refused(Kind.AMBIGUOUS, path, f"holds {len(runs)} checkpoint files; name the one of the molecule")
-    return runs[0].main

@@ -10,12 +10,15 @@ import numpy as np
 
 from basis.radial import Functions
 from basis.shells import Species
+from converters.codes.known import KNOWN
+from converters.codes.run import Run
 from converters.errors import Kind, Refused, reading
 from converters.frames.frame import Frame
 from converters.frames.neighbours import Structure, structure_of
 from converters.physics.overlap import Overlap, overlap_of, require_positive
-from converters.runs import CODES, HDF5_MAGIC, Run, code_module, search, starts_with
+from converters.runs import code_module, search
 from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.files import HDF5_MAGIC, starts_with
 from workflows.convert import best_functions
 from workflows.structures import read_structures
 
@@ -76,8 +79,8 @@ class Made:
 def read_bases(sources: Sequence[str], atoms: Sequence["Atoms"]) -> Basis:
     """The radial functions of several places, which must be of one code.
 
-    A place is a dataset, a model, a run folder, a file of radial functions (.orb, .ion.xml, .ion.nc), a basis of a .pao file such as
-    PAO/Si7.0-s2p2d1, or the name of a Gaussian basis that PySCF knows, for the elements of the structures.
+    A place is a dataset, a model, a run folder, or what a code reads as radial functions: a file, or the name of a basis for the
+    elements of the structures.
     """
     found = [read_basis(source, atoms) for source in sources]
     codes = sorted({basis.code for basis in found})
@@ -93,26 +96,15 @@ def read_bases(sources: Sequence[str], atoms: Sequence["Atoms"]) -> Basis:
 
 def read_basis(source: str, atoms: Sequence["Atoms"]) -> Basis:
     path = Path(source)
-    if path.suffix == ".orb" and path.is_file():
-        from converters.abacus import orbitals as abacus
-
-        return Basis("abacus", dict([abacus.read_species(path)]))
-    if path.name.endswith((".ion.xml", ".ion.nc")) and path.is_file():
-        from converters.siesta import orbitals as siesta
-
-        return Basis("siesta", dict([siesta.read_species(path)]))
-    stem, _, selection = path.name.rpartition("-")
-    if selection and (path.parent / f"{stem}.pao").is_file():
-        from converters.openmx import orbitals as openmx
-
-        return Basis("openmx", dict([openmx.read_species(path.parent / f"{stem}.pao", selection)]))
     if path.suffix == ".safetensors" or (path / "best.safetensors").is_file():
         return basis_of_model(path)
+    symbols = sorted({symbol for one in atoms for symbol in one.get_chemical_symbols()})
+    for name in KNOWN:
+        if functions := code_module(name).read_functions(source, symbols):
+            return Basis(name, dict(functions))
     if path.is_file() and starts_with(path, HDF5_MAGIC):
         return basis_of_dataset(path)
-    if path.exists():
-        return basis_of_run(path)
-    return gaussian_basis(source, atoms)
+    return basis_of_run(path)
 
 
 def basis_of_model(path: Path) -> Basis:
@@ -144,7 +136,7 @@ def known_of(path: Path, code: str, basis: Sequence[Species], functions: Sequenc
 
 def basis_of_run(path: Path) -> Basis:
     """The functions of the first run of a folder."""
-    for run in search(path, list(CODES)):
+    for run in search(path, list(KNOWN)):
         if isinstance(run, Run):
             module = code_module(run.code)
             with reading(run.main):
@@ -153,13 +145,6 @@ def basis_of_run(path: Path) -> Basis:
             return known_of(path, run.code, frame.basis, found.functions)
         raise run
     raise Refused(Kind.NO_RUN, path, "holds no run")
-
-
-def gaussian_basis(name: str, atoms: Sequence["Atoms"]) -> Basis:
-    from converters.pyscf.molecule import gaussian_species
-
-    symbols = sorted({symbol for one in atoms for symbol in one.get_chemical_symbols()})
-    return Basis("pyscf", gaussian_species(name, symbols))
 
 
 def make_overlaps(basis: Basis, given: Iterable["Given"], output: Path) -> Iterator[Made]:

@@ -6,35 +6,24 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused
-from converters.starts.restart import Progress, Target, find_target, restart_module
+from converters.starts.start import MODEL_VARIABLE, Progress, Target
+from converters.starts.targets import code_of_scripts, find_target, restart_module, script_module
 from slem_plugin.checkpoint import load_model
 from slem_plugin.model import Model
-from slem_plugin.pyscf_start import MODEL_VARIABLE
 from workflows.export import Request, export
 from workflows.terminal.progress import Tell, silent
 
 LOG = "slem-scf.log"  # what the command printed, in each copy
 # Results of earlier runs, which a copy must not start from or be mistaken for.
-RESULTS = (
-    "OUT.*",
-    "*_rst",
-    "*.scfout",
-    "*.DM",
-    "*.TSHS",
-    "*.HSX",
-    "*.TSDE",
-    "*.out",
-    "*.log",
-    "*.std",
-    "*.chk",
-)
+LOGS = ("*.out", "*.log", "*.std")
+RESULTS = (*LOGS, *dict.fromkeys(pattern for about in KNOWN.values() for pattern in about.results))
 
 
 @dataclass(frozen=True)
@@ -135,41 +124,47 @@ def run_folder(folder: Path, model: Model, job: Job) -> Outcome:
     began = time.perf_counter()
     outcome = Outcome(str(folder), "ok")
     try:
-        target = None if is_script_folder(folder) else find_target(folder)
-        module = restart_module("pyscf" if target is None else target.code)
+        subject = find_subject(folder)
         require_free(folder, job.overwrite)
         copy = fresh_copy(folder, "guess")
     except Refused as refusal:
         return replace(outcome, verdict=f"not run: {refusal}")
     environment = {}
     try:
-        if target is None:
-            environment, outcome = (
-                {MODEL_VARIABLE: str(job.model_path.resolve())},
-                replace(outcome, route=job.request.route),
-            )
+        if subject.target is None:
+            environment = {MODEL_VARIABLE: str(job.model_path.resolve())}
+            outcome = replace(outcome, route=job.request.route)
         else:
-            outcome = stage_guess(outcome, target, copy, model, job)
+            outcome = stage_guess(outcome, subject.target, copy, model, job)
     except Refused as refusal:
         outcome = replace(outcome, verdict=f"no guess: {refusal}")
     outcome = replace(outcome, seconds_before=time.perf_counter() - began)
     if outcome.ok:
-        guess = run_command(copy, module, job, environment)
-        tolerance = target.energy_tolerance if target is not None else module.energy_tolerance(copy)
+        guess = run_command(copy, subject, job, environment)
+        tolerance = subject.energy_tolerance(copy)
         outcome = replace(outcome, guess=guess, verdict=judge(guess), use=guess.folder, tolerance=tolerance)
     if job.compare or not outcome.ok:
-        default = run_command(fresh_copy(folder, "default"), module, job, {})
+        default = run_command(fresh_copy(folder, "default"), subject, job, {})
         outcome = compare(replace(outcome, default=default))
     return outcome
 
 
-def is_script_folder(folder: Path) -> bool:
-    """True for a folder of PySCF: Python scripts and no input of another code."""
-    if not folder.is_dir():
-        return False
-    names = [path.name for path in folder.iterdir() if path.is_file()]
-    others = any(name == "INPUT" or name.endswith((".fdf", ".dat")) for name in names)
-    return not others and any(name.endswith(".py") for name in names)
+@dataclass(frozen=True)
+class Subject:
+    """A folder whose run is to be started: what its input asks for (None: it is a script, which asks itself), and how its copies are read."""
+
+    target: Target | None
+    read_progress: Callable[[Path], Progress]
+    energy_tolerance: Callable[[Path], float]
+
+
+def find_subject(folder: Path) -> Subject:
+    code = code_of_scripts(folder)
+    if code is not None:
+        script = script_module(code)
+        return Subject(None, script.read_progress, script.energy_tolerance)
+    target = find_target(folder)
+    return Subject(target, restart_module(target.code).read_progress, lambda _: target.energy_tolerance)
 
 
 def copy_of(folder: Path, kind: str) -> Path:
@@ -202,7 +197,7 @@ def stage_guess(outcome: Outcome, target: Target, copy: Path, model: Model, job:
     return replace(outcome, route=done.route.name, notes=done.notes)
 
 
-def run_command(copy: Path, module: ModuleType, job: Job, environment: Mapping[str, str]) -> Start:
+def run_command(copy: Path, subject: Subject, job: Job, environment: Mapping[str, str]) -> Start:
     """Run the user's command in a folder; what it prints goes to a file there."""
     variables = {key: value for key, value in os.environ.items() if key != MODEL_VARIABLE} | dict(environment)
     began = time.perf_counter()
@@ -225,7 +220,7 @@ def run_command(copy: Path, module: ModuleType, job: Job, environment: Mapping[s
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    return Start(str(copy), time.perf_counter() - began, returned, module.read_progress(copy))
+    return Start(str(copy), time.perf_counter() - began, returned, subject.read_progress(copy))
 
 
 def judge(start: Start) -> str:

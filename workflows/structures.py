@@ -1,4 +1,4 @@
-"""Structures of files: datasets, STRU files of ABACUS, inputs of runs, and all that ASE reads."""
+"""Structures of files: datasets, structure files and inputs of the codes, folders of runs, and all that ASE reads."""
 
 import re
 import sys
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import h5py
 
+from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused, reason_of, refused_by_system
-from converters.starts.restart import find_target
+from converters.starts.targets import find_target, restart_module
 from converters.storage.dataset import Dataset
 
 if TYPE_CHECKING:
@@ -29,34 +30,24 @@ WRONG_INPUT = (
     ImportError,
 )
 
-# What ABACUS and its users call their structure files: STRU, STRU_ION3_D, STRU-relaxed, si.stru; not structure.cif or STRU_NOW.cif.
-STRU_NAME = re.compile(r"STRU([-_\d][^.]*)?|.*\.stru", re.I)
-# Inputs of SIESTA and OpenMX.
-INPUTS = (".fdf", ".dat")
-
 
 def read_structures(path: Path) -> Iterator["Atoms"]:
-    """All structures of a file: a dataset, an ABACUS STRU, the input or the folder of a run, or anything that ASE reads."""
+    """All structures of a file: a dataset, a file of a code, the folder of a run, or anything that ASE reads."""
     if path.is_file() and h5py.is_hdf5(path):
         with Dataset(path) as data:
             yield from (frame.atoms for frame in data)
-    elif STRU_NAME.fullmatch(path.name):
-        yield read_stru_file(path)
-    elif path.is_dir() or path.suffix in INPUTS:
+    elif path.is_dir():
         yield find_target(path).atoms
+    elif (code := code_of_structure(path)) is not None:
+        yield restart_module(code).read_structure(path)
     else:
         yield from read_with_ase(path)
 
 
-def read_stru_file(path: Path) -> "Atoms":
-    """The structure of an ABACUS STRU file."""
-    from ase import Atoms
-
-    from converters.abacus.text import element_number, read_stru
-
-    stru = read_stru(path)
-    numbers_s = [element_number(path, *names) for names in zip(stru.labels, stru.pseudopotentials, strict=True)]
-    return Atoms([numbers_s[s] for s in stru.species_a], stru.positions_av, cell=stru.cell_cv, pbc=True)
+def code_of_structure(path: Path) -> str | None:
+    """The code whose own structure files have such a name."""
+    named = (name for name, about in KNOWN.items() if re.fullmatch(about.structures, path.name, re.I))
+    return next(named, None)
 
 
 def read_with_ase(path: Path) -> Iterator["Atoms"]:

@@ -6,9 +6,12 @@ import numpy as np
 
 from basis import Array
 from basis.conventions import label_of
-from basis.spin import from_pauli, to_pauli
+from basis.spin import Spin, from_pauli, to_pauli
 
 RYDBERG, BOHR = 13.605698, 0.529177
+
+# Spin layouts, by nspin.
+LAYOUT = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR}
 
 
 def convention(l: int) -> Sequence[str]:

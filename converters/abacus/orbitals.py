@@ -14,9 +14,9 @@ from basis.radial import Functions, TabulatedFunction, table_of_points
 from basis.shells import Shell, Species
 from converters.abacus import text
 from converters.abacus.convention import BOHR
+from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
-from converters.runs import FoundFunctions, Run
 
 
 def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[FoundFunctions]:
@@ -52,6 +52,12 @@ def read_orbitals(path: Path, species: Species) -> tuple[TabulatedFunction, ...]
         table_of_points(r_g * BOHR, values_g / BOHR**1.5, r_g[-1] * BOHR, np.pi / (r_g[1] * BOHR), r_g[1] * BOHR)
         for r_g, values_g in (found[key] for key in wanted)
     )
+
+
+def read_functions(source: str, symbols: Sequence[str]) -> dict[Species, Functions]:
+    """The species of an .orb file; nothing of another source."""
+    path = Path(source)
+    return dict([read_species(path)]) if path.suffix == ".orb" and path.is_file() else {}
 
 
 def read_species(path: Path) -> tuple[Species, Functions]:

@@ -1,24 +1,33 @@
 """Starting ABACUS: from DM or H in the CSR grammar of 3.11 (init_chg dm, hr), or from the density on its grid (init_chg file)."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from basis import Array
 from basis.spin import Spin
 from converters.abacus import text
-from converters.abacus.convention import BOHR, RYDBERG
+from converters.abacus.convention import BOHR, LAYOUT, RYDBERG
+from converters.abacus.files import is_input
 from converters.abacus.orbitals import read_orbitals
-from converters.abacus.write import write
+from converters.abacus.write import generation, write
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, make_pairs
 from converters.frames.frame import Frame
 from converters.physics.grid import Grid, density_on_grid
 from converters.physics.kspace import dense_at
 from converters.starts.density import operator_on_mesh
-from converters.starts.restart import Options, Progress, Route, Target, Written, residuals_of, without_magnetism
+from converters.starts.restart import without_magnetism
+from converters.starts.start import Options, Progress, Route, Target, Written, residuals_of
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+__all__ = ["choose_route", "is_input", "patch", "read_progress", "read_structure", "read_target", "write_guess"]
 
 FOLDER = "guess"  # read_file_dir of the patched INPUT
 DIGITS = 11  # 3 digits of a density cost iterations
@@ -30,7 +39,7 @@ def read_target(path: Path) -> Target:
     given = text.read_input(path)
     stru_path = path.parent / given.get("stru_file", "STRU")
     stru = text.read_stru(stru_path, given.get("latname", "none"))
-    spin = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR}[text.spin_components(path, given)]
+    spin = LAYOUT[text.spin_components(path, given)]
     labels_a = tuple(stru.labels[s] for s in stru.species_a)
     numbers_s = [text.element_number(path, *names) for names in zip(stru.labels, stru.pseudopotentials, strict=True)]
     mesh = (np.zeros((1, 3)), np.ones(1)) if text.flag(given, "gamma_only") == "1" else None
@@ -62,6 +71,15 @@ def read_target(path: Path) -> Target:
     )
 
 
+def read_structure(path: Path) -> "Atoms":
+    """The structure of a STRU file."""
+    from ase import Atoms
+
+    stru = text.read_stru(path)
+    numbers_s = [text.element_number(path, *names) for names in zip(stru.labels, stru.pseudopotentials, strict=True)]
+    return Atoms([numbers_s[s] for s in stru.species_a], stru.positions_av, cell=stru.cell_cv, pbc=True)
+
+
 def valence_electrons(path: Path, given: dict[str, str], stru: text.Stru) -> float | None:
     """Electrons of the pseudopotential files, where these can be found."""
     charges = []
@@ -86,12 +104,6 @@ def choose_route(frame: Frame, target: Target | None, options: Options) -> Route
     if "DM" in frame.operators:
         return Route("dm", "ABACUS takes the density of a DM file as it is and scales it")
     return Route("h2dm", "only H was predicted; a DM of its levels starts every nspin, H itself does not")
-
-
-def generation(version: str) -> str:
-    """The grammar that a version reads: "3.8" (to 3.9.0.24, and the 3.10 LTS, which branched off before) or "3.11"."""
-    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:4])
-    return "3.8" if numbers and (numbers < (3, 9, 0, 25) or numbers[:2] == (3, 10)) else "3.11"
 
 
 def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, options: Options) -> Written:
@@ -241,7 +253,7 @@ def cube(frame: Frame, density: Array, spins: int, old: bool) -> str:
     return "\n".join([*head, *lines]) + "\n"
 
 
-def patch(target: Target, keywords: dict[str, str]) -> tuple[str, str]:
+def patch(target: Target, keywords: Mapping[str, str]) -> tuple[str, str]:
     """Name and text of the INPUT with other keywords; all other lines stay as they are."""
     lines, left = [], dict(keywords)
     for line in target.path.read_text().splitlines():

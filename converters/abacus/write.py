@@ -1,5 +1,6 @@
 """ABACUS's own files of a frame: H, S and DM in the grammar of 3.11 (init_chg dm or hr start from them) or of 3.8."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,24 @@ from converters.abacus.csr import write_new, write_old
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, reorder_elements, unpack_elements
 from converters.frames.frame import Frame
+from converters.starts.start import Options
 
 KINDS = {
     "H": "H matrix in real space H(R)",
     "S": "S matrix in real space S(R)",
     "DM": "density matrix in real space DM(R)",
 }
+
+
+def write_matrices(frame: Frame, folder: Path, options: Options) -> list[Path]:
+    """All matrices of a frame, for the version that is to read them."""
+    return write(frame, folder, generation=generation(options.version))
+
+
+def generation(version: str) -> str:
+    """The grammar that a version reads: "3.8" (to 3.9.0.24, and the 3.10 LTS, which branched off before) or "3.11"."""
+    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:4])
+    return "3.8" if numbers and (numbers < (3, 9, 0, 25) or numbers[:2] == (3, 10)) else "3.11"
 
 
 def write(frame: Frame, folder: Path, *, generation: str = "3.11", digits: int = 12) -> list[Path]:

@@ -11,10 +11,10 @@ from scipy.integrate import trapezoid
 from basis import Array
 from basis.radial import Functions, TabulatedFunction
 from basis.shells import LETTERS, Shell, Species
+from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.openmx.convention import BOHR
-from converters.runs import FoundFunctions, Run
 
 # 1DFFT.EnergyCutoff where the input has none (Ry).
 DEFAULT_CUTOFF = 3600.0
@@ -71,6 +71,13 @@ def read_orbitals(path: Path, species: Species, energy_cutoff: float = DEFAULT_C
         values_g = table[:, shell.zeta + 1] / BOHR**1.5
         functions.append(curve_of(path, table[:, 1] * BOHR, values_g, cutoff * BOHR, np.sqrt(energy_cutoff) / BOHR))
     return tuple(functions)
+
+
+def read_functions(source: str, symbols: Sequence[str]) -> dict[Species, Functions]:
+    """The species of a basis such as PAO/Si7.0-s2p2d1, where the file PAO/Si7.0.pao is there; nothing of another source."""
+    name, _, selection = Path(source).name.rpartition("-")
+    path = Path(source).parent / f"{name}.pao"
+    return dict([read_species(path, selection)]) if selection and path.is_file() else {}
 
 
 def read_species(path: Path, selection: str) -> tuple[Species, Functions]:

@@ -5,7 +5,9 @@ Both need the .scfout file of a cheap run of the same structure as a template: i
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,8 +24,11 @@ from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.write import grid_of, is_spin_orbit, write_restart
 from converters.physics.grid import Grid, density_on_grid, superposed
 from converters.physics.kspace import require_mesh
-from converters.starts.restart import Options, Progress, Route, Target, Written, residuals_of
+from converters.starts.start import Options, Progress, Route, Target, Written, residuals_of
 from converters.storage.files import write_whole
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 NAME = "guess"
 LAYOUTS = {"off": Spin.NONE, "on": Spin.COLLINEAR, "nc": Spin.SPINOR}
@@ -36,9 +41,7 @@ REPEAT = ("rmm-diisk", "kerker")
 def read_target(path: Path) -> Target:
     """The run of a .dat file, or of the folder that has only one."""
     if path.is_dir():
-        found = [
-            file for file in sorted(path.glob("*.dat")) if "system.name" in file.read_text(errors="replace").lower()
-        ]
+        found = [file for file in sorted(path.glob("*.dat")) if is_input(file)]
         if len(found) != 1:
             raise Refused(Kind.AMBIGUOUS, path, f"holds {len(found)} inputs of OpenMX; name the one that is to run")
         path = found[0]
@@ -87,6 +90,16 @@ def read_target(path: Path) -> Target:
         energy_tolerance=max(1e-5 * len(atoms), 10 * criterion * HARTREE),
         settings=given.words,
     )
+
+
+def is_input(path: Path) -> bool:
+    """True for a .dat file that names a system."""
+    return "system.name" in path.read_text(errors="replace").lower()
+
+
+def read_structure(path: Path) -> "Atoms":
+    """The structure of a .dat file."""
+    return read_target(path).atoms
 
 
 def mesh_points(mesh_c: list[int]) -> Array:
@@ -226,7 +239,7 @@ def orbital_file(species: Species, template: ScfOut, options: Options) -> Path:
     raise Refused(Kind.MISSING_FILES, name, "is not where it was looked for", "a pao file of the run")
 
 
-def patch(target: Target, keywords: dict[str, str]) -> tuple[str, str]:
+def patch(target: Target, keywords: Mapping[str, str]) -> tuple[str, str]:
     """Name and text of the .dat file with other keywords; +U brings its block of zeros and a column for each atom."""
     left, lines, inside = {key.lower(): (key, value) for key, value in keywords.items()}, [], ""
     with_u = keywords.get("scf.Hubbard.U") == "on"

@@ -19,7 +19,17 @@ from converters.frames.frame import Frame
 from converters.openmx.convention import BOHR, convention
 from converters.openmx.scfout import SETS, ScfOut, read_scfout, replace_values
 from converters.openmx.text import parse_input, read_output, read_species
+from converters.starts.start import Options
 from converters.storage.files import write_whole
+
+
+def write_matrices(frame: Frame, folder: Path, options: Options) -> list[Path]:
+    """The template with the matrices of a frame."""
+    if options.template is None:
+        raise Refused(
+            Kind.NO_START, folder, "needs the .scfout file of a cheap run of the same structure as a template"
+        )
+    return write(frame, folder, options.template, options.template.stem)
 
 
 def write(frame: Frame, folder: Path, template_path: Path, name: str) -> list[Path]:

@@ -18,7 +18,7 @@ from basis.radial import Functions, GaussianFunction, RadialFunction
 from basis.shells import Shell, Species
 from basis.units import BOHR
 from converters.errors import Kind, Refused
-from converters.storage.files import open_hdf5
+from converters.storage.files import HDF5_MAGIC, open_hdf5, starts_with
 
 if TYPE_CHECKING:
     from pyscf.gto import Mole
@@ -74,6 +74,17 @@ def checkpoint_text(path: Path) -> str:
         return str(file["mol"].asstr()[()])
 
 
+def is_checkpoint(path: Path) -> bool:
+    """True for a checkpoint file of an SCF, and for a damaged one, which is to be reported and not passed over."""
+    if not starts_with(path, HDF5_MAGIC):
+        return False
+    try:
+        with open_hdf5(path) as file:
+            return "mol" in file and "scf" in file
+    except (OSError, RuntimeError):
+        return path.suffix in (".chk", ".chkfile")
+
+
 def overlaps(molecule: Any, kpoints_kc: Array | None) -> Array:
     """S of each k-point (one for a molecule), without spin, summed over as many cells as in an SCF of PySCF."""
     if kpoints_kc is None:
@@ -98,6 +109,11 @@ def make_functions(molecule: Any) -> tuple[Functions, ...]:
                     functions.append(GaussianFunction(l, exponents_n, coefficients_n))
         found.append(tuple(functions))
     return tuple(found)
+
+
+def read_functions(source: str, symbols: Sequence[str]) -> dict[Species, Functions]:
+    """The Gaussians of some elements in the basis that a source names; nothing of one that is a file or a folder."""
+    return {} if Path(source).exists() else gaussian_species(source, symbols)
 
 
 def gaussian_species(name: str, symbols: Sequence[str]) -> dict[Species, Functions]:

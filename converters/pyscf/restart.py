@@ -1,11 +1,39 @@
-"""How a run of PySCF went, from the log of its script."""
+"""Starting PySCF: what its scripts read, and how their runs went."""
 
 import re
 from pathlib import Path
 
 from basis.units import HARTREE
-from converters.pyscf.start import ANNOUNCED, REFUSED
-from converters.starts.restart import Progress, residuals_of
+from converters.errors import Kind, Refused
+from converters.frames.frame import Frame
+from converters.pyscf.molecule import is_checkpoint
+from converters.pyscf.start import ANNOUNCED, REFUSED, guess_of_checkpoint
+from converters.starts.start import Progress, Route, Written, residuals_of
+
+
+def write_start(frame: Frame, given: Path | None, folder: Path, route: str, how: str) -> tuple[Route, Written]:
+    """dm0.npy and guess.chk, for the molecule of a checkpoint file or of the only one in a folder."""
+    if given is None:
+        found = "needs PySCF's molecule: give a checkpoint file of it, or use slem_plugin.pyscf_guess"
+        raise Refused(Kind.NO_START, folder, found)
+    name = "h" if route in ("h", "h2dm") or "DM" not in frame.operators else "dm"
+    files, density = guess_of_checkpoint(frame, find_checkpoint(given), folder, name, how)
+    why = "DM is a density already" if name == "dm" else "the levels of H give a density"
+    keywords = {
+        "dm0": 'mf.kernel(dm0=numpy.load("dm0.npy"))',
+        "or": 'mf.chkfile = "guess.chk"; mf.init_guess = "chkfile"',
+    }
+    return Route(name, why), Written(tuple(files), keywords, ("S is PySCF's own", density.note))
+
+
+def find_checkpoint(path: Path) -> Path:
+    """A checkpoint file, or the only one below a folder."""
+    if path.is_file():
+        return path
+    found = [file for file in sorted(path.rglob("*")) if file.is_file() and is_checkpoint(file)]
+    if len(found) != 1:
+        raise Refused(Kind.AMBIGUOUS, path, f"holds {len(found)} checkpoint files; name the one of the molecule")
+    return found[0]
 
 
 def newest_log(folder: Path) -> str:

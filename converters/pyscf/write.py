@@ -16,6 +16,7 @@ from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.physics import kspace
 from converters.pyscf.molecule import checkpoint_text, convention
+from converters.starts.start import Options
 from converters.storage.files import draft_hdf5
 
 
@@ -58,6 +59,15 @@ def reorder_matrix(frame: Frame, matrix: Array) -> Array:
 def join_spins(M_skMM: Array) -> Array:
     """The matrix (k, 2M, 2M) of components uu, ud, du, dd."""
     return np.block([[M_skMM[0], M_skMM[1]], [M_skMM[2], M_skMM[3]]])
+
+
+def write_matrices(frame: Frame, folder: Path, options: Options) -> list[Path]:
+    """A checkpoint file of the molecule of another one."""
+    if options.template is None:
+        raise Refused(Kind.NO_START, folder, "needs a checkpoint file of the molecule as a template")
+    path = folder / f"{options.template.stem}.chk"
+    write(frame, path, options.template)
+    return [path]
 
 
 def write(frame: Frame, path: Path, molecule: Any) -> None:

@@ -14,11 +14,11 @@ from scipy.io import netcdf_file
 from basis import Array
 from basis.radial import Functions, TabulatedFunction
 from basis.shells import Shell, Species
+from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.frame import Frame
-from converters.runs import HDF5_MAGIC, FoundFunctions, Run, starts_with
 from converters.siesta.convention import LEGACY_BOHR
-from converters.storage.files import open_hdf5
+from converters.storage.files import HDF5_MAGIC, open_hdf5, starts_with
 
 # SIESTA transforms its orbitals on points this far apart (Bohr), with the wave vectors that those tell apart.
 SAMPLING = np.pi / 100
@@ -100,6 +100,12 @@ def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[
             found[species] = orbitals.functions(path, species, bohr)
             files.append(path)
     yield FoundFunctions(found, tuple(files))
+
+
+def read_functions(source: str, symbols: Sequence[str]) -> dict[Species, Functions]:
+    """The species of an .ion.xml or .ion.nc file; nothing of another source."""
+    path = Path(source)
+    return dict([read_species(path)]) if path.name.endswith((".ion.xml", ".ion.nc")) and path.is_file() else {}
 
 
 def read_species(path: Path) -> tuple[Species, Functions]:

@@ -6,9 +6,10 @@ the SCF read it again in place of the converged H.
 
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +21,10 @@ from converters.frames.frame import Frame
 from converters.physics.kspace import require_mesh
 from converters.siesta import text
 from converters.siesta.write import Pattern, write_density
-from converters.starts.restart import Options, Progress, Route, Target, Written, residuals_of
+from converters.starts.start import Options, Progress, Route, Target, Written, residuals_of
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 LAYOUTS = {"none": Spin.NONE, "collinear": Spin.COLLINEAR, "non-collinear": Spin.SPINOR, "spin-orbit": Spin.SPINOR}
 # What sisl and the numbers of an input raise when it is not what it seems.
@@ -56,6 +60,16 @@ def read_target(path: Path) -> Target:
         finally:
             if hasattr(fdf, "fh"):
                 fdf.fh.close()
+
+
+def is_input(path: Path) -> bool:
+    """True: what an fdf file leaves out has a default, so it may hold anything."""
+    return True
+
+
+def read_structure(path: Path) -> "Atoms":
+    """The structure of an fdf file."""
+    return read_target(path).atoms
 
 
 def target_of(path: Path, fdf: Any) -> Target:
@@ -178,7 +192,7 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
     return Written((path,), {"DM.UseSaveDM": "true"}, notes)
 
 
-def patch(target: Target, keywords: dict[str, str]) -> tuple[str, str]:
+def patch(target: Target, keywords: Mapping[str, str]) -> tuple[str, str]:
     """Name and text of the fdf with other keywords before all others, for the first one counts."""
     wanted = {text.keyword(key) for key in keywords}
     lines = [f"{key} {value}" for key, value in keywords.items()]

@@ -19,7 +19,13 @@ from converters.siesta.convention import (
     image_numbers,
     images_of,
 )
+from converters.starts.start import Options
 from converters.storage.binary import FortranWriter
+
+
+def write_matrices(frame: Frame, folder: Path, options: Options) -> list[Path]:
+    """All matrices of a frame under the label that SIESTA takes where an input has none."""
+    return write(frame, folder, "siesta")
 
 
 def write(frame: Frame, folder: Path, label: str) -> list[Path]:

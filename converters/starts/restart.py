@@ -1,122 +1,21 @@
-"""Starting a run from predicted matrices: what all codes have in common.
+"""Making a frame fit the run that it is to start: its k-points and filling, the order of its atoms, a density without magnetism."""
 
-A code's own part is its `restart` module: `read_target(path)` reads the input of a run that has not run yet,
-`choose_route(...)` picks what it starts from and says why, `write_guess(...)` writes the files, `patch(...)` gives the changed input, and `read_progress(folder)` says how the run went and whether it took the guess.
-"""
-
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib import import_module
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 
 from basis import Array
 from basis.shells import Species
 from basis.spin import TRANSPOSED, Spin
-from converters.frames.blocks import Elements, join_packed, pack_elements, unpack_elements
 from converters.errors import Kind, Refused
+from converters.frames.blocks import Elements, join_packed, pack_elements, unpack_elements
 from converters.frames.frame import Frame
-from converters.starts.density import Sampling, electrons_of
 from converters.physics.kspace import Filling
-from converters.runs import leaves
-
-if TYPE_CHECKING:
-    from ase import Atoms
+from converters.starts.density import Sampling, electrons_of
+from converters.starts.start import Target
 
 # Atoms of a prediction and of a run are the same when they are this close (Angstrom).
 SAME_PLACE = 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class Target:
-    """A run that is to be started, as its input files describe it; None or nothing where they do not say.
-
-    `labels_a` and `radials` (label to orbital file) are the run's own names. `settings` holds what only its code knows.
-    """
-
-    code: str
-    path: Path
-    cell_cv: Array
-    positions_av: Array
-    labels_a: tuple[str, ...]
-    numbers_a: Array
-    radials: Mapping[str, str]
-    spin: Spin
-    kpoints_kc: Array | None = None
-    weights_k: Array | None = None
-    smearing: str = "fixed"
-    width: float = 0.0
-    electrons: float | None = None
-    moment: float | None = None
-    nonmagnetic: bool = False
-    energy_tolerance: float = 1e-4  # eV: two starts of this run that differ by less are the same state
-    settings: Mapping[str, str] = field(default_factory=dict)
-    files: tuple[Path, ...] = ()  # that the input names and that were read
-
-    @property
-    def outside(self) -> tuple[Path, ...]:
-        """Files that were read and do not lie in the folder of the run."""
-        return tuple(file for file in self.files if leaves(self.folder, file))
-
-    @property
-    def folder(self) -> Path:
-        return self.path.parent
-
-    @property
-    def atoms(self) -> "Atoms":
-        """The structure as ase.Atoms, in the order of the run."""
-        from ase import Atoms
-
-        return Atoms(numbers=self.numbers_a, positions=self.positions_av, cell=self.cell_cv, pbc=True)
-
-
-@dataclass(frozen=True)
-class Route:
-    """What a run starts from, and why this."""
-
-    name: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a writer may need besides the frame: the version that will read, radial functions, a template, the grid."""
-
-    version: str = ""
-    basis_dir: Path | None = None
-    template: Path | None = None
-    grid: tuple[int, int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Written:
-    """Files of a guess, the input lines that make a run take it, and what the user should know."""
-
-    files: tuple[Path, ...]
-    keywords: Mapping[str, str]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How a run went: iterations, final energy (eV), what the code printed as its residual after each one, and whether it took the guess."""
-
-    iterations: int | None = None
-    energy: float | None = None
-    converged: bool | None = None
-    residuals: tuple[float, ...] = ()
-    took_guess: bool | None = None
-    note: str = ""
-
-
-def residuals_of(words: Sequence[str], iterations: int | None) -> tuple[float, ...]:
-    """The residuals that a log prints, of the last SCF in it; stars, where a number had no room, are left out."""
-    last = words[-(iterations or 0) :]
-    return tuple(float(word) for word in last if re.fullmatch(r"\d+\.?\d*(?:[Ee][-+]?\d+)?", word))
 
 
 def sampling_of(frame: Frame, target: Target | None, electrons: float | None) -> Sampling:
@@ -235,23 +134,3 @@ def hermitian_part(frame: Frame) -> Frame:
         values_sx[:, onsite_x] = (values_sx[:, onsite_x] + adjoint) / 2
         operators[name] = replace(operator, values_sx=values_sx)
     return replace(frame, operators=operators)
-
-
-def restart_module(code: str) -> ModuleType:
-    return import_module(f"converters.{code}.restart")
-
-
-def find_target(path: Path) -> Target:
-    """The run of an input file or of a folder, of whichever code reads it."""
-    if path.is_file():
-        code = {".fdf": "siesta", ".dat": "openmx"}.get(path.suffix, "abacus")
-    else:
-        names = {file.name for file in path.iterdir() if file.is_file()}
-        suffixes = {Path(name).suffix for name in names}
-        codes = [code for code, there in (("abacus", "INPUT" in names), ("siesta", ".fdf" in suffixes)) if there]
-        codes += ["openmx"] * (".dat" in suffixes and not codes)
-        if not codes:
-            raise Refused(Kind.NO_RUN, path, "holds no INPUT, no fdf and no dat file", "the folder of a run")
-        code = codes[0]
-    target: Target = restart_module(code).read_target(path)
-    return target

@@ -24,9 +24,8 @@ from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import Pairs
 from converters.frames.frame import OPERATORS, Frame, Provenance
 from converters.interrupts import uninterrupted
-from converters.runs import HDF5_MAGIC, starts_with
 from converters.storage.extents import Extent, extent_of
-from converters.storage.files import open_hdf5
+from converters.storage.files import HDF5_MAGIC, open_hdf5, starts_with
 from converters.storage.journal import JournaledFile, journal_path
 from converters.storage.layout import (
     FIXED,

@@ -1,6 +1,7 @@
 """Files on all kinds of file systems: written whole or not at all, whatever ends the program, and read where there are no locks."""
 
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +12,25 @@ import h5py
 
 # What file systems say that have no locks, or whose server has none.
 UNSUPPORTED_LOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def starts_with(path: Path, magic: bytes) -> bool:
+    """True for a readable file that begins with the bytes."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(magic)) == magic
+    except OSError:
+        return False
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while part := stream.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -12,10 +12,11 @@ import numpy as np
 from basis import Array
 from basis.shells import Species, parse_shells
 from basis.spin import Spin
+from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, make_pairs
 from converters.frames.frame import Frame, Provenance
-from converters.runs import Run, code_module
+from converters.runs import code_module
 from converters.storage.dataset import Dataset, DatasetWriter
 from workflows.convert import Options, convert, find
 from workflows.processes.engines import choose_engine

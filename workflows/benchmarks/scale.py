@@ -284,11 +284,11 @@ def wait_for_data(folder: Path, workers: int) -> dict[str, Any]:
 
 def bench_cluster(paths: list[Path], folder: Path) -> list[dict[str, Any]]:
     """Conversion of many folders over a local dask cluster of two against two processes of our own."""
-    from converters.runs import CODES
+    from converters.codes.known import KNOWN
     from workflows.convert import Options, convert, find
     from workflows.processes.engines import choose_engine
 
-    items = find(paths or [make_runs(folder / "runs")], list(CODES))
+    items = find(paths or [make_runs(folder / "runs")], list(KNOWN))
     rows: list[dict[str, Any]] = []
     cluster = alone_cluster()
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from workflows.commands.outputs import dataset_of, named_after
-from workflows.commands.shared import CODE, CODES, DASK, EXISTING, JSON, OUTPUT, as_command
+from workflows.commands.shared import CODE, CODES, DASK, EXISTING, JSON, OUTPUT, among_codes, as_command
 
 
 @as_command(
@@ -29,7 +29,7 @@ from workflows.commands.shared import CODE, CODES, DASK, EXISTING, JSON, OUTPUT,
     "basis_folders",
     multiple=True,
     type=EXISTING,
-    help="Folder of radial functions (.orb, .pao, .ion.xml, .ion.nc) that do not lie where the runs say.",
+    help=f"Folder of radial functions ({among_codes('basis_files')}) that do not lie where the runs say.",
 )
 @click.option("--no-basis", is_flag=True, help="Do not look for radial functions.")
 @JSON
@@ -135,7 +135,7 @@ def info_command(path: Path, as_json: bool) -> int:
     "sources",
     multiple=True,
     required=True,
-    help="Where radial functions are: .orb, .ion.xml, .ion.nc, PAO/Si7.0-s2p2d1, a Gaussian basis, a run, a dataset, a model.",
+    help=f"Where radial functions are: {among_codes('functions')}, a run, a dataset, a model.",
 )
 @click.option(*OUTPUT, type=click.Path(path_type=Path), help="Dataset to make; default: new.overlap.h5 for new.cif.")
 @JSON

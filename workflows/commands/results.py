@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from workflows.commands.outputs import new_output
-from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, PURIFY, ROUTE, as_command
+from workflows.commands.shared import CODES, EXISTING, GRID, JSON, OUTPUT, PURIFY, ROUTE, TEMPLATE, as_command
 
 
 @as_command(
@@ -149,11 +149,9 @@ def numbers_of(text: str, separator: str, option: str, counts: tuple[int, int]) 
     "--into", type=EXISTING, help="The run to start: its folder or input file, which is read and never changed."
 )
 @click.option("--overlap", type=EXISTING, help="A run of the code to take S from, in place of the predicted one.")
-@click.option("--template", type=EXISTING, help="OpenMX: .scfout file of a cheap run of the same structure.")
-@click.option(
-    "--basis-dir", type=EXISTING, help="Folder of the radial functions (.orb, .pao), for densities on a grid."
-)
-@click.option("--grid", type=int, nargs=3, help="ABACUS: points of the FFT grid; default: those of the run.")
+@TEMPLATE
+@click.option("--basis-dir", type=EXISTING, help="Folder of the radial functions, for densities on a grid.")
+@GRID
 @click.option("--electrons", type=float, help="Electrons that DM is to hold; default: those of the run.")
 @click.option("--non-magnetic", "nonmagnetic", is_flag=True, help="Remove the spin density of spinor matrices.")
 @JSON
@@ -177,8 +175,8 @@ def export_command(
     INPUT is a file of slem-predict, a dataset, or with --model a structure. The folder gets the files and, with --into, a
     changed copy of the run's input; both belong into the folder of the run.
     """
-    from converters.starts.restart import Options, find_target
-    from workflows.export import Request, export, read_frame
+    from converters.starts.start import Options
+    from workflows.export import Request, export, read_frame, run_to_start
     from workflows.terminal.progress import waiting
     from workflows.terminal.show import print_json, show_export
 
@@ -192,8 +190,7 @@ def export_command(
             from workflows.predict import predict_one
 
             frame = predict_one(load_model(model_path), source, number)
-        target = find_target(into) if into is not None and "pyscf" not in (code, frame.provenance.code) else None
-        done = export(frame, output, request, target)
+        done = export(frame, output, request, run_to_start(frame, into, code or ""))
     if as_json:
         print_json(done.as_dict())
     else:
@@ -215,7 +212,7 @@ def export_command(
 @click.option("--timeout", type=float, help="Longest time of one run, seconds.")
 @ROUTE
 @PURIFY
-@click.option("--template", type=EXISTING, help="OpenMX: .scfout file of a cheap run of the same structure.")
+@TEMPLATE
 @click.option("--basis-dir", type=EXISTING, help="Folder of the radial functions, for densities on a grid.")
 @click.option("--target-version", "version", default="", help="Version of the code, such as 3.8.")
 @click.option(*OUTPUT, type=click.Path(path_type=Path), help="JSON of all runs, for slem-report --scf.")
@@ -239,7 +236,7 @@ def scf_command(
     A guess that fails, is ignored or, with --compare, ends in another energy is no success: the default start is run and
     named. PySCF: the script says mf.kernel(dm0=pyscf_guess(mf)) with pyscf_guess from slem_plugin.
     """
-    from converters.starts.restart import Options
+    from converters.starts.start import Options
     from converters.storage.files import write_whole
     from workflows.export import Request
     from workflows.scf import Job, run_folders

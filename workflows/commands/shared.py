@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-CODES = ("abacus", "deeph", "openmx", "pyscf", "siesta")
+from converters.codes.known import KNOWN, ROUTES
+
+CODES = tuple(KNOWN)
 OF_THE_MODEL = ("torch", "safetensors", "tomli")
 EXISTING = click.Path(exists=True, path_type=Path)
 GO_ON = "all that was done is saved; run the same command again to go on"
@@ -76,7 +78,7 @@ def as_command(text: str, interrupted: str = GO_ON) -> Callable[[Callable[..., i
 
 ROUTE = click.option(
     "--route",
-    type=click.Choice(["auto", "dm", "h", "h2dm", "charge"]),
+    type=click.Choice(["auto", *ROUTES]),
     default="auto",
     show_default=True,
     help="What the run starts from: DM, H as it is, the DM of H's levels, the density on the grid.",
@@ -89,6 +91,20 @@ PURIFY = click.option(
     help="What is done to DM: scale it to the electrons, bound or fill its natural occupations; auto: what the code likes best.",
 )
 OUTPUT = ("-o", "--output")
+
+
+def by_code(what: str) -> str:
+    """Help for an option that means something else to each code, as their records say it."""
+    return "; ".join(f"{about.title}: {words}" for about in KNOWN.values() if (words := getattr(about, what)))
+
+
+def among_codes(what: str) -> str:
+    """All that the records of the codes list under a name."""
+    return ", ".join(dict.fromkeys(word for about in KNOWN.values() for word in getattr(about, what)))
+
+
+TEMPLATE = click.option("--template", type=EXISTING, help=f"{by_code('template')}.")
+GRID = click.option("--grid", type=int, nargs=3, help=f"{by_code('grid')}.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
 DASK = click.option("--dask", metavar="ADDRESS", help="Work on a dask.distributed cluster, such as tcp://host:8786.")
 CODE = click.option(

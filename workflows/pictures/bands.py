@@ -11,7 +11,7 @@ import numpy as np
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.physics.bands import Bands, KPath, make_path
-from converters.runs import HDF5_MAGIC, starts_with
+from converters.storage.files import HDF5_MAGIC, starts_with
 from workflows.export import read_frame
 from workflows.terminal.progress import Tell, silent
 

@@ -15,8 +15,8 @@ from basis import Array
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.frames.neighbours import structure_of
-from converters.runs import digest_file
 from converters.storage.dataset import Dataset
+from converters.storage.files import digest_file
 from slem_plugin.accuracy import Errors
 from slem_plugin.checkpoint import BEST, load_model
 from slem_plugin.learning.samples import operator_on

@@ -1,0 +1,42 @@
+"""What all ionic steps of an ABACUS run share."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from basis import Array
+from basis.shells import Species
+from basis.spin import Spin
+from converters.abacus import text
+from converters.codes.run import Run
+
+MOVING = ("md", "relax", "cell-relax")  # calculations of several ionic steps
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What all steps of a run share."""
+
+    run: Run
+    given: dict[str, str]
+    stru: text.Stru
+    log: text.Log
+    basis: tuple[Species, ...]
+    spin: Spin
+
+    @property
+    def calculation(self) -> str:
+        return self.given.get("calculation", "scf").lower()
+
+    @property
+    def is_gamma_only(self) -> bool:
+        return text.flag(self.given, "gamma_only") == "1"
+
+    @property
+    def norb_a(self) -> Array:
+        return np.array([self.basis[s].size for s in self.stru.species_a])
+
+    @property
+    def dimension(self) -> int:
+        """Rows of the matrices: orbitals, times two for spinors."""
+        return int(self.norb_a.sum()) * (2 if self.spin is Spin.SPINOR else 1)

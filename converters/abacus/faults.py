@@ -1,0 +1,60 @@
+"""What some versions and settings of ABACUS are known to write wrong, and how it is noticed."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from basis import Array
+from basis.spin import Spin, to_pauli
+from converters.abacus import text
+from converters.abacus.context import Context
+from converters.errors import Kind, Refused
+from converters.frames.blocks import Packed
+
+
+def refuse_broken(packed: dict[str, Packed], spin: Spin, used: dict[str, list[Path]]) -> None:
+    """Refuse what some versions of 3.11 are known to write in place of H."""
+    H = packed.get("H")
+    if H is None:
+        return
+    if not H.operator.values_sx.any():
+        reason = "holds H = 0: ABACUS 3.11.0-beta.1 to beta.5 wrote it so for nspin 2; rerun with a newer version"
+        raise Refused(Kind.FAULTY_VERSION, used["H"][0], reason)
+    if spin is Spin.SPINOR and H.asymmetry > 1e-6:
+        found = f"has an H(R) that is not Hermitian by {H.asymmetry:.3g} Ry"
+        cause = "ABACUS 3.11.0-beta.5 and beta.6 conjugate the spin-flip blocks of magnetic runs, and their energies are wrong"
+        raise Refused(Kind.FAULTY_VERSION, used["H"][0], f"{found}: {cause}; rerun with another version")
+
+
+def doubt_of_density(context: Context) -> str:
+    """Why the DM file of a run may be wrong; empty when it cannot. Without symmetric k-points to leave out it is right."""
+    given = context.given
+    default = "0" if context.calculation in ("nscf", "md") or context.is_gamma_only else "1"
+    symmetry = text.flag(given, "symmetry", default)
+    if symmetry == "1" or (symmetry == "0" and context.spin is Spin.SPINOR):
+        wanted = "-1" if context.spin is Spin.SPINOR else "0 or -1"
+        return f"symmetry {symmetry} sums DM over a part of the k-points; rerun with symmetry {wanted}, or rebuild it from H and S"
+    return ""
+
+
+def refuse_old_sign(context: Context, DM_sx: Array, path: Path) -> None:
+    """Refuse a density with a y component of the spin from versions whose sign of sigma_y is the other one."""
+    largest = float(np.abs(to_pauli(DM_sx)[2]).max(initial=0))
+    version = context.log.version
+    if largest > 1e-6 and version_key(version) < version_key("3.11.0-beta6"):
+        reason = f"has a spin density along y (up to {largest:.3g}) from ABACUS {version or 'of unknown version'}, whose sign of"
+        raise Refused(
+            Kind.FAULTY_VERSION,
+            path,
+            f"{reason} sigma_y is the opposite; rerun with 3.11.0-beta6 or newer, or with moments in the xz plane",
+        )
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """A version such as 3.11.0-beta6 as numbers; a release comes after its betas, an unknown version first."""
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-?beta\.?(\d+))?", version)
+    if match is None:
+        return (0,)
+    major, minor, patch, build, beta = match.groups()
+    return int(major), int(minor), int(patch or 0), int(build or 0), int(beta) if beta else 999

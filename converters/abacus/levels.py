@@ -1,0 +1,55 @@
+"""The k-points of an ABACUS run and the eigenvalues that it printed at some of them."""
+
+import numpy as np
+
+from basis import Array
+from basis.spin import Spin
+from converters.abacus import text
+from converters.abacus.context import Context
+from converters.abacus.convention import BOHR, RYDBERG
+from converters.frames.frame import Spectrum
+
+
+def read_spectrum(context: Context, is_single_point: bool) -> Spectrum | None:
+    """k-points of the whole mesh, with the eigenvalues that the code printed at some of them (NaN elsewhere)."""
+    own = {path.name: path for path in context.run.others}
+    given, stru = context.given, context.stru
+    levels = text.read_levels(own["eig_occ.txt"]) if "eig_occ.txt" in own and is_single_point else None
+    mesh = None
+    if context.is_gamma_only:
+        mesh = np.zeros((1, 3)), np.ones(1)
+    elif "KPT" in own and "kspacing" not in given:
+        mesh = text.read_mesh(own["KPT"])
+    printed_kc = None if levels is None else levels[0] @ stru.cell_cv.T / (stru.lattice_constant * BOHR)
+    if mesh is None or (printed_kc is not None and not on_mesh(printed_kc, mesh[0])):
+        if levels is None or printed_kc is None:
+            return None
+        # The lowest level is full: its occupation is the weight.
+        mesh = printed_kc, levels[2][0, :, 0] / levels[2][0, :, 0].sum()
+    kpoints_kc, weights_k = mesh
+    channels = 2 if context.spin is Spin.COLLINEAR else 1
+    energies_skn = np.empty((channels, len(weights_k), 0))
+    if levels is not None and printed_kc is not None:
+        energies_skn = np.full((channels, len(weights_k), levels[1].shape[2]), np.nan)
+        place_k = closest_kpoint(printed_kc, kpoints_kc)
+        energies_skn[:, place_k] = levels[1]
+    smearing = text.SMEARINGS.get(given.get("smearing_method", "gauss").lower(), "")
+    width = text.number(given, "smearing_sigma", 0.015) * RYDBERG
+    tolerance = level_tolerance(text.number(given, "scf_thr", 1e-7))
+    return Spectrum(kpoints_kc, weights_k, energies_skn, tolerance, smearing, width, "nupdown" in given)
+
+
+def level_tolerance(threshold: float) -> float:
+    """How exactly printed eigenvalues are met (eV): they are one mixing step of the charge density away from H."""
+    return max(1e-5, 0.1 * max(threshold, 0.0) ** 0.5)
+
+
+def closest_kpoint(printed_kc: Array, mesh_kc: Array) -> Array:
+    """Index of the mesh point that each printed k-point is, up to a reciprocal lattice vector."""
+    between = printed_kc[:, None] - mesh_kc
+    return np.abs(between - np.round(between)).max(axis=-1).argmin(axis=1)
+
+
+def on_mesh(printed_kc: Array, mesh_kc: Array) -> bool:
+    between = printed_kc - mesh_kc[closest_kpoint(printed_kc, mesh_kc)]
+    return bool(np.abs(between - np.round(between)).max(initial=0) < 1e-4)

@@ -1,0 +1,217 @@
+"""Frames of ABACUS runs: matrices of each ionic step, with what input, structure and log say."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from basis import Array
+from basis.conventions import to_standard
+from basis.shells import cell_shells
+from basis.spin import Spin
+from converters.abacus import csr, text
+from converters.abacus.context import MOVING, Context
+from converters.abacus.convention import BOHR, LAYOUT, RYDBERG, convention
+from converters.abacus.csr import Step
+from converters.abacus.faults import doubt_of_density, refuse_broken, refuse_old_sign
+from converters.abacus.files import DENSE_FILES, NAME, per_step_names
+from converters.abacus.levels import read_spectrum
+from converters.abacus.spins import join_spins
+from converters.codes.run import Run
+from converters.errors import Kind, Refused
+from converters.frames.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
+from converters.frames.folding import closest_images
+from converters.frames.frame import Frame, Outcome, Provenance
+
+
+def read_run(run: Run) -> Iterator[Frame]:
+    """One frame for each ionic step whose matrices the run wrote."""
+    own = {path.name: path for path in run.others}
+    for name in ("INPUT", "STRU"):
+        if name not in own:
+            raise Refused(
+                Kind.MISSING_FILES, run.main, f"has no {name} beside or above it", "the folder in which ABACUS ran"
+            )
+    if run.main.name == "INPUT":
+        raise Refused(
+            Kind.NO_RUN,
+            run.folder,
+            "holds no matrices; switch on out_mat_hs2 1 and out_dmr 1 (out_dm1 1 before 3.9) and rerun",
+        )
+    given = text.read_input(own["INPUT"])
+    stru = text.read_stru(own["STRU"], given.get("latname", "none"))
+    log_path = next((path for path in run.others if path.name.startswith("running_")), None)
+    log = text.read_log(log_path) if log_path else text.Log()
+    components = text.spin_components(own["INPUT"], given)
+    context = Context(run, given, stru, log, text.read_species(run.main, stru, log), LAYOUT[components])
+    steps = read_gamma_only(context) if any(p.name in DENSE_FILES.values() for p in run.matrices) else read_csr(context)
+    for number, (matrices, used) in enumerate(steps):
+        yield make_frame(context, number, matrices, used)
+
+
+def read_csr(context: Context) -> Iterator[tuple[dict[str, list[Step]], dict[str, list[Path]]]]:
+    """Matrices of each ionic step: name to one step of each spin, and the files that they are from."""
+    present = {path.name: path for path in context.run.matrices}
+    spins = 2 if context.spin is Spin.COLLINEAR else 1
+    for names in per_step_names(present, spins):
+        files = {name: [present[f] for f in wanted if f in present] for name, wanted in names.items()}
+        files = {name: paths for name, paths in files.items() if paths}
+        for name, paths in files.items():
+            if len(paths) != len(names[name]):
+                raise Refused(Kind.NO_RUN, paths[0], "is alone", f"{' and '.join(names[name])}")
+        if "S" not in files:
+            found = next(iter(names.values()))[0]
+            raise Refused(
+                Kind.MISSING_FILES,
+                context.run.main,
+                f"has no overlap beside {found}",
+                f"{names.get('S', ['srs1_nao.csr'])[0]}",
+            )
+        read = {name: [csr.read_steps(path) for path in paths] for name, paths in files.items()}
+        counts = {name: len(steps[0]) for name, steps in read.items()}
+        if len({len(steps) for parts in read.values() for steps in parts}) != 1:
+            raise Refused(
+                Kind.DAMAGED, context.run.main, f"has different numbers of ionic steps in its files: {counts}"
+            )
+        for n in range(counts["S"]):
+            yield {name: [steps[n] for steps in parts] for name, parts in read.items()}, files
+
+
+def read_gamma_only(context: Context) -> Iterator[tuple[dict[str, list[Step]], dict[str, list[Path]]]]:
+    """Dense matrices of a gamma_only run: the sum over all images of each block, given to the closest one."""
+    present = {path.name: path for path in context.run.matrices}
+    files = {name: present[file] for name, file in DENSE_FILES.items() if file in present}
+    if context.spin is not Spin.NONE or "S" not in files:
+        raise Refused(
+            Kind.UNSUPPORTED,
+            context.run.main,
+            "is a gamma_only run with spin or without sk_nao.txt; rerun with gamma_only 0",
+        )
+    stru, norb_a = context.stru, context.norb_a
+    R_aac, _ = closest_images(stru.positions_av, stru.cell_cv, np.zeros((len(norb_a), len(norb_a))))
+    atom_M = np.repeat(np.arange(len(norb_a)), norb_a)
+    row_e, column_e = (index.ravel() for index in np.indices((len(atom_M), len(atom_M))))
+    R_tc, t_e = np.unique(R_aac[atom_M[row_e], atom_M[column_e]], axis=0, return_inverse=True)
+    steps = {}
+    for name, path in files.items():
+        M_MM = csr.read_dense(path)
+        if len(M_MM) != len(atom_M):
+            raise Refused(Kind.DAMAGED, path, f"has {len(M_MM)} orbitals", f"{len(atom_M)}")
+        steps[name] = [Step(1, len(M_MM), Elements(row_e, column_e, t_e.ravel(), R_tc, M_MM.reshape(1, -1)))]
+    yield steps, {name: [path] for name, path in files.items()}
+
+
+def make_frame(context: Context, number: int, matrices: dict[str, list[Step]], used: dict[str, list[Path]]) -> Frame:
+    spin = context.spin
+    positions_av = positions_of(context, matrices, used)
+    packed = pack(context, matrices, used)
+    refuse_broken(packed, spin, used)
+    scale = {"H": RYDBERG, "S": 1.0, "DM": 1.0}
+    pairs, operators = join_packed(packed)
+    operators = {name: replace(o, values_sx=o.values_sx * scale[name]) for name, o in operators.items()}
+    if "DM" in operators and spin is Spin.SPINOR:
+        refuse_old_sign(context, operators["DM"].values_sx, used["DM"][0])
+    is_single_point = context.calculation not in MOVING
+    return Frame(
+        cell_cv=context.stru.cell_cv,
+        pbc_c=np.ones(3, dtype=bool),
+        positions_av=positions_av,
+        species_a=context.stru.species_a,
+        basis=context.basis,
+        pairs=pairs,
+        spin=spin,
+        operators=operators,
+        outcome=outcome_of(context, is_single_point),
+        spectrum=read_spectrum(context, is_single_point),
+        provenance=provenance_of(
+            context,
+            number,
+            used,
+            {f"asymmetry of {name}": item.asymmetry * scale[name] for name, item in packed.items()},
+        ),
+        folded=context.is_gamma_only and has_second_images(context),
+    )
+
+
+def pack(context: Context, matrices: dict[str, list[Step]], used: dict[str, list[Path]]) -> dict[str, Packed]:
+    """Matrices in our convention, energies still in Ry; each is let go of when it is packed."""
+    order, signs = to_standard(cell_shells(context.basis, context.stru.species_a), convention)
+    packed = {}
+    for name in list(matrices):
+        steps = matrices.pop(name)
+        if any(step.norb != context.dimension for step in steps):
+            wanted = f"expected {context.dimension} of STRU and log"
+            raise Refused(Kind.DAMAGED, used[name][0], f"has {steps[0].norb} basis functions; {wanted}")
+        joined = reorder_elements(join_spins(name, steps, context.spin), order, signs)
+        packed[name] = pack_elements(joined, context.norb_a, Spin.NONE if name == "S" else context.spin)
+    return packed
+
+
+def outcome_of(context: Context, is_single_point: bool) -> Outcome:
+    """What the log says; of a run with several steps only what holds for all of them."""
+    log = context.log
+    wanted = text.number(context.given, "nelec", 0)
+    electrons = wanted if wanted > 0 else log.electrons
+    if not is_single_point:
+        return Outcome(electrons=electrons, converged=log.converged)
+    moment = log.moment if context.spin is Spin.COLLINEAR else None
+    return Outcome(log.energy, log.fermi, electrons, moment, log.converged, log.iterations)
+
+
+def provenance_of(context: Context, number: int, used: dict[str, list[Path]], measured: dict[str, float]) -> Provenance:
+    run = context.run
+    settings: dict[str, str | float | int | bool | None] = {
+        f"{name} from": ", ".join(path.name for path in paths) for name, paths in used.items()
+    }
+    settings |= {"calculation": context.calculation, "nspin": context.spin.components}
+    if "DM" in used and context.spin is Spin.SPINOR:
+        settings["DM parts"] = "real Pauli"
+    if "DM" in used and (reason := doubt_of_density(context)):
+        settings["DM doubtful"] = reason
+    guessed = [species.name for species in context.basis if species.name not in context.log.orbitals]
+    note = f"no log has the orbitals; those of {', '.join(guessed)} are from the names of the orbital files"
+    return Provenance(
+        NAME,
+        context.log.version,
+        str(run.main),
+        run.source,
+        number,
+        files=run.digests(*(path for paths in used.values() for path in paths), *run.others),
+        settings=settings,
+        measured=measured,
+        notes=(note,) if guessed else (),
+    )
+
+
+def positions_of(context: Context, matrices: dict[str, list[Step]], used: dict[str, list[Path]]) -> Array:
+    """Positions of the step (Angstrom): those in the matrix file where it has them, in the cell of STRU."""
+    step, path, stru = matrices["S"][0], used["S"][0], context.stru
+    moves = context.calculation in MOVING
+    if step.fractional_ac is None or step.cell_cv is None:
+        if moves:
+            raise Refused(
+                Kind.UNSUPPORTED,
+                path,
+                "does not carry the structure of its ionic steps; convert single-point runs of them",
+            )
+        return stru.positions_av
+    if step.fractional_ac.shape != stru.positions_av.shape:
+        raise Refused(Kind.DAMAGED, path, f"has {len(step.fractional_ac)} atoms; STRU has {len(stru.positions_av)}")
+    if np.abs(step.cell_cv - stru.cell_cv).max() > 2e-5 * max(1.0, np.abs(stru.cell_cv).max()):
+        reason = "is of another cell than STRU and has only 6 digits of its own; convert single-point runs of its steps"
+        raise Refused(Kind.UNSUPPORTED, path, reason)
+    positions_av = step.fractional_ac @ stru.cell_cv
+    between_ac = np.linalg.solve(stru.cell_cv.T, (positions_av - stru.positions_av).T).T
+    if not moves and np.abs(between_ac - np.round(between_ac)).max() > 1e-5:
+        raise Refused(Kind.MISSING_FILES, path, "is of other positions than STRU", "the STRU of the run")
+    return positions_av
+
+
+def has_second_images(context: Context) -> bool:
+    """True when the radii in the names of the orbital files (.._6au_..) reach a second image of some atom."""
+    names = [re.search(r"_(\d+(?:\.\d+)?)au_", species.radial) for species in context.basis]
+    radii = np.array([float(match[1]) * BOHR if match else np.inf for match in names])
+    radius_a = radii[context.stru.species_a]
+    return closest_images(context.stru.positions_av, context.stru.cell_cv, np.add.outer(radius_a, radius_a))[1]

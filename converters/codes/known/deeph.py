@@ -1,0 +1,28 @@
+"""DeepH: its record; a format of files, which no code starts from."""
+
+from typing import TYPE_CHECKING
+
+from converters.codes.about import About
+
+if TYPE_CHECKING:
+    from converters.codes.protocols import Code
+
+
+def load() -> "Code":
+    from converters import deeph
+
+    return deeph
+
+
+ABOUT = About(
+    name="deeph",
+    title="DeepH",
+    load=load,
+    versions="both folder layouts",
+    reads="`hamiltonians.h5` .., `hamiltonian.h5` ..",
+    writes="both",
+    spins="none, spinor",
+    layouts=("none", "spinor"),
+    kpoints="real space alone",
+    files=("*.h5", "*.json", "*.dat", "POSCAR"),
+)

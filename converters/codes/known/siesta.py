@@ -1,0 +1,57 @@
+"""SIESTA: its record."""
+
+from typing import TYPE_CHECKING
+
+from converters.codes.about import About
+
+if TYPE_CHECKING:
+    from converters.codes.protocols import Code, Restart
+
+
+def load() -> "Code":
+    from converters import siesta
+
+    return siesta
+
+
+def load_restart() -> "Restart":
+    from converters.siesta import restart
+
+    return restart
+
+
+ABOUT = About(
+    name="siesta",
+    title="SIESTA",
+    load=load,
+    versions="4.1; HSX of 5",
+    reads="TSHS, HSX, nc, onlyS, DM, TSDE, H_DMGEN",
+    writes="TSHS, onlyS, DM",
+    spins="1, 2, 4, 8",
+    layouts=("none", "collinear", "spinor"),
+    kpoints="k mesh, Gamma without supercell",
+    files=tuple(
+        [
+            "*.TSHS",
+            "*.DM",
+            "*.HSX",
+            "*.onlyS",
+            "*.TSDE",
+            "*.nc",
+            "H_DMGEN",
+            "*.ORB_INDX",
+            "*.XV",
+            "*.EIG",
+            "*.KP",
+            "*.out",
+            "*.fdf",
+        ]
+    ),
+    results=("*.DM", "*.TSHS", "*.HSX", "*.TSDE"),
+    inputs=("*.fdf",),
+    structures=r".*\.fdf",
+    functions=(".ion.xml", ".ion.nc"),
+    basis_files=(".ion.xml", ".ion.nc"),
+    routes=("dm", "h2dm"),
+    load_restart=load_restart,
+)

@@ -1,0 +1,49 @@
+"""Runs: what a reader is asked to read."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from basis.radial import Functions
+from basis.shells import Species
+from converters.storage.files import digest_file
+
+
+@dataclass(frozen=True)
+class Run:
+    """One calculation on disk.
+
+    `matrices` are the files that hold its matrices, the first of them names the run; `others` may be read for what
+    those do not say. `claimed` are folders below that belong to the run and are not searched.
+    """
+
+    code: str
+    folder: Path
+    matrices: tuple[Path, ...]
+    others: tuple[Path, ...] = ()
+    claimed: tuple[Path, ...] = ()
+
+    @property
+    def main(self) -> Path:
+        return self.matrices[0]
+
+    @cached_property
+    def source(self) -> str:
+        """Identity of the run: its code and the contents of its matrices, wherever they lie."""
+        contents = [digest_file(path) for path in self.matrices]
+        return hashlib.sha256(json.dumps([self.code, contents]).encode()).hexdigest()
+
+    def digests(self, *files: Path) -> dict[str, str]:
+        """SHA-256 of each file, by its name relative to the folder."""
+        return {str(path.relative_to(self.folder)): digest_file(path) for path in files}
+
+
+@dataclass(frozen=True, eq=False)
+class FoundFunctions:
+    """Radial functions that belong to a run, and the files that they are from."""
+
+    functions: Mapping[Species, Functions]
+    files: tuple[Path, ...] = ()

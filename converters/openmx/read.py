@@ -1,0 +1,171 @@
+"""Frames of OpenMX's runs, from .scfout and the main output."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from basis import Array
+from basis.conventions import to_standard
+from basis.shells import Species, cell_shells
+from basis.spin import Spin
+from basis.units import HARTREE, KELVIN
+from converters.codes.run import Run
+from converters.errors import Kind, Refused
+from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements, pack_pairs, reorder_elements
+from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
+from converters.openmx.convention import BOHR, convention
+from converters.openmx.scfout import ScfOut, read_scfout
+from converters.openmx.text import Input, Output, parse_input, place_kpoints, read_output, read_species
+
+NAME = "openmx"
+
+# Between the coarse points of OpenMX's tables its d and f functions are not normalised: S_ii is off by up to 0.015 in its own runs.
+OVERLAP_ERROR = 0.03
+
+CLUSTER = 2  # the solver that works at Gamma alone
+
+LAYOUT = {0: Spin.NONE, 1: Spin.COLLINEAR, 3: Spin.SPINOR}
+
+
+def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
+    """One run for each .scfout file; its main output has the same name."""
+    for path in files:
+        if path.suffix == ".scfout":
+            yield Run(NAME, folder, (path,), tuple(other for other in files if other == path.with_suffix(".out")))
+
+
+def read_run(run: Run) -> Iterator[Frame]:
+    stored = read_scfout(run.main)
+    given = parse_input(stored.text)
+    basis, species_a = read_species(run.main, given, stored.norb_a)
+    spin = LAYOUT[stored.spin_switch]
+    output = read_output(run.others[0], given, spin is Spin.SPINOR) if run.others else Output()
+    pairs = Pairs(stored.i_q, stored.j_q, stored.R_qc, stored.norb_a)
+    uses_imaginary = given.is_on("scf.spinorbit.coupling") or given.is_on("scf.hubbard.u")
+    values = {
+        "H": hamiltonian_of(stored, pairs, uses_imaginary) * HARTREE,
+        "S": stored.values["S"],
+        "DM": density_of(stored, pairs),
+    }
+    if not values["H"].any():
+        raise Refused(Kind.UNFINISHED_SCF, run.main, "holds H = 0", "a finished SCF")
+    packed = {
+        name: pack_elements(
+            elements_of(pairs, M_se, basis, species_a), stored.norb_a, Spin.NONE if name == "S" else spin
+        )
+        for name, M_se in values.items()
+    }
+    ours, operators = join_packed(packed)
+    outcome = Outcome(
+        energy=None if output.energy is None else output.energy * HARTREE,
+        fermi=stored.fermi * HARTREE,
+        electrons=stored.electrons,
+        moment=stored.moment if spin is Spin.COLLINEAR else None,
+        converged=output.converged,
+        iterations=output.iterations,
+    )
+    keywords = (
+        "scf.XcType",
+        "scf.Kgrid",
+        "scf.EigenvalueSolver",
+        "scf.SpinPolarization",
+        "scf.SpinOrbit.Coupling",
+        "DATA.PATH",
+        "1DFFT.EnergyCutoff",
+    )
+    provenance = Provenance(
+        NAME,
+        output.version or {0: "3.8 or older", 3: "3.9"}.get(stored.version, "3.7 to 3.9"),
+        str(run.main),
+        run.source,
+        files=run.digests(run.main, *run.others),
+        settings={word: given.words.get(word.lower()) for word in keywords}
+        | {"scfout version": stored.version, "error of S_ii": OVERLAP_ERROR},
+        measured={f"asymmetry of {name}": item.asymmetry for name, item in packed.items()},
+    )
+    yield Frame(
+        cell_cv=stored.cell_cv * BOHR,
+        pbc_c=np.ones(3, dtype=bool),
+        positions_av=stored.positions_av * BOHR,
+        species_a=species_a,
+        basis=basis,
+        pairs=ours,
+        spin=spin,
+        operators=operators,
+        outcome=outcome,
+        spectrum=spectrum_of(stored, output, given, spin),
+        provenance=provenance,
+    )
+
+
+def hamiltonian_of(stored: ScfOut, pairs: Pairs, uses_imaginary: bool) -> Array:
+    """H of each spin component: (up), (up, down) or (uu, ud, du, dd)."""
+    H_sx = stored.values["H"]
+    if stored.spin_switch != 3:
+        return H_sx
+    iH_sx = stored.values["iH"] if uses_imaginary else np.zeros((3, H_sx.shape[1]))
+    ud_x = H_sx[2] + 1j * (H_sx[3] + iH_sx[2])
+    du_x = ud_x[partners(pairs, stored.path)].conj()
+    return np.stack([H_sx[0] + 1j * iH_sx[0], ud_x, du_x, H_sx[1] + 1j * iH_sx[1]])
+
+
+def density_of(stored: ScfOut, pairs: Pairs) -> Array:
+    """DM in our normalisation: both spins, (up, down), or the projector's (uu, ud, du, dd)."""
+    DM_sx = stored.values["DM"]
+    if stored.spin_switch != 3:
+        return 2 * DM_sx if stored.spin_switch == 0 else DM_sx
+    if not len(stored.values["iDM"]):
+        found = "lacks the imaginary part of DM, as noncollinear files of OpenMX 3.8 do"
+        raise Refused(Kind.FAULTY_VERSION, stored.path, found, "a run of OpenMX 3.9")
+    iDM_sx = stored.values["iDM"]
+    ud_x = DM_sx[2] - 1j * DM_sx[3]
+    du_x = ud_x[partners(pairs, stored.path)].conj()
+    return np.stack([DM_sx[0] - 1j * iDM_sx[0], ud_x, du_x, DM_sx[1] - 1j * iDM_sx[1]])
+
+
+def partners(pairs: Pairs, path: Path) -> Array:
+    """Place of the transposed element of each element, in the block (j, i, -R)."""
+    order = np.argsort(pairs.key_p)
+    wanted_p = pack_pairs(pairs.j_p, pairs.i_p, -pairs.R_pc, len(pairs.norb_a), pairs.reach)
+    place_p = order[np.minimum(np.searchsorted(pairs.key_p[order], wanted_p), len(order) - 1)]
+    if (pairs.key_p[place_p] != wanted_p).any():
+        p = int(np.argmax(pairs.key_p[place_p] != wanted_p))
+        pair = f"({pairs.i_p[p] + 1}, {pairs.j_p[p] + 1}, {pairs.R_pc[p].tolist()})"
+        raise Refused(Kind.DAMAGED, path, f"has the pair {pair} and lacks its partner", "both")
+    inside_x = np.arange(pairs.elements) - pairs.start_p[pairs.pair_x]
+    row_x, column_x = np.divmod(inside_x, pairs.norb_a[pairs.j_p][pairs.pair_x])
+    return pairs.start_p[place_p][pairs.pair_x] + column_x * pairs.norb_a[pairs.i_p][pairs.pair_x] + row_x
+
+
+def elements_of(pairs: Pairs, values_sx: Array, basis: Sequence[Species], species_a: Array) -> Elements:
+    """Both halves of a matrix as elements in our orbital order."""
+    row_x, column_x = pairs.row_column_x
+    R_tc, t_p = np.unique(pairs.R_pc, axis=0, return_inverse=True)
+    order, signs = to_standard(cell_shells(basis, species_a), convention)
+    return reorder_elements(Elements(row_x, column_x, t_p.ravel()[pairs.pair_x], R_tc, values_sx), order, signs)
+
+
+def spectrum_of(stored: ScfOut, output: Output, given: Input, spin: Spin) -> Spectrum | None:
+    """The run's k-points and printed eigenvalues, with their filling at the electronic temperature."""
+    if output.kpoints_kc is None or output.energies_skn is None:
+        return None
+    mesh, criterion = given.words.get("scf.kgrid", "1 1 1"), given.words.get("scf.criterion", "1e-6")
+    try:
+        mesh_c = np.array([int(n) for n in mesh.split()[:3]]).reshape(3)
+        tolerance = level_tolerance(float(criterion.split()[0]))
+    except ValueError as error:
+        found = f'has "scf.Kgrid {mesh}" and "scf.criterion {criterion}" in its input'
+        raise Refused(Kind.DAMAGED, stored.path, found, "three numbers and one") from error
+    if stored.solver == CLUSTER:
+        mesh_c = np.ones(3, dtype=int)
+    kpoints_kc, weights_k = place_kpoints(output.kpoints_kc, mesh_c)
+    whole = abs(weights_k.sum() - 1) < 1e-9
+    energies_skn = output.energies_skn[: 2 if spin is Spin.COLLINEAR else 1] * HARTREE
+    width = stored.temperature * KELVIN
+    return Spectrum(kpoints_kc, weights_k, energies_skn, tolerance, "fermi" if whole else "", width)
+
+
+def level_tolerance(criterion: float) -> float:
+    """How exactly printed eigenvalues are met (eV): they belong to the H before or after the last mixing step."""
+    return float(max(1e-5, 0.3 * (10 * max(criterion, 0.0)) ** 0.5))

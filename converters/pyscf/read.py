@@ -1,0 +1,336 @@
+"""Frames of PySCF's SCF objects and of its checkpoint files."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from basis import Array
+from basis.conventions import to_standard
+from basis.shells import cell_shells
+from basis.spin import Spin
+from basis.units import BOHR, HARTREE
+from converters.codes.run import FoundFunctions, Run
+from converters.errors import Kind, Refused, refused_by_system
+from converters.frames.folding import fold
+from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
+from converters.pyscf.molecule import (
+    checkpoint_text,
+    convention,
+    is_checkpoint,
+    load_molecule,
+    make_basis,
+    make_functions,
+    overlaps,
+)
+from converters.pyscf.start import is_symmetric
+from converters.storage.files import open_hdf5
+
+NAME = "pyscf"
+
+SMEARINGS = {"fermi": "fermi", "gauss": "gauss"}
+
+# What is read of the checkpoint of an SCF run.
+STORED = ("mo_coeff", "mo_energy", "mo_occ", "e_tot", "kpts", "kpt")
+# How PySCF names the lists in its checkpoint files, such as the occupations of smeared levels on a k mesh.
+LIST = "__from_list__"
+
+# PySCF stores its levels in full, so only rounding separates them from those of the restored H (eV).
+LEVEL_TOLERANCE = 1e-7
+
+
+# From objects
+
+
+def frame_from_scf(mf: Any) -> Frame:
+    """Frame of a finished SCF object: RHF, RKS, UHF, UKS, ROHF, GHF, GKS of molecules, and of crystals on a k mesh.
+
+    H of ROHF is its effective (Roothaan) Fock matrix, the same for both spins.
+    """
+    place = f"PySCF {type(mf).__name__}"
+    if mf.mo_coeff is None:
+        raise Refused(Kind.UNFINISHED_SCF, place, "has no orbitals; call mf.kernel() first")
+    if is_symmetric(mf):
+        mf = mf.to_khf()  # orbitals of all k-points of the mesh, from those that symmetry keeps
+    from pyscf.pbc.scf.khf import KSCF
+
+    mesh = isinstance(mf, KSCF)
+    kpoints_kc = np.reshape(mf.kpts if mesh else mf.kpt, (-1, 3)) if hasattr(mf, "cell") else None
+    orbitals = (as_array(array, place) for array in (mf.mo_coeff, mf.mo_energy, mf.mo_occ))
+    levels = make_levels(place, int(mf.mol.nao_nr()), mesh, *orbitals)
+    fock = None if levels.complete else np.asarray(mf.get_fock(dm=mf.make_rdm1()))
+    width = float(getattr(mf, "sigma", None) or 0) * HARTREE
+    kind = SMEARINGS.get(getattr(mf, "smearing_method", None) or "", "") if width else ""
+    cycles = int(getattr(mf, "cycles", 0)) or None
+    outcome = Outcome(energy=float(mf.e_tot) * HARTREE, converged=bool(mf.converged), iterations=cycles)
+    settings = {"method": type(mf).__name__, "xc": getattr(mf, "xc", None), "k mesh": mesh}
+    provenance = Provenance(NAME, pyscf_version(), settings=settings)
+    frame = make_frame(place, mf.mol, levels, kpoints_kc, fock, (kind, width), outcome, provenance)
+    return replace(frame, functions=make_functions(mf.mol))
+
+
+def as_array(per_k: Any, place: str | Path) -> Array:
+    """One array of PySCF's lists over k-points."""
+    try:
+        return np.array(per_k)
+    except ValueError as error:
+        raise Refused(Kind.BAD_PHYSICS, place, "has other numbers of orbitals at other k-points", "the same") from error
+
+
+def pyscf_version() -> str:
+    import pyscf
+
+    return str(pyscf.__version__)
+
+
+# From disk
+
+
+def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
+    """One run for each checkpoint file of a folder."""
+    for path in files:
+        if is_checkpoint(path):
+            logs = tuple(other for other in files if other.suffix in (".log", ".out", ".txt"))
+            yield Run(NAME, folder, (path,), logs)
+
+
+def read_run(run: Run) -> Iterator[Frame]:
+    """The frame of a checkpoint file; what the file does not say is taken from the log beside it."""
+    path = run.main
+    try:
+        with open_hdf5(path) as file:
+            names = {key.removesuffix(LIST): key for key in file["scf"]}
+            lists = {name: whole(file["scf"][key]) for name, key in names.items() if name in STORED}
+            description = file["mol"][()]
+    except OSError as error:
+        raise refused_by_system(path, error) from error
+    except (KeyError, RuntimeError) as error:
+        raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
+    stored = {key: as_array(values, path) for key, values in lists.items()}
+    missing = {"mo_coeff", "mo_energy", "mo_occ", "e_tot"} - set(stored)
+    if missing:
+        raise Refused(Kind.MISSING_FILES, path, f"has no scf/{sorted(missing)[0]}", "the checkpoint of an SCF run")
+    mesh = "kpts" in stored
+    kpoints = stored.get("kpts", stored.get("kpt"))
+    kpoints_kc = None if kpoints is None else np.reshape(kpoints, (-1, 3))
+    molecule = load_molecule(path, description)
+    norb = int(molecule.nao_nr())
+    levels = make_levels(path, norb, mesh, stored["mo_coeff"], stored["mo_energy"], stored["mo_occ"])
+    if not levels.complete:
+        lost = levels.coeff_skMn.shape[-2] - levels.coeff_skMn.shape[-1]
+        reason = f"lacks {lost} linearly dependent orbitals and so does not determine H; convert the SCF object instead"
+        raise Refused(Kind.UNSUPPORTED, path, reason)
+    energy = float(stored["e_tot"])
+    log = find_log(energy, run.others)
+    provenance = Provenance(
+        NAME,
+        log.version,
+        str(path),
+        source=run.source,
+        files=run.digests(path, *log.files),
+        settings={"method": log.method, "k mesh": mesh},
+        notes=("S was computed anew, H restored from the stored orbitals and their energies",),
+    )
+    outcome = Outcome(energy=energy * HARTREE, converged=log.converged, iterations=log.iterations)
+    yield make_frame(path, molecule, levels, kpoints_kc, None, log.smearing, outcome, provenance)
+
+
+def whole(item: h5py.Dataset | h5py.Group, depth: int = 2) -> Any:
+    """What PySCF stored under a name: an array, or lists (of spins, of k-points) of arrays; nothing for what is neither."""
+    if isinstance(item, h5py.Dataset):
+        return item[()]
+    if not depth or not item.name.endswith(LIST):
+        return []
+    return [whole(item[key], depth - 1) for key in sorted(item)]
+
+
+def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[FoundFunctions]:
+    """The Gaussians of a checkpoint file, which are always there."""
+    molecule = load_molecule(run.main, checkpoint_text(run.main))
+    basis, _ = make_basis(molecule)
+    yield FoundFunctions(dict(zip(basis, make_functions(molecule), strict=True)), (run.main,))
+
+
+@dataclass(frozen=True)
+class Log:
+    """What the log of a run says that its checkpoint file does not."""
+
+    converged: bool | None = None
+    iterations: int | None = None
+    version: str = ""
+    method: str = ""
+    smearing: tuple[str, float] = ("", 0.0)  # its kind and its width, eV
+    files: tuple[Path, ...] = ()
+
+
+def find_log(energy: float, candidates: Sequence[Path]) -> Log:
+    """The log among the candidates that ends with the given energy (Hartree)."""
+    for path in candidates:
+        text = path.read_text(errors="replace")
+        endings = list(re.finditer(r"^(converged )?SCF energy = +(\S+)", text, re.M))
+        for ending in endings:
+            if abs(float(ending[2]) - energy) < 1e-9 * max(1.0, abs(energy)):
+                head = text[: ending.start()]
+                own = head[max(head.rfind("\n********"), 0) :]  # a log may have several runs
+                cycles, width = last(r"^cycle= (\d+)", own), last(r"^ *sigma = (\d+\.?\d*(?:e-?\d+)?) ", own)
+                kind = SMEARINGS.get(last(r"^Smearing method = (\w+)", own), "") if width else ""
+                return Log(
+                    converged=bool(ending[1]),
+                    iterations=int(cycles) if cycles else None,
+                    version=last(r"PySCF version (\S+)", head),
+                    method=last(r"^method = (\S+)", own),
+                    smearing=(kind, float(width) * HARTREE if kind else 0.0),
+                    files=(path,),
+                )
+    return Log()
+
+
+def last(pattern: str, text: str) -> str:
+    """What a pattern finds last, or nothing."""
+    return ["", *re.findall(pattern, text, re.M)][-1]
+
+
+# What both have in common
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Orbitals of a run in one shape: spin channel, k-point, orbital of PySCF's order, level; energies in Hartree."""
+
+    spin: Spin
+    coeff_skMn: Array
+    energy_skn: Array
+    occupation_skn: Array
+
+    @property
+    def complete(self) -> bool:
+        """False when linearly dependent orbitals were dropped."""
+        return self.coeff_skMn.shape[-2] == self.coeff_skMn.shape[-1]
+
+    def fock(self, S_kMM: Array) -> Array:
+        """The matrix F = S C e C^dagger S that has these levels."""
+        SC_skMn = S_kMM @ self.coeff_skMn
+        return (SC_skMn * self.energy_skn[:, :, None]) @ SC_skMn.conj().swapaxes(-1, -2)
+
+    def density(self) -> Array:
+        return (self.coeff_skMn * self.occupation_skn[:, :, None]) @ self.coeff_skMn.conj().swapaxes(-1, -2)
+
+    def is_aufbau(self) -> bool:
+        """True when exactly the lowest levels are filled, over all k-points, in each spin that has its own number."""
+        most = 2.0 if self.spin is Spin.NONE else 1.0
+        for e_kn, f_kn in zip(self.energy_skn, self.occupation_skn, strict=True):
+            full = f_kn > most / 2
+            if np.abs(f_kn - most * full).max(initial=0) > 1e-10:
+                return False
+            if full.any() and not full.all() and e_kn[full].max() > e_kn[~full].min():
+                return False
+        return True
+
+
+def make_levels(place: str | Path, norb: int, mesh: bool, mo_coeff: Array, mo_energy: Array, mo_occ: Array) -> Levels:
+    """Levels of PySCF's arrays, which begin with an axis of spins (UHF) and one of k-points (`mesh`) where there are."""
+    C, e, f = np.asarray(mo_coeff), np.asarray(mo_energy, dtype=float), np.asarray(mo_occ, dtype=float)
+    spins = C.ndim - 2 - mesh
+    if (
+        spins not in (0, 1)
+        or e.shape != f.shape
+        or C.shape[:-2] + C.shape[-1:] != e.shape
+        or C.shape[-2] not in (norb, 2 * norb)
+    ):
+        raise Refused(
+            Kind.DAMAGED,
+            place,
+            f"has orbitals {C.shape}, energies {e.shape}, occupations {f.shape}",
+            f"{norb} orbitals",
+        )
+    for name, array in (("coefficients", C), ("energies", e), ("occupations", f)):
+        if not np.isfinite(array).all():
+            raise Refused(Kind.BAD_PHYSICS, place, f"has a NaN or infinity in its orbital {name}", "finite numbers")
+    if not mesh:
+        C, e, f = np.expand_dims(C, -3), np.expand_dims(e, -2), np.expand_dims(f, -2)
+    if spins:
+        return Levels(Spin.COLLINEAR, C, e, f)
+    if C.shape[-2] == 2 * norb:
+        return Levels(Spin.SPINOR, C[None], e[None], f[None])
+    if np.isin(f, (0, 1, 2)).all() and (f == 1).any():  # ROHF
+        return Levels(Spin.COLLINEAR, np.stack([C, C]), np.stack([e, e]), np.stack([f > 0, f == 2]).astype(float))
+    return Levels(Spin.NONE, C[None], e[None], f[None])
+
+
+def make_frame(
+    place: str | Path,
+    molecule: Any,
+    levels: Levels,
+    kpoints_kc: Array | None,
+    fock: Array | None,
+    smearing: tuple[str, float],
+    outcome: Outcome,
+    provenance: Provenance,
+) -> Frame:
+    """Frame of PySCF's orbitals (or of a Fock matrix that was given) in our convention; None for k: a molecule."""
+    if molecule.cart:
+        raise Refused(
+            Kind.UNSUPPORTED, place, "has Cartesian d functions (cart=True)", "spherical ones, rerun with cart=False"
+        )
+    basis, species_a = make_basis(molecule)
+    fractional_kc, cell_cv, pbc_c = np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, dtype=bool)
+    if kpoints_kc is not None:
+        cell_cv, pbc_c = molecule.lattice_vectors() * BOHR, np.arange(3) < molecule.dimension
+        fractional_kc = kpoints_kc @ molecule.lattice_vectors().T / (2 * np.pi)
+    positions_av = molecule.atom_coords() * BOHR
+    S_kMM = overlaps(molecule, kpoints_kc)
+    spin, nk = levels.spin, len(fractional_kc)
+    full_S_kMM = np.kron(np.eye(2), S_kMM) if spin is Spin.SPINOR else S_kMM
+    fock_skMM = (
+        levels.fock(full_S_kMM) if fock is None else fock.reshape(len(levels.energy_skn), nk, *full_S_kMM.shape[1:])
+    )
+    folding = fold(place, fractional_kc, positions_av, cell_cv, pbc_c, [basis[s].size for s in species_a])
+    order, signs = to_standard(cell_shells(basis, species_a), convention)
+    real = spin is not Spin.SPINOR
+    H_skMM = split_spins(fock_skMM, spin)[..., order[:, None], order] * np.outer(signs, signs) * HARTREE
+    DM_skMM = split_spins(levels.density(), spin)[..., order[:, None], order] * np.outer(signs, signs)
+    S_kMM = S_kMM[:, order[:, None], order] * np.outer(signs, signs)
+    operators = {
+        "H": folding.operator(place, H_skMM, real),
+        "S": folding.operator(place, S_kMM[None], True),
+        "DM": folding.operator(place, DM_skMM, real),
+    }
+    electrons = float(levels.occupation_skn.sum()) / nk
+    if abs(electrons - molecule.tot_electrons()) > 1e-6:
+        raise Refused(
+            Kind.BAD_PHYSICS, place, f"has {electrons:.8g} electrons in its levels", f"{molecule.tot_electrons()}"
+        )
+    printed = (
+        np.sort(levels.energy_skn, axis=-1) * HARTREE if fock is None else np.empty((len(levels.energy_skn), nk, 0))
+    )
+    kind, width = smearing if smearing[0] else ("fixed" if levels.is_aufbau() else "", 0.0)
+    spectrum = Spectrum(
+        fractional_kc, np.full(nk, 1 / nk), printed, LEVEL_TOLERANCE, kind, width, fixed_moment=spin is Spin.COLLINEAR
+    )
+    moment = float(molecule.spin) if spin is Spin.COLLINEAR and kpoints_kc is None else None
+    return Frame(
+        cell_cv=cell_cv,
+        pbc_c=pbc_c,
+        positions_av=positions_av,
+        species_a=species_a,
+        basis=basis,
+        pairs=folding.pairs,
+        spin=spin,
+        operators=operators,
+        outcome=replace(outcome, electrons=electrons, moment=moment),
+        spectrum=spectrum,
+        provenance=provenance,
+        folded=kpoints_kc is not None,
+    )
+
+
+def split_spins(M_skMM: Array, spin: Spin) -> Array:
+    """The spin components as the first axis: (uu, ud, du, dd) for spinors."""
+    if spin is not Spin.SPINOR:
+        return M_skMM
+    n = M_skMM.shape[-1] // 2
+    return np.stack([M_skMM[0, :, a : a + n, b : b + n] for a in (0, n) for b in (0, n)])

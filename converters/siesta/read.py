@@ -1,0 +1,371 @@
+"""Frames of SIESTA's runs, from the best file for each quantity."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from basis import Array
+from basis.conventions import to_standard
+from basis.shells import Species, cell_shells
+from basis.spin import Spin
+from basis.units import BOHR, RYDBERG
+from converters.codes.run import Run
+from converters.errors import Kind, Refused
+from converters.frames.blocks import Packed, join_packed, pack_elements, reorder_elements
+from converters.frames.folding import closest_images
+from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
+from converters.physics import kspace
+from converters.siesta import sparse, text
+from converters.siesta.convention import LEGACY_BOHR, LEGACY_RYDBERG, convention, spinor_of
+from converters.siesta.sparse import LAYOUT, Matrices, Sparse, StoredSpecies
+from converters.storage.files import HDF5_MAGIC, starts_with
+
+NAME = "siesta"
+
+# How exactly the printed eigenvalues are met (eV): by double-precision files, and by HSX of version 0, which is single.
+DOUBLE_TOLERANCE, SINGLE_TOLERANCE = 2e-6, 0.05
+
+# Files that hold H and S, best first, and their readers; then files that hold DM.
+HAMILTONIANS = {".TSHS": sparse.read_tshs, ".nc": sparse.read_nc, ".HSX": sparse.read_hsx, ".onlyS": sparse.read_tshs}
+DENSITIES = (".DM", ".nc", ".TSDE")
+H_FILES = ("H_DMGEN", "H_MIXED")
+TEXTS = (".fdf", ".ORB_INDX", ".XV", ".STRUCT_OUT", ".EIG", ".KP")
+
+# Atomic numbers above are SIESTA's own for ghosts, floating orbitals and mixtures.
+LAST_ELEMENT = 118
+
+
+def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
+    """One run for each label that has a matrix file."""
+    labels = dict.fromkeys(path.stem for path in files if path.suffix in (*HAMILTONIANS, ".DM") and is_sparse(path))
+    for label in labels:
+        own = {path.suffix: path for path in files if path.stem == label}
+        suffixes = [suffix for suffix in dict.fromkeys((*HAMILTONIANS, *DENSITIES)) if suffix in own]
+        matrices = [own[suffix] for suffix in suffixes]
+        matrices += [path for path in files if path.name in H_FILES and len(labels) == 1]
+        texts = [own[suffix] for suffix in TEXTS if suffix in own]
+        outputs = [path for path in files if path.suffix in (".out", ".log")]
+        yield Run(NAME, folder, tuple(matrices), tuple(texts + outputs))
+
+
+def is_sparse(path: Path) -> bool:
+    """True for a file that begins like a Fortran record (a length of 4 to 20 bytes), or like NetCDF-4."""
+    if path.suffix == ".nc":
+        return starts_with(path, HDF5_MAGIC)
+    return any(starts_with(path, bytes([length, 0, 0, 0])) for length in (4, 8, 16, 20))
+
+
+@dataclass(frozen=True, eq=False)
+class StoredStructure:
+    """Geometry (Bohr) and species of a run."""
+
+    cell_cv: Array
+    positions_av: Array
+    species_a: Array
+    kinds: tuple[StoredSpecies, ...]
+    basis: tuple[Species, ...]
+    cells_c: Array | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def norb_a(self) -> Array:
+        return np.array([self.basis[s].size for s in self.species_a])
+
+    def is_at_gamma(self) -> bool:
+        """True when the run had no auxiliary supercell: each block is the sum over its images."""
+        return self.cells_c is not None and int(self.cells_c.prod()) == 1
+
+    def has_second_images(self) -> bool:
+        """True when orbitals reach more than one image of some atom."""
+        radius_a = np.array([max(self.kinds[s].radii, default=np.inf) for s in self.species_a])
+        return closest_images(self.positions_av, self.cell_cv, np.add.outer(radius_a, radius_a))[1]
+
+
+def read_run(run: Run) -> Iterator[Frame]:
+    """The frame of a run, from the best file for each quantity."""
+    own = {path.suffix: path for path in run.matrices + run.others if path.stem == run.main.stem}
+    matrices, used = read_matrices(run, own)
+    density, used["DM"] = read_density(run, own, matrices)
+    output_path, output = find_output(run)
+    if output_path is None and ".fdf" in own:
+        output = replace(output, smearing=text.read_fdf(own[".fdf"]).smearing())
+    structure = read_structure(run, own, matrices)
+    rydberg, bohr = constants_of(output.version, matrices)
+    if (norb := int(structure.norb_a.sum())) != matrices.sparse.norb:
+        raise Refused(Kind.DAMAGED, run.main, f"has {matrices.sparse.norb} orbitals", f"the {norb} of its atoms")
+
+    stored = {name: matrices.sparse for name in matrices.sparse.values if name != "DM"}
+    if density is not None:
+        stored["DM"] = density
+    else:
+        del used["DM"]
+    spin = common_layout(run, stored)
+    packed = {name: pack(item, name, used[name], structure, spin) for name, item in stored.items()}
+    if "H" in packed and not packed["H"].operator.values_sx.any():
+        raise Refused(
+            Kind.UNFINISHED_SCF, used["H"], "holds H = 0, as a run with MaxSCFIterations 0 leaves it", "a finished SCF"
+        )
+    scale = {"H": rydberg, "S": 1.0, "DM": 1.0}
+    pairs, operators = join_packed(packed)
+    operators = {name: replace(o, values_sx=o.values_sx * scale[name]) for name, o in operators.items()}
+    spectrum, fermi = read_spectrum(own, matrices, output, structure.cell_cv, rydberg)
+    texts = [own[suffix] for suffix in TEXTS if suffix in own] + ([output_path] if output_path else [])
+    outcome = Outcome(output.energy, fermi, matrices.electrons, None, output.converged, output.iterations)
+    provenance = Provenance(
+        NAME,
+        output.version,
+        str(run.main),
+        run.source,
+        files=run.digests(*dict.fromkeys(used.values()), *texts),
+        settings=settings_of(used, matrices, rydberg, bohr),
+        notes=structure.notes,
+        measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()}
+        | {f"unpaired elements of {name}": float(p.unpaired) for name, p in packed.items()},
+    )
+    frame = Frame(
+        cell_cv=structure.cell_cv * bohr,
+        pbc_c=np.ones(3, dtype=bool),
+        positions_av=structure.positions_av * bohr,
+        species_a=structure.species_a,
+        basis=structure.basis,
+        pairs=pairs,
+        spin=spin,
+        operators=operators,
+        outcome=outcome,
+        spectrum=spectrum,
+        provenance=provenance,
+        folded=structure.is_at_gamma() and structure.has_second_images(),
+    )
+    yield decide_density(frame) if spin is Spin.SPINOR else frame
+
+
+def settings_of(
+    used: dict[str, Path], matrices: Matrices, rydberg: float, bohr: float
+) -> dict[str, str | float | int | bool | None]:
+    """What a writer needs to restore the files, and which file each matrix is from."""
+    settings: dict[str, str | float | int | bool | None] = {f"{name} from": path.name for name, path in used.items()}
+    settings |= {"Ry in eV": rydberg, "Bohr in Angstrom": bohr}
+    settings["spin components"] = len(matrices.sparse.values.get("H", matrices.sparse.values["S"]))
+    for key, array in (
+        ("supercell", matrices.sparse.cells_c),
+        ("k cell", matrices.k_cell_cc),
+        ("k shift", matrices.k_shift_c),
+    ):
+        if array is not None:
+            settings[key] = " ".join(map(repr, np.ravel(array).tolist()))
+    return settings
+
+
+def read_matrices(run: Run, own: dict[str, Path]) -> tuple[Matrices, dict[str, Path]]:
+    """H and S from the best file that has both, and which file each is from; S alone where no file has H."""
+    only_overlap: Matrices | None = None
+    for suffix, read in HAMILTONIANS.items():
+        if suffix in own:
+            matrices = read(own[suffix])
+            if "H" in matrices.sparse.values:
+                return matrices, {"H": matrices.path, "S": matrices.path}
+            only_overlap = only_overlap or matrices
+    if only_overlap is None:
+        raise Refused(
+            Kind.NO_RUN, run.main, "has no H or S beside it", "a TSHS, nc, HSX or onlyS file (TS.HS.Save true)"
+        )
+    used = {"S": only_overlap.path}
+    for path in run.matrices:
+        if path.name in H_FILES:
+            stored = sparse.read_density_file(path, "H")
+            same = np.array_equal(stored.counts_M, only_overlap.sparse.counts_M)
+            if not same or not np.array_equal(stored.column_e, only_overlap.sparse.column_e):
+                raise Refused(
+                    Kind.DAMAGED, path, f"has another pattern than {only_overlap.path.name}", "files of one run"
+                )
+            values = {**only_overlap.sparse.values, "H": stored.values["H"]}
+            only_overlap = replace(only_overlap, sparse=replace(only_overlap.sparse, values=values))
+            return only_overlap, used | {"H": path}
+    return only_overlap, used
+
+
+def read_density(run: Run, own: dict[str, Path], matrices: Matrices) -> tuple[Sparse | None, Path]:
+    """The density matrix and the file it is from."""
+    for suffix in DENSITIES:
+        if suffix not in own:
+            continue
+        path = own[suffix]
+        found = sparse.read_nc(path).sparse if suffix == ".nc" else sparse.read_density_file(path, "DM")
+        if "DM" in found.values:
+            if found.norb != matrices.sparse.norb:
+                raise Refused(
+                    Kind.DAMAGED, path, f"has {found.norb} orbitals; {matrices.path.name} has {matrices.sparse.norb}"
+                )
+            return found, path
+    return None, run.main
+
+
+def common_layout(run: Run, stored: dict[str, Sparse]) -> Spin:
+    """Spin layout of H and DM."""
+    counts = {name: len(item.values[name]) for name, item in stored.items() if name != "S"}
+    layouts = {LAYOUT.get(count) for count in counts.values()} or {Spin.NONE}
+    layout = layouts.pop()
+    if layouts or layout is None:
+        found = ", ".join(f"{count} spin components in {name}" for name, count in counts.items())
+        raise Refused(Kind.DAMAGED, run.main, f"has {found}", "the same")
+    return layout
+
+
+def pack(item: Sparse, name: str, path: Path, structure: StoredStructure, spin: Spin) -> Packed:
+    """A matrix in our convention, energies still in Ry."""
+    order, signs = to_standard(cell_shells(structure.basis, structure.species_a), convention)
+    layout = Spin.NONE if name == "S" else spin
+    theirs = item.elements(path, name, structure)
+    if layout is Spin.SPINOR:
+        theirs = replace(theirs, values_se=spinor_of(theirs.values_se, conjugate=name == "H"))
+    ours = reorder_elements(theirs, order, signs)
+    return pack_elements(ours, structure.norb_a, layout, whole_blocks=False, upper_triangle=True)
+
+
+def decide_density(frame: Frame) -> Frame:
+    """The frame with DM conjugated in spin if that is what gives Tr(DM H) the sum of the occupied levels."""
+    spectrum, operators = frame.spectrum, frame.operators
+    if (
+        spectrum is None
+        or not spectrum.smearing
+        or not {"H", "DM"} <= set(operators)
+        or frame.outcome.electrons is None
+    ):
+        return frame
+    filling = kspace.Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width)
+    try:
+        f_skn, _ = kspace.occupations(spectrum.energies_skn, spectrum.weights_k, filling, frame.spin)
+    except (ValueError, RuntimeError):
+        return frame  # the checks will say what is wrong with these levels
+    levels = np.einsum("skn,skn,k->", f_skn, spectrum.energies_skn, spectrum.weights_k)
+    both_x = np.where(frame.pairs.onsite_p, 1.0, 2.0)[frame.pairs.pair_x]
+    DM_sx, H_sx = operators["DM"].values_sx, operators["H"].values_sx
+    other_sx = DM_sx[[0, 2, 1, 3]].conj()
+    energies = [float((M_sx * H_sx.conj() * both_x).real.sum()) for M_sx in (DM_sx, other_sx)]
+    if abs(energies[0] - levels) <= abs(energies[1] - levels) + 1e-6:
+        return frame
+    note = f"DM was stored as the conjugate: Tr(DM H) = {energies[1]:.6f} eV, the levels sum to {levels:.6f} eV"
+    provenance = replace(frame.provenance, notes=(*frame.provenance.notes, note))
+    changed = {**operators, "DM": replace(operators["DM"], values_sx=other_sx)}
+    return replace(frame, operators=changed, provenance=provenance)
+
+
+def find_output(run: Run) -> tuple[Path | None, text.Output]:
+    """The main output that belongs to the label: the one that names it, else the only one."""
+    found = []
+    for path in run.others:
+        if path.suffix in (".out", ".log"):
+            output = text.read_output(path)
+            if output.version:
+                found.append((path, output))
+    named = [item for item in found if item[1].label == run.main.stem or item[0].stem == run.main.stem]
+    chosen = named or (found if len(found) == 1 else [])
+    return chosen[0] if chosen else (None, text.Output())
+
+
+def constants_of(version: str, matrices: Matrices) -> tuple[float, float]:
+    """Rydberg (eV) and Bohr (Angstrom) of the version that wrote the files."""
+    number = version.lstrip("v").split(".")[0]
+    is_modern = int(number) >= 5 if number.isdigit() else matrices.modern
+    return (RYDBERG, BOHR) if is_modern else (LEGACY_RYDBERG, LEGACY_BOHR)
+
+
+def read_structure(run: Run, own: dict[str, Path], matrices: Matrices) -> StoredStructure:
+    """Geometry from the matrices where they have it, else from XV or STRUCT_OUT; orbitals from ORB_INDX, nc or HSX."""
+    cell_cv, positions_av, number_a = matrices.cell_cv, matrices.positions_av, None
+    if ".XV" in own:
+        *geometry, number_a = text.read_xv(own[".XV"])
+    elif ".STRUCT_OUT" in own:
+        *geometry, number_a = text.read_structure(own[".STRUCT_OUT"], LEGACY_BOHR)
+    elif cell_cv is None:
+        raise Refused(
+            Kind.MISSING_FILES, run.main, "has no geometry beside it", "an XV or STRUCT_OUT file of the same label"
+        )
+    if cell_cv is None or positions_av is None:
+        cell_cv, positions_av = geometry
+    kinds, species_a = matrices.kinds, matrices.species_a
+    if ".ORB_INDX" in own:
+        kinds, species_a = text.read_orbital_index(own[".ORB_INDX"])
+    if species_a is None:
+        raise Refused(
+            Kind.MISSING_FILES,
+            run.main,
+            "does not say which orbitals its atoms have",
+            "an ORB_INDX file of the same label",
+        )
+    if len(species_a) != len(positions_av) or species_a.min() < 0 or species_a.max() >= len(kinds):
+        raise Refused(
+            Kind.DAMAGED, run.main, f"has {len(positions_av)} atoms and the orbitals of {len(species_a)}", "the same"
+        )
+    if not (np.isfinite(cell_cv).all() and np.isfinite(positions_av).all() and np.linalg.det(cell_cv)):
+        raise Refused(Kind.DAMAGED, run.main, "has a cell or positions that are not finite numbers of three dimensions")
+    given = text.read_fdf(own[".fdf"]) if ".fdf" in own else text.Fdf({}, {})
+    numbers = [kind.number or given.number_of(kind.label) for kind in kinds]
+    if number_a is not None and len(number_a) == len(species_a):
+        numbers = [int(number_a[np.argmax(species_a == s)]) for s in range(len(kinds))]
+    basis = tuple(species_of(run, kind, number) for kind, number in zip(kinds, numbers, strict=True))
+    guessed = [kind.label for kind, number in zip(kinds, numbers, strict=True) if number is None]
+    notes = (
+        (f"no file has the atomic numbers; the labels {', '.join(guessed)} were taken as elements",) if guessed else ()
+    )
+    return StoredStructure(cell_cv, positions_av, species_a, kinds, basis, matrices.sparse.cells_c, notes)
+
+
+def species_of(run: Run, kind: StoredSpecies, number: int | None) -> Species:
+    """Species of a kind of atom; its element is read from its label only where no file has the atomic number."""
+    if number is None:
+        symbol = re.match(r"[A-Z][a-z]?(?![a-z])", kind.label)
+        if symbol is None or symbol[0] not in atomic_numbers:
+            raise Refused(
+                Kind.MISSING_FILES,
+                run.main,
+                f"does not say which element {kind.label} is",
+                "an XV file of the same label",
+            )
+        number = atomic_numbers[symbol[0]]
+    radial = " ".join(f"{radius:.3f}" for radius in kind.radii)
+    return Species(
+        kind.label, number if 0 < number <= LAST_ELEMENT else 0, kind.shells, f"rc {radial}" if radial else ""
+    )
+
+
+def read_spectrum(
+    own: dict[str, Path], matrices: Matrices, output: text.Output, cell_cv: Array, rydberg: float
+) -> tuple[Spectrum | None, float | None]:
+    """k-points, printed eigenvalues and smearing, and the Fermi level (eV)."""
+    fermi = None if matrices.fermi is None else matrices.fermi * rydberg
+    if ".KP" not in own:
+        return None, fermi
+    kpoints_kv, weights_k = text.read_kpoints(own[".KP"])
+    k_cell_cc = output.k_cell_cc if matrices.k_cell_cc is None else matrices.k_cell_cc
+    k_shift_c = output.k_shift_c if matrices.k_shift_c is None else matrices.k_shift_c
+    kpoints_kc = kpoints_kv @ cell_cv.T / (2 * np.pi)
+    if k_cell_cc is not None and k_shift_c is not None:
+        kpoints_kc = snap(kpoints_kc, k_cell_cc, k_shift_c)
+    energies_skn = np.empty((1, len(weights_k), 0))
+    if ".EIG" in own:
+        fermi, energies_skn = text.read_eigenvalues(own[".EIG"])
+        if energies_skn.shape[1] != len(weights_k):
+            raise Refused(
+                Kind.DAMAGED,
+                own[".EIG"],
+                f"has {energies_skn.shape[1]} k-points; {own['.KP'].name} has {len(weights_k)}",
+            )
+    tolerance = SINGLE_TOLERANCE if matrices.single else DOUBLE_TOLERANCE
+    width = None if matrices.width is None else matrices.width * rydberg
+    smearing = output.smearing if width is not None else ""
+    spectrum = Spectrum(
+        kpoints_kc, weights_k / weights_k.sum(), energies_skn, tolerance, smearing, width or 0.0, output.fixed_moment
+    )
+    return spectrum, fermi
+
+
+def snap(kpoints_kc: Array, k_cell_cc: Array, k_shift_c: Array) -> Array:
+    """The k-points of the mesh that are closest: files hold them with 7 digits."""
+    steps = kpoints_kc @ k_cell_cc.T - k_shift_c
+    snapped = (np.round(steps) + k_shift_c) @ np.linalg.inv(k_cell_cc).T
+    return snapped if np.abs(snapped - kpoints_kc).max(initial=0) < 1e-4 else kpoints_kc
