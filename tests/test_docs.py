@@ -36,6 +36,14 @@ def test_links_lead_somewhere(page):
             assert (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md"])
+def test_named_files_and_folders_are_there(page):
+    named = re.findall(r"`([\w./<>]+(?:\.py|\.json|/))`", (ROOT / page).read_text())
+    assert len(named) > 10
+    for name in named:
+        assert any(ROOT.glob(name.replace("<code>", "*").rstrip("/"))), name
+
+
 @pytest.mark.parametrize("page", [path.name for path in PAGES])
 def test_every_block_runs_or_says_why_not(page, tmp_path, monkeypatch):
     path = next(path for path in PAGES if path.name == page)
