@@ -14,10 +14,10 @@ from scipy import linalg, optimize
 
 from basis import Array
 from basis.spin import Spin
-from converters.physics import kspace
 from converters.errors import Kind, Refused
 from converters.frames.folding import image_weights, mesh_of
 from converters.frames.frame import Frame
+from converters.physics import kspace
 from converters.physics.kspace import Filling
 
 # Directions of S below these eigenvalues are left out, one threshold after the other, until no ghost state is left.
@@ -245,7 +245,9 @@ def require_solvable(frame: Frame, sampling: Sampling) -> None:
         raise Refused(Kind.NO_START, frame.formula, "needs the k-points of the run that is to start")
     if frame.norb > LARGEST_DENSE:
         raise Refused(
-            Kind.TOO_LITTLE_MEMORY, frame.formula, f"has {frame.norb} orbitals; matrices of at most {LARGEST_DENSE} are solved densely"
+            Kind.TOO_LITTLE_MEMORY,
+            frame.formula,
+            f"has {frame.norb} orbitals; matrices of at most {LARGEST_DENSE} are solved densely",
         )
 
 

@@ -42,10 +42,13 @@ def fit_to_target(frame: Frame, target: Target) -> Frame:
         raise Refused(Kind.OTHER_MODEL, place, f"has {len(target.labels_a)} atoms; the matrices are of {frame.natoms}")
     strained = np.abs(target.cell_cv - frame.cell_cv).max() if frame.pbc_c.any() else 0.0
     if strained > SAME_PLACE:
-        raise Refused(Kind.OTHER_STRUCTURE, place, f"has another cell than the matrices: they differ by {strained:.2g} Angstrom")
+        raise Refused(
+            Kind.OTHER_STRUCTURE, place, f"has another cell than the matrices: they differ by {strained:.2g} Angstrom"
+        )
     if frame.spin is not target.spin:
         raise Refused(
-            Kind.OTHER_STRUCTURE, place,
+            Kind.OTHER_STRUCTURE,
+            place,
             f"needs matrices with the spin layout {target.spin}; these have {frame.spin}, and would start another state",
         )
     frame = replace(frame, cell_cv=target.cell_cv, pbc_c=np.ones(3, dtype=bool))
@@ -55,11 +58,15 @@ def fit_to_target(frame: Frame, target: Target) -> Frame:
     for label in labels:
         own = {moved.basis[s] for s, name in zip(moved.species_a, target.labels_a, strict=True) if name == label}
         if len(own) != 1:
-            raise Refused(Kind.OTHER_STRUCTURE, place, f"has atoms {label} whose matrices are of {len(own)} different bases")
+            raise Refused(
+                Kind.OTHER_STRUCTURE, place, f"has atoms {label} whose matrices are of {len(own)} different bases"
+            )
         species = own.pop()
         wanted = target.radials.get(label, "")
         if wanted and species.radial and frame.provenance.code == target.code and wanted != species.radial:
-            raise Refused(Kind.OTHER_MODEL, place, f"has the orbitals {wanted} for {label}; the matrices are of {species.radial}")
+            raise Refused(
+                Kind.OTHER_MODEL, place, f"has the orbitals {wanted} for {label}; the matrices are of {species.radial}"
+            )
         basis.append(replace(species, name=label))
     species_a = np.array([labels.index(label) for label in target.labels_a])
     return replace(moved, basis=tuple(basis), species_a=species_a)
@@ -76,7 +83,8 @@ def match_atoms(frame: Frame, target: Target) -> tuple[Array, Array]:
         b = int(distance_b.argmin())
         if distance_b[b] > SAME_PLACE or frame.numbers_a[b] != target.numbers_a[a] or b in order:
             raise Refused(
-                Kind.OTHER_STRUCTURE, target.path,
+                Kind.OTHER_STRUCTURE,
+                target.path,
                 f"has atom {a + 1} ({target.labels_a[a]}) where the matrices have none; the closest is {distance_b[b]:.3g} Angstrom away",
             )
         order.append(b)

@@ -1,0 +1,1 @@
+"""Starting an SCF: what it means for every code."""

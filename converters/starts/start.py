@@ -1,0 +1,109 @@
+"""A start of a run, in nouns: the run that is to start, the route to its density, what is written for it, and how it went."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from basis import Array
+from basis.spin import Spin
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+# Names the model for scripts that name none; slem-scf sets it for the run that is to start from a guess.
+MODEL_VARIABLE = "SLEM_MODEL"
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A run that is to be started, as its input files describe it; None or nothing where they do not say.
+
+    `labels_a` and `radials` (label to orbital file) are the run's own names. `settings` holds what only its code knows.
+    """
+
+    code: str
+    path: Path
+    cell_cv: Array
+    positions_av: Array
+    labels_a: tuple[str, ...]
+    numbers_a: Array
+    radials: Mapping[str, str]
+    spin: Spin
+    kpoints_kc: Array | None = None
+    weights_k: Array | None = None
+    smearing: str = "fixed"
+    width: float = 0.0
+    electrons: float | None = None
+    moment: float | None = None
+    nonmagnetic: bool = False
+    energy_tolerance: float = 1e-4  # eV: two starts of this run that differ by less are the same state
+    settings: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()  # that the input names and that were read
+
+    @property
+    def outside(self) -> tuple[Path, ...]:
+        """Files that were read and do not lie in the folder of the run."""
+        return tuple(file for file in self.files if leaves(self.folder, file))
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @property
+    def atoms(self) -> "Atoms":
+        """The structure as ase.Atoms, in the order of the run."""
+        from ase import Atoms
+
+        return Atoms(numbers=self.numbers_a, positions=self.positions_av, cell=self.cell_cv, pbc=True)
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a run starts from, and why this."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a writer may need besides the frame: the version that will read, radial functions, a template, the grid."""
+
+    version: str = ""
+    basis_dir: Path | None = None
+    template: Path | None = None
+    grid: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """Files of a guess, the input lines that make a run take it, and what the user should know."""
+
+    files: tuple[Path, ...]
+    keywords: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a run went: iterations, final energy (eV), what the code printed as its residual after each one, and whether it took the guess."""
+
+    iterations: int | None = None
+    energy: float | None = None
+    converged: bool | None = None
+    residuals: tuple[float, ...] = ()
+    took_guess: bool | None = None
+    note: str = ""
+
+
+def residuals_of(words: Sequence[str], iterations: int | None) -> tuple[float, ...]:
+    """The residuals that a log prints, of the last SCF in it; stars, where a number had no room, are left out."""
+    last = words[-(iterations or 0) :]
+    return tuple(float(word) for word in last if re.fullmatch(r"\d+\.?\d*(?:[Ee][-+]?\d+)?", word))
+
+
+def leaves(folder: Path, path: Path) -> bool:
+    """Whether a path that an input file names lies outside of the folder of its run."""
+    return not path.resolve().is_relative_to(folder.resolve())
