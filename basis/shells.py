@@ -15,7 +15,7 @@ class Shell:
     """The 2l+1 orbitals that share one radial function.
 
     `n` is the principal quantum number where the code has one (0: it has none), `zeta` counts the radial functions
-    of the same n and l, `polarisation` marks a shell that the code made by polarising another one.
+    of the same n and l, `polarisation` marks a shell that the code made by polarising another one, whose n it may carry.
     """
 
     l: int
@@ -26,7 +26,7 @@ class Shell:
     def __post_init__(self) -> None:
         if not 0 <= self.l < len(LETTERS):
             raise ValueError(f"a shell has l = {self.l}; expected 0 to {len(LETTERS) - 1}")
-        if self.n and self.n <= self.l:
+        if self.n and self.n <= self.l and not self.polarisation:  # which may carry the n of what was polarised
             raise ValueError(f"a shell has n = {self.n} and l = {self.l}; expected n > l")
         if self.zeta < 1:
             raise ValueError(f"a shell has zeta = {self.zeta}; expected 1 or more")

@@ -22,7 +22,7 @@ from converters.abacus.spins import join_spins
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
-from converters.frames.folding import closest_images
+from converters.frames.folding import Images
 from converters.frames.frame import Frame, Outcome, Provenance
 
 
@@ -90,16 +90,16 @@ def read_gamma_only(context: Context) -> Iterator[tuple[dict[str, list[Step]], d
             "is a gamma_only run with spin or without sk_nao.txt; rerun with gamma_only 0",
         )
     stru, norb_a = context.stru, context.norb_a
-    R_aac, _ = closest_images(stru.positions_av, stru.cell_cv, np.zeros((len(norb_a), len(norb_a))))
-    atom_M = np.repeat(np.arange(len(norb_a)), norb_a)
-    row_e, column_e = (index.ravel() for index in np.indices((len(atom_M), len(atom_M))))
-    R_tc, t_e = np.unique(R_aac[atom_M[row_e], atom_M[column_e]], axis=0, return_inverse=True)
+    images, norb = Images.of(stru.positions_av, stru.cell_cv), int(norb_a.sum())
+    row_e, column_e = (index.ravel() for index in np.indices((norb, norb)))
+    home_tc = np.zeros((1, 3), dtype=np.int64)
     steps = {}
     for name, path in files.items():
         M_MM = csr.read_dense(path)
-        if len(M_MM) != len(atom_M):
-            raise Refused(Kind.DAMAGED, path, f"has {len(M_MM)} orbitals", f"{len(atom_M)}")
-        steps[name] = [Step(1, len(M_MM), Elements(row_e, column_e, t_e.ravel(), R_tc, M_MM.reshape(1, -1)))]
+        if len(M_MM) != norb:
+            raise Refused(Kind.DAMAGED, path, f"has {len(M_MM)} orbitals", f"{norb}")
+        dense = Elements(row_e, column_e, np.zeros_like(row_e), home_tc, M_MM.reshape(1, -1))
+        steps[name] = [Step(1, norb, images.place(dense, norb_a))]
     yield steps, {name: [path] for name, path in files.items()}
 
 
@@ -214,4 +214,6 @@ def has_second_images(context: Context) -> bool:
     names = [re.search(r"_(\d+(?:\.\d+)?)au_", species.radial) for species in context.basis]
     radii = np.array([float(match[1]) * BOHR if match else np.inf for match in names])
     radius_a = radii[context.stru.species_a]
-    return closest_images(context.stru.positions_av, context.stru.cell_cv, np.add.outer(radius_a, radius_a))[1]
+    everywhere_aa = np.zeros((len(radius_a), len(radius_a)), dtype=bool)  # dense matrices do not show how far H reaches
+    images = Images.of(context.stru.positions_av, context.stru.cell_cv)
+    return images.are_summed(everywhere_aa, np.add.outer(radius_a, radius_a))

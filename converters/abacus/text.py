@@ -56,7 +56,10 @@ def spin_components(path: Path, given: dict[str, str]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Stru:
-    """A STRU file: atoms grouped by species in the order of ATOMIC_SPECIES, as ABACUS uses them. Lengths in Angstrom, the lattice constant in Bohr."""
+    """A STRU file: atoms grouped by species in the order of ATOMIC_SPECIES and moved into the cell, as ABACUS uses them.
+
+    Lengths in Angstrom, the lattice constant in Bohr.
+    """
 
     labels: tuple[str, ...]
     pseudopotentials: tuple[str, ...]
@@ -120,6 +123,7 @@ def read_stru(path: Path, latname: str = "none") -> Stru:
         raise Refused(
             Kind.DAMAGED, path, f"has {len(species_a)} atoms in a cell of {np.linalg.det(cell_cv):g} cubic Angstrom"
         )
+    positions_av = move_into_cell(positions_av, cell_cv)
     return Stru(labels, potentials, orbitals, cell_cv, species_a, positions_av, lattice_constant)
 
 
@@ -177,6 +181,16 @@ def to_angstrom(path: Path, kind: str, coordinates_av: Array, cell_cv: Array, la
         )
     middle_v = cell_cv.sum(axis=0) / 2 * np.array([axis in (centre[1] or "") for axis in "xyz"])
     return coordinates_av + middle_v
+
+
+def move_into_cell(positions_av: Array, cell_cv: Array) -> Array:
+    """The places to which ABACUS moves atoms before it does anything else: R of all its files counts from there.
+
+    It takes fractional coordinates plus 10000 modulo 1, so that one a trillionth below 0 or 1 becomes 0.
+    """
+    fractional_ac = positions_av @ np.linalg.inv(cell_cv)
+    cells_ac = np.round(np.fmod(fractional_ac + 10000, 1.0) - fractional_ac)
+    return np.asarray(positions_av + cells_ac @ cell_cv)
 
 
 def read_mesh(path: Path) -> tuple[Array, Array] | None:

@@ -1,6 +1,6 @@
 """Matrices that a run stored without lattice vectors: where do their blocks belong?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from basis import Array
 from converters.errors import Kind, Refused
-from converters.frames.blocks import Operator, Pairs, is_canonical, make_pairs
+from converters.frames.blocks import Elements, Operator, Pairs, is_canonical, make_pairs
 from converters.frames.frame import Frame
 
 # Imaginary part of H(R) that integrals on a coarse grid may leave (eV); a mesh without -k for each k leaves far more.
@@ -17,25 +17,76 @@ LARGEST_IMAGINARY = 1e-4
 SAME_DISTANCE = 1e-6
 
 
-def closest_images(positions_av: Array, cell_cv: Array, reach_aa: Array) -> tuple[Array, bool]:
-    """R_aac of the closest image of each pair of atoms, and whether any pair has a second image within its reach.
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The closest images of each two atoms, in both directions: atom i in cell 0, atom j in cell R, and how many are equally close.
 
-    A run at Gamma alone adds up all images of a block. Where the reach of the orbitals (Angstrom) sees only one image of
-    each pair, the block is that image's and nothing is lost; otherwise the matrix is folded.
+    A run at Gamma alone adds up all images of a block. The sum is given to the closest image, in equal parts where several
+    are equally close, so that nothing depends on the cell in which an atom stands. `distance_aa` and `second_aa` (Angstrom)
+    are the distances of the closest image and of the next one that is farther.
     """
-    inverse_vc = np.linalg.inv(cell_cv)
-    images_nc = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    between_aav = positions_av[None] - positions_av[:, None]
-    # The shift is odd under exchange of the atoms: R_ij = -R_ji.
-    shift_aac = -np.round(np.triu(np.ones(between_aav.shape[:2]))[..., None] * (between_aav @ inverse_vc))
-    shift_aac = shift_aac - shift_aac.swapaxes(0, 1)
-    R_naac = images_nc[:, None, None] + shift_aac
-    distance_naa = np.linalg.norm(between_aav + R_naac @ cell_cv, axis=-1)
-    best_aa = distance_naa.argmin(axis=0)
-    upper_aa = np.triu(np.ones(best_aa.shape, dtype=bool), 1)
-    R_aac = np.take_along_axis(R_naac, best_aa[None, ..., None], axis=0)[0] * upper_aa[..., None]
-    second_aa = np.partition(distance_naa, 1, axis=0)[1]
-    return (R_aac - R_aac.swapaxes(0, 1)).astype(np.int64), bool((second_aa < reach_aa).any())
+
+    i_q: Array
+    j_q: Array
+    R_qc: Array
+    count_q: Array
+    distance_aa: Array
+    second_aa: Array
+
+    @classmethod
+    def of(cls, positions_av: Array, cell_cv: Array) -> "Images":
+        natoms = len(positions_av)
+        near_nc = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+        between_aav = positions_av[None] - positions_av[:, None]
+        shift_aac = -np.round(between_aav @ np.linalg.inv(cell_cv)).astype(np.int64)
+        found, distance_aa, second_aa = [], np.zeros((natoms, natoms)), np.zeros((natoms, natoms))
+        for i in range(natoms):
+            R_anc = shift_aac[i][:, None] + near_nc
+            distance_an = np.linalg.norm(between_aav[i][:, None] + R_anc @ cell_cv, axis=-1)
+            distance_aa[i] = distance_an.min(axis=1)
+            is_closest_an = distance_an < distance_aa[i][:, None] + SAME_DISTANCE
+            second_aa[i] = np.where(is_closest_an, np.inf, distance_an).min(axis=1)
+            several_a = is_closest_an.sum(axis=1)
+            second_aa[i][several_a > 1] = distance_aa[i][several_a > 1]
+            j_q, n_q = np.nonzero(is_closest_an)
+            found.append((np.full(len(j_q), i), j_q, R_anc[j_q, n_q], several_a[j_q]))
+        i_q, j_q, R_qc, count_q = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return cls(i_q, j_q, R_qc, count_q, distance_aa, second_aa)
+
+    def place(self, matrix: Elements, norb_a: Array) -> Elements:
+        """Elements without lattice vectors at the closest images of their atoms."""
+        natoms = len(norb_a)
+        atom_M = np.repeat(np.arange(natoms), norb_a)
+        class_e = atom_M[matrix.row_e] * natoms + atom_M[matrix.column_e]
+        class_q = self.i_q * natoms + self.j_q  # sorted: atom by atom
+        first_e, count_e = np.searchsorted(class_q, class_e), self.count_q[np.searchsorted(class_q, class_e)]
+        e_x = np.repeat(np.arange(len(class_e)), count_e)
+        inside_x = np.arange(len(e_x)) - np.repeat(np.cumsum(count_e) - count_e, count_e)
+        R_tc, t_q = np.unique(self.R_qc, axis=0, return_inverse=True)
+        return Elements(
+            matrix.row_e[e_x],
+            matrix.column_e[e_x],
+            t_q.ravel()[first_e[e_x] + inside_x],
+            R_tc,
+            matrix.values_se[:, e_x] / count_e[e_x],
+        )
+
+    def are_summed(self, stored_aa: Array, reach_aa: Array) -> bool:
+        """Whether blocks are sums over several images, where orbitals reach so far (Angstrom) and these blocks were stored.
+
+        H reaches beyond its orbitals through projectors; how far, the farthest stored block shows.
+        """
+        beyond = (self.distance_aa - reach_aa)[stored_aa].max(initial=0)
+        return bool((self.second_aa < reach_aa + max(beyond, 0.0)).any())
+
+
+def stored_blocks(matrices: Iterable[Elements], norb_a: Array) -> Array:
+    """Which two atoms have a block in any of some matrices."""
+    atom_M = np.repeat(np.arange(len(norb_a)), norb_a)
+    stored_aa = np.zeros((len(norb_a), len(norb_a)), dtype=bool)
+    for matrix in matrices:
+        stored_aa[atom_M[matrix.row_e], atom_M[matrix.column_e]] = True
+    return stored_aa
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ def convention(l: int) -> Sequence[str]:
 def load_molecule(path: Path, description: bytes | str) -> "Mole":
     """Mole or Cell of a checkpoint's JSON text. PySCF's own loader would execute parts of the text; this reads data."""
     from pyscf.gto import Mole
-    from pyscf.pbc.gto import Cell
+    from pyscf.pbc.gto import Cell, estimate_rcut
 
     try:
         stored: dict[str, Any] = json.loads(description)
@@ -46,6 +46,8 @@ def load_molecule(path: Path, description: bytes | str) -> "Mole":
         molecule._atom = [(str(name), list(map(float, xyz))) for name, xyz in literal(stored["_atom"])]
         molecule._built = True
         require_inside(molecule)
+        if isinstance(molecule, Cell) and molecule._rcut is None:  # PySCF 1 computed it anew for each run
+            molecule.rcut = estimate_rcut(molecule, molecule.precision)
     except (ValueError, KeyError, TypeError, SyntaxError, IndexError) as error:
         raise Refused(Kind.DAMAGED, path, f"has no readable molecule: {error}") from error
     return molecule

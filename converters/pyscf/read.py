@@ -41,6 +41,8 @@ LIST = "__from_list__"
 
 # PySCF stores its levels in full, so only rounding separates them from those of the restored H (eV).
 LEVEL_TOLERANCE = 1e-7
+# Orbitals of a run miss no more than this to be orthonormal in its S, whatever its conditioning.
+MOST_MISSING = 1e-6
 
 
 # From objects
@@ -219,6 +221,19 @@ class Levels:
     def density(self) -> Array:
         return (self.coeff_skMn * self.occupation_skn[:, :, None]) @ self.coeff_skMn.conj().swapaxes(-1, -2)
 
+    def tolerance(self, S_kMM: Array) -> float:
+        """How exactly (eV) these levels can be found again from H and S.
+
+        Where S is nearly singular its rounding moves levels: by e_n times what the orbitals miss to be orthonormal in S.
+        """
+        SC_skMn = S_kMM @ self.coeff_skMn
+        missing_sknn = self.coeff_skMn.conj().swapaxes(-1, -2) @ SC_skMn - np.eye(SC_skMn.shape[-1])
+        off = float(np.abs(missing_sknn).sum(axis=-1).max())
+        if not off < MOST_MISSING:
+            return LEVEL_TOLERANCE  # another S, which the levels will show
+        moved = np.abs(self.energy_skn[..., None] * missing_sknn).sum(axis=-1).max()
+        return max(LEVEL_TOLERANCE, float(moved) * HARTREE)
+
     def is_aufbau(self) -> bool:
         """True when exactly the lowest levels are filled, over all k-points, in each spin that has its own number."""
         most = 2.0 if self.spin is Spin.NONE else 1.0
@@ -309,7 +324,13 @@ def make_frame(
     )
     kind, width = smearing if smearing[0] else ("fixed" if levels.is_aufbau() else "", 0.0)
     spectrum = Spectrum(
-        fractional_kc, np.full(nk, 1 / nk), printed, LEVEL_TOLERANCE, kind, width, fixed_moment=spin is Spin.COLLINEAR
+        fractional_kc,
+        np.full(nk, 1 / nk),
+        printed,
+        levels.tolerance(full_S_kMM),
+        kind,
+        width,
+        fixed_moment=spin is Spin.COLLINEAR,
     )
     moment = float(molecule.spin) if spin is Spin.COLLINEAR and kpoints_kc is None else None
     return Frame(

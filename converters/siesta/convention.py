@@ -1,4 +1,4 @@
-"""What SIESTA's files mean: constants, signs of orbitals, and spin components."""
+"""What SIESTA's files mean: signs of orbitals, and spin components."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,6 @@ import numpy as np
 
 from basis import Array
 from basis.conventions import standard
-
-# What SIESTA up to 4.1 and its development versions of 2021 compute with; 5.0 and later use CODATA 2018.
-LEGACY_RYDBERG, LEGACY_BOHR = 13.60580, 0.529177
 
 
 def convention(l: int) -> Sequence[str]:

@@ -17,7 +17,7 @@ from basis.shells import Shell, Species
 from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.frame import Frame
-from converters.siesta.convention import LEGACY_BOHR
+from converters.siesta.constants import LEGACY
 from converters.storage.files import HDF5_MAGIC, open_hdf5, starts_with
 
 # SIESTA transforms its orbitals on points this far apart (Bohr), with the wave vectors that those tell apart.
@@ -83,7 +83,7 @@ def key_of(shell: Shell, marked: bool) -> tuple[int, int, int, bool]:
 
 def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[FoundFunctions]:
     """Radial functions of the species whose .ion.xml or .ion.nc files lie in the given folders or the run's, or in its .nc."""
-    bohr = float(frame.provenance.settings.get("Bohr in Angstrom") or LEGACY_BOHR)
+    bohr = float(frame.provenance.settings.get("Bohr in Angstrom") or LEGACY.bohr)
     whole = [path for path in run.matrices if path.suffix == ".nc"]
     own = {orbitals.label: (path, orbitals) for path in whole for orbitals in read_whole(path)}
     found, files = {}, []
@@ -113,7 +113,7 @@ def read_species(path: Path) -> tuple[Species, Functions]:
     orbitals = read_ion(path)
     radii = " ".join(f"{radius:.3f}" for radius in orbitals.cutoffs)
     species = Species(orbitals.label, max(orbitals.number, 0), orbitals.shells, f"rc {radii}")
-    return species, orbitals.functions(path, species, LEGACY_BOHR)
+    return species, orbitals.functions(path, species, LEGACY.bohr)
 
 
 def read_ion(path: Path) -> Orbitals:

@@ -12,15 +12,15 @@ from basis import Array
 from basis.conventions import to_standard
 from basis.shells import Species, cell_shells
 from basis.spin import Spin
-from basis.units import BOHR, RYDBERG
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
-from converters.frames.blocks import Packed, join_packed, pack_elements, reorder_elements
-from converters.frames.folding import closest_images
+from converters.frames.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
+from converters.frames.folding import Images, stored_blocks
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.physics import kspace
 from converters.siesta import sparse, text
-from converters.siesta.convention import LEGACY_BOHR, LEGACY_RYDBERG, convention, spinor_of
+from converters.siesta.constants import Constants, find_constants
+from converters.siesta.convention import convention, spinor_of
 from converters.siesta.sparse import LAYOUT, Matrices, Sparse, StoredSpecies
 from converters.storage.files import HDF5_MAGIC, starts_with
 
@@ -33,6 +33,7 @@ DOUBLE_TOLERANCE, SINGLE_TOLERANCE = 2e-6, 0.05
 HAMILTONIANS = {".TSHS": sparse.read_tshs, ".nc": sparse.read_nc, ".HSX": sparse.read_hsx, ".onlyS": sparse.read_tshs}
 DENSITIES = (".DM", ".nc", ".TSDE")
 H_FILES = ("H_DMGEN", "H_MIXED")
+VARIABLES = "OUTVARS.yml"
 TEXTS = (".fdf", ".ORB_INDX", ".XV", ".STRUCT_OUT", ".EIG", ".KP")
 
 # Atomic numbers above are SIESTA's own for ghosts, floating orbitals and mixtures.
@@ -48,7 +49,7 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
         matrices = [own[suffix] for suffix in suffixes]
         matrices += [path for path in files if path.name in H_FILES and len(labels) == 1]
         texts = [own[suffix] for suffix in TEXTS if suffix in own]
-        outputs = [path for path in files if path.suffix in (".out", ".log")]
+        outputs = [path for path in files if path.suffix in (".out", ".log") or path.name == VARIABLES]
         yield Run(NAME, folder, tuple(matrices), tuple(texts + outputs))
 
 
@@ -79,10 +80,11 @@ class StoredStructure:
         """True when the run had no auxiliary supercell: each block is the sum over its images."""
         return self.cells_c is not None and int(self.cells_c.prod()) == 1
 
-    def has_second_images(self) -> bool:
-        """True when orbitals reach more than one image of some atom."""
+    @property
+    def reach_aa(self) -> Array:
+        """Distance (Bohr) from which on the orbitals of two atoms do not overlap; infinite where the files do not say."""
         radius_a = np.array([max(self.kinds[s].radii, default=np.inf) for s in self.species_a])
-        return closest_images(self.positions_av, self.cell_cv, np.add.outer(radius_a, radius_a))[1]
+        return np.asarray(np.add.outer(radius_a, radius_a))
 
 
 def read_run(run: Run) -> Iterator[Frame]:
@@ -93,8 +95,9 @@ def read_run(run: Run) -> Iterator[Frame]:
     output_path, output = find_output(run)
     if output_path is None and ".fdf" in own:
         output = replace(output, smearing=text.read_fdf(own[".fdf"]).smearing())
-    structure = read_structure(run, own, matrices)
-    rydberg, bohr = constants_of(output.version, matrices)
+    constants = find_constants(own, matrices, output.version)
+    rydberg, bohr = constants.rydberg, constants.bohr
+    structure = read_structure(run, own, matrices, bohr)
     if (norb := int(structure.norb_a.sum())) != matrices.sparse.norb:
         raise Refused(Kind.DAMAGED, run.main, f"has {matrices.sparse.norb} orbitals", f"the {norb} of its atoms")
 
@@ -104,7 +107,13 @@ def read_run(run: Run) -> Iterator[Frame]:
     else:
         del used["DM"]
     spin = common_layout(run, stored)
-    packed = {name: pack(item, name, used[name], structure, spin) for name, item in stored.items()}
+    elements = {name: item.elements(used[name], name, structure) for name, item in stored.items()}
+    folded = False
+    if structure.is_at_gamma():
+        images = Images.of(structure.positions_av * bohr, structure.cell_cv * bohr)
+        folded = images.are_summed(stored_blocks(elements.values(), structure.norb_a), structure.reach_aa * bohr)
+        elements = {name: images.place(item, structure.norb_a) for name, item in elements.items()}
+    packed = {name: pack(item, name, structure, spin) for name, item in elements.items()}
     if "H" in packed and not packed["H"].operator.values_sx.any():
         raise Refused(
             Kind.UNFINISHED_SCF, used["H"], "holds H = 0, as a run with MaxSCFIterations 0 leaves it", "a finished SCF"
@@ -121,8 +130,8 @@ def read_run(run: Run) -> Iterator[Frame]:
         str(run.main),
         run.source,
         files=run.digests(*dict.fromkeys(used.values()), *texts),
-        settings=settings_of(used, matrices, rydberg, bohr),
-        notes=structure.notes,
+        settings=settings_of(used, matrices, constants),
+        notes=(*structure.notes, *matrices.notes, *constants.notes),
         measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()}
         | {f"unpaired elements of {name}": float(p.unpaired) for name, p in packed.items()},
     )
@@ -138,17 +147,18 @@ def read_run(run: Run) -> Iterator[Frame]:
         outcome=outcome,
         spectrum=spectrum,
         provenance=provenance,
-        folded=structure.is_at_gamma() and structure.has_second_images(),
+        folded=folded,
     )
     yield decide_density(frame) if spin is Spin.SPINOR else frame
 
 
 def settings_of(
-    used: dict[str, Path], matrices: Matrices, rydberg: float, bohr: float
+    used: dict[str, Path], matrices: Matrices, constants: Constants
 ) -> dict[str, str | float | int | bool | None]:
     """What a writer needs to restore the files, and which file each matrix is from."""
     settings: dict[str, str | float | int | bool | None] = {f"{name} from": path.name for name, path in used.items()}
-    settings |= {"Ry in eV": rydberg, "Bohr in Angstrom": bohr}
+    settings |= {"Ry in eV": constants.rydberg, "Bohr in Angstrom": constants.bohr}
+    settings["constants known from"] = constants.known_from
     settings["spin components"] = len(matrices.sparse.values.get("H", matrices.sparse.values["S"]))
     for key, array in (
         ("supercell", matrices.sparse.cells_c),
@@ -196,6 +206,10 @@ def read_density(run: Run, own: dict[str, Path], matrices: Matrices) -> tuple[Sp
         path = own[suffix]
         found = sparse.read_nc(path).sparse if suffix == ".nc" else sparse.read_density_file(path, "DM")
         if "DM" in found.values:
+            known = matrices.sparse
+            same = np.array_equal(found.counts_M, known.counts_M) and np.array_equal(found.column_e, known.column_e)
+            if found.cells_c is None and same:  # one pattern, whose images are known there
+                found = replace(found, cells_c=known.cells_c, vectors_ev=known.vectors_ev)
             if found.norb != matrices.sparse.norb:
                 raise Refused(
                     Kind.DAMAGED, path, f"has {found.norb} orbitals; {matrices.path.name} has {matrices.sparse.norb}"
@@ -215,11 +229,10 @@ def common_layout(run: Run, stored: dict[str, Sparse]) -> Spin:
     return layout
 
 
-def pack(item: Sparse, name: str, path: Path, structure: StoredStructure, spin: Spin) -> Packed:
+def pack(theirs: Elements, name: str, structure: StoredStructure, spin: Spin) -> Packed:
     """A matrix in our convention, energies still in Ry."""
     order, signs = to_standard(cell_shells(structure.basis, structure.species_a), convention)
     layout = Spin.NONE if name == "S" else spin
-    theirs = item.elements(path, name, structure)
     if layout is Spin.SPINOR:
         theirs = replace(theirs, values_se=spinor_of(theirs.values_se, conjugate=name == "H"))
     ours = reorder_elements(theirs, order, signs)
@@ -255,32 +268,24 @@ def decide_density(frame: Frame) -> Frame:
 
 
 def find_output(run: Run) -> tuple[Path | None, text.Output]:
-    """The main output that belongs to the label: the one that names it, else the only one."""
-    found = []
-    for path in run.others:
-        if path.suffix in (".out", ".log"):
-            output = text.read_output(path)
-            if output.version:
-                found.append((path, output))
+    """The main output that belongs to the label: the one that names it, else the only one; else what OUTVARS.yml says."""
+    outputs = [(path, text.read_output(path)) for path in run.others if path.suffix in (".out", ".log")]
+    found = [(path, output) for path, output in outputs if output.version]
     named = [item for item in found if item[1].label == run.main.stem or item[0].stem == run.main.stem]
-    chosen = named or (found if len(found) == 1 else [])
-    return chosen[0] if chosen else (None, text.Output())
+    nameless = [item for item in found if not item[1].label]
+    if named or len(nameless) == 1:
+        return (named or nameless)[0]
+    variables = [path for path in run.others if path.name == VARIABLES]
+    return None, text.Output(version=text.read_variables(variables[0])) if variables else text.Output()
 
 
-def constants_of(version: str, matrices: Matrices) -> tuple[float, float]:
-    """Rydberg (eV) and Bohr (Angstrom) of the version that wrote the files."""
-    number = version.lstrip("v").split(".")[0]
-    is_modern = int(number) >= 5 if number.isdigit() else matrices.modern
-    return (RYDBERG, BOHR) if is_modern else (LEGACY_RYDBERG, LEGACY_BOHR)
-
-
-def read_structure(run: Run, own: dict[str, Path], matrices: Matrices) -> StoredStructure:
+def read_structure(run: Run, own: dict[str, Path], matrices: Matrices, bohr: float) -> StoredStructure:
     """Geometry from the matrices where they have it, else from XV or STRUCT_OUT; orbitals from ORB_INDX, nc or HSX."""
     cell_cv, positions_av, number_a = matrices.cell_cv, matrices.positions_av, None
     if ".XV" in own:
         *geometry, number_a = text.read_xv(own[".XV"])
     elif ".STRUCT_OUT" in own:
-        *geometry, number_a = text.read_structure(own[".STRUCT_OUT"], LEGACY_BOHR)
+        *geometry, number_a = text.read_structure(own[".STRUCT_OUT"], bohr)
     elif cell_cv is None:
         raise Refused(
             Kind.MISSING_FILES, run.main, "has no geometry beside it", "an XV or STRUCT_OUT file of the same label"

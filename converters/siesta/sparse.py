@@ -166,6 +166,7 @@ class Matrices:
     species_a: Array | None = None
     single: bool = False
     modern: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_tshs(path: Path) -> Matrices:
@@ -246,7 +247,8 @@ def read_hsx_single(file: FortranFile) -> Matrices:
     kinds = read_hsx_species(file)
     natoms = int(file.record("<i4", 1, "the number of atoms")[0])
     species_a = file.record("<i4", natoms, "the species of each atom").astype(np.int64) - 1
-    sparse = Sparse(counts_M, column_e, None, {"H": H_se, "S": S_e[None]}, vectors_ev)
+    cells_c = np.ones(3, dtype=np.int64) if at_gamma else None
+    sparse = Sparse(counts_M, column_e, cells_c, {"H": H_se, "S": S_e[None]}, vectors_ev)
     return Matrices(
         file.path, sparse, electrons=float(electrons), width=float(width), kinds=kinds, species_a=species_a, single=True
     )
@@ -330,7 +332,7 @@ def shells_of(path: Path, orbitals: Array) -> tuple[Shell, ...]:
     shells, at = [], 0
     while at < len(orbitals):
         n, l, zeta = (int(value) for value in orbitals[at])
-        shell = Shell(l, n, zeta)
+        shell = Shell(l, n, zeta, polarisation=0 < n <= l)  # the only sign of it in these files
         if (orbitals[at : at + shell.size] != orbitals[at]).any() or at + shell.size > len(orbitals):
             raise Refused(
                 Kind.DAMAGED,
@@ -353,6 +355,10 @@ def read_nc(path: Path) -> Matrices:
         raise Refused(Kind.DAMAGED, path, f"is not a complete SIESTA nc file: {error}") from error
 
 
+# NetCDF fills what nobody wrote with 9.97e36.
+NEVER_WRITTEN = 1e36
+
+
 def read_nc_groups(path: Path, file: h5py.File) -> Matrices:
     sparse, settings = file["SPARSE"], file["SETTINGS"]
     counts_M, column_e = sparse["n_col"][()].astype(np.int64), sparse["list_col"][()].astype(np.int64)
@@ -363,6 +369,8 @@ def read_nc_groups(path: Path, file: h5py.File) -> Matrices:
         )
     require_pattern(path, counts_M, column_e, int(cells_c.prod()))
     values = {name: np.atleast_2d(sparse[name][()]) for name in ("S", "H", "DM") if name in sparse}
+    unwritten = [name for name, values_se in values.items() if not np.abs(values_se).max(initial=0) < NEVER_WRITTEN]
+    values = {name: values_se for name, values_se in values.items() if name not in unwritten}
     groups = sorted(
         (group for group in file["BASIS"].values() if isinstance(group, h5py.Group)),
         key=lambda g: int(g.attrs["ID"][0]),
@@ -379,6 +387,7 @@ def read_nc_groups(path: Path, file: h5py.File) -> Matrices:
         k_shift_c=settings["BZ_displ"][()],
         kinds=tuple(kind_of_group(group) for group in groups),
         species_a=file["BASIS/basis"][()].astype(np.int64) - 1,
+        notes=tuple(f"{name} of {path.name} was never written and is left out" for name in unwritten),
     )
 
 

@@ -132,6 +132,17 @@ class Fdf:
                 return int(fields[1])
         return None
 
+    def lattice(self) -> Array | None:
+        """Lattice vectors in Angstrom, where the lattice is given so."""
+        try:
+            length, unit = self.words.get("latticeconstant", [])[:2]
+            rows = [[float(word) for word in row[:3]] for row in self.blocks.get("latticevectors", np.eye(3).tolist())]
+            vectors_cv = float(length) * np.array(rows)
+        except ValueError:
+            return None
+        plain = unit.lower() == "ang" and "latticeparameters" not in self.blocks and vectors_cv.shape == (3, 3)
+        return vectors_cv if plain and np.isfinite(vectors_cv).all() else None
+
     def smearing(self) -> str:
         """ "fermi", which is SIESTA's default, or nothing for what a frame has no name for."""
         function = self.words.get("occupationfunction", ["fd"])
@@ -191,6 +202,12 @@ def keyword(name: str) -> str:
     return re.sub(r"[._-]", "", name).lower()
 
 
+def read_variables(path: Path) -> str:
+    """The version of SIESTA that wrote an OUTVARS.yml."""
+    found = re.search(r"^siesta:\s*\n\s+version:\s*\"?([^\"\s]+)", path.read_text(errors="replace"), re.M)
+    return found[1] if found else ""
+
+
 @dataclass(frozen=True)
 class Output:
     """What the main output says about the run; None where it says nothing."""
@@ -209,13 +226,15 @@ class Output:
 def read_output(path: Path) -> Output:
     """The last SCF cycle of an output."""
     text = path.read_text(errors="replace")
+    if re.search(r"^tbt: ", text, re.M):  # of TBtrans, which reads what SIESTA wrote
+        return Output()
     version = re.search(r"^(?:Siesta )?Version\s*:\s*(\S+)", text, re.M | re.I)
     ended = [int(n) for n in re.findall(r"SCF cycle converged after\s+(\d+) iterations", text)]
     failed = "SCF_NOT_CONV" in text or "SCF did not converge" in text or "(E) SCF" in text
     total = re.findall(r"^siesta:\s+Total\s*=\s+(-?[\d.]+)", text, re.M)
     grid = re.findall(r"^siesta: k-grid:\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)\s+(-?[\d.]+)\s*$", text, re.M)[:3]
     table = np.array(grid, dtype=float) if len(grid) == 3 else None
-    label = re.search(r"^\s*system[-_.]?label\s+(\S+)", text, re.M | re.I)
+    label = re.search(r"^(?:reinit: System Label:|\s*system[-_.]?label)\s+(\S+)", text, re.M | re.I)
     fixed = re.search(r"^redata: Fix the spin of the system\s*=\s*T", text, re.M)
     other_smearing = re.search(r"^redata:.*(Methfessel|Cold|Gaussian)", text, re.M | re.I)
     finished = bool(ended) and not failed

@@ -11,9 +11,8 @@ from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Operator, reorder_elements, unpack_elements
 from converters.frames.frame import Frame
+from converters.siesta.constants import LEGACY
 from converters.siesta.convention import (
-    LEGACY_BOHR,
-    LEGACY_RYDBERG,
     components_of,
     convention,
     image_numbers,
@@ -54,33 +53,36 @@ class Pattern:
 
     @classmethod
     def of(cls, frame: Frame) -> "Pattern":
-        cells_c = 2 * np.abs(frame.pairs.R_pc).max(axis=0, initial=0) + 1
-        cells_c = np.maximum(cells_c, numbers_of(frame, "supercell", np.ones(3)).astype(np.int64))
+        own_c = numbers_of(frame, "supercell", np.zeros(3)).astype(np.int64)
+        # A run at Gamma alone has no supercell: all images of a block are one sum there.
+        cells_c = own_c if (own_c == 1).all() else np.maximum(own_c, 2 * np.abs(frame.pairs.R_pc).max(axis=0) + 1)
         known = [operator.known_x for operator in frame.operators.values() if operator.known_x is not None]
         whole = np.logical_or.reduce(known) if len(known) == len(frame.operators) else None
         empty = Operator(np.zeros((1, frame.pairs.elements)), whole)
-        row_e, column_e, _ = cls.place(frame, cells_c, unpack_elements(frame.pairs, empty, Spin.NONE))
-        return cls(cells_c, np.bincount(row_e, minlength=frame.norb), column_e)
+        key_e, _ = cls.place(frame, cells_c, unpack_elements(frame.pairs, empty, Spin.NONE))
+        row_e, column_e = np.divmod(np.unique(key_e), cells_c.prod() * frame.norb)
+        return cls(cells_c, np.bincount(row_e, minlength=frame.norb), column_e + 1)
 
     @staticmethod
-    def place(frame: Frame, cells_c: Array, matrix: Elements) -> tuple[Array, Array, Array]:
-        """Row, column in the supercell (from 1) and values of elements, row after row."""
+    def place(frame: Frame, cells_c: Array, matrix: Elements) -> tuple[Array, Array]:
+        """Place of elements, row after row of the supercell, and their values."""
         order, signs = to_standard(cell_shells(frame.basis, frame.species_a), convention)
         theirs = reorder_elements(matrix, np.argsort(order), signs)  # the signs do not mix with the order: m = -l..l
-        column_e = image_numbers(matrix.R_tc, cells_c)[matrix.t_e] * frame.norb + theirs.column_e + 1
-        sort = np.lexsort((column_e, theirs.row_e))
-        return theirs.row_e[sort], column_e[sort], theirs.values_se[:, sort]
+        column_e = image_numbers(matrix.R_tc, cells_c)[matrix.t_e] * frame.norb + theirs.column_e
+        return theirs.row_e * (cells_c.prod() * frame.norb) + column_e, theirs.values_se
 
     def rows(self, frame: Frame, name: str) -> Array:
         """Values of a matrix on the pattern in SIESTA's components; zero where it is not known."""
         layout = frame.layout(name)
         whole = Operator(frame.operators[name].values_sx)
-        row_e, column_e, values_se = self.place(frame, self.cells_c, unpack_elements(frame.pairs, whole, layout))
-        key_e = row_e * (self.cells_c.prod() * frame.norb + 1) + column_e
-        wanted = (
-            np.repeat(np.arange(frame.norb), self.counts_M) * (self.cells_c.prod() * frame.norb + 1) + self.column_e
-        )
-        values_se = values_se[:, np.searchsorted(key_e, wanted)]
+        key_e, stored_se = self.place(frame, self.cells_c, unpack_elements(frame.pairs, whole, layout))
+        row_e = np.repeat(np.arange(frame.norb), self.counts_M)
+        own_e = row_e * (self.cells_c.prod() * frame.norb) + self.column_e - 1
+        place_e = np.minimum(np.searchsorted(own_e, key_e), len(own_e) - 1)
+        inside_e = own_e[place_e] == key_e
+        values_se = np.zeros((len(stored_se), len(own_e)), dtype=stored_se.dtype)
+        for values_e, stored_e in zip(values_se, stored_se, strict=True):
+            np.add.at(values_e, place_e[inside_e], stored_e[inside_e])
         if layout is Spin.SPINOR:
             count = 4 if frame.provenance.settings.get("spin components") == 4 else 8
             values_se = components_of(values_se, count, conjugate=name == "H")
@@ -141,7 +143,7 @@ def write_hamiltonian(frame: Frame, pattern: Pattern, path: Path) -> None:
 def constants(frame: Frame) -> tuple[float, float]:
     """Rydberg and Bohr that the frame was read with; those of SIESTA 4.1 for one that comes from elsewhere."""
     settings = frame.provenance.settings
-    return float(settings.get("Ry in eV") or LEGACY_RYDBERG), float(settings.get("Bohr in Angstrom") or LEGACY_BOHR)
+    return float(settings.get("Ry in eV") or LEGACY.rydberg), float(settings.get("Bohr in Angstrom") or LEGACY.bohr)
 
 
 def geometry(frame: Frame) -> str:
