@@ -8,7 +8,9 @@ an undisturbed run ends with. Python itself ignores a Ctrl-C in the middle of it
 
 import argparse
 import contextlib
+import importlib
 import os
+import pkgutil
 import random
 import shutil
 import signal
@@ -18,6 +20,9 @@ import time
 import traceback
 from pathlib import Path
 
+import pyscf.lib
+
+import workflows
 from converters.storage.dataset import Dataset
 from tests.pyscf_runs import hydrogen_runs
 
@@ -49,8 +54,16 @@ mf.kernel(dm0=pyscf_guess(mf))
 """
 
 
+def import_all():
+    """Import what the commands import when they run, so that the children have it and an interrupt meets their work."""
+    for module in pkgutil.walk_packages(workflows.__path__, "workflows."):
+        if module.name != "workflows.__main__":
+            importlib.import_module(module.name)
+
+
 def prepare(folder):
     """Runs, a dataset and a model, by the names that stand for them in the commands."""
+    import_all()
     places = {"RUNS": hydrogen_runs(folder / "runs", 6), "DATA": folder / "data.h5", "MODEL": folder / "model"}
     places |= {"RUN": folder / "script", "CHECKPOINT": places["RUNS"] / "h0" / "run.chk"}
     places["PYTHON"] = f"{sys.executable} run.py"
@@ -148,7 +161,6 @@ def clean(places):
 
 
 def run(count, seed, only):
-    import pyscf.lib
     import torch
 
     torch.set_num_threads(1)  # threads do not survive a fork

@@ -24,6 +24,7 @@ from converters.pyscf import frame_from_scf
 from converters.storage.dataset import DatasetWriter
 from tests.contract import frames_of
 from workflows.cli import main
+from workflows.pictures.bands import Request, bands_of, draw
 
 
 def slem(*words):
@@ -141,21 +142,35 @@ def test_pictures_of_every_kind(tmp_path, ending):
     elif ending == "svg":
         assert b"<svg" in content
         assert b"occupied bands" in content
+    elif ending == "pdf":
+        assert content.startswith(b"%PDF")
+        assert b"/Title" in content
     elif ending == "json":
         assert len(json.loads(content)["bands"]["other.h5"][0]) == 200
 
 
-def test_a_molecule_has_levels(tmp_path):
-    frame = chain(1.0, 0.0)
+@pytest.mark.parametrize(("spin", "electrons"), [(Spin.NONE, "^v"), (Spin.COLLINEAR, "^v"), (Spin.SPINOR, "oo")])
+def test_a_molecule_has_levels(tmp_path, spin, electrons):
+    """Two levels one eV below and above zero: drawn for each spin, with the electrons of the lower one, two eV apart."""
+    frame = chain(1.0, 0.0, spin=spin)
     kept = frame.pairs.take(np.flatnonzero(~frame.pairs.R_pc.any(axis=1)))
     order = [int(frame.pairs.find(kept.i_p[n : n + 1], kept.j_p[n : n + 1], kept.R_pc[n : n + 1])[0]) for n in range(3)]
     values = {name: Operator(operator.values_sx[:, order]) for name, operator in frame.operators.items()}
     molecule = replace(frame, pbc_c=np.zeros(3, bool), pairs=kept, operators=values)
     with DatasetWriter(tmp_path / "data.h5") as writer:
         writer.append(molecule)
-    code, out, err = slem("bands", tmp_path / "data.h5", "-o", tmp_path / "levels.png", "--json")
+    code, out, err = slem("bands", tmp_path / "data.h5", "-o", tmp_path / "levels.svg", "--json")
     assert code == 0, err
     assert json.loads(out)["data.h5"]["gap (eV)"] == pytest.approx(2.0)
+    assert "Levels. data.h5: gap 2.000 eV" in (tmp_path / "levels.svg").read_text()
+    levels, states = draw(bands_of(tmp_path / "data.h5", None, None, Request())).axes
+    drawn = {round(end, 9) for group in levels.collections for line in group.get_segments() for end in line[:, 1]}
+    assert drawn == {0.0, 2.0}  # above the highest occupied level
+    marks = [(line.get_marker(), y) for line in levels.lines for y in line.get_ydata().round(9)]
+    assert sorted(marks) == [(mark, 0.0) for mark in electrons]
+    assert "2.00 eV" in [text.get_text().strip() for text in levels.texts]
+    assert [label.get_text() for label in levels.get_xticklabels()] == ["data.h5"]
+    assert states.lines[0].get_ydata().min() < -10
 
 
 def hydrogen_chain(kpoints):

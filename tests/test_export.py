@@ -2,9 +2,7 @@
 
 import re
 import shutil
-import tarfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,10 +26,9 @@ from converters.starts.start import Options
 from converters.starts.targets import find_target
 from converters.storage.dataset import Dataset, DatasetWriter
 from tests.contract import frames_of, scratch, unpacked
+from tests.distributions import distributed
 from workflows.cli import export_command
 from workflows.export import Request, export
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def accepted(name):
@@ -43,16 +40,6 @@ def accepted(name):
 def exported(frame, output, target=None, **request):
     options = Options(**{key: request.pop(key) for key in list(request) if key in Options.__dataclass_fields__})
     return export(frame, output, Request(options=options, **request), target)
-
-
-def shared_files(code, tmp_path):
-    """Whole runs with their grids and the radial functions of a code's own distribution, where they are at hand."""
-    archive = SHARED / code / "fixtures.tar.xz"
-    if not archive.exists():
-        pytest.skip("radial functions of the code are not at hand")
-    with tarfile.open(archive) as files:
-        files.extractall(tmp_path, filter="data")
-    return tmp_path
 
 
 # Runs that have not run yet
@@ -208,7 +195,7 @@ def test_abacus_cubes_have_the_header_and_grid_of_their_version(version, name, t
 
 
 def test_abacus_cube_is_the_one_that_the_code_wrote(tmp_path):
-    files = shared_files("abacus", tmp_path / "shared")
+    files = distributed("abacus")
     (frame,), target = frames_of("abacus", "si2"), find_target(unpacked("abacus", "si2"))
     exported(frame, tmp_path / "start", target, route="charge", basis_dir=files / "orb")
     _, mine = read_cube(tmp_path / "start/guess/chg.cube")
@@ -310,7 +297,7 @@ def test_openmx_warns_of_mixers_that_lose_a_guess():
 
 
 def test_openmx_gets_the_density_that_it_wrote(tmp_path):
-    files = shared_files("openmx", tmp_path / "shared")
+    files = distributed("openmx")
     for name, label in (("si2", "si2"), ("spin", "fe"), ("mos2", "mos2"), ("si2_v38", "si2")):
         (run,) = search(files / name, ["openmx"])
         (frame,) = code_module("openmx").read_run(run)
@@ -324,7 +311,7 @@ def test_openmx_gets_the_density_that_it_wrote(tmp_path):
 
 
 def test_openmx_spinor_densities_are_those_that_it_wrote(tmp_path):
-    files = shared_files("openmx", tmp_path / "shared")
+    files = distributed("openmx")
     (run,) = search(files / "soc", ["openmx"])
     (frame,) = code_module("openmx").read_run(run)
     template = read_scfout(files / "soc/gaas.scfout")
@@ -334,9 +321,10 @@ def test_openmx_spinor_densities_are_those_that_it_wrote(tmp_path):
         assert np.abs(np.fromfile(path) - own).max() < 2e-7
 
 
-def test_openmx_grid_is_centred_on_the_atoms(tmp_path):
-    files = shared_files("openmx", tmp_path)
-    for std in files.glob("*/*.std"):
+def test_openmx_grid_is_centred_on_the_atoms():
+    printouts = sorted(distributed("openmx").glob("*/*.std"))
+    assert len(printouts) > 5
+    for std in printouts:
         printed = re.search(r"Grid_Origin\s+(\S+)\s+(\S+)\s+(\S+)", std.read_text())
         template = read_scfout(std.with_suffix(".scfout"))
         origin = openmx.grid_origin(template, grid_of(template))

@@ -51,9 +51,10 @@ def test_data_layers_work_without_torch():
 def test_help_imports_nothing_heavy():
     code = (
         "import sys\n"
-        "from workflows.cli import convert_command\n"
-        "try: convert_command(['--help'])\n"
-        "except SystemExit as end: assert end.code == 0\n"
+        "from workflows.cli import main\n"
+        "for words in (['--help'], *([verb, '--help'] for verb in main.commands)):\n"
+        "    try: main(words)\n"
+        "    except SystemExit as end: assert end.code == 0\n"
         "heavy = {'numpy', 'torch', 'scipy', 'h5py', 'ase', 'pyscf', 'rich'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

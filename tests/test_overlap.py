@@ -1,8 +1,8 @@
 """Overlaps from radial functions: analytic integrals, PySCF, and the codes' own S."""
 
-import tarfile
+import re
+import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,10 +31,9 @@ from converters.storage.dataset import Dataset, DatasetWriter
 from tests import radial_files
 from tests.conftest import make_random_frame
 from tests.contract import unpacked
+from tests.distributions import distributed
 from tests.oracles import random_rotation, real_harmonics, sphere_grid
 from workflows.convert import best_functions
-
-SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
 # Integrals
 
@@ -387,8 +386,6 @@ def test_pyscf_has_our_overlap(mesh):
 
 def test_the_way_in_which_a_version_integrates_is_found_by_its_overlap(tmp_path):
     """ABACUS may end its tables at the wave vector of lcao_ecut; the S of the run decides."""
-    import shutil
-
     folder = tmp_path / "run"
     shutil.copytree(unpacked("abacus", "si2"), folder)
     (run,) = search(folder, ["abacus"])
@@ -415,26 +412,10 @@ ARCHIVES = {
 }
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """The shared runs of a code with their files of radial functions, which are not ours to keep."""
-    if not SHARED.exists():
-        pytest.skip("the shared runs are not here")
-
-    def unpack(code):
-        folder = tmp_path_factory.mktemp(code)
-        with tarfile.open(SHARED / code / "fixtures.tar.xz") as archive:
-            archive.extractall(folder, filter="data")
-        return folder
-
-    made = {}
-    return lambda code: made.setdefault(code, unpack(code))
-
-
 @pytest.mark.parametrize("code", list(ARCHIVES))
-def test_all_codes_have_our_overlap(shared, code):
+def test_all_codes_have_our_overlap(code):
     """S, and the occupied levels of (H, our S), of all runs."""
-    folder = shared(code)
+    folder = distributed(code)
     names, tolerance = ARCHIVES[code]
     for name in names:
         for run in search(folder / name, [code]):
@@ -457,21 +438,19 @@ def largest_level_shift(frame, overlap):
 
 
 @pytest.mark.parametrize(
-    ("code", "name"),
+    ("code", "name", "folder_of"),
     [
-        ("siesta", "h2o"),
-        ("siesta", "si2"),
-        ("siesta", "ptse2"),
-        ("openmx", "h2o"),
-        ("openmx", "mos2"),
-        ("openmx", "spin"),
+        ("siesta", "h2o", lambda code: unpacked(code, "h2o").parent),
+        ("siesta", "si2", lambda code: unpacked(code, "si2").parent),
+        ("siesta", "ptse2", distributed),
+        ("openmx", "h2o", distributed),
+        ("openmx", "mos2", distributed),
+        ("openmx", "spin", distributed),
     ],
 )
-def test_kinetic_energies_are_those_that_the_codes_printed(shared, code, name):
+def test_kinetic_energies_are_those_that_the_codes_printed(code, name, folder_of):
     """Tr(DM T), in the constants of the code."""
-    import re
-
-    folder = shared(code)
+    folder = folder_of(code)
     (run,) = search(folder / name, [code])
     frame = with_functions(run, [folder / "pao"])
     T_x = Overlap.of_frame(frame).values(structure_of(frame), frame.pairs, kinetic=True)

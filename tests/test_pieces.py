@@ -255,10 +255,12 @@ def test_a_worker_that_dies_costs_only_time(example, tmp_path):
     model_path, structure, expected = example
     output = tmp_path / "p.h5"
     with Processes(2, "spawn") as engine:
-        killer = threading.Thread(target=kill_workers, args=(engine, 2))
+        killed: list[int] = []
+        killer = threading.Thread(target=kill_at_work, args=(engine, pieces_folder(output), killed))
         killer.start()
         predicted(model_path, structure, output, cutting=Cutting(6), engine=engine)
         killer.join()
+    assert len(killed) == 1
     assert output.read_bytes() == expected.read_bytes()
 
 
@@ -270,6 +272,17 @@ def test_workers_share_the_structures_of_a_file(example, tmp_path):
     with Processes(2, "spawn") as engine:
         predicted(model_path, tmp_path / "small.xyz", together, engine=engine)
     assert alone.read_bytes() == together.read_bytes()
+
+
+def kill_at_work(engine, folder, killed):
+    """Kill one of the processes of an engine as soon as the first piece is predicted."""
+    until = time.monotonic() + 120
+    while not list(folder.glob("inside-*")):
+        if time.monotonic() > until:
+            return
+        time.sleep(0.001)
+    killed.append(next(iter(engine._pool._processes)))
+    os.kill(killed[0], signal.SIGKILL)
 
 
 def kill_workers(engine, times, seed=0):
@@ -370,8 +383,10 @@ def kill_runs(folder, times=20, natoms=400):
             )
             command = [sys.executable, "-m", *launcher, *map(str, words), *map(str, extra or [])]
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            while process.poll() is None and not pieces_folder(output).exists():
+                time.sleep(0.01)  # it still imports
             try:
-                done = process.wait(random.uniform(2, 9)) == 0
+                done = process.wait(random.uniform(0, 5)) == 0
             except subprocess.TimeoutExpired:
                 victim = process.pid if extra is not None else rank_of(process.pid) or process.pid
                 os.kill(victim, signal.SIGKILL)

@@ -76,7 +76,8 @@ def test_a_report_is_one_page_with_everything_inside(trained, tmp_path):
         page.headings
     )
     assert {"Worst frames and blocks", "The dataset", "The model", "Cost and provenance"} < set(page.headings)
-    assert len(page.pictures) >= 10
+    assert len(page.pictures) == 8  # levels, learning curves; parity, shells and distances of H and DM, S is exact
+    assert "occupied levels" in page.pictures[0]["alt"]
     for picture in page.pictures:
         assert len(picture["alt"]) > 20
         assert picture["src"].startswith("data:image/")
@@ -124,6 +125,10 @@ def test_a_model_of_overlaps_alone_has_a_report(trained, tmp_path):
     code, _, err = slem("report", tmp_path / "model", trained / "data.h5", "-o", tmp_path / "report.html")
     assert code == 0, err
     page = Page((tmp_path / "report.html").read_text())
+    text = (tmp_path / "report.html").read_text()
+    assert re.search(r"S is exact: of \d+ elements none is off by more than \de-1\d", text)
+    assert "<strong>S exact</strong>" in text
+    assert page.pictures == []
     assert "Levels and bands" not in page.headings
     assert "Learning curves" not in page.headings
 

@@ -27,7 +27,9 @@ from workflows.commands.shared import CODES, EXISTING, GRID, JSON, OUTPUT, PURIF
 )
 @click.option("--path", help="Special points, such as GXWKGLUWLK; default: those of the lattice, in ASE's order.")
 @click.option("--points", type=click.IntRange(2), default=200, show_default=True, help="k-points along the path.")
-@click.option("--window", default="-15:8", show_default=True, help="Energies in the picture, eV from the valence edge.")
+@click.option(
+    "--window", help="Energies in the picture, eV from the valence edge; default: -15:8, about the gap for a molecule."
+)
 @click.option("--electrons", type=float, help="Electrons of the cell, where the frame does not say.")
 @JSON
 def bands_command(
@@ -35,7 +37,7 @@ def bands_command(
     outputs: tuple[Path, ...],
     model_path: Path | None,
     other: Path | None,
-    window: str,
+    window: str | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -47,7 +49,7 @@ def bands_command(
     from workflows.terminal.progress import progress
     from workflows.terminal.show import print_json, show_facts
 
-    limits = parse_window(window)
+    limits = parse_window(window) if window else None
     with progress("k-points") as tell:
         lines = bands_of(source, model_path, other, Request(**options), tell)
     for output in outputs:

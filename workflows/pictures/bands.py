@@ -13,6 +13,7 @@ from converters.frames.frame import Frame
 from converters.physics.bands import Bands, KPath, make_path
 from converters.storage.files import HDF5_MAGIC, starts_with
 from workflows.export import read_frame
+from workflows.pictures.levels import draw_levels, window_of
 from workflows.terminal.progress import Tell, silent
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # Width of the levels in the density of states (eV), and how many energies it has.
 BROADENING, DOS_POINTS = 0.1, 1000
+# Energies in the picture of a crystal, from its valence edge (eV).
+WINDOW = (-15.0, 8.0)
 COLOURS = ("#1a1a1a", "#d55e00")
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -31,6 +34,10 @@ class Line:
 
     name: str
     bands: Bands
+
+    @property
+    def molecule(self) -> bool:
+        return len(self.bands.path.distance_k) == 1
 
 
 @dataclass(frozen=True)
@@ -138,8 +145,8 @@ def parse_window(text: str) -> tuple[float, float]:
     return low, high
 
 
-def save_bands(lines: Sequence[Line], output: Path, window: tuple[float, float]) -> None:
-    """A picture, or all numbers as JSON."""
+def save_bands(lines: Sequence[Line], output: Path, window: tuple[float, float] | None) -> None:
+    """A picture of the energies of a window (eV; None: those about the gap), or all numbers as JSON."""
     if output.suffix == ".json":
         output.write_text(json.dumps(numbers_of(lines)) + "\n")
         return
@@ -167,34 +174,46 @@ def describe(lines: Sequence[Line]) -> str:
     """What the picture shows, in words."""
     words = [f"{line.name}: gap {line.bands.edges.gap:.3f} eV" for line in lines]
     if len(lines) > 1:
-        words.append(f"occupied bands {lines[1].bands.compare(lines[0].bands)['rms']:.3g} meV rms apart")
-    return f"Band structure along {' '.join(lines[0].bands.path.names)}. " + "; ".join(words)
+        words.append(
+            f"occupied {bands_or_levels(lines)} {lines[1].bands.compare(lines[0].bands)['rms']:.3g} meV rms apart"
+        )
+    shown = "Levels" if lines[0].molecule else f"Band structure along {' '.join(lines[0].bands.path.names)}"
+    return f"{shown}. {'; '.join(words)}"
 
 
-def draw(lines: Sequence[Line], window: tuple[float, float]) -> "Figure":
-    """Bands about the Fermi level of the first line, and densities of states beside them."""
+def bands_or_levels(lines: Sequence[Line]) -> str:
+    return "levels" if lines[0].molecule else "bands"
+
+
+def draw(lines: Sequence[Line], window: tuple[float, float] | None = None) -> "Figure":
+    """Bands about the Fermi level of the first line, or the levels of molecules, and densities of states beside them."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
     zero = zero_of(lines[0].bands)
+    molecule = lines[0].molecule
+    window = window or (window_of(lines[0].bands) if molecule else WINDOW)
     for line, colour, style in zip(lines, COLOURS, ("-", "--"), strict=False):
-        draw_lines(left, line, zero, colour, style)
+        if not molecule:
+            draw_lines(left, line, zero, colour, style)
         energies = np.linspace(*window, DOS_POINTS)
         right.plot(line.bands.density_of_states(energies + zero, BROADENING), energies, color=colour, ls=style, lw=1)
-    draw_axes(left, lines[0].bands.path)
+    if molecule:
+        draw_levels(left, [line.name for line in lines], [line.bands for line in lines], zero, COLOURS)
+    else:
+        draw_axes(left, lines[0].bands.path)
+        left.legend(loc="upper right", fontsize=8)
     left.set_ylim(*window)
-    left.set_ylabel(
-        "energy above the valence edge (eV)" if lines[0].bands.edges.gap else "energy above the Fermi level (eV)"
-    )
+    edge = "highest occupied level" if molecule else "valence edge"
+    left.set_ylabel(f"energy above the {edge if lines[0].bands.edges.gap else 'Fermi level'} (eV)")
     right.set_xlabel("states / eV")
     right.set_xlim(left=0)
-    for axes in (left, right):
+    for axes in () if molecule else (left, right):
         axes.axhline(0, color="#888888", lw=0.6)
     if len(lines) > 1:
         error = lines[1].bands.compare(lines[0].bands)["rms"]
-        left.set_title(f"occupied bands: {error:.3g} meV rms", fontsize=10)
-    left.legend(loc="upper right", fontsize=8)
+        left.set_title(f"occupied {bands_or_levels(lines)}: {error:.3g} meV rms", fontsize=10)
     return figure
 
 
@@ -207,10 +226,9 @@ def draw_lines(axes: "Axes", line: Line, zero: float, colour: str, style: str) -
     breaks = np.flatnonzero(np.diff(path.distance_k) <= 0) + 1
     for s, levels_kn in enumerate(line.bands.energies_skn):
         for n, part in enumerate(np.split(np.arange(len(path.distance_k)), breaks)):
-            x, y = path.distance_k[part], levels_kn[part] - zero
-            if len(x) == 1:  # levels of a molecule
-                x, y = np.array([-0.5, 0.5]), np.repeat(y, 2, axis=0)
-            drawn = axes.plot(x, y, color=colour, ls=style, lw=1.1 if s == 0 else 0.7)
+            drawn = axes.plot(
+                path.distance_k[part], levels_kn[part] - zero, color=colour, ls=style, lw=1.1 if s == 0 else 0.7
+            )
             if s == 0 and n == 0:
                 drawn[0].set_label(line.name)
 
@@ -219,5 +237,4 @@ def draw_axes(axes: "Axes", path: KPath) -> None:
     axes.set_xticks(path.corners, path.names)
     for corner in path.corners[1:-1]:
         axes.axvline(corner, color="#bbbbbb", lw=0.6)
-    if len(path.distance_k) > 1:
-        axes.set_xlim(path.distance_k[0], path.distance_k[-1])
+    axes.set_xlim(path.distance_k[0], path.distance_k[-1])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from basis.shells import LETTERS
+from workflows.pictures.bands import bands_or_levels
 from workflows.pictures.bands import draw as draw_bands
 from workflows.pictures.report import Findings, Sample
 from workflows.scf import Outcome
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNITS = {"H": ("meV", 1e3), "S": ("\u00d7\u00a01e-3", 1e3), "DM": ("\u00d7\u00a01e-3", 1e3)}
+# Errors below which a matrix is the code's own, to the digits that the code wrote.
+EXACT = 1e-6
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --card: #fff; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
@@ -43,7 +46,12 @@ def write_page(found: Findings, title: str) -> str:
         section("SCF runs from predictions", runs_part(found.runs)),
         section("Parity", "".join(parity_figure(name, sample) for name, sample in found.samples.items())),
         section("By shells and elements", "".join(maps_of(found))),
-        section("By distance", "".join(distance_figure(name, sample) for name, sample in found.samples.items())),
+        section(
+            "By distance",
+            "".join(
+                distance_figure(name, sample) for name, sample in found.samples.items() if not is_exact(found, name)
+            ),
+        ),
         section("Worst frames and blocks", worst_tables(found)),
         section("The dataset", facts_table(found.data)),
         section("The model", facts_table(found.model)),
@@ -64,11 +72,18 @@ def section(title: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
 
 
+def is_exact(found: Findings, name: str) -> bool:
+    """Whether an operator's errors are but the digits of the code, as of an S that is computed."""
+    return float(found.errors[name]["max"]) < EXACT
+
+
 def headline(found: Findings) -> str:
     """The result in one sentence."""
     words = []
     for name, (unit, factor) in UNITS.items():
-        if name in found.errors:
+        if name in found.errors and is_exact(found, name):
+            words.append(f"{name} exact")
+        elif name in found.errors:
             words.append(f"{name} {number(found.errors[name]['mae'] * factor)} {unit}")
     if "bands" in found.errors:
         words.append(f"occupied levels {number(found.errors['bands']['occupied'] * 1e3)} meV")
@@ -123,8 +138,9 @@ def bands_part(found: Findings) -> str:
         )
     if found.bands:
         errors = found.bands[1].bands.compare(found.bands[0].bands)
-        caption = f"Frame {found.bands_frame}, the worst one: occupied bands {number(errors['rms'])} meV rms apart along the path, {number(errors['rms without shift'])} meV without their common shift."
-        text += figure(draw_bands(found.bands, (-15.0, 8.0)), caption)
+        where = "" if found.bands[0].molecule else " along the path"
+        caption = f"Frame {found.bands_frame}, the worst one: occupied {bands_or_levels(found.bands)} {number(errors['rms'])} meV rms apart{where}, {number(errors['rms without shift'])} meV without their common shift."
+        text += figure(draw_bands(found.bands), caption)
     return text
 
 
@@ -198,11 +214,14 @@ def run_row(run: Outcome) -> tuple[object, ...]:
 
 
 def parity_figure(name: str, sample: Sample) -> str:
-    """Predicted against expected elements, and the error against the size of the element."""
+    """Predicted against expected elements, and the error against the size of the element; nothing to see of a matrix that is exact."""
     from matplotlib.figure import Figure
 
     expected, found = np.concatenate(sample.expected), np.concatenate(sample.found)
     unit, factor = UNITS[name]
+    worst = float(np.abs(found - expected).max())
+    if worst < EXACT:
+        return f"<p>{name} is exact: of {len(expected)} elements none is off by more than {worst:.1g}.</p>"
     drawn = Figure(figsize=(7.2, 3.3), layout="constrained")
     left, right = drawn.subplots(1, 2)
     left.plot(expected, found, ".", ms=1.5, rasterized=True, color="#0072b2")
@@ -219,7 +238,7 @@ def parity_figure(name: str, sample: Sample) -> str:
 def maps_of(found: Findings) -> Iterable[str]:
     """Heat maps of the mean error by pair of shells, and tables by pair of elements."""
     for name, (unit, factor) in UNITS.items():
-        if name not in found.errors:
+        if name not in found.errors or is_exact(found, name):
             continue
         shells = found.errors[name]["by_shells"]
         names = sorted({one for pair in shells for one in pair.split(" ")}, key=shell_order)
