@@ -230,7 +230,7 @@ def parity_figure(name: str, sample: Sample) -> str:
     left.set(xlabel=f"{name} of the code" + " (eV)" * (name == "H"), ylabel="predicted")
     size, error = np.abs(expected) + 1e-9, np.abs(found - expected) * factor + 1e-9
     right.loglog(size, error, ".", ms=1.5, rasterized=True, color="#d55e00")
-    right.set(xlabel="size of the element", ylabel=f"error ({unit})")
+    right.set(xlabel="size of the element" + " (eV)" * (name == "H"), ylabel=f"error ({unit})")
     caption = f"{name}: {len(expected)} elements; half of them are within {number(float(np.median(error)))} {unit}, 99 % within {number(float(np.quantile(error, 0.99)))} {unit}."
     return figure(drawn, caption, fmt="png")
 
@@ -276,7 +276,13 @@ def label_cells(axes: "Axes", values: Any) -> None:
     for (a, b), value in np.ndenumerate(values):
         if np.isfinite(value):
             axes.text(
-                b, a, f"{value:.2g}", ha="center", va="center", fontsize=7, color="white" if value < middle else "black"
+                b,
+                a,
+                f"{value:.2g}" if value < 100 else f"{value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if value < middle else "black",
             )
 
 
