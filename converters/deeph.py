@@ -9,6 +9,7 @@ files; an overlap is two-centre in the right order only, and that decides.
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements, reorder_elements
 from converters.frames.frame import Frame, Outcome, Provenance
+from converters.frames.origin import AVERAGED, REORDERED, Origin, Step, Treatment, origins_read
 from converters.openmx.convention import convention as openmx_order
 from converters.physics.checks import two_centre_violation
 from converters.starts.start import Options
@@ -221,13 +223,22 @@ def make_frame(
             path=str(run.main),
             source=run.source,
             files=run.digests(*run.matrices),
-            settings={
-                "orbital order": "OpenMX" if order is openmx_order else "m = -l..l",
-                "error of S_ii": OVERLAP_ERROR,
-            },
+            settings={"orbital order": "OpenMX" if order is openmx_order else "m = -l..l"},
             measured={f"asymmetry of {name}": item.asymmetry for name, item in packed.items()},
+            origins=origins_of(run, tuple(blocks)),
         ),
     )
+
+
+def origins_of(run: Run, names: tuple[str, ...]) -> dict[str, Origin]:
+    """Where each matrix is from."""
+    stored = {path.name for path in run.matrices}
+    files = {name: tuple({OLD_FILES[name], NEW_FILES[name]} & stored) for name in names}
+    partners = Treatment(Step.COMPLETED, reason="a block without its Hermitian partner gets it")
+    origins = origins_read(files, partners, REORDERED, AVERAGED)
+    if "S" in origins:
+        origins["S"] = replace(origins["S"], error=OVERLAP_ERROR)
+    return origins
 
 
 def elements_of(run: Run, name: str, blocks: Blocks, norb_a: Array, layout: Spin) -> Elements:

@@ -19,10 +19,11 @@ from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Pairs
 from converters.frames.folding import Mesh, closest_of_images
-from converters.frames.frame import PREDICTED, Frame, Outcome, Provenance, Spectrum
+from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.frames.neighbours import Bonds, Structure, find_bonds, own_pairs
+from converters.frames.origin import Made, Origin
 from converters.physics.kspace import monkhorst_pack
-from converters.physics.overlap import COMPUTED, Overlap
+from converters.physics.overlap import Overlap
 from slem_plugin.baseline.baseline import Baseline
 from slem_plugin.baseline.sharing import share_onsite
 from slem_plugin.blocks.components import BlockForm, BondFrames, Components
@@ -221,12 +222,13 @@ class Model:
 
     def facts(self, structure: Structure) -> dict[str, Any]:
         """What a predicted frame says besides its structure and matrices."""
-        overlap = (COMPUTED,) if self.overlap is not None else ("S as it was learned",)
-        notes = (PREDICTED, *(overlap if "S" in self.operators else ()))
+        origins = dict.fromkeys(self.operators, Origin(Made.PREDICTED))
+        if "S" in origins and self.overlap is not None:
+            origins["S"] = Origin(Made.INTEGRATED)
         return {
             "outcome": Outcome(electrons=self.electrons(structure.species_a)),
             "spectrum": self._mesh_points(),
-            "provenance": Provenance(self.blueprint.code, notes=notes),
+            "provenance": Provenance(self.blueprint.code, origins=origins, predicted=True),
             "folded": self.blueprint.mesh is not None,
             "functions": self.functions,
         }

@@ -1,4 +1,4 @@
-"""Files of version 1 that every later version reads: `python -m tests.golden` made them, once.
+"""Files of earlier versions that every later version reads: each function made its own, once.
 
 A new version of the dataset or of the model gets golden files of its own beside these, which are never made again.
 """
@@ -11,7 +11,9 @@ import numpy as np
 from ase import Atoms
 
 from basis.spin import Spin
+from converters.frames.origin import FOLDED, FileForm, Made, Origin, Parts, Step, Treatment, scaled
 from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.record import plain_origin
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from tests.conftest import make_random_frame
 
@@ -55,7 +57,41 @@ def golden_frames():
         yield replace(make_random_frame(n + 2, spin, masked=True), folded=bool(n % 2))
 
 
-def make_golden():
+def said(about):
+    """What a frame says of where it is from."""
+    form = {name: value for name, value in vars(about.form).items() if value is not None}
+    return {
+        "origins": {name: plain_origin(origin) for name, origin in about.origins.items()},
+        "form": json.loads(json.dumps(form)),
+        "predicted": about.predicted,
+        "settings": dict(about.settings),
+        "notes": list(about.notes),
+    }
+
+
+def make_dataset_2():
+    """Version 2 says of each matrix where it is from."""
+    treated = (FOLDED, scaled(13.6, "eV per Ry"), Treatment(Step.CONJUGATED, reason="the levels say so"))
+    origins = {
+        "H": Origin(Made.READ, ("H.csr",), treated[:2]),
+        "S": Origin(Made.INTEGRATED, error=0.03),
+        "DM": Origin(Made.READ, ("DM1.csr", "DM2.csr"), treated[2:], Parts.REAL_PAULI, doubt="symmetry 1"),
+    }
+    form = FileForm(13.6, 0.529, 8, (3, 3, 1), (2, 0, 0, 0, 2, 0, 0, 0, 1), (0.0, 0.0, 0.5), True)
+    with DatasetWriter(GOLDEN / "dataset-2.h5") as writer:
+        for n, frame in enumerate(golden_frames()):
+            about = replace(frame.provenance, origins=origins, form=form, predicted=bool(n % 2))
+            writer.append(replace(frame, provenance=about))
+    with Dataset(GOLDEN / "dataset-2.h5") as data:
+        facts = {"dataset": [facts_of(frame) for frame in data]}
+        told = [said(frame.provenance) for frame in data]
+    (GOLDEN / "facts-2.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (GOLDEN / "said-2.json").write_text(json.dumps(told, indent=1) + "\n")
+    signs = {"dataset": [signed_elements_of(frame) for frame in golden_frames()]}
+    (GOLDEN / "signs-2.json").write_text(json.dumps(signs) + "\n")
+
+
+def make_version_1():
     from tests.test_exact_overlap import model_that_knows
 
     GOLDEN.mkdir(parents=True)
@@ -78,7 +114,3 @@ def make_signs():
     signs = {"dataset": [signed_elements_of(frame) for frame in golden_frames()]}
     signs["prediction"] = signed_elements_of(load_model(GOLDEN / "model-1.safetensors").predict(ATOMS))
     (GOLDEN / "signs-1.json").write_text(json.dumps(signs) + "\n")
-
-
-if __name__ == "__main__":
-    make_golden()

@@ -14,6 +14,7 @@ from converters.abacus.convention import BOHR
 from converters.abacus.faults import version_key
 from converters.abacus.write import stored
 from converters.errors import Refused
+from converters.frames.origin import Made
 from converters.physics import kspace
 from converters.physics.checks import check_frame
 from converters.runs import search
@@ -150,7 +151,9 @@ def test_the_wrong_density_of_symmetry_1_is_refused_and_can_be_rebuilt():
     (right,) = frames_of("abacus", "si2")
     np.testing.assert_array_equal(rebuilt.pairs.R_pc, right.pairs.R_pc)
     assert np.abs(rebuilt.operators["DM"].values_sx - right.operators["DM"].values_sx).max() < 1e-5
-    assert "DM was built anew" in rebuilt.provenance.notes[0]
+    assert right.origin("DM").is_whole
+    assert rebuilt.origin("DM").made is Made.FILLED
+    assert "symmetry 1 sums DM" in str(rebuilt.origin("DM"))
 
 
 @pytest.mark.parametrize("lines", ["symmetry 1\n", ""])
@@ -233,8 +236,8 @@ def test_steps_of_many_files_are_frames(tmp_path):
         for step in (1, 2, 10):
             shutil.copy(path, path.with_name(path.name.replace("s1_nao", f"s1g{step}_nao")))
         path.unlink()
-    assert [frame.provenance.settings["H from"] for frame in read_folder(folder)] == [
-        f"hrs1g{step}_nao.csr" for step in (1, 2, 10)
+    assert [frame.origin("H").files for frame in read_folder(folder)] == [
+        (f"hrs1g{step}_nao.csr",) for step in (1, 2, 10)
     ]
 
 

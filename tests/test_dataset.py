@@ -109,7 +109,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         Dataset(tmp_path / "foreign.h5")
     with h5py.File(path, "r+") as file:
         file.attrs["version"] = 99
-    with pytest.raises(Refused, match="has version 99 of slem-dataset; this program reads version 1"):
+    with pytest.raises(Refused, match="has version 99 of slem-dataset; this program reads versions 1 to 2"):
         Dataset(path)
     with pytest.raises(Refused, match="no such file"):
         Dataset(tmp_path / "missing.h5")

@@ -17,6 +17,7 @@ from scipy.integrate import trapezoid
 from basis.radial import table_of_points
 from basis.spin import Spin
 from converters.frames.neighbours import structure_of
+from converters.frames.origin import Made
 from converters.physics import kspace
 from converters.physics.overlap import Overlap
 from converters.pyscf import frame_from_scf
@@ -81,8 +82,9 @@ def test_a_model_that_knows_its_functions_predicts_the_exact_overlap(tmp_path, c
     overlap = Overlap(knows.blueprint.basis, knows.functions)
     assert overlap.difference(frame)[0] < 1e-13
     assert frame.functions == knows.functions
-    assert "S of the radial functions" in frame.provenance.notes
-    assert ("S as it was learned" in other.provenance.notes) == ("S" in operators)
+    assert frame.predicted
+    assert frame.origin("S").made is Made.INTEGRATED
+    assert (other.origin("S").made is Made.PREDICTED) == ("S" in operators)
     assert (len(frame.pairs) > len(other.pairs)) == (cutoff > 2.4)
     # What was learned is as it was, and nothing is said of atoms that only overlap.
     place = frame.pairs.find(other.pairs.i_p, other.pairs.j_p, other.pairs.R_pc)

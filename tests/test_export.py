@@ -13,7 +13,7 @@ from converters.abacus import csr
 from converters.abacus import restart as abacus
 from converters.errors import Refused
 from converters.frames.blocks import Operator
-from converters.frames.frame import PREDICTED, Provenance
+from converters.frames.frame import Provenance
 from converters.openmx import restart as openmx
 from converters.openmx.scfout import read_scfout
 from converters.openmx.write import grid_of
@@ -227,7 +227,7 @@ def test_siesta_gets_its_own_density_matrix_back(name, tmp_path):
 
 def test_siesta_predictions_start_non_collinear_runs_with_four_components(tmp_path):
     (frame,), target = frames_of("siesta", "nc_o2"), find_target(unpacked("siesta", "nc_o2"))
-    foreign = replace(frame, provenance=Provenance("siesta", notes=(PREDICTED,)))
+    foreign = replace(frame, provenance=Provenance("siesta", predicted=True))
     exported(foreign, tmp_path, target)
     stored = read_density_file(tmp_path / "o2nc.DM", "DM")
     assert len(stored.values["DM"]) == 4

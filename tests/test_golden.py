@@ -7,10 +7,12 @@ import pytest
 from h5py import File
 
 from converters.storage.dataset import Dataset
+from converters.storage.record import read_record
 from slem_plugin.checkpoint import load_model
-from tests.golden import ATOMS, GOLDEN, facts_of, signed_elements_of
+from tests.golden import ATOMS, GOLDEN, facts_of, said, signed_elements_of
 
-VERSIONS = [1]
+DATASETS, MODELS = [1, 2], [1]
+RECORDS = json.loads((GOLDEN / "records-1.json").read_text())
 
 
 def assert_same_facts(found, expected, rtol):
@@ -32,11 +34,12 @@ def assert_same_elements(frame, expected, rtol):
         np.testing.assert_allclose(found[name], elements, rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", DATASETS)
 def test_datasets_of_all_versions_are_read(version):
     expected = json.loads((GOLDEN / f"facts-{version}.json").read_text())["dataset"]
     signs = json.loads((GOLDEN / f"signs-{version}.json").read_text())["dataset"]
     with Dataset(GOLDEN / f"dataset-{version}.h5") as data:
+        assert [said(frame.provenance) for frame in data] == json.loads((GOLDEN / f"said-{version}.json").read_text())
         assert len(data) == len(expected)
         assert all(mine is not None for mine in data.functions)
         for frame, facts, elements in zip(data, expected, signs, strict=True):
@@ -46,10 +49,16 @@ def test_datasets_of_all_versions_are_read(version):
         assert file.attrs["version"] == version
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", MODELS)
 def test_models_of_all_versions_predict_what_they_did(version):
     expected = json.loads((GOLDEN / f"facts-{version}.json").read_text())["prediction"]
     signs = json.loads((GOLDEN / f"signs-{version}.json").read_text())["prediction"]
     frame = load_model(GOLDEN / f"model-{version}.safetensors").predict(ATOMS)
     assert_same_facts(facts_of(frame), expected, 1e-9)
     assert_same_elements(frame, signs, 1e-9)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_what_version_1_said_in_words_has_fields(name):
+    """Records that version 1 wrote of runs of each code."""
+    assert said(read_record(json.dumps(RECORDS[name]["record"]).encode()).provenance) == RECORDS[name]["said"]

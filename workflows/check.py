@@ -1,7 +1,7 @@
 """Checks of datasets and of run folders, frame by frame."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from workflows.terminal.cures import CURES
 
 @dataclass(frozen=True)
 class Report:
-    """The checks of one frame, or why it could not be read."""
+    """The checks of one frame and where its matrices are from, or why it could not be read."""
 
     place: str
     results: tuple[Result, ...] = ()
     refusal: Refused | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -50,6 +51,7 @@ class Report:
             "refusal": self.refusal.reason if self.refusal else "",
             "cures": self.cures,
             "checks": checks,
+            "origins": dict(self.origins),
         }
 
 
@@ -72,7 +74,8 @@ def check_path(path: Path, codes: list[str], step: Callable[[], None]) -> Iterat
             if isinstance(frame, Refused):
                 yield Report(frame.place, refusal=frame)
             else:
-                yield Report(place, tuple(check_frame(frame, Tolerances())))
+                origins = {name: str(frame.origin(name)) for name in frame.operators}
+                yield Report(place, tuple(check_frame(frame, Tolerances())), origins=origins)
 
 
 def holds_frames(path: Path) -> bool:

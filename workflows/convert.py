@@ -14,7 +14,8 @@ from basis.shells import Species
 from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, reading
 from converters.frames.blocks import Operator
-from converters.frames.frame import Frame
+from converters.frames.frame import Frame, with_matrix
+from converters.frames.origin import Made, Origin, Step, Treatment
 from converters.physics.checks import Tolerances, require_sound
 from converters.physics.kspace import Filling, density_matrix
 from converters.physics.overlap import Overlap
@@ -208,17 +209,20 @@ def read_checked(run: Run, options: Options) -> list[Frame]:
 
 def rebuild_density(frame: Frame) -> Frame:
     """The frame with the DM of its (H, S), where the DM that the code wrote is known to be wrong or not whole."""
-    settings, spectrum = frame.provenance.settings, frame.spectrum
-    whole = not settings.get("DM doubtful") and not settings.get("DM parts")
-    if whole or frame.folded or spectrum is None or not spectrum.smearing or frame.outcome.electrons is None:
+    spectrum = frame.spectrum
+    if (
+        frame.origin("DM").is_whole
+        or frame.folded
+        or spectrum is None
+        or not spectrum.smearing
+        or frame.outcome.electrons is None
+    ):
         return frame
     moment = frame.outcome.moment if spectrum.fixed_moment else None
     filling = Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width, moment)
     rebuilt = density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling)
     known_x = frame.operators["DM"].known_x
     values_sx = rebuilt.values_sx if known_x is None else np.where(known_x, rebuilt.values_sx, 0)
-    density = Operator(values_sx, known_x)
-    kept = {name: value for name, value in settings.items() if name not in ("DM doubtful", "DM parts")}
-    notes = (*frame.provenance.notes, "DM was built anew from H and S: the code's own was not whole")
-    provenance = replace(frame.provenance, settings=kept | {"DM from": "H and S"}, notes=notes)
-    return replace(frame, operators={**frame.operators, "DM": density}, provenance=provenance)
+    broken = frame.origin("DM")
+    replaced = Treatment(Step.REPLACED, reason=broken.doubt or broken.parts.value)
+    return with_matrix(frame, "DM", Operator(values_sx, known_x), Origin(Made.FILLED, treatments=(replaced,)))

@@ -12,10 +12,10 @@ from converters.codes.known import KNOWN
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.blocks import spread_operator
-from converters.frames.frame import PREDICTED, Frame
+from converters.frames.frame import Frame, with_matrix
+from converters.frames.origin import Made
 from converters.physics.checks import Result, Tolerances, check_electrons, check_finite
 from converters.physics.kspace import count_electrons
-from converters.physics.overlap import COMPUTED
 from converters.runs import code_module, search
 from converters.starts.density import (
     LARGEST_DENSE,
@@ -148,9 +148,10 @@ def made(folder: Path) -> Path:
 
 
 def source_of(frame: Frame) -> str:
-    if COMPUTED in frame.provenance.notes:
+    made = frame.origin("S").made
+    if made is Made.INTEGRATED:
         return "computed from the radial functions"
-    if PREDICTED in frame.provenance.notes:
+    if made is Made.PREDICTED:
         return "the model's own"
     return f"that of {frame.provenance.path or 'the frame'}"
 
@@ -166,7 +167,7 @@ def with_overlap(frame: Frame, path: Path) -> Frame:
     if (moved := np.abs(found.positions_av - frame.positions_av).max()) > SAME_PLACE:
         raise Refused(Kind.OTHER_STRUCTURE, path, f"is of another structure: atoms differ by {moved:.2g} Angstrom")
     S = spread_operator(found.operators["S"], found.pairs, frame.pairs)
-    return replace(frame, operators={**frame.operators, "S": replace(S, known_x=None)})
+    return with_matrix(frame, "S", replace(S, known_x=None), found.origin("S"))
 
 
 def prepare(frame: Frame, route: str, purify: str, sampling: Sampling) -> tuple[Frame, list[str]]:

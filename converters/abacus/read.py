@@ -24,6 +24,7 @@ from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
 from converters.frames.folding import Images
 from converters.frames.frame import Frame, Outcome, Provenance
+from converters.frames.origin import AVERAGED, FOLDED, REORDERED, Origin, Parts, origins_read, scaled
 
 
 def read_run(run: Run) -> Iterator[Frame]:
@@ -114,6 +115,8 @@ def make_frame(context: Context, number: int, matrices: dict[str, list[Step]], u
     if "DM" in operators and spin is Spin.SPINOR:
         refuse_old_sign(context, operators["DM"].values_sx, used["DM"][0])
     is_single_point = context.calculation not in MOVING
+    folded = context.is_gamma_only and has_second_images(context)
+    measured = {f"asymmetry of {name}": item.asymmetry * scale[name] for name, item in packed.items()}
     return Frame(
         cell_cv=context.stru.cell_cv,
         pbc_c=np.ones(3, dtype=bool),
@@ -125,13 +128,8 @@ def make_frame(context: Context, number: int, matrices: dict[str, list[Step]], u
         operators=operators,
         outcome=outcome_of(context, is_single_point),
         spectrum=read_spectrum(context, is_single_point),
-        provenance=provenance_of(
-            context,
-            number,
-            used,
-            {f"asymmetry of {name}": item.asymmetry * scale[name] for name, item in packed.items()},
-        ),
-        folded=context.is_gamma_only and has_second_images(context),
+        provenance=provenance_of(context, number, used, measured, origins_of(context, used, folded)),
+        folded=folded,
     )
 
 
@@ -160,16 +158,25 @@ def outcome_of(context: Context, is_single_point: bool) -> Outcome:
     return Outcome(log.energy, log.fermi, electrons, moment, log.converged, log.iterations)
 
 
-def provenance_of(context: Context, number: int, used: dict[str, list[Path]], measured: dict[str, float]) -> Provenance:
+def origins_of(context: Context, used: dict[str, list[Path]], folded: bool) -> dict[str, Origin]:
+    """Where each matrix is from; a DM that the code may have written wrong says so."""
+    treatments = (REORDERED, AVERAGED, *([FOLDED] if folded else []))
+    files = {name: tuple(path.name for path in paths) for name, paths in used.items()}
+    origins = origins_read(files, *treatments, energies=scaled(RYDBERG, "eV per Ry"))
+    if "DM" in origins:
+        parts = Parts.REAL_PAULI if context.spin is Spin.SPINOR else Parts.ALL
+        origins["DM"] = replace(origins["DM"], parts=parts, doubt=doubt_of_density(context))
+    return origins
+
+
+def provenance_of(
+    context: Context,
+    number: int,
+    used: dict[str, list[Path]],
+    measured: dict[str, float],
+    origins: dict[str, Origin],
+) -> Provenance:
     run = context.run
-    settings: dict[str, str | float | int | bool | None] = {
-        f"{name} from": ", ".join(path.name for path in paths) for name, paths in used.items()
-    }
-    settings |= {"calculation": context.calculation, "nspin": context.spin.components}
-    if "DM" in used and context.spin is Spin.SPINOR:
-        settings["DM parts"] = "real Pauli"
-    if "DM" in used and (reason := doubt_of_density(context)):
-        settings["DM doubtful"] = reason
     guessed = [species.name for species in context.basis if species.name not in context.log.orbitals]
     note = f"no log has the orbitals; those of {', '.join(guessed)} are from the names of the orbital files"
     return Provenance(
@@ -179,9 +186,10 @@ def provenance_of(context: Context, number: int, used: dict[str, list[Path]], me
         run.source,
         number,
         files=run.digests(*(path for paths in used.values() for path in paths), *run.others),
-        settings=settings,
+        settings={"calculation": context.calculation, "nspin": context.spin.components},
         measured=measured,
         notes=(note,) if guessed else (),
+        origins=origins,
     )
 
 

@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -18,12 +18,11 @@ from basis.radial import Functions
 from basis.shells import Species
 from basis.spin import Spin
 from converters.frames.blocks import Operator, Pairs
+from converters.frames.origin import FileForm, Origin
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-# What the notes of a predicted frame say.
-PREDICTED = "predicted by slem"
 # The matrices a frame may hold: Hamiltonian (eV), overlap, density (electrons).
 OPERATORS = ("H", "S", "DM")
 
@@ -45,8 +44,9 @@ class Provenance:
     """Where a frame comes from: enough to find the run again and to know whether it changed.
 
     `source` identifies the run by the contents of its matrix files (64 hexadecimal digits; empty for a frame that was
-    never on disk), `files` holds the SHA-256 of each file that was read, `measured` what reading found out (asymmetry of the stored
-    halves, for example), `notes` what a person should know.
+    never on disk), `files` holds the SHA-256 of each file that was read, `settings` what the input said that people ask for,
+    `measured` what reading found out (asymmetry of the stored halves, for example), `notes` what a person should know. `origins` says of each
+    matrix where it is from, `form` how the files were written, `predicted` that the frame is what a model says.
     """
 
     code: str = ""
@@ -58,6 +58,9 @@ class Provenance:
     settings: Mapping[str, str | float | int | bool | None] = field(default_factory=dict)
     measured: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    form: FileForm = field(default_factory=FileForm)
+    predicted: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +153,15 @@ class Frame:
         """Block of pair p, shape (spin components, orbitals of i, orbitals of j)."""
         return self.pairs.block(self.operators[name].values_sx, p)
 
+    def origin(self, name: str) -> Origin:
+        """Where a matrix is from, and what was done to it."""
+        return self.provenance.origins.get(name, Origin())
+
+    @property
+    def predicted(self) -> bool:
+        """Whether a model says so, and no run."""
+        return self.provenance.predicted
+
     @property
     def natoms(self) -> int:
         return len(self.species_a)
@@ -179,6 +191,12 @@ class Frame:
     @property
     def formula(self) -> str:
         return str(self.atoms.get_chemical_formula())
+
+
+def with_matrix(frame: Frame, name: str, operator: Operator, origin: Origin) -> Frame:
+    """The frame with another matrix in the place of one of its own, and where that is from."""
+    provenance = replace(frame.provenance, origins={**frame.provenance.origins, name: origin})
+    return replace(frame, operators={**frame.operators, name: operator}, provenance=provenance)
 
 
 def require_shape(name: str, array: Array, shape: tuple[int | None, ...]) -> None:

@@ -1,6 +1,7 @@
 """Frames of OpenMX's runs, from .scfout and the main output."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements, pack_pairs, reorder_elements
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
+from converters.frames.origin import AVERAGED, REORDERED, Origin, Step, Treatment, origins_read, scaled
 from converters.openmx.convention import BOHR, convention
 from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.text import Input, Output, parse_input, place_kpoints, read_output, read_species
@@ -80,8 +82,8 @@ def read_run(run: Run) -> Iterator[Frame]:
         str(run.main),
         run.source,
         files=run.digests(run.main, *run.others),
-        settings={word: given.words.get(word.lower()) for word in keywords}
-        | {"scfout version": stored.version, "error of S_ii": OVERLAP_ERROR},
+        settings={word: given.words.get(word.lower()) for word in keywords} | {"scfout version": stored.version},
+        origins=origins_of(run, tuple(operators), spin),
         measured={f"asymmetry of {name}": item.asymmetry for name, item in packed.items()},
     )
     yield Frame(
@@ -97,6 +99,17 @@ def read_run(run: Run) -> Iterator[Frame]:
         spectrum=spectrum_of(stored, output, given, spin),
         provenance=provenance,
     )
+
+
+def origins_of(run: Run, names: tuple[str, ...], spin: Spin) -> dict[str, Origin]:
+    """Where each matrix is from."""
+    files = dict.fromkeys(names, (run.main.name,))
+    origins = origins_read(files, REORDERED, AVERAGED, energies=scaled(HARTREE, "eV per Ha"))
+    origins["S"] = replace(origins["S"], error=OVERLAP_ERROR)
+    density = {Spin.NONE: scaled(2, "one spin is stored"), Spin.SPINOR: Treatment(Step.CONJUGATED)}.get(spin)
+    if density is not None:
+        origins["DM"] = replace(origins["DM"], treatments=(density, *origins["DM"].treatments))
+    return origins
 
 
 def hamiltonian_of(stored: ScfOut, pairs: Pairs, uses_imaginary: bool) -> Array:

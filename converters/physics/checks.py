@@ -15,8 +15,9 @@ from basis.rotations import wigner
 from basis.spin import TRANSPOSED, Spin, to_pauli
 from converters.errors import Kind, Refused
 from converters.frames.folding import image_weights, mesh_of_frame
-from converters.frames.frame import PREDICTED, Frame, Spectrum
+from converters.frames.frame import Frame, Spectrum
 from converters.frames.neighbours import is_place
+from converters.frames.origin import Parts
 from converters.physics import kspace
 from converters.physics.overlap import Overlap
 
@@ -92,8 +93,8 @@ def check_frame(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[Res
         results += [check_electrons(frame, tolerances), *check_moment(frame, tolerances)]
     if {"H", "S"} <= set(frame.operators) and frame.spectrum is not None:
         results += check_spectrum(frame, frame.spectrum, tolerances)
-    if (doubt := frame.provenance.settings.get("DM doubtful")) and "DM" in frame.operators:
-        results.append(check_doubt(results, str(doubt)))
+    if (doubt := frame.origin("DM").doubt) and "DM" in frame.operators:
+        results.append(check_doubt(results, doubt))
     return results
 
 
@@ -156,8 +157,7 @@ def check_unit_diagonal(frame: Frame, tolerances: Tolerances) -> Result:
     if len(diagonals) != frame.natoms:
         return Result("S_ii = 1", False, len(diagonals), f"expected onsite blocks of all {frame.natoms} atoms")
     worst = max((float(np.abs(diagonal - 1).max(initial=0)) for diagonal in diagonals), default=0.0)
-    allowed = frame.provenance.settings.get("error of S_ii") or 0.0
-    return at_most("S_ii = 1", worst, max(tolerances.unit_diagonal, float(allowed)))
+    return at_most("S_ii = 1", worst, max(tolerances.unit_diagonal, frame.origin("S").error))
 
 
 def check_two_centre(frame: Frame, tolerances: Tolerances) -> Result:
@@ -244,7 +244,7 @@ def check_electrons(frame: Frame, tolerances: Tolerances) -> Result:
     expected = frame.outcome.electrons
     if expected is None:
         return not_done("Tr(DM S) = electrons", f"the files do not say how many electrons; the trace is {found:.8f}")
-    predicted = PREDICTED in frame.provenance.notes
+    predicted = frame.predicted
     limit = tolerances.predicted_electrons * expected if predicted else tolerances.electrons
     text = f"expected {expected:.8g} within {limit:.3g}{' of a prediction' if predicted else ''}"
     kind = Kind.POOR_PREDICTION if predicted else Kind.BAD_PHYSICS
@@ -300,7 +300,7 @@ def compare_density(frame: Frame, spectrum: Spectrum, energies_skn: Array, toler
     if (mesh := mesh_of_frame(frame, frame.formula)) is not None:  # the images of a block are one sum on the mesh
         built_sx = built_sx * image_weights(frame.pairs, frame.vectors_pv, mesh.number_c)[frame.pairs.pair_x]
     difference_sx = built_sx - stored.values_sx
-    if frame.provenance.settings.get("DM parts") == "real Pauli":
+    if frame.origin("DM").parts is Parts.REAL_PAULI:
         difference_sx = to_pauli(difference_sx).real
     difference_sx = np.abs(difference_sx)
     if stored.known_x is not None:

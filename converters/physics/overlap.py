@@ -21,6 +21,7 @@ from converters.frames.blocks import Operator, Pairs
 from converters.frames.folding import Mesh, closest_of_images, mesh_of_frame
 from converters.frames.frame import Frame, Provenance
 from converters.frames.neighbours import Bonds, Structure, find_bonds, own_pairs, structure_of
+from converters.frames.origin import Made, Origin
 from converters.physics import kspace
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 LARGEST_DENSE, LANCZOS_STEPS = 1000, 80
 # Orbitals up to which the corners of the Brillouin zone are looked at besides its centre.
 LARGEST_ZONE = 200
-# What a frame says whose S was computed.
-COMPUTED = "S of the radial functions"
 # An eigenvalue that the error of S may have made.
 SMALLEST_EIGENVALUE = 1e-8
 
@@ -147,7 +146,7 @@ class Overlap:
             pairs,
             Spin.NONE,
             {"S": operator},
-            provenance=Provenance(code, notes=(COMPUTED,)),
+            provenance=Provenance(code, origins={"S": Origin(Made.INTEGRATED)}),
             functions=self.functions,
         )
 

@@ -18,6 +18,7 @@ from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.folding import fold
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
+from converters.frames.origin import FOLDED, REORDERED, FileForm, Made, Origin, scaled
 from converters.pyscf.molecule import (
     checkpoint_text,
     convention,
@@ -69,8 +70,10 @@ def frame_from_scf(mf: Any) -> Frame:
     kind = SMEARINGS.get(getattr(mf, "smearing_method", None) or "", "") if width else ""
     cycles = int(getattr(mf, "cycles", 0)) or None
     outcome = Outcome(energy=float(mf.e_tot) * HARTREE, converged=bool(mf.converged), iterations=cycles)
-    settings = {"method": type(mf).__name__, "xc": getattr(mf, "xc", None), "k mesh": mesh}
-    provenance = Provenance(NAME, pyscf_version(), settings=settings)
+    settings = {"method": type(mf).__name__, "xc": getattr(mf, "xc", None)}
+    origins = origins_of(Made.RESTORED if fock is None else Made.GIVEN, (), folded=kpoints_kc is not None)
+    form = FileForm(k_axis=mesh)
+    provenance = Provenance(NAME, pyscf_version(), settings=settings, origins=origins, form=form)
     frame = make_frame(place, mf.mol, levels, kpoints_kc, fock, (kind, width), outcome, provenance)
     return replace(frame, functions=make_functions(mf.mol))
 
@@ -134,11 +137,22 @@ def read_run(run: Run) -> Iterator[Frame]:
         str(path),
         source=run.source,
         files=run.digests(path, *log.files),
-        settings={"method": log.method, "k mesh": mesh},
-        notes=("S was computed anew, H restored from the stored orbitals and their energies",),
+        settings={"method": log.method},
+        origins=origins_of(Made.RESTORED, (path.name,), folded=kpoints_kc is not None),
+        form=FileForm(k_axis=mesh),
     )
     outcome = Outcome(energy=energy * HARTREE, converged=log.converged, iterations=log.iterations)
     yield make_frame(path, molecule, levels, kpoints_kc, None, log.smearing, outcome, provenance)
+
+
+def origins_of(hamiltonian: Made, files: tuple[str, ...], *, folded: bool) -> dict[str, Origin]:
+    """Where each matrix is from: S is integrated anew, DM made of the occupied orbitals."""
+    treatments = (REORDERED, *([FOLDED] if folded else []))
+    return {
+        "H": Origin(hamiltonian, files, (*treatments, scaled(HARTREE, "eV per Ha"))),
+        "S": Origin(Made.INTEGRATED, files, treatments),
+        "DM": Origin(Made.RESTORED, files, treatments),
+    }
 
 
 def whole(item: h5py.Dataset | h5py.Group, depth: int = 2) -> Any:

@@ -32,7 +32,7 @@ def starting_density(frame: Frame) -> Array:
 
 def is_mesh(frame: Frame) -> bool:
     """True when the run had an axis of k-points (a K class of PySCF)."""
-    return bool(frame.provenance.settings.get("k mesh"))
+    return bool(frame.provenance.form.k_axis)
 
 
 def to_pyscf(frame: Frame, name: str) -> Array:

@@ -83,7 +83,7 @@ def key_of(shell: Shell, marked: bool) -> tuple[int, int, int, bool]:
 
 def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[FoundFunctions]:
     """Radial functions of the species whose .ion.xml or .ion.nc files lie in the given folders or the run's, or in its .nc."""
-    bohr = float(frame.provenance.settings.get("Bohr in Angstrom") or LEGACY.bohr)
+    bohr = frame.provenance.form.bohr or LEGACY.bohr
     whole = [path for path in run.matrices if path.suffix == ".nc"]
     own = {orbitals.label: (path, orbitals) for path in whole for orbitals in read_whole(path)}
     found, files = {}, []

@@ -16,7 +16,8 @@ from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
 from converters.frames.folding import Images, stored_blocks
-from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
+from converters.frames.frame import Frame, Outcome, Provenance, Spectrum, with_matrix
+from converters.frames.origin import FOLDED, REORDERED, UPPER, FileForm, Step, Treatment, origins_read, scaled
 from converters.physics import kspace
 from converters.siesta import sparse, text
 from converters.siesta.constants import Constants, find_constants
@@ -124,14 +125,17 @@ def read_run(run: Run) -> Iterator[Frame]:
     spectrum, fermi = read_spectrum(own, matrices, output, structure.cell_cv, rydberg)
     texts = [own[suffix] for suffix in TEXTS if suffix in own] + ([output_path] if output_path else [])
     outcome = Outcome(output.energy, fermi, matrices.electrons, None, output.converged, output.iterations)
+    treatments = (REORDERED, UPPER, *([FOLDED] if folded else []))
+    files = {name: (path.name,) for name, path in used.items()}
     provenance = Provenance(
         NAME,
         output.version,
         str(run.main),
         run.source,
         files=run.digests(*dict.fromkeys(used.values()), *texts),
-        settings=settings_of(used, matrices, constants),
         notes=(*structure.notes, *matrices.notes, *constants.notes),
+        origins=origins_read(files, *treatments, energies=scaled(constants.rydberg, "eV per Ry")),
+        form=form_of(matrices, constants),
         measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()}
         | {f"unpaired elements of {name}": float(p.unpaired) for name, p in packed.items()},
     )
@@ -152,22 +156,18 @@ def read_run(run: Run) -> Iterator[Frame]:
     yield decide_density(frame) if spin is Spin.SPINOR else frame
 
 
-def settings_of(
-    used: dict[str, Path], matrices: Matrices, constants: Constants
-) -> dict[str, str | float | int | bool | None]:
-    """What a writer needs to restore the files, and which file each matrix is from."""
-    settings: dict[str, str | float | int | bool | None] = {f"{name} from": path.name for name, path in used.items()}
-    settings |= {"Ry in eV": constants.rydberg, "Bohr in Angstrom": constants.bohr}
-    settings["constants known from"] = constants.known_from
-    settings["spin components"] = len(matrices.sparse.values.get("H", matrices.sparse.values["S"]))
-    for key, array in (
-        ("supercell", matrices.sparse.cells_c),
-        ("k cell", matrices.k_cell_cc),
-        ("k shift", matrices.k_shift_c),
-    ):
-        if array is not None:
-            settings[key] = " ".join(map(repr, np.ravel(array).tolist()))
-    return settings
+def form_of(matrices: Matrices, constants: Constants) -> FileForm:
+    """What a writer needs to restore the files."""
+    stored, cells, cell, shift = matrices.sparse, matrices.sparse.cells_c, matrices.k_cell_cc, matrices.k_shift_c
+    return FileForm(
+        rydberg=constants.rydberg,
+        bohr=constants.bohr,
+        constants_from=constants.known_from,
+        spin_components=len(stored.values.get("H", stored.values["S"])),
+        supercell=None if cells is None else tuple(cells.tolist()),
+        k_cell=None if cell is None else tuple(np.ravel(cell).tolist()),
+        k_shift=None if shift is None else tuple(np.ravel(shift).tolist()),
+    )
 
 
 def read_matrices(run: Run, own: dict[str, Path]) -> tuple[Matrices, dict[str, Path]]:
@@ -261,10 +261,10 @@ def decide_density(frame: Frame) -> Frame:
     energies = [float((M_sx * H_sx.conj() * both_x).real.sum()) for M_sx in (DM_sx, other_sx)]
     if abs(energies[0] - levels) <= abs(energies[1] - levels) + 1e-6:
         return frame
-    note = f"DM was stored as the conjugate: Tr(DM H) = {energies[1]:.6f} eV, the levels sum to {levels:.6f} eV"
-    provenance = replace(frame.provenance, notes=(*frame.provenance.notes, note))
-    changed = {**operators, "DM": replace(operators["DM"], values_sx=other_sx)}
-    return replace(frame, operators=changed, provenance=provenance)
+    reason = f"Tr(DM H) is now {energies[1]:.6f} eV, the levels sum to {levels:.6f} eV"
+    origin = frame.origin("DM")
+    conjugated = replace(origin, treatments=(*origin.treatments, Treatment(Step.CONJUGATED, reason=reason)))
+    return with_matrix(frame, "DM", replace(operators["DM"], values_sx=other_sx), conjugated)
 
 
 def find_output(run: Run) -> tuple[Path | None, text.Output]:

@@ -179,8 +179,8 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
     label = str(target.settings["label"]) if target is not None else "siesta"
     if frame.spin is Spin.SPINOR and target is not None:
         components = 4 if target.settings["spin"] == "non-collinear" else 8
-        settings = {**frame.provenance.settings, "spin components": components}
-        frame = replace(frame, provenance=replace(frame.provenance, settings=settings))
+        form = replace(frame.provenance.form, spin_components=components)
+        frame = replace(frame, provenance=replace(frame.provenance, form=form))
     only = replace(frame, operators={"DM": frame.operators["DM"]})
     pattern = Pattern.of(only)
     folder.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ class Pattern:
 
     @classmethod
     def of(cls, frame: Frame) -> "Pattern":
-        own_c = numbers_of(frame, "supercell", np.zeros(3)).astype(np.int64)
+        own_c = np.array(frame.provenance.form.supercell or (0, 0, 0))
         # A run at Gamma alone has no supercell: all images of a block are one sum there.
         cells_c = own_c if (own_c == 1).all() else np.maximum(own_c, 2 * np.abs(frame.pairs.R_pc).max(axis=0) + 1)
         known = [operator.known_x for operator in frame.operators.values() if operator.known_x is not None]
@@ -84,15 +84,9 @@ class Pattern:
         for values_e, stored_e in zip(values_se, stored_se, strict=True):
             np.add.at(values_e, place_e[inside_e], stored_e[inside_e])
         if layout is Spin.SPINOR:
-            count = 4 if frame.provenance.settings.get("spin components") == 4 else 8
+            count = 4 if frame.provenance.form.spin_components == 4 else 8
             values_se = components_of(values_se, count, conjugate=name == "H")
         return np.ascontiguousarray(values_se, dtype="<f8")
-
-
-def numbers_of(frame: Frame, key: str, plain: Array) -> Array:
-    """Numbers that the reader noted among the settings, or plain ones for a frame from elsewhere."""
-    text = frame.provenance.settings.get(key)
-    return np.array(str(text).split(), dtype=float) if text else plain
 
 
 def integers(*values: object) -> Array:
@@ -121,10 +115,9 @@ def write_hamiltonian(frame: Frame, pattern: Pattern, path: Path) -> None:
     file.record(integers(pattern.cells_c))
     file.record((frame.cell_cv / bohr).astype("<f8"), (frame.positions_av / bohr).astype("<f8"))
     file.record(integers(cells == 1, cells == 1, "H" not in frame.operators))
-    k_cell, k_shift = (
-        numbers_of(frame, key, plain) for key, plain in (("k cell", np.eye(3)), ("k shift", np.zeros(3)))
-    )
-    file.record(integers(k_cell), k_shift.astype("<f8"))
+    form = frame.provenance.form
+    k_cell, k_shift = form.k_cell or np.eye(3), form.k_shift or np.zeros(3)
+    file.record(integers(k_cell), np.asarray(k_shift, dtype="<f8"))
     width = spectrum.width if spectrum is not None else 0.0
     file.record(np.array([(outcome.fermi or 0.0) / rydberg, outcome.electrons or 0.0, width / rydberg], dtype="<f8"))
     file.record(integers(0, 0))
@@ -142,8 +135,8 @@ def write_hamiltonian(frame: Frame, pattern: Pattern, path: Path) -> None:
 
 def constants(frame: Frame) -> tuple[float, float]:
     """Rydberg and Bohr that the frame was read with; those of SIESTA 4.1 for one that comes from elsewhere."""
-    settings = frame.provenance.settings
-    return float(settings.get("Ry in eV") or LEGACY.rydberg), float(settings.get("Bohr in Angstrom") or LEGACY.bohr)
+    form = frame.provenance.form
+    return form.rydberg or LEGACY.rydberg, form.bohr or LEGACY.bohr
 
 
 def geometry(frame: Frame) -> str:

@@ -8,7 +8,6 @@
 Everything ragged is one long array with the ends of the frames beside it, so reading frame n costs the same for any n.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +21,7 @@ from basis.shells import Species
 from basis.spin import Spin
 from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import Pairs
-from converters.frames.frame import OPERATORS, Frame, Provenance
+from converters.frames.frame import OPERATORS, Frame
 from converters.interrupts import uninterrupted
 from converters.storage.extents import Extent, extent_of
 from converters.storage.files import HDF5_MAGIC, open_hdf5, starts_with
@@ -33,6 +32,7 @@ from converters.storage.layout import (
     OUTLINES_AT_ONCE,
     RAGGED,
     SPINS,
+    VERSION,
     WRITTEN_IN_PLACE,
     arrays_of,
     check_header,
@@ -44,13 +44,14 @@ from converters.storage.layout import (
     read_basis,
     read_functions,
     read_operator,
+    read_spectrum,
     rows_of,
     sizes_of,
-    spectrum_from_record,
     width_of,
     write_basis,
     write_functions,
 )
+from converters.storage.record import read_record
 
 # What HDF5 and JSON raise of a damaged file, besides OSError.
 DAMAGED = (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError)
@@ -112,7 +113,7 @@ class Dataset:
         return self._make_frame(n, arrays, there)
 
     def _make_frame(self, n: int, arrays: Mapping[str, Array], operators: Sequence[str]) -> Frame:
-        record = json.loads(arrays["record"].tobytes())
+        record = read_record(arrays["record"].tobytes())
         species_a = arrays["atoms/species"].astype(np.int64)
         norb_a = np.array([species.size for species in self.basis])[species_a]
         spin = SPINS[self._fixed["frames/spin"][n]]
@@ -127,10 +128,10 @@ class Dataset:
             spin=spin,
             operators={name: read_operator(name, spin, arrays) for name in operators},
             outcome=outcome_from_row(self._fixed["frames/outcome"][n]),
-            spectrum=spectrum_from_record(record.pop("spectrum"), arrays),
-            folded=record.pop("folded"),
+            spectrum=read_spectrum(record.spectrum, arrays),
+            folded=record.folded,
             functions=self.functions,
-            provenance=Provenance(**record | {"notes": tuple(record["notes"])}),
+            provenance=record.provenance,
         )
 
     def outlines(self) -> Iterator[Frame]:
@@ -300,6 +301,8 @@ class DatasetWriter:
         self._new_functions |= bool(new)
 
     def _write_basis(self, file: h5py.File) -> None:
+        if file.attrs["version"] != VERSION:  # what is added to a file of an older program needs this one
+            file.attrs["version"] = VERSION
         more = len(self.basis) > len(file["basis/name"])
         write_basis(file, self.basis)
         if self._new_functions or more:

@@ -4,7 +4,6 @@ docs/dataset.md specifies it.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from basis.shells import Shell, Species
 from basis.spin import Spin
 from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import Operator
-from converters.frames.frame import OPERATORS, Frame, Outcome, Provenance, Spectrum
+from converters.frames.frame import OPERATORS, Frame, Outcome, Spectrum
 from converters.storage.files import draft_hdf5
+from converters.storage.record import write_record
 
-FORMAT, VERSION = "slem-dataset", 1
+FORMAT, VERSION = "slem-dataset", 2
 UNITS = "energy: eV; length: Angstrom; density matrix: electrons; spin moment: Bohr magneton"
 CONVENTION = (
     "Real spherical harmonics without Condon-Shortley phase, m = -l..l inside a shell (p: y z x). Block (i, j, R) is "
@@ -74,10 +74,9 @@ def check_header(path: Path, file: h5py.File) -> None:
     if found != FORMAT:
         raise Refused(Kind.NOT_OURS, path, f'is an HDF5 file with format "{found}"', f'"{FORMAT}"')
     version = file.attrs.get("version")
-    if version != VERSION:
-        raise Refused(
-            Kind.NEWER_PROGRAM, path, f"has version {version} of {FORMAT}; this program reads version {VERSION}"
-        )
+    if version not in range(1, VERSION + 1):
+        found = f"has version {version} of {FORMAT}; this program reads versions 1 to {VERSION}"
+        raise Refused(Kind.NEWER_PROGRAM, path, found)
 
 
 def arrays_of(file: h5py.File) -> dict[str, h5py.Dataset]:
@@ -170,7 +169,7 @@ def rows_of(frame: Frame, place: dict[Species, int]) -> dict[str, Array]:
         "pairs": np.column_stack([pairs.i_p, pairs.j_p, pairs.R_pc]),
         "spectrum/kpoints": np.empty((0, 4)),
         "spectrum/energies": np.empty(0),
-        "record": np.frombuffer(json.dumps(record_of(frame)).encode(), np.uint8),
+        "record": np.frombuffer(write_record(frame), np.uint8),
         "frames/cell": frame.cell_cv,
         "frames/periodic": frame.pbc_c,
         "frames/spin": np.array(SPINS.index(frame.spin)),
@@ -188,24 +187,6 @@ def rows_of(frame: Frame, place: dict[Species, int]) -> dict[str, Array]:
     return rows
 
 
-def record_of(frame: Frame) -> dict[str, Any]:
-    """Provenance and the small facts of the spectrum, as JSON holds them."""
-    record: dict[str, Any] = {
-        field.name: getattr(frame.provenance, field.name) for field in dataclasses.fields(Provenance)
-    }
-    record |= {name: dict(record[name]) for name in ("files", "settings", "measured")}
-    record["folded"] = frame.folded
-    spectrum = frame.spectrum
-    record["spectrum"] = spectrum and {
-        "shape": list(spectrum.energies_skn.shape),
-        "tolerance": spectrum.tolerance,
-        "smearing": spectrum.smearing,
-        "width": spectrum.width,
-        "fixed_moment": spectrum.fixed_moment,
-    }
-    return record
-
-
 def read_operator(name: str, spin: Spin, arrays: Mapping[str, Array]) -> Operator:
     layout = Spin.NONE if name == "S" else spin
     known_x = arrays[f"{name}/known"]
@@ -213,12 +194,14 @@ def read_operator(name: str, spin: Spin, arrays: Mapping[str, Array]) -> Operato
     return Operator(values_sx, known_x.astype(bool) if len(known_x) else None)
 
 
-def spectrum_from_record(record: dict[str, Any] | None, arrays: Mapping[str, Array]) -> Spectrum | None:
-    if record is None:
+def read_spectrum(about: Mapping[str, Any] | None, arrays: Mapping[str, Array]) -> Spectrum | None:
+    """The levels of a frame, of what its record and its arrays say."""
+    if about is None:
         return None
-    energies_skn = arrays["spectrum/energies"].reshape(record.pop("shape"))
+    energies_skn = arrays["spectrum/energies"].reshape(about["shape"])
     kpoints = arrays["spectrum/kpoints"]
-    return Spectrum(kpoints[:, :3], kpoints[:, 3], energies_skn, **record)
+    rest = {name: value for name, value in about.items() if name != "shape"}
+    return Spectrum(kpoints[:, :3], kpoints[:, 3], energies_skn, **rest)
 
 
 def outcome_from_row(row: Array) -> Outcome:

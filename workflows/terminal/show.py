@@ -32,7 +32,7 @@ COLOURS = {
     "ok": "green",
     "FAILED": "red",
 }
-MOST_ROWS = 40
+MOST_ROWS, MOST_ORIGINS = 40, 9
 
 
 def console() -> Console:
@@ -93,7 +93,7 @@ def show_overlaps(made: Sequence["Made"], output: Path) -> None:
 
 
 def show_checks(reports: Sequence[Report]) -> None:
-    """Each check's worst number over all frames, then every failure."""
+    """Each check's worst number over all frames, where the matrices are from, then every failure."""
     out = console()
     table = Table("check", "frames", "worst", "unit", "failed", "not done", box=None, header_style="bold")
     for name in dict.fromkeys(result.name for report in reports for result in report.results):
@@ -105,6 +105,7 @@ def show_checks(reports: Sequence[Report]) -> None:
         table.add_row(name, str(len(results)), worst, unit, Text(str(failed or ""), style="red"), str(undone or ""))
     if table.row_count:
         out.print(table)
+    show_origins(out, [report.origins for report in reports])
     faults = [fault for report in reports for fault in report.faults]
     for n, (fault, kind) in enumerate(faults, 1):
         out.print(Text(fault, style="red"), soft_wrap=True)
@@ -113,6 +114,15 @@ def show_checks(reports: Sequence[Report]) -> None:
     show_traces(out, [report.refusal for report in reports if report.refusal])
     good = sum(report.ok for report in reports)
     out.print(f"{good} of {len(reports)} sound", soft_wrap=True)
+
+
+def show_origins(out: Console, origins: Sequence[Mapping[str, str]]) -> None:
+    """Where matrices are from and what was done to them, each once with how many there are; the most frequent of many."""
+    counts = Counter(item for one in origins for item in one.items())
+    for (name, said), count in counts.most_common(MOST_ORIGINS):
+        out.print(Text(f"{name} of {count} frame{'s' * (count > 1)}: {said}"), soft_wrap=True)
+    if len(counts) > MOST_ORIGINS:
+        out.print(f"({len(counts) - MOST_ORIGINS} other origins; --json lists those of each frame)", soft_wrap=True)
 
 
 def show_facts(title: str, facts: Mapping[str, Any]) -> None:
