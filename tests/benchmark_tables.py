@@ -24,6 +24,8 @@ HEADINGS = {
     "ms_per_step": "ms per step",
     "ratio": "ratio",
 }
+# Said once where several rows belong together.
+ONCE = ("structures", "learned from")
 
 
 def read(name):
@@ -40,7 +42,9 @@ def table(name):
     measured = read(name)
     rows = measured["rows"]
     lines = [line_of([HEADINGS.get(key, key) for key in rows[0]]), "|" + "---|" * len(rows[0])]
-    lines += [line_of(map(cell, row.values())) for row in rows]
+    for before, row in zip([{}, *rows], rows, strict=False):
+        repeats = all(before.get(key) == row.get(key) for key in ONCE)
+        lines.append(line_of("" if repeats and key in ONCE else cell(row[key]) for key in row))
     day = date.fromisoformat(measured["date"])
     return "\n".join([*lines, "", f"`{measured['command']}`, {day.day} {day:%B %Y}, {measured['machine']}."])
 
