@@ -208,17 +208,26 @@ def split_blocks(
 
 
 def read_dense(path: Path) -> Array:
-    """A Gamma-only matrix: rows of the upper triangle under "Row i", or all elements after the structure."""
+    """A Gamma-only matrix, of the first ionic step: an upper triangle, or all elements after the structure.
+
+    The triangle stands under "Row i", or after the number of orbitals in files before 3.9.
+    """
     text = path.read_text(errors="replace")
-    rows = re.split(r"^\s*Row\s+\d+\s*$", text, flags=re.M)
+    steps = re.split(r"^\s*#\s*ionic step\s+\d+\s*$", text, flags=re.M)
+    text = steps[1] if len(steps) > 1 else text
+    rows = re.split(r"^\s*Row\s+\d+\s*$", re.sub(r"^#-+$", "", text, flags=re.M), flags=re.M)
     if len(rows) > 1:
         norb = first_number(path, r"^\s*#\s*rows\s+(\d+)", rows[0])
         parts = [numbers_of(path, row, f"row {number + 1}") for number, row in enumerate(rows[1:])]
         if [len(part) for part in parts] != list(range(norb, 0, -1)):
             raise Refused(Kind.DAMAGED, path, f"has {len(parts)} rows", f"the upper triangle of {norb} rows")
-        upper = np.zeros((norb, norb))
-        upper[np.triu_indices(norb)] = np.concatenate(parts)
-        return upper + np.triu(upper, 1).T
+        return whole_of_triangle(norb, np.concatenate(parts))
+    if (head := re.match(r"\s*(\d+)\s", text)) and "#" not in text:
+        norb, numbers = int(head[1]), numbers_of(path, text, "the matrix")
+        size = 1 + norb * (norb + 1) // 2
+        if norb > LARGEST_BASIS or len(numbers) % size or (numbers[::size] != norb).any():
+            raise Refused(Kind.DAMAGED, path, f"has {len(numbers)} numbers", f"upper triangles of {norb} rows")
+        return whole_of_triangle(norb, numbers[-size + 1 :])  # one after each iteration in some versions
     norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", text)
     coordinates = DIRECT.search(text)
     if coordinates is None:
@@ -232,6 +241,13 @@ def read_dense(path: Path) -> Array:
             f"positions and {norb} x {norb} elements",
         )
     return numbers[-(norb**2) :].reshape(norb, norb)
+
+
+def whole_of_triangle(norb: int, numbers: Array) -> Array:
+    """The symmetric matrix of an upper triangle."""
+    upper = np.zeros((norb, norb))
+    upper[np.triu_indices(norb)] = numbers
+    return upper + np.triu(upper, 1).T
 
 
 def write_new(

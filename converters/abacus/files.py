@@ -19,9 +19,19 @@ OLD_FILES = {
     "DM": "data-DMR-sparse_SPIN{z}.csr",
 }
 
-DENSE_FILES = {"H": "hk_nao.txt", "S": "sk_nao.txt", "DM": "dmg1_nao.txt"}
+# Dense matrices of runs at Gamma alone, of each generation; with k-points the same names hold matrices of k-points.
+DENSE_FILES = (
+    {"H": ("hk_nao.txt",), "S": ("sk_nao.txt",), "DM": ("dmg1_nao.txt",)},
+    {"H": ("hks1_nao.txt", "hks2_nao.txt"), "S": ("sk_nao.txt",), "DM": ("dms1g1_nao.txt", "dms2g1_nao.txt")},
+    {"H": ("data-0-H",), "S": ("data-0-S",), "DM": ("SPIN1_DM",)},
+    {"H": ("data-0-H", "data-1-H"), "S": ("data-0-S",), "DM": ("SPIN1_DM", "SPIN2_DM")},
+)
+DENSE_NAMES = {name for generation in DENSE_FILES for names in generation.values() for name in names}
 
 OVERLAP_FILES = ("sr_nao.csr", "SR.csr")
+
+# Files of eigenvalues, of 3.11 and of older versions.
+LEVELS = ("eig_occ.txt", "istate.info")
 
 MATRIX = re.compile(
     r"(hrs\d|srs1|dmrs\d)(g\d+)?_nao\.csr|(\d+_)?data-(HR|SR|DMR)-sparse_SPIN\d\.csr|sr_nao\.csr|SR\.csr"
@@ -31,18 +41,20 @@ MATRIX = re.compile(
 def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
     """One run for each folder with INPUT and OUT.*; matrices that lie alone are a run too, which `read_run` refuses."""
     names = {path.name for path in files}
-    if "INPUT" in names and is_input(folder / "INPUT"):
-        given = text.read_input(folder / "INPUT")
+    found = find_input(folder) if "STRU" in names or "INPUT" in names else None
+    if found is not None:
+        given = text.read_input(found)
         suffix = given.get("suffix", "ABACUS")
         if "/" in suffix:
-            raise Refused(Kind.DAMAGED, folder / "INPUT", f'has the suffix "{suffix}", which leads out of the folder')
+            raise Refused(Kind.DAMAGED, found, f'has the suffix "{suffix}", which leads out of the folder')
         output = folder / f"OUT.{suffix}"
         output = output if output.is_dir() else folder
         start = (folder / given.get("read_file_dir", ".")).resolve()
         claimed = tuple(path for path in (output, start) if path.is_dir() and path.resolve() != folder.resolve())
-        texts = [folder / name for name in ("INPUT", "STRU", "KPT") if name in names]
-        texts += sorted(output.glob("running_*.log")) + [p for p in (output / "eig_occ.txt",) if p.exists()]
-        yield Run(NAME, folder, tuple(matrix_files(output)) or (folder / "INPUT",), tuple(texts), claimed)
+        texts = [path for path in (found, *(folder / name for name in text.files_of(given))) if path.is_file()]
+        texts += sorted(output.glob("running_*.log")) + [output / name for name in LEVELS if (output / name).is_file()]
+        matrices = matrix_files(output, text.flag(given, "gamma_only") == "1")
+        yield Run(NAME, folder, tuple(matrices) or (found,), tuple(texts), claimed)
     elif any(MATRIX.fullmatch(name) for name in names):
         above = folder.resolve().parent
         if folder.resolve().name.startswith("OUT.") and (above / "INPUT").exists():
@@ -51,17 +63,25 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
             yield Run(NAME, folder, tuple(path for path in files if MATRIX.fullmatch(path.name)))
 
 
+def find_input(folder: Path) -> Path | None:
+    """The INPUT of a folder, or the copy that ABACUS leaves in its only OUT folder."""
+    copies = sorted(folder.glob("OUT.*/INPUT"))
+    paths = [folder / "INPUT"] if (folder / "INPUT").is_file() else copies if len(copies) == 1 else []
+    return next((path for path in paths if is_input(path)), None)
+
+
 def is_input(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(4096).lstrip().upper().startswith(b"INPUT_PARAMETERS")
 
 
-def matrix_files(output: Path) -> list[Path]:
-    """Matrices in an OUT folder and in its folder of MD steps."""
+def matrix_files(output: Path, at_gamma: bool) -> list[Path]:
+    """Matrices in an OUT folder and in its folder of MD steps; dense ones of a run at Gamma alone."""
     places = [folder for folder in (output, output / "matrix") if folder.is_dir()]
     found = [path for folder in places for path in sorted(folder.iterdir()) if path.is_file()]
-    matrices = [path for path in found if MATRIX.fullmatch(path.name) or path.name in DENSE_FILES.values()]
-    return sorted(matrices, key=lambda path: not re.search(r"hrs|hk_|-HR-", path.name))  # H names the run
+    dense = DENSE_NAMES if at_gamma else set()
+    matrices = [path for path in found if MATRIX.fullmatch(path.name) or path.name in dense]
+    return sorted(matrices, key=lambda path: not re.search(r"hrs|hks?\d?_|-HR-|-H$", path.name))  # H names the run
 
 
 def per_step_names(present: dict[str, Path], spins: int) -> list[dict[str, list[str]]]:

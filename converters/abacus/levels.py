@@ -1,5 +1,7 @@
 """The k-points of an ABACUS run and the eigenvalues that it printed at some of them."""
 
+from pathlib import Path
+
 import numpy as np
 
 from basis import Array
@@ -7,6 +9,7 @@ from basis.spin import Spin
 from converters.abacus import text
 from converters.abacus.context import Context
 from converters.abacus.convention import BOHR, RYDBERG
+from converters.abacus.files import LEVELS
 from converters.frames.frame import Spectrum
 
 
@@ -14,13 +17,16 @@ def read_spectrum(context: Context, is_single_point: bool) -> Spectrum | None:
     """k-points of the whole mesh, with the eigenvalues that the code printed at some of them (NaN elsewhere)."""
     own = {path.name: path for path in context.run.others}
     given, stru = context.given, context.stru
-    levels = text.read_levels(own["eig_occ.txt"]) if "eig_occ.txt" in own and is_single_point else None
+    files = [own[name] for name in LEVELS if name in own] if is_single_point else []
+    levels = text.read_levels(files[0]) if files else None
     mesh = None
     if context.is_gamma_only:
         mesh = np.zeros((1, 3)), np.ones(1)
-    elif "KPT" in own and "kspacing" not in given:
-        mesh = text.read_mesh(own["KPT"])
+    elif (kpoints := Path(text.files_of(given)[1]).name) in own and "kspacing" not in given:
+        mesh = text.read_mesh(own[kpoints])
     printed_kc = None if levels is None else levels[0] @ stru.cell_cv.T / (stru.lattice_constant * BOHR)
+    if levels is not None and mesh is not None and on_mesh(levels[0], mesh[0]):  # older versions print fractional ones
+        printed_kc = levels[0]
     if mesh is None or (printed_kc is not None and not on_mesh(printed_kc, mesh[0])):
         if levels is None or printed_kc is None:
             return None

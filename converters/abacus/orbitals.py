@@ -24,8 +24,9 @@ def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[
 
     Versions that make their tables up to the wave vector of lcao_ecut are the second possibility.
     """
-    given = text.read_input(run.folder / "INPUT") if (run.folder / "INPUT").is_file() else {}
-    places = [*folders, run.folder, run.folder / given.get("orbital_dir", ".")]
+    inputs = [path for path in run.others if path.name == "INPUT"]
+    given = text.read_input(inputs[0]) if inputs else {}
+    places = [*folders, *text.orbital_places(run.folder, given)]
     found: dict[Species, tuple[TabulatedFunction, ...]] = {}
     files = []
     for species in frame.basis:
@@ -45,7 +46,7 @@ def read_orbitals(path: Path, species: Species) -> tuple[TabulatedFunction, ...]
     """Radial functions of the shells of a species, in their order."""
     found = read_tables(path)
     wanted = [(shell.l, shell.zeta) for shell in species.shells]
-    if sorted(found) != sorted(wanted):
+    if not set(wanted) <= set(found) or text.shells_in_file(path) not in ((), tuple(sorted(species.shells))):
         raise Refused(Kind.WRONG_FUNCTIONS, path, f"has {len(found)} radial functions; {species} needs others")
     # The program samples its tables at their own points, and has no larger wave vectors than those tell apart.
     return tuple(
@@ -57,7 +58,7 @@ def read_orbitals(path: Path, species: Species) -> tuple[TabulatedFunction, ...]
 def read_functions(source: str, symbols: Sequence[str]) -> dict[Species, Functions]:
     """The species of an .orb file; nothing of another source."""
     path = Path(source)
-    return dict([read_species(path)]) if path.suffix == ".orb" and path.is_file() else {}
+    return dict([read_species(path)]) if path.suffix.lower() == ".orb" and path.is_file() else {}
 
 
 def read_species(path: Path) -> tuple[Species, Functions]:
@@ -65,7 +66,7 @@ def read_species(path: Path) -> tuple[Species, Functions]:
     element = re.search(r"^Element\s+([A-Z][a-z]?)\s*$", path.read_text(errors="replace"), re.M)
     if element is None or element[1] not in atomic_numbers:
         raise Refused(Kind.MISSING_FILES, path, "does not name its element", "an orbital file of ABACUS")
-    shells = tuple(Shell(l, zeta=zeta) for l, zeta in sorted(read_tables(path)))
+    shells = text.shells_in_file(path) or tuple(Shell(l, zeta=zeta) for l, zeta in sorted(read_tables(path)))
     species = Species(element[1], atomic_numbers[element[1]], shells, path.name)
     return species, read_orbitals(path, species)
 

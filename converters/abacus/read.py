@@ -16,7 +16,7 @@ from converters.abacus.context import MOVING, Context
 from converters.abacus.convention import BOHR, LAYOUT, RYDBERG, convention
 from converters.abacus.csr import Step
 from converters.abacus.faults import doubt_of_density, refuse_broken, refuse_old_sign
-from converters.abacus.files import DENSE_FILES, NAME, per_step_names
+from converters.abacus.files import DENSE_FILES, DENSE_NAMES, NAME, per_step_names
 from converters.abacus.levels import read_spectrum
 from converters.abacus.spins import join_spins
 from converters.codes.run import Run
@@ -30,8 +30,9 @@ from converters.frames.origin import AVERAGED, FOLDED, REORDERED, Origin, Parts,
 def read_run(run: Run) -> Iterator[Frame]:
     """One frame for each ionic step whose matrices the run wrote."""
     own = {path.name: path for path in run.others}
-    for name in ("INPUT", "STRU"):
-        if name not in own:
+    given = text.read_input(own["INPUT"]) if "INPUT" in own else {}
+    for name in ("INPUT", text.files_of(given)[0]):
+        if Path(name).name not in own:
             raise Refused(
                 Kind.MISSING_FILES, run.main, f"has no {name} beside or above it", "the folder in which ABACUS ran"
             )
@@ -41,13 +42,13 @@ def read_run(run: Run) -> Iterator[Frame]:
             run.folder,
             "holds no matrices; switch on out_mat_hs2 1 and out_dmr 1 (out_dm1 1 before 3.9) and rerun",
         )
-    given = text.read_input(own["INPUT"])
-    stru = text.read_stru(own["STRU"], given.get("latname", "none"))
+    stru = text.read_stru(own[Path(text.files_of(given)[0]).name], given.get("latname", "none"))
     log_path = next((path for path in run.others if path.name.startswith("running_")), None)
     log = text.read_log(log_path) if log_path else text.Log()
     components = text.spin_components(own["INPUT"], given)
-    context = Context(run, given, stru, log, text.read_species(run.main, stru, log), LAYOUT[components])
-    steps = read_gamma_only(context) if any(p.name in DENSE_FILES.values() for p in run.matrices) else read_csr(context)
+    basis = text.read_species(run.main, stru, log, text.orbital_places(run.folder, given))
+    context = Context(run, given, stru, log, basis, LAYOUT[components])
+    steps = read_gamma_only(context) if any(p.name in DENSE_NAMES for p in run.matrices) else read_csr(context)
     for number, (matrices, used) in enumerate(steps):
         yield make_frame(context, number, matrices, used)
 
@@ -81,27 +82,40 @@ def read_csr(context: Context) -> Iterator[tuple[dict[str, list[Step]], dict[str
 
 
 def read_gamma_only(context: Context) -> Iterator[tuple[dict[str, list[Step]], dict[str, list[Path]]]]:
-    """Dense matrices of a gamma_only run: the sum over all images of each block, given to the closest one."""
-    present = {path.name: path for path in context.run.matrices}
-    files = {name: present[file] for name, file in DENSE_FILES.items() if file in present}
-    if context.spin is not Spin.NONE or "S" not in files:
-        raise Refused(
-            Kind.UNSUPPORTED,
-            context.run.main,
-            "is a gamma_only run with spin or without sk_nao.txt; rerun with gamma_only 0",
-        )
+    """Dense matrices of a gamma_only run: the sum over all images of each block, given to the closest one.
+
+    Of a run of several ionic steps the first is read: it is that of STRU, and these files do not have the atoms of the others.
+    """
+    files = dense_files(context)
     stru, norb_a = context.stru, context.norb_a
     images, norb = Images.of(stru.positions_av, stru.cell_cv), int(norb_a.sum())
     row_e, column_e = (index.ravel() for index in np.indices((norb, norb)))
     home_tc = np.zeros((1, 3), dtype=np.int64)
-    steps = {}
-    for name, path in files.items():
-        M_MM = csr.read_dense(path)
-        if len(M_MM) != norb:
-            raise Refused(Kind.DAMAGED, path, f"has {len(M_MM)} orbitals", f"{norb}")
-        dense = Elements(row_e, column_e, np.zeros_like(row_e), home_tc, M_MM.reshape(1, -1))
-        steps[name] = [Step(1, norb, images.place(dense, norb_a))]
-    yield steps, {name: [path] for name, path in files.items()}
+    steps: dict[str, list[Step]] = {}
+    for name, paths in files.items():
+        steps[name] = []
+        for path in paths:
+            M_MM = csr.read_dense(path)
+            if len(M_MM) != norb:
+                raise Refused(Kind.DAMAGED, path, f"has {len(M_MM)} orbitals", f"{norb}")
+            dense = Elements(row_e, column_e, np.zeros_like(row_e), home_tc, M_MM.reshape(1, -1))
+            steps[name].append(Step(1, norb, images.place(dense, norb_a)))
+    yield steps, files
+
+
+def dense_files(context: Context) -> dict[str, list[Path]]:
+    """The dense matrices of a run, one file for each spin."""
+    present = {path.name: path for path in context.run.matrices}
+    spins = 2 if context.spin is Spin.COLLINEAR else 1
+    found = {}
+    for generation in DENSE_FILES:
+        if len(generation["H"]) == spins:
+            for name, names in generation.items():
+                if name not in found and all(file in present for file in names):
+                    found[name] = [present[file] for file in names]
+    if "S" not in found:
+        raise Refused(Kind.MISSING_FILES, context.run.main, "has no overlap beside it", "sk_nao.txt (out_mat_hs 1)")
+    return found
 
 
 def make_frame(context: Context, number: int, matrices: dict[str, list[Step]], used: dict[str, list[Path]]) -> Frame:
@@ -140,8 +154,8 @@ def pack(context: Context, matrices: dict[str, list[Step]], used: dict[str, list
     for name in list(matrices):
         steps = matrices.pop(name)
         if any(step.norb != context.dimension for step in steps):
-            wanted = f"expected {context.dimension} of STRU and log"
-            raise Refused(Kind.DAMAGED, used[name][0], f"has {steps[0].norb} basis functions; {wanted}")
+            found = f"has {steps[0].norb} basis functions"
+            raise Refused(Kind.DAMAGED, used[name][0], found, f"{context.dimension} of structure and orbitals")
         joined = reorder_elements(join_spins(name, steps, context.spin), order, signs)
         packed[name] = pack_elements(joined, context.norb_a, Spin.NONE if name == "S" else context.spin)
     return packed
@@ -198,7 +212,7 @@ def positions_of(context: Context, matrices: dict[str, list[Step]], used: dict[s
     step, path, stru = matrices["S"][0], used["S"][0], context.stru
     moves = context.calculation in MOVING
     if step.fractional_ac is None or step.cell_cv is None:
-        if moves:
+        if moves and not context.is_gamma_only:
             raise Refused(
                 Kind.UNSUPPORTED,
                 path,

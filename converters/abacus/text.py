@@ -1,6 +1,7 @@
 """ABACUS's text files: INPUT, STRU, KPT, running_*.log and eig_occ.txt."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +44,16 @@ def number(given: dict[str, str], keyword: str, default: float) -> float:
 
 
 SMEARINGS = {"gauss": "gauss", "gaussian": "gauss", "fd": "fermi", "fermi-dirac": "fermi", "fixed": "fixed"}
+
+
+def files_of(given: dict[str, str]) -> tuple[str, str]:
+    """Names of the files of the structure and of the k-points."""
+    return given.get("stru_file", "STRU"), given.get("kpoint_file", "KPT")
+
+
+def orbital_places(folder: Path, given: dict[str, str]) -> tuple[Path, ...]:
+    """Folders in which the orbital files of a run may lie."""
+    return folder, folder / given.get("orbital_dir", ".")
 
 
 def spin_components(path: Path, given: dict[str, str]) -> int:
@@ -261,23 +272,31 @@ def read_log(path: Path) -> Log:
     )
 
 
-def read_species(path: Path, stru: Stru, log: Log) -> tuple[Species, ...]:
-    """Species with their shells from the log, else from the names of the orbital files (.._2s2p1d.orb)."""
+def read_species(path: Path, stru: Stru, log: Log, places: Sequence[Path]) -> tuple[Species, ...]:
+    """Species with their shells from the log, else from the orbital files in some folders, else from the names of these (.._2s2p1d.orb)."""
     basis = []
     for s, label in enumerate(stru.labels):
         file = stru.orbital_files[s] if s < len(stru.orbital_files) else ""
-        shells = log.orbitals.get(label) or shells_of_file(file)
+        there = [place / file for place in places if file and (place / file).is_file()]
+        shells = log.orbitals.get(label) or (shells_in_file(there[0]) if there else ()) or shells_of_name(file)
         if not shells:
-            raise Refused(
-                Kind.MISSING_FILES, path, f"does not say which orbitals {label} has", "running_scf.log of the run"
-            )
+            wanted = f"running_scf.log of the run, or {Path(file).name or 'its orbital file'}"
+            raise Refused(Kind.MISSING_FILES, path, f"does not say which orbitals {label} has", wanted)
         basis.append(Species(label, element_number(path, label, stru.pseudopotentials[s]), shells, Path(file).name))
     return tuple(basis)
 
 
-def shells_of_file(name: str) -> tuple[Shell, ...]:
-    match = re.search(rf"_((?:\d+[{LETTERS}])+)\.orb$", name)
+def shells_of_name(name: str) -> tuple[Shell, ...]:
+    match = re.search(rf"_((?:\d+[{LETTERS}])+)\.orb$", name, re.I)
     return parse_shells(match[1]) if match else ()
+
+
+def shells_in_file(path: Path) -> tuple[Shell, ...]:
+    """The shells that the header of an orbital file counts; it may hold more tables than these."""
+    head = path.read_text(errors="replace").split("Type", 1)[0]
+    counts = re.findall(r"^Number of ([A-Z])orbital\s*-*>\s*(\d+)", head, re.M)
+    known = [(LETTERS.index(letter.lower()), int(count)) for letter, count in counts if letter.lower() in LETTERS]
+    return tuple(Shell(l, zeta=zeta) for l, count in sorted(known) for zeta in range(1, min(count, 99) + 1))
 
 
 def element_number(path: Path, label: str, pseudopotential: str) -> int:
@@ -295,7 +314,7 @@ def read_levels(path: Path) -> tuple[Array, Array, Array] | None:
     text = re.split(r"^\s*\d+\s+# ionic step", path.read_text(errors="replace"), flags=re.M)[-1]
     heads = list(re.finditer(r"^ *spin=(\d+) k-point=(\d+)/(\d+) Cartesian=(\S+) +(\S+) +(\S+).*$", text, re.M))
     if not heads:
-        return None
+        return read_older_levels(path)
     tables = []
     for head, stop in zip(heads, [*(match.start() for match in heads[1:]), len(text)], strict=True):
         try:
@@ -309,4 +328,24 @@ def read_levels(path: Path) -> tuple[Array, Array, Array] | None:
         raise Refused(Kind.DAMAGED, path, f"has {len(tables)} tables of eigenvalues", f"{spins} x {nk} of one length")
     levels = np.array(tables).reshape(spins, nk, -1, 2)
     kpoints_kv = np.array([[float(x) for x in head.groups()[3:]] for head in heads[:nk]])
+    return kpoints_kv, levels[..., 0], levels[..., 1]
+
+
+def read_older_levels(path: Path) -> tuple[Array, Array, Array] | None:
+    """The same from istate.info of versions before 3.11, whose k-points are fractional or Cartesian."""
+    content = path.read_text(errors="replace")
+    heads = list(re.finditer(r"^BAND\b.*?Kpoint = (\d+)\s+\((\S+) (\S+) (\S+)\)[ \t]*$", content, re.M))
+    tables = []
+    for head, stop in zip(heads, [*(match.start() for match in heads[1:]), len(content)], strict=True):
+        rows = [line.split() for line in content[head.end() : stop].splitlines() if line.split()]
+        try:
+            tables.append(np.array(rows, dtype=float)[:, 1:])
+        except (ValueError, IndexError) as error:
+            raise Refused(Kind.DAMAGED, path, f"has eigenvalues at k-point {head[1]} that cannot be read") from error
+    if not tables:
+        return None
+    if len({table.shape for table in tables}) != 1 or tables[0].shape[1] not in (2, 4):
+        raise Refused(Kind.DAMAGED, path, "has tables of eigenvalues of different lengths", "one length")
+    levels = np.array(tables).reshape(len(tables), len(tables[0]), -1, 2).transpose(2, 0, 1, 3)
+    kpoints_kv = np.array([[float(x) for x in head.groups()[1:]] for head in heads])
     return kpoints_kv, levels[..., 0], levels[..., 1]
