@@ -18,6 +18,7 @@ from converters.frames.origin import Made
 from converters.physics import kspace
 from converters.physics.checks import check_frame
 from converters.runs import search
+from tests.conftest import assert_same_frame
 from tests.contract import CodeContract, Expected, frames_of, unpacked
 from workflows.convert import Options, read_checked
 
@@ -303,7 +304,7 @@ def test_stru_knows_every_kind_of_coordinates(kind, position, expected, tmp_path
     assert stru.labels == ("Si", "O1")
     assert stru.species_a.tolist() == [0, 0, 1]
     np.testing.assert_allclose(stru.positions_av[2] / (10 * BOHR), expected, atol=1e-12)
-    species = text.read_species(tmp_path / "STRU", stru, text.Log())
+    species = text.read_species(tmp_path / "STRU", stru, text.Log(), ())
     assert [(s.name, s.number, str(s)) for s in species] == [("Si", 14, "Si 2s2p1d"), ("O1", 8, "O1 2s1p")]
 
 
@@ -347,3 +348,71 @@ def test_versions_are_ordered():
     versions = ["", "3.8.1", "3.9.0.6", "3.9.0.25", "3.10.1", "3.11.0-beta.1", "3.11.0-beta6", "3.11.0"]
     keys = [version_key(version) for version in versions]
     assert keys == sorted(keys)
+
+
+def test_an_input_that_is_only_in_the_output_folder_is_found(tmp_path):
+    (frame,) = frames_of("abacus", "si2")
+    folder = shutil.copytree(unpacked("abacus", "si2"), tmp_path / "run")
+    (folder / "INPUT").rename(folder / "OUT.ABACUS" / "INPUT")
+    (again,) = read_folder(folder)
+    assert_same_frame(replace(again, provenance=frame.provenance), frame)
+
+
+def test_files_are_those_that_the_input_names(tmp_path):
+    (frame,) = frames_of("abacus", "si2")
+    folder = shutil.copytree(unpacked("abacus", "si2"), tmp_path / "run")
+    (folder / "STRU").rename(folder / "silicon.stru")
+    (folder / "KPT").rename(folder / "mesh")
+    with (folder / "INPUT").open("a") as given:
+        given.write("\nstru_file silicon.stru\nkpoint_file mesh\n")
+    (again,) = read_folder(folder)
+    assert_same_frame(replace(again, provenance=frame.provenance), frame)
+    (folder / "INPUT").unlink()
+    (folder / "silicon.stru").rename(folder / "STRU")
+    with pytest.raises(Refused, match="has no INPUT beside or above it"):
+        read_folder(folder)
+
+
+def test_gamma_matrices_of_all_generations_are_one(tmp_path):
+    """The same numbers in the grammars before 3.9 (one triangle after each iteration), and of several ionic steps."""
+    (frame,) = frames_of("abacus", "h2o_gamma_only")
+    folder = shutil.copytree(unpacked("abacus", "h2o_gamma_only"), tmp_path / "run")
+    output = folder / "OUT.ABACUS"
+    (output / "dmg1_nao.txt").unlink()
+    for old, new in (("hk_nao.txt", "data-0-H"), ("sk_nao.txt", "data-0-S")):
+        M_MM = csr.read_dense(output / old)
+        triangle = (
+            f"{len(M_MM)} " + "\n".join(" ".join(map(repr, row[n:].tolist())) for n, row in enumerate(M_MM)) + "\n"
+        )
+        (output / new).write_text(
+            (triangle.replace(repr(float(M_MM[0, 0])), "7.5") if new == "data-0-H" else triangle) + triangle
+        )
+        (output / old).unlink()
+    (again,) = read_folder(folder)
+    assert set(again.operators) == {"H", "S"}
+    for name in again.operators:
+        np.testing.assert_array_equal(again.operators[name].values_sx, frame.operators[name].values_sx)
+
+
+def test_levels_of_older_versions(tmp_path):
+    """istate.info holds what eig_occ.txt holds, with fractional k-points."""
+    (frame,) = frames_of("abacus", "si2")
+    folder = shutil.copytree(unpacked("abacus", "si2"), tmp_path / "run")
+    output = folder / "OUT.ABACUS"
+    kpoints_kv, energies_skn, occupations_skn = text.read_levels(output / "eig_occ.txt")
+    lattice = text.read_stru(folder / "STRU").lattice_constant * BOHR
+    blocks = []
+    for k, kpoint in enumerate(kpoints_kv @ frame.cell_cv.T / lattice):
+        where = " ".join(map(repr, kpoint.tolist()))
+        rows = zip(energies_skn[0, k], occupations_skn[0, k], strict=True)
+        lines = [
+            f"{n + 1} {e!r} {f!r}".replace("np.float64", "").replace("(", "").replace(")", "")
+            for n, (e, f) in enumerate(rows)
+        ]
+        blocks.append(f"BAND   Energy(ev)   Occupation   Kpoint = {k + 1}      ({where})\n" + "\n".join(lines) + "\n\n")
+    (output / "istate.info").write_text("\n".join(blocks))
+    (output / "eig_occ.txt").unlink()
+    (again,) = read_folder(folder)
+    np.testing.assert_allclose(
+        again.spectrum.energies_skn, frame.spectrum.energies_skn, equal_nan=True, rtol=0, atol=1e-12
+    )

@@ -32,7 +32,7 @@ def assert_same_physics(moved, frame):
 
 def move_in_siesta(folder, frame):
     """Atoms of a run at Gamma alone, whose matrices have no lattice vectors, moved in all files that have their places."""
-    bohr = float(frame.provenance.settings["Bohr in Angstrom"])
+    bohr = frame.provenance.form.bohr
     cell_cv, places_av = frame.cell_cv / bohr, frame.positions_av / bohr
     moved_av = places_av + np.resize(MOVES, places_av.shape) @ cell_cv
     for path in (*folder.glob("*.TSHS"), *folder.glob("*.HSX")):
