@@ -8,10 +8,9 @@ from scipy import linalg
 
 from basis import Array
 from basis.spin import Spin
-from converters.frames.frame import Frame
+from converters.frames.frame import Frame, operator_on
 from converters.physics import kspace
 from converters.physics.checks import few_kpoints
-from slem_plugin.learning.samples import operator_on
 
 # Distances are grouped in steps of this length (Angstrom).
 STEP = 0.5

@@ -5,8 +5,11 @@ A checkpoint holds numbers and text, and nothing that is executed when it is rea
 
 import json
 import os
+import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,9 +26,12 @@ from basis.spin import Spin
 from converters.errors import Kind, Refused, refused_by_system
 from converters.storage.files import draft_of
 from slem_plugin.baseline.baseline import Baseline
-from slem_plugin.model import Blueprint, Model, make_network
+from slem_plugin.model import Blueprint, Model
+from slem_plugin.network.channels import Channels
+from slem_plugin.network.spec import NetworkSpec
 
 FORMAT, VERSION = "slem-model", 1
+TERM = re.compile(r"(\d+)x(\d+)([eo])")
 BEST, LAST = "best.safetensors", "last.safetensors"
 # The step from version n to n + 1 of the description and the tensors.
 UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {}
@@ -46,7 +52,12 @@ def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None
     if by_shell:
         names = ("functions.about", "functions.rows")
         tensors |= dict(zip(names, map(torch.from_numpy, pack_functions(by_shell)), strict=True))
-    description = {"format": FORMAT, "version": VERSION, "blueprint": model.description(), "history": model.history}
+    description = {
+        "format": FORMAT,
+        "version": VERSION,
+        "blueprint": describe(model.blueprint),
+        "history": model.history,
+    }
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     description["checksum"] = checksum_of(tensors)
     try:
@@ -129,11 +140,7 @@ def checksum_of(tensors: Mapping[str, Tensor]) -> int:
 
 def build(description: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.dtype | None) -> Model:
     """The model of a description and its tensors."""
-    plain = dict(description["blueprint"])
-    plain["basis"] = tuple(read_species(species) for species in plain["basis"])
-    plain["operators"] = tuple(plain["operators"])
-    plain["mesh"] = tuple(plain["mesh"]) if plain.get("mesh") else None
-    blueprint = Blueprint(**{**plain, "spin": Spin(plain["spin"])})
+    blueprint = read_blueprint(description["blueprint"])
     baselines = {
         name: Baseline.from_arrays(blueprint.form(name), with_prefix(tensors, f"baseline.{name}."))
         for name in {key.split(".")[1]: None for key in tensors if key.startswith("baseline.")}
@@ -142,10 +149,45 @@ def build(description: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.
     model = Model(blueprint, baselines, None, description["history"], read_functions(blueprint, tensors))
     if blueprint.learned:
         stored = next(value.dtype for value in weights.values() if value.is_floating_point())
-        model.network = make_network(blueprint, model.cutoff_ss).to(stored)
+        model.network = model.untrained_network().to(stored)
         model.network.load_state_dict(weights)
         model.network.to(dtype or stored).requires_grad_(False)
     return model
+
+
+def describe(blueprint: Blueprint) -> dict[str, Any]:
+    """A blueprint as plain values; those of its network stand among the others."""
+    plain = asdict(blueprint)
+    network = {**plain.pop("network"), "channels": str(blueprint.network.channels)}
+    if network["kind"] == "slem":  # programs that know no other read such files as well
+        del network["kind"]
+    return {**plain, **network, "spin": str(blueprint.spin)}
+
+
+def read_blueprint(plain: Mapping[str, Any]) -> Blueprint:
+    """The blueprint of plain values."""
+    names = {one.name for one in fields(NetworkSpec)}
+    network = {name: value for name, value in plain.items() if name in names}
+    others = {name: value for name, value in plain.items() if name not in names}
+    others["basis"] = tuple(read_species(species) for species in plain["basis"])
+    others["operators"] = tuple(plain["operators"])
+    others["mesh"] = tuple(plain["mesh"]) if plain.get("mesh") else None
+    others["spin"] = Spin(plain["spin"])
+    return Blueprint(**others, network=NetworkSpec(**{**network, "channels": read_channels(plain["channels"])}))
+
+
+def read_channels(text: str) -> Channels:
+    """Channels as they are stored: with all parities where this program wrote them, and in old files as the user did.
+
+    A prediction asks nothing else of e3nn, whose import takes as long as that of torch.
+    """
+    if not re.fullmatch(rf"{TERM.pattern}(\+{TERM.pattern})*", text):
+        return Channels.parse(text)
+    counts: Counter[tuple[int, str]] = Counter()
+    for count, l, parity in TERM.findall(text):
+        counts[int(l), parity] += int(count)
+    degrees = range(max(l for l, _ in counts) + 1)
+    return Channels(tuple(counts[l, "eo"[l % 2]] for l in degrees), tuple(counts[l, "oe"[l % 2]] for l in degrees))
 
 
 def read_functions(blueprint: Blueprint, tensors: Mapping[str, Tensor]) -> tuple[Functions | None, ...]:

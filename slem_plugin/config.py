@@ -14,6 +14,7 @@ import torch
 from converters.errors import Kind, Refused
 from converters.frames.frame import OPERATORS
 from slem_plugin.network.channels import Channels
+from slem_plugin.network.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Config:
 
     operators     which matrices are learned, such as "H,DM"; empty: all that the data has
     channels      features of the network by irrep, such as "32x0e+24x1o+8x1e"; empty: from the basis
+    network       which family of networks
     layers        rounds of bond and atom updates
     latent        features of a distance; waves: sines that they are made of
     batch         frames in a step
@@ -45,6 +47,7 @@ class Config:
 
     operators: str = ""
     channels: str = ""
+    network: str = "slem"
     layers: int = 2
     latent: int = 64
     waves: int = 16
@@ -80,6 +83,7 @@ class Config:
         require(self.clip > 0, "clip", self.clip, "a number above 0")
         require(self.precision in ("float32", "float64"), "precision", self.precision, "float32 or float64")
         require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "auto, cpu or cuda")
+        require(self.network in KINDS, "network", self.network, f"one of {', '.join(KINDS)}")
         for name in self.operator_names:
             require(name in OPERATORS, "operators", self.operators, f"a list of {', '.join(OPERATORS)}")
         if self.channels:

@@ -1,11 +1,7 @@
-"""Model: what is learned of some operators in one basis, and the matrices it predicts.
+"""Model: what is learned of some operators in one basis."""
 
->>> model = load_model("model/")
->>> frame = model.predict(atoms)
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +25,9 @@ from slem_plugin.baseline.sharing import share_onsite
 from slem_plugin.blocks.components import BlockForm, BondFrames, Components
 from slem_plugin.blocks.fields import fields_of
 from slem_plugin.graphs.graph import Graph, make_graph, pair_numbers
-from slem_plugin.network.channels import Channels
-from slem_plugin.network.network import Network, Trunk
-from slem_plugin.prediction import predict_operators
+from slem_plugin.network.kinds import make_network
+from slem_plugin.network.network import Network
+from slem_plugin.network.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -43,7 +39,6 @@ class Blueprint:
 
     `learned` are the operators that the network corrects; an overlap is its baseline alone and not among them. `mesh` is
     the k mesh over whose supercell the blocks are folded, where the code gave no others: the model is for this mesh alone.
-    Atoms hear each other up to the part `messages` of the cutoff.
     """
 
     code: str
@@ -51,13 +46,8 @@ class Blueprint:
     spin: Spin
     time_reversal: bool
     operators: tuple[str, ...]
-    channels: str
-    layers: int
-    latent: int
-    waves: int
-    neighbours: float
+    network: NetworkSpec
     mesh: tuple[int, int, int] | None = None
-    messages: float = 1.0
 
     @property
     def learned(self) -> tuple[str, ...]:
@@ -73,7 +63,7 @@ class Blueprint:
     @property
     def unreached(self) -> int:
         """Hopping components whose m is higher than any channel has."""
-        highest = Channels.parse(self.channels).highest
+        highest = self.network.channels.highest
         axials = [axial for name in self.learned for axial in self.form(name).hopping_t]
         return sum(2 * sum(axial.counts[highest + 1 :]) for axial in axials)
 
@@ -81,15 +71,7 @@ class Blueprint:
     def degrees(self) -> int:
         """Highest degree of the rotations that network and baselines need."""
         crystal = max(len(onsite.natural) - 1 for name in self.operators for onsite in self.form(name).onsite_s)
-        return max(Channels.parse(self.channels).highest, crystal)
-
-
-def default_channels(basis: Sequence[Species], vectors: bool) -> str:
-    """Channels that reach every component of the blocks of a basis."""
-    highest = 2 * max(shell.l for species in basis for shell in species.shells) + vectors
-    natural = [32, 24, 12, 6, 6] + [3] * max(highest - 4, 0)
-    unnatural = [0, 8, 4, 2, 2] + [1] * max(highest - 4, 0)
-    return str(Channels(tuple(natural[: highest + 1]), tuple(unnatural[: highest + 1])))
+        return max(self.network.channels.highest, crystal)
 
 
 @dataclass(eq=False)
@@ -201,25 +183,6 @@ class Model:
                 Kind.OTHER_MODEL, place, f"has the spin layout {frame.spin}; this model was trained with {mine.spin}"
             )
 
-    def predict(self, atoms: "Atoms") -> Frame:
-        """The matrices of a structure."""
-        return self.predict_structure(self.structure(atoms))
-
-    def predict_structure(self, structure: Structure) -> Frame:
-        """The matrices of a structure whose species are numbered as in this model."""
-        pairs, operators = predict_operators(self, structure)
-        return Frame(
-            structure.cell_cv,
-            structure.pbc_c,
-            structure.positions_av,
-            structure.species_a,
-            self.blueprint.basis,
-            pairs,
-            self.blueprint.spin,
-            operators,
-            **self.facts(structure),
-        )
-
     def facts(self, structure: Structure) -> dict[str, Any]:
         """What a predicted frame says besides its structure and matrices."""
         origins = dict.fromkeys(self.operators, Origin(Made.PREDICTED))
@@ -260,24 +223,10 @@ class Model:
             base.shared["H"] = share_onsite(form, bonds, S_fx, onsite_s, share_tg)
         return base
 
-    def description(self) -> dict[str, Any]:
-        """The blueprint as plain values."""
-        plain = asdict(self.blueprint)
-        return {**plain, "spin": str(self.blueprint.spin)}
-
-
-def make_network(blueprint: Blueprint, cutoff_ss: Array) -> Network:
-    """An untrained network."""
-    trunk = Trunk(
-        Channels.parse(blueprint.channels),
-        blueprint.layers,
-        torch.from_numpy(cutoff_ss),
-        blueprint.messages,
-        blueprint.neighbours,
-        blueprint.latent,
-        blueprint.waves,
-    )
-    return Network({name: blueprint.form(name) for name in blueprint.learned}, trunk, blueprint.latent)
+    def untrained_network(self) -> Network:
+        """A new network for this model, which is to be trained or filled with saved weights."""
+        forms = {name: self.blueprint.form(name) for name in self.blueprint.learned}
+        return make_network(self.blueprint.network, forms, self.cutoff_ss)
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ of it in a file, and when all have done so, the blocks between pieces are made: 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from converters.frames.blocks import Pairs, canonical
 from converters.frames.neighbours import Bonds, Structure, find_bonds
 from converters.storage.files import draft_of
 from slem_plugin.baseline.sharing import places_by_species
+from slem_plugin.model import Model
 from slem_plugin.prediction import (
     Ends,
     Knowledge,
@@ -34,9 +35,6 @@ from slem_plugin.prediction import (
     onsite_of_pairs,
     reverse_bonds,
 )
-
-if TYPE_CHECKING:
-    from slem_plugin.model import Model
 
 # Memory of a piece besides what its atoms need: the program, and one batch (bytes).
 RESERVE = 900 << 20
@@ -63,7 +61,7 @@ def cut_structure(structure: Structure, count: int) -> Array:
     return piece_a
 
 
-def atoms_within(model: "Model", structure: Structure, memory: float) -> int:
+def atoms_within(model: Model, structure: Structure, memory: float) -> int:
     """How many atoms a piece may have, for a process to stay below so many bytes."""
     left = memory - RESERVE
     most = int(left / bytes_per_atom(model, structure))
@@ -76,13 +74,13 @@ def atoms_within(model: "Model", structure: Structure, memory: float) -> int:
     return most
 
 
-def bytes_per_atom(model: "Model", structure: Structure) -> float:
+def bytes_per_atom(model: Model, structure: Structure) -> float:
     """Memory that an atom of a piece takes; its blocks are written as soon as they are made."""
     # States that lead out of the piece are copied once, when they are saved.
     return sample_bonds(model, structure) * (2 * state_bytes(model) + PER_BOND)
 
 
-def whole_bytes_per_atom(model: "Model", structure: Structure) -> float:
+def whole_bytes_per_atom(model: Model, structure: Structure) -> float:
     """Memory that an atom takes where all blocks are kept."""
     bonds, orbitals = sample_bonds(model, structure), model.orbitals(structure).mean()
     pairs = sample_pairs(model, structure)
@@ -91,13 +89,13 @@ def whole_bytes_per_atom(model: "Model", structure: Structure) -> float:
     return float(bonds * (state_bytes(model) + PER_BOND) + pairs * orbitals**2 * numbers)
 
 
-def sample_bonds(model: "Model", structure: Structure) -> float:
+def sample_bonds(model: Model, structure: Structure) -> float:
     """Bonds of an atom, of a sample of atoms."""
     sample = sample_atoms(structure)
     return sum(len(model.bonds(structure, np.array([a]))) for a in sample) / len(sample)
 
 
-def sample_pairs(model: "Model", structure: Structure) -> float:
+def sample_pairs(model: Model, structure: Structure) -> float:
     """Pairs that are stored with an atom: half of its neighbours, and itself."""
     sample = sample_atoms(structure)
     return 1 + sum(len(find_bonds(structure, np.array([a]), model.reach_ss)) for a in sample) / (2 * len(sample))
@@ -107,9 +105,9 @@ def sample_atoms(structure: Structure) -> Array:
     return np.unique(np.linspace(0, len(structure.species_a) - 1, SAMPLE).astype(int))
 
 
-def state_bytes(model: "Model") -> int:
+def state_bytes(model: Model) -> int:
     """Memory of the state of a bond."""
-    return 0 if model.network is None else model.network.trunk.channels.state_size * model.dtype.itemsize
+    return 0 if model.network is None else model.network.state_size * model.dtype.itemsize
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +129,7 @@ class Piece:
     bond_p: Array
 
     @classmethod
-    def of(cls, model: "Model", structure: Structure, atoms: Array) -> "Piece":
+    def of(cls, model: Model, structure: Structure, atoms: Array) -> "Piece":
         return cls(atoms, *bonds_and_pairs(model, structure, atoms))
 
     def count(self) -> Array:
@@ -149,7 +147,7 @@ class Piece:
 
 
 def predict_inside(
-    model: "Model", structure: Structure, piece: Piece, piece_a: Array, first_a: Array, file: Path
+    model: Model, structure: Structure, piece: Piece, piece_a: Array, first_a: Array, file: Path
 ) -> Iterator[Blocks]:
     """The blocks inside a piece, batch by batch; at the end `file` holds what the blocks between pieces need of it.
 
@@ -219,7 +217,7 @@ def leave_states(
 
 
 def predict_between(
-    model: "Model", structure: Structure, number: int, file_of: Callable[[int], Path]
+    model: Model, structure: Structure, number: int, file_of: Callable[[int], Path]
 ) -> Iterator[Blocks]:
     """The blocks that a piece stores and shares with others, batch by batch, of the files that all pieces left."""
     norb_a = model.orbitals(structure)
@@ -257,7 +255,7 @@ def group_of(file: Any, number: int) -> tuple[int, int]:
     return (int(found[0, 1]), int(found[0, 2])) if len(found) else (0, 0)
 
 
-def read_dressed(file: Any, structure: Structure, model: "Model") -> tuple[Array, tuple[Array, ...]]:
+def read_dressed(file: Any, structure: Structure, model: Model) -> tuple[Array, tuple[Array, ...]]:
     """The atoms at the border of a piece, and their H_ii S_ii^-1 by species."""
     names = [f"dressed.{s}" for s in range(len(model.blueprint.basis))]
     there = set(file.keys())
@@ -277,7 +275,7 @@ def join_dressed(
     return tuple(dressed), place_a
 
 
-def nothing_onsite(model: "Model") -> dict[str, tuple[Array, ...]]:
+def nothing_onsite(model: Model) -> dict[str, tuple[Array, ...]]:
     """Components of no onsite block."""
     return {
         name: tuple(np.zeros((0, onsite.size)) for onsite in model.blueprint.form(name).onsite_s)

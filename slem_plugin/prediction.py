@@ -15,17 +15,18 @@ from torch import Tensor
 
 from basis import Array
 from converters.frames.blocks import Operator, Pairs, pack_pairs
+from converters.frames.frame import Frame
 from converters.frames.neighbours import Bonds, Structure, find_bonds, own_pairs
 from slem_plugin.baseline.baseline import FARTHEST, limited
 from slem_plugin.baseline.sharing import dress_onsite, places_by_species, share_dressed
 from slem_plugin.blocks.components import BondFrames, Components, bond_frames
 from slem_plugin.blocks.fields import from_fields
-from slem_plugin.graphs.graph import graph_of_bonds, pair_kinds
-from slem_plugin.network.layers import parts_of_irreps
-from slem_plugin.network.network import Network
+from slem_plugin.graphs.graph import graph_of_bonds
+from slem_plugin.model import Model
+from slem_plugin.network.network import Network, PairStates
 
 if TYPE_CHECKING:
-    from slem_plugin.model import Model
+    from ase import Atoms
 
 # Bonds of a batch: enough for the matrix products, few enough for the caches of a processor.
 BATCH_CPU, BATCH_GPU = 4_000, 200_000
@@ -44,7 +45,27 @@ class Knowledge:
     dressed_s: tuple[Array, ...]
 
 
-def predict_operators(model: "Model", structure: Structure) -> tuple[Pairs, dict[str, Operator]]:
+def predict(model: Model, structure: "Atoms | Structure") -> Frame:
+    """The matrices of a structure, an ase.Atoms or one whose species are numbered as in the model.
+
+    >>> frame = predict(load_model("model/"), atoms)
+    """
+    structure = structure if isinstance(structure, Structure) else model.structure(structure)
+    pairs, operators = predict_operators(model, structure)
+    return Frame(
+        structure.cell_cv,
+        structure.pbc_c,
+        structure.positions_av,
+        structure.species_a,
+        model.blueprint.basis,
+        pairs,
+        model.blueprint.spin,
+        operators,
+        **model.facts(structure),
+    )
+
+
+def predict_operators(model: Model, structure: Structure) -> tuple[Pairs, dict[str, Operator]]:
     """The pairs of a structure and the matrices on them."""
     atoms = np.arange(len(structure.species_a))
     bonds, pairs, bond_p = bonds_and_pairs(model, structure, atoms)
@@ -64,7 +85,7 @@ def predict_operators(model: "Model", structure: Structure) -> tuple[Pairs, dict
     return pairs, {name: Operator(values_sx) for name, values_sx in values.items()}
 
 
-def bonds_and_pairs(model: "Model", structure: Structure, atoms: Array) -> tuple[Bonds, Pairs, Array]:
+def bonds_and_pairs(model: Model, structure: Structure, atoms: Array) -> tuple[Bonds, Pairs, Array]:
     """The bonds of some atoms, the pairs that are stored with them, and the bond of each pair.
 
     It is -1 for an atom with itself, and for two atoms that are too far apart for what was learned and yet overlap.
@@ -80,7 +101,7 @@ def bonds_and_pairs(model: "Model", structure: Structure, atoms: Array) -> tuple
     return bonds, pairs, number_d[wide_p]
 
 
-def batches_of(p: Array, model: "Model") -> Iterator[Array]:
+def batches_of(p: Array, model: Model) -> Iterator[Array]:
     """Some pairs, a batch of them at a time."""
     return (p[part] for part in batches(len(p), batch_size(model)) if part.stop > part.start)
 
@@ -98,14 +119,14 @@ def put(values: Mapping[str, Array], pairs: Pairs, p: Array, blocks: Mapping[str
         values[name][:, places] = values_sx
 
 
-def blocks_of_far_pairs(model: "Model", structure: Structure, pairs: Pairs) -> dict[str, Array]:
+def blocks_of_far_pairs(model: Model, structure: Structure, pairs: Pairs) -> dict[str, Array]:
     """The blocks of pairs that only overlap."""
     values = room_for(model, pairs)
     exact = model.exact_overlap(structure, pairs)
     return values if exact is None else {**values, "S": exact[None]}
 
 
-def room_for(model: "Model", pairs: Pairs) -> dict[str, Array]:
+def room_for(model: Model, pairs: Pairs) -> dict[str, Array]:
     """Empty matrices on some pairs."""
     layouts = {name: model.blueprint.layout(name) for name in model.operators}
     return {name: np.zeros((spin.components, pairs.elements), dtype=spin.dtype) for name, spin in layouts.items()}
@@ -118,7 +139,7 @@ def batches(count: int, size: int) -> Iterator[slice]:
     return (slice(a, b) for a, b in pairwise(edges))
 
 
-def batch_size(model: "Model") -> int:
+def batch_size(model: Model) -> int:
     return BATCH_CPU if model.device.type == "cpu" else BATCH_GPU
 
 
@@ -132,11 +153,11 @@ def reverse_bonds(bonds: Bonds, atoms: Array, structure: Structure) -> Array:
     return np.where(key_d[place_d] == back_d, place_d, -1) if len(key_d) else place_d
 
 
-def look_around(model: "Model", structure: Structure, atoms: Array, bonds: Bonds) -> Knowledge:
+def look_around(model: Model, structure: Structure, atoms: Array, bonds: Bonds) -> Knowledge:
     """What some atoms know, a batch of them at a time."""
     end_a = np.searchsorted(bonds.centre_d, np.arange(len(atoms)), side="right")
     per_atom = max(1.0, len(bonds) / len(atoms))
-    width = 0 if model.network is None else model.network.trunk.channels.state_size
+    width = 0 if model.network is None else model.network.state_size
     states_df = torch.empty(len(bonds), width, dtype=model.dtype, device=model.device)
     onsite, dressed = [], []
     for part in batches(len(atoms), max(1, round(batch_size(model) / per_atom))):
@@ -152,7 +173,7 @@ def look_around(model: "Model", structure: Structure, atoms: Array, bonds: Bonds
     return Knowledge(states_df, joined, tuple(map(np.concatenate, zip(*dressed, strict=True))))
 
 
-def look_once(model: "Model", structure: Structure, atoms: Array, bonds: Bonds) -> Knowledge:
+def look_once(model: Model, structure: Structure, atoms: Array, bonds: Bonds) -> Knowledge:
     """What the atoms of one batch know."""
     graph, place_d = graph_of_bonds(structure, atoms, bonds, len(model.blueprint.basis), model.blueprint.degrees)
     onsite = {name: baseline.onsite(graph) for name, baseline in model.baselines.items()}
@@ -164,11 +185,9 @@ def look_once(model: "Model", structure: Structure, atoms: Array, bonds: Bonds) 
     if model.network is None:
         return Knowledge(torch.zeros(len(bonds), 0), onsite, dressed)
     with torch.no_grad():
-        h, n, _ = model.network.trunk(graph.to(model.dtype, model.device))
-        place = torch.from_numpy(place_d).to(model.device)
-        states_df = torch.cat([feature.flatten(1)[place] for feature in h], dim=1)
-        outputs = model.network.onsite(n, [atoms_a.to(model.device) for atoms_a in graph.atoms_s])
-    for name, output in outputs.items():
+        there = torch.from_numpy(place_d).to(model.device)
+        states_df, said = model.network.states(graph.to(model.dtype, model.device), there)
+    for name, output in said.items():
         baseline = model.baselines[name]
         by_species = zip(onsite[name], baseline.onsite_sizes(graph), output, baseline.peak_s, strict=True)
         onsite[name] = tuple(corrected(*one) for one in by_species)
@@ -203,7 +222,7 @@ class Ends:
     place_a: Array
 
 
-def blocks_of_pairs(model: "Model", structure: Structure, pairs: Pairs, ends: Ends) -> dict[str, Array]:
+def blocks_of_pairs(model: Model, structure: Structure, pairs: Pairs, ends: Ends) -> dict[str, Array]:
     """The blocks of some pairs, flat, of each operator."""
     blueprint = model.blueprint
     bonds = bond_frames(structure, pairs, blueprint.basis)
@@ -239,19 +258,14 @@ def read_states(
     order = torch.from_numpy(np.concatenate([hop_p[p] for p, _ in kinds])).to(device)
     swapped = torch.from_numpy(np.concatenate([swapped for _, swapped in kinds])).to(device)[:, None]
     there, back = ends.there_hf[order], ends.back_hf[order]
-    states = torch.cat([torch.where(swapped, back, there), torch.where(swapped, there, back)])
-    count = len(order)
-    sizes = [len(p) for p, _ in kinds]
-    A_p, B_p = np.repeat(pair_kinds(len(bonds.basis)), sizes, axis=0).T
-    own, other = (torch.from_numpy(np.concatenate(two)).to(device) for two in ((A_p, B_p), (B_p, A_p)))
-    lengths = torch.from_numpy(np.tile(np.concatenate(lengths_t), 2)).to(device, there.dtype)
-    place = torch.arange(2 * count, device=device)
-    forward = place[:count].split(sizes)
-    backward = place[count:].split(sizes)
+    pairs = PairStates(
+        torch.where(swapped, back, there),
+        torch.where(swapped, there, back),
+        torch.from_numpy(np.concatenate(lengths_t)).to(device, there.dtype),
+        tuple(len(p) for p, _ in kinds),
+    )
     with torch.no_grad():
-        h = parts_of_irreps(states, network.trunk.channels)
-        latent, _ = network.trunk.distances.features(own, other, lengths)
-        return network.hopping(h, latent, place.roll(count), forward, backward)
+        return network.hopping(pairs)
 
 
 def corrected(base: Array, size: Array, output: Tensor, peak: Array) -> Array:

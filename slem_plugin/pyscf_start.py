@@ -10,6 +10,7 @@ from converters.pyscf.start import announce, guess_density, refuse_guess, struct
 from converters.starts.start import MODEL_VARIABLE
 from slem_plugin.checkpoint import cached_model
 from slem_plugin.model import Model
+from slem_plugin.prediction import predict
 
 
 def pyscf_guess(
@@ -26,7 +27,7 @@ def pyscf_guess(
     if source is None:
         return None
     known = source if isinstance(source, Model) else cached_model(source)
-    frame = known.predict_structure(Structure(*structure_of(mf, known.blueprint.basis)))
+    frame = predict(known, Structure(*structure_of(mf, known.blueprint.basis)))
     dm0, density, reason = guess_density(mf, frame, route)
     if guard and reason:
         refuse_guess(mf, reason)

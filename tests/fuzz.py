@@ -125,9 +125,9 @@ def read_model(path):
     from ase import Atoms
 
     from slem_plugin.checkpoint import load_model
+    from slem_plugin.prediction import predict
 
-    model = load_model(path)
-    model.predict(Atoms("SiO", [[0, 0, 0], [0, 0, 1.9]]))
+    predict(load_model(path), Atoms("SiO", [[0, 0, 0], [0, 0, 1.9]]))
 
 
 def read_configuration(path):

@@ -15,6 +15,7 @@ from converters.frames.origin import FOLDED, FileForm, Made, Origin, Parts, Step
 from converters.storage.dataset import Dataset, DatasetWriter
 from converters.storage.record import plain_origin
 from slem_plugin.checkpoint import load_model, save_checkpoint
+from slem_plugin.prediction import predict
 from tests.conftest import make_random_frame
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
@@ -104,7 +105,7 @@ def make_version_1():
         path.unlink()
     with Dataset(GOLDEN / "dataset-1.h5") as data:
         facts = {"dataset": [facts_of(frame) for frame in data]}
-    facts["prediction"] = facts_of(load_model(GOLDEN / "model-1.safetensors").predict(ATOMS))
+    facts["prediction"] = facts_of(predict(load_model(GOLDEN / "model-1.safetensors"), ATOMS))
     (GOLDEN / "facts-1.json").write_text(json.dumps(facts, indent=1) + "\n")
     make_signs()
 
@@ -112,5 +113,5 @@ def make_version_1():
 def make_signs():
     """signs-1.json: of the dataset what went into it, not what is read from it; of the model what it predicts."""
     signs = {"dataset": [signed_elements_of(frame) for frame in golden_frames()]}
-    signs["prediction"] = signed_elements_of(load_model(GOLDEN / "model-1.safetensors").predict(ATOMS))
+    signs["prediction"] = signed_elements_of(predict(load_model(GOLDEN / "model-1.safetensors"), ATOMS))
     (GOLDEN / "signs-1.json").write_text(json.dumps(signs) + "\n")

@@ -9,6 +9,7 @@ import pytest
 from basis.shells import Species, parse_shells
 from basis.spin import TRANSPOSED, Spin
 from converters.frames.neighbours import Structure
+from slem_plugin.prediction import predict
 from tests.oracles import random_rotation, rotate_block
 
 CASES = [
@@ -66,7 +67,7 @@ class ModelContract:
         structure = random_structure()
         Q = random_rotation(3, improper)
         turned = Structure(structure.cell_cv @ Q.T, structure.pbc_c, structure.positions_av @ Q.T, structure.species_a)
-        here, there = model.predict_structure(structure), model.predict_structure(turned)
+        here, there = predict(model, structure), predict(model, turned)
         for name in ("H", "S", "DM"):
             expected = {
                 (i, j, R): rotate_block(
@@ -82,7 +83,7 @@ class ModelContract:
         structure = Structure(np.zeros((3, 3)), np.zeros(3, bool), 1.7 * np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, -1.0], [1, 0, 0]]), np.array([0, 1, 0, 0, 1]))  # fmt: skip
         Q = random_rotation(5, True)
         turned = Structure(structure.cell_cv, structure.pbc_c, structure.positions_av @ Q.T, structure.species_a)
-        here, there = model.predict_structure(structure), model.predict_structure(turned)
+        here, there = predict(model, structure), predict(model, turned)
         expected = {
             (i, j, R): rotate_block(block, *(here.basis[structure.species_a[a]].shells for a in (i, j)), Q, here.spin)
             for (i, j, R), block in blocks_of(here, "H").items()
@@ -98,7 +99,7 @@ class ModelContract:
             structure.positions_av + np.array([0.3, -7.0, 11.0]),
             structure.species_a,
         )
-        here, there = model.predict_structure(structure), model.predict_structure(moved)
+        here, there = predict(model, structure), predict(model, moved)
         for name in ("H", "S", "DM"):
             assert largest_difference(blocks_of(here, name), blocks_of(there, name)) < EXACT
 
@@ -109,13 +110,13 @@ class ModelContract:
         shuffled = Structure(
             structure.cell_cv, structure.pbc_c, structure.positions_av[order], structure.species_a[order]
         )
-        here, there = model.predict_structure(structure), model.predict_structure(shuffled)
+        here, there = predict(model, structure), predict(model, shuffled)
         for name in ("H", "S", "DM"):
             expected = {(int(place[i]), int(place[j]), R): block for (i, j, R), block in blocks_of(here, name).items()}
             assert largest_difference(expected, blocks_of(there, name)) < EXACT
 
     def test_onsite_blocks_are_hermitian(self, model):
-        frame = model.predict_structure(random_structure())
+        frame = predict(model, random_structure())
         for name in ("H", "S", "DM"):
             onsite = [frame.block(name, p) for p in np.flatnonzero(frame.pairs.onsite_p)]
             mirrored = [block[TRANSPOSED[frame.layout(name)]].conj().swapaxes(1, 2) for block in onsite]
@@ -127,8 +128,8 @@ class ModelContract:
         positions_av = np.concatenate([structure.positions_av, structure.positions_av + structure.cell_cv[0]])
         doubled = Structure(cell_cv, structure.pbc_c, positions_av, np.tile(structure.species_a, 2))
         here, there = (
-            blocks_of(model.predict_structure(structure), "H"),
-            blocks_of(model.predict_structure(doubled), "H"),
+            blocks_of(predict(model, structure), "H"),
+            blocks_of(predict(model, doubled), "H"),
         )
         for (i, j, R), block in here.items():
             copy, cells = R[0] % 2, R[0] // 2
@@ -145,9 +146,7 @@ class ModelContract:
         moved_av = chain_av.copy()
         moved_av[5:] += [0.1, 0.07, -0.05]
         here, there = (
-            blocks_of(
-                model.predict_structure(Structure(np.zeros((3, 3)), np.zeros(3, bool), r_av, np.arange(8) % 2)), "H"
-            )
+            blocks_of(predict(model, Structure(np.zeros((3, 3)), np.zeros(3, bool), r_av, np.arange(8) % 2)), "H")
             for r_av in (chain_av, moved_av)
         )
         # The farthest neighbour of an atom is two places away, so a block of atoms 0 and 2 sees atoms 0 to 4 and no other.
@@ -162,7 +161,7 @@ class ModelContract:
 
         def at(distance):
             positions_av = np.concatenate([core_av, [[distance, 0, 0]]])
-            return blocks_of(model.predict_structure(Structure(np.zeros((3, 3)), np.zeros(3, bool), positions_av, np.array([0, 1, 1, 0]))), "H")  # fmt: skip
+            return blocks_of(predict(model, Structure(np.zeros((3, 3)), np.zeros(3, bool), positions_av, np.array([0, 1, 1, 0]))), "H")  # fmt: skip
 
         inside, outside = at(cutoff - 1e-4), at(cutoff + 1e-4)
         assert (0, 3, (0, 0, 0)) in inside
@@ -174,7 +173,7 @@ class ModelContract:
         model = self.make_model(two_species("1s1p1d"), Spin.SPINOR)
         if not model.blueprint.time_reversal:
             pytest.skip("this model learned data that breaks time reversal")
-        uu, ud, du, dd = model.predict_structure(random_structure()).operators["H"].values_sx
+        uu, ud, du, dd = predict(model, random_structure()).operators["H"].values_sx
         assert np.abs(uu - dd.conj()).max() < EXACT
         assert np.abs(ud + du.conj()).max() < EXACT
         assert np.abs(ud).max() > 1e-3

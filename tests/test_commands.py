@@ -28,6 +28,7 @@ from converters.pyscf import frame_from_scf
 from converters.runs import search
 from converters.storage.dataset import Dataset, DatasetWriter
 from slem_plugin.checkpoint import load_model
+from slem_plugin.prediction import predict
 from tests.contract import unpacked
 from workflows.benchmarks import model as bench_model
 from workflows.cli import main
@@ -378,7 +379,7 @@ def error_of_lowest_level(model_path, path):
     with Dataset(path) as data:
         for frame in data:
             H, S = (kspace.dense_at(frame, name, np.zeros(3))[0].real for name in "HS")
-            predicted = kspace.dense_at(model.predict_structure(structure_of(frame)), "H", np.zeros(3))[0].real
+            predicted = kspace.dense_at(predict(model, structure_of(frame)), "H", np.zeros(3))[0].real
             levels = [linalg.eigh(one, S, eigvals_only=True)[0] for one in (H, predicted)]
             errors.append(abs(levels[0] - levels[1]))
     return np.mean(errors)

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from basis.rotations import wigner
 from basis.shells import parse_shells
 from basis.spin import Spin
+from converters.frames.frame import operator_on
 from converters.frames.neighbours import Structure, find_pairs, structure_of
 from converters.pyscf import frame_from_scf
 from slem_plugin.baseline.sharing import share_onsite
@@ -21,8 +22,9 @@ from slem_plugin.blocks.onsite import onsite_basis
 from slem_plugin.config import Config
 from slem_plugin.graphs.graph import join_graphs, make_graph
 from slem_plugin.graphs.rotations import bond_rotations
-from slem_plugin.learning.samples import make_model, operator_on
+from slem_plugin.learning.samples import make_model
 from slem_plugin.network.channels import Channels
+from slem_plugin.prediction import predict
 from tests.conftest import make_random_frame
 from tests.oracles import random_rotation
 
@@ -184,7 +186,7 @@ class TestBaseline:
     def test_overlaps_are_exact_and_positive(self, waters):
         model = make_model(waters[:20], Config(operators="S"))
         for frame in waters[20:]:
-            predicted = model.predict_structure(structure_of(frame))
+            predicted = predict(model, structure_of(frame))
             S_x = operator_on(predicted, "S", frame.pairs).values_sx[0]
             assert np.abs(S_x - frame.operators["S"].values_sx[0]).max() < 1e-4  # twenty molecules tell no more
             assert np.abs(S_x - frame.operators["S"].values_sx[0]).mean() < 1e-6
@@ -192,7 +194,7 @@ class TestBaseline:
     def test_the_baseline_alone_explains_most(self, waters):
         model = make_model(waters[:20], Config(operators="H", channels="1x0e"))
         for frame in waters[20:]:
-            predicted = operator_on(model.predict_structure(structure_of(frame)), "H", frame.pairs).values_sx
+            predicted = operator_on(predict(model, structure_of(frame)), "H", frame.pairs).values_sx
             exact = frame.operators["H"].values_sx
             assert np.abs(predicted - exact).mean() < 0.03 * np.abs(exact).mean()
 

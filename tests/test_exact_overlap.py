@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
 from ase.io import read, write
 from click.testing import CliRunner
@@ -26,6 +25,8 @@ from converters.storage.dataset import Dataset, DatasetWriter
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.config import Config
 from slem_plugin.learning.samples import make_model
+from slem_plugin.network.network import randomise_silent
+from slem_plugin.prediction import predict
 from tests.contract import unpacked
 from tests.made_data import made_frame
 from tests.model_contract import random_structure, two_species
@@ -65,9 +66,7 @@ def model_that_knows(folder, cutoff, spin=Spin.NONE, **keys):
     )
     model = make_model([replace(frame, functions=functions) for frame in frames], config)
     if model.network is not None:
-        with torch.no_grad():
-            for weight in model.network.heads.parameters():
-                weight.normal_(0, 0.3)
+        randomise_silent(model.network, 0.3)
     save_checkpoint(folder / "knows.safetensors", model)
     save_checkpoint(folder / "learned.safetensors", replace(model, functions=()))
     return folder / "knows.safetensors", folder / "learned.safetensors"
@@ -78,7 +77,7 @@ def model_that_knows(folder, cutoff, spin=Spin.NONE, **keys):
 def test_a_model_that_knows_its_functions_predicts_the_exact_overlap(tmp_path, cutoff, spin, operators):
     knows, learned = (load_model(path) for path in model_that_knows(tmp_path, cutoff, spin, operators=operators))
     atoms = spread_out(20, (9, 8, 9), (True, True, False))
-    frame, other = knows.predict(atoms), learned.predict(atoms)
+    frame, other = predict(knows, atoms), predict(learned, atoms)
     overlap = Overlap(knows.blueprint.basis, knows.functions)
     assert overlap.difference(frame)[0] < 1e-13
     assert frame.functions == knows.functions
@@ -100,7 +99,7 @@ def test_a_model_that_knows_its_functions_predicts_the_exact_overlap(tmp_path, c
 def test_atoms_that_meet_no_other_have_their_onsite_blocks(tmp_path, distance):
     """Alone, with an atom that only overlaps, and with one far away."""
     knows, _ = (load_model(path) for path in model_that_knows(tmp_path, 2.7))
-    frame = knows.predict(Atoms("O") if distance is None else Atoms("O2", [[0, 0, 0], [0, 0, distance]]))
+    frame = predict(knows, Atoms("O") if distance is None else Atoms("O2", [[0, 0, 0], [0, 0, distance]]))
     assert len(frame.pairs) == {None: 1, 5.0: 3, 50.0: 2}[distance]
     assert Overlap.of_frame(frame).difference(frame)[0] < 1e-13
     for p, onsite in enumerate(frame.pairs.onsite_p):
@@ -112,7 +111,7 @@ def test_data_without_s_gives_predictions_with_it(tmp_path):
     frame = made_frame(random_structure(1), basis, Spin.NONE, cutoff_ss=CUTOFFS)
     bare = replace(frame, operators={"H": frame.operators["H"]}, functions=tables_for(basis, 1.5))
     model = make_model([bare], Config(channels="8x0e+4x1o+4x2e", layers=1, latent=16, waves=6, precision="float64"))
-    found = model.predict(spread_out(12, (9, 8, 9), (True, True, False)))
+    found = predict(model, spread_out(12, (9, 8, 9), (True, True, False)))
     assert set(found.operators) == {"H", "S"}
     assert Overlap.of_frame(found).difference(found)[0] < 1e-13
 
@@ -150,7 +149,7 @@ def test_folded_predictions_have_the_folded_overlap(tmp_path, pieces):
     assert frame.folded
     assert model.cutoff_ss.min() < farthest
     assert overlap.difference(frame)[0] < 1e-13
-    if len(frame.pairs) == len(model.predict(atoms).pairs):
+    if len(frame.pairs) == len(predict(model, atoms).pairs):
         here, there = (kspace.dense_at(one, "S", np.array([0.5, 0, 1 / 3]))[0] for one in (frame, whole))
         assert np.abs(here - there).max() < 0.2
 

@@ -19,6 +19,7 @@ from slem_plugin.learning.lessons import Lessons
 from slem_plugin.learning.samples import make_model
 from slem_plugin.learning.survey import Survey, require_same_kind
 from slem_plugin.learning.training import train
+from slem_plugin.prediction import predict
 from tests.test_pyscf import lithium_hydride
 
 
@@ -51,7 +52,7 @@ def test_many_more_neighbours_do_not_make_matrices_of_any_size(water_model):
     cluster = Atoms("OHH" * 27, np.concatenate([one.positions + place for place in places]))
     sizes = {}
     for key, atoms in (("one", one), ("many", cluster)):
-        frame = water_model.predict(atoms)
+        frame = predict(water_model, atoms)
         sizes[key] = {name: np.abs(operator.values_sx).max() for name, operator in frame.operators.items()}
     for name in ("H", "DM"):
         assert sizes["many"][name] < 5 * sizes["one"][name], name
@@ -61,8 +62,8 @@ def test_atoms_far_apart_do_not_hear_each_other(water_model):
     """Beyond the farthest distance in the data nothing is known: two distant molecules are two single ones."""
     one, far = molecule("H2O"), molecule("H2O")
     far.positions += [0.0, 0.0, 2.5]
-    alone, both = water_model.predict(one), water_model.predict(one + far)
-    assert water_model.blueprint.messages < 1
+    alone, both = predict(water_model, one), predict(water_model, one + far)
+    assert water_model.blueprint.network.messages < 1
     for name in ("H", "DM"):
         first = [both.block(name, p) for p in np.flatnonzero(both.pairs.j_p < 3)]
         expected = [alone.block(name, p) for p in range(len(alone.pairs))]
@@ -71,11 +72,11 @@ def test_atoms_far_apart_do_not_hear_each_other(water_model):
 
 
 def test_electrons_are_known_where_the_data_determines_them(water_model):
-    assert water_model.predict(molecule("H2O")).outcome.electrons == 10
+    assert predict(water_model, molecule("H2O")).outcome.electrons == 10
     two = molecule("H2O")
     two.positions += [0, 0, 3]
-    assert water_model.predict(molecule("H2O") + two).outcome.electrons == 20
-    assert water_model.predict(Atoms("OH", [[0, 0, 0], [0, 0, 1]])).outcome.electrons is None
+    assert predict(water_model, molecule("H2O") + two).outcome.electrons == 20
+    assert predict(water_model, Atoms("OH", [[0, 0, 0], [0, 0, 1]])).outcome.electrons is None
     assert Survey.of([]).electrons() == []
 
 
@@ -96,7 +97,7 @@ def test_folded_blocks_are_learned_for_their_mesh(tmp_path):
     model = trained(frames, tmp_path / "model", steps=150)
     assert model.blueprint.mesh == (2, 1, 1)
     mf, reference = runs[0]
-    frame = model.predict_structure(Structure(*structure_of(mf, model.blueprint.basis)))
+    frame = predict(model, Structure(*structure_of(mf, model.blueprint.basis)))
     assert frame.folded
     assert kspace.count_electrons(frame).sum() == pytest.approx(4, abs=0.05)
     for name, limit in (("H", 1.0), ("DM", 0.05)):

@@ -9,6 +9,7 @@ from h5py import File
 from converters.storage.dataset import Dataset
 from converters.storage.record import read_record
 from slem_plugin.checkpoint import load_model
+from slem_plugin.prediction import predict
 from tests.golden import ATOMS, GOLDEN, facts_of, said, signed_elements_of
 
 DATASETS, MODELS = [1, 2], [1]
@@ -53,7 +54,7 @@ def test_datasets_of_all_versions_are_read(version):
 def test_models_of_all_versions_predict_what_they_did(version):
     expected = json.loads((GOLDEN / f"facts-{version}.json").read_text())["prediction"]
     signs = json.loads((GOLDEN / f"signs-{version}.json").read_text())["prediction"]
-    frame = load_model(GOLDEN / f"model-{version}.safetensors").predict(ATOMS)
+    frame = predict(load_model(GOLDEN / f"model-{version}.safetensors"), ATOMS)
     assert_same_facts(facts_of(frame), expected, 1e-9)
     assert_same_elements(frame, signs, 1e-9)
 

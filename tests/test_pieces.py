@@ -26,7 +26,9 @@ from converters.storage.dataset import Dataset, DatasetWriter
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.config import Config
 from slem_plugin.learning.samples import make_model
+from slem_plugin.network.network import randomise_silent
 from slem_plugin.pieces import Piece, atoms_within, cut_structure
+from slem_plugin.prediction import predict
 from tests.made_data import made_frame
 from tests.model_contract import random_structure, two_species
 from workflows.benchmarks import scale as bench_scale
@@ -47,9 +49,7 @@ def made_model(folder, shells="2s1p", spin=Spin.NONE, **keys):
     )
     model = make_model(frames, config)
     if model.network is not None:
-        with torch.no_grad():
-            for weight in model.network.heads.parameters():
-                weight.normal_(0, 0.3)
+        randomise_silent(model.network, 0.3)
     save_checkpoint(folder / "model.safetensors", model)
     return folder / "model.safetensors"
 
@@ -122,7 +122,7 @@ def test_all_kinds_of_models_are_cut(tmp_path, shells, spin, keys):
     from ase.io import read
 
     with Dataset(output) as data:
-        assert_same_blocks(data[0], load_model(model_path, torch.float64).predict(read(tmp_path / "s.xyz")))
+        assert_same_blocks(data[0], predict(load_model(model_path, torch.float64), read(tmp_path / "s.xyz")))
 
 
 def test_blocks_folded_over_a_mesh_are_cut(tmp_path):
@@ -247,7 +247,7 @@ def test_frames_may_stand_before_and_after_a_frame_in_pieces(example, tmp_path):
     with Dataset(together) as data:
         assert [frame.natoms for frame in data] == [10, 10, 60, 10, 10]
         for n in (0, 3):
-            assert_same_blocks(data[n], load_model(model_path).predict(data[n].atoms))
+            assert_same_blocks(data[n], predict(load_model(model_path), data[n].atoms))
         assert [outline.natoms for outline in data.outlines()] == [10, 10, 60, 10, 10]
 
 

@@ -22,6 +22,7 @@ from slem_plugin.learning.learner import loss_of, scales_of
 from slem_plugin.learning.lessons import Lessons
 from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
 from slem_plugin.learning.training import batch_order, train
+from slem_plugin.prediction import predict
 from tests.conftest import assert_same_frame
 from tests.made_data import made_frame
 from tests.model_contract import random_structure, two_species
@@ -67,7 +68,7 @@ def test_training_lowers_the_errors(frames, tmp_path):
     assert before == pytest.approx(2.0)  # H and DM, each in units of the rest after its baseline
     trained, reports = train_quietly(model, frames, tmp_path, config)
     assert reports[-1].loss < 0.9 * before
-    assert_same_frame(*(m.predict_structure(structure_of(frames[1])) for m in (trained, load_model(tmp_path))))
+    assert_same_frame(*(predict(m, structure_of(frames[1])) for m in (trained, load_model(tmp_path))))
 
 
 def test_a_batch_is_its_frames(frames):
@@ -177,7 +178,7 @@ class TestCheckpoint:
         save_checkpoint(tmp_path / "m.safetensors", model)
         again = load_model(tmp_path / "m.safetensors")
         assert again.blueprint == model.blueprint
-        assert_same_frame(*(m.predict_structure(structure_of(frames[0])) for m in (model, again)))
+        assert_same_frame(*(predict(m, structure_of(frames[0])) for m in (model, again)))
 
     def test_double_precision_is_close_to_single(self, model, frames, tmp_path):
         with torch.no_grad():
@@ -185,13 +186,12 @@ class TestCheckpoint:
                 weight.normal_(0, 0.2)
         save_checkpoint(tmp_path / "m.safetensors", model)
         single, double = (load_model(tmp_path / "m.safetensors", dtype) for dtype in (None, torch.float64))
-        H_sx = [m.predict_structure(structure_of(frames[0])).operators["H"].values_sx for m in (single, double)]
+        H_sx = [predict(m, structure_of(frames[0])).operators["H"].values_sx for m in (single, double)]
         assert 0 < np.abs(H_sx[0] - H_sx[1]).max() < 1e-4
         without = load_model(tmp_path / "m.safetensors", torch.float64)
-        torch.nn.init.zeros_(next(without.network.heads.parameters()))
-        assert (
-            np.abs(without.predict_structure(structure_of(frames[0])).operators["H"].values_sx - H_sx[1]).max() > 0.01
-        )
+        for weight in without.network.parameters():
+            torch.nn.init.zeros_(weight)
+        assert np.abs(predict(without, structure_of(frames[0])).operators["H"].values_sx - H_sx[1]).max() > 0.01
 
     @pytest.mark.parametrize(
         ("damage", "words"),
@@ -248,7 +248,7 @@ class TestConfig:
             ("layers = 'x'", "layers is 'x'; expected int"),
             ("layers = true", "expected int"),
             ("layers = 0", "expected 1 or more"),
-            ("channels = '4y'", "not a list of channels"),
+            ("channels = '4z'", "not a list of channels"),
             ("channels = '4x1o'", "no 0e channels"),
             ("time = 'soon'", "something like 20m"),
             ("operators = 'H,Q'", "a list of H, S, DM"),

@@ -23,6 +23,7 @@ from slem_plugin.checkpoint import BEST, cached_model, load_model
 from slem_plugin.learning.survey import require_same_kind
 from slem_plugin.model import Model
 from slem_plugin.pieces import atoms_within, whole_bytes_per_atom
+from slem_plugin.prediction import predict
 from workflows.processes.engines import Engine, Lost
 from workflows.processes.pieces import Source, outline, pieces_folder, predict_pieces, remove_finished
 from workflows.structures import read_structures
@@ -172,7 +173,7 @@ def tasks_of(
 def predict_whole(model_path: str, double: bool, task: Task) -> Frame:
     """The prediction of one structure, by any process; an S that was computed is looked at."""
     model = cached_model(model_path, torch.float64 if double else None)
-    frame = model.predict_structure(task.structure)
+    frame = predict(model, task.structure)
     if model.overlap is not None:
         require_positive(named(frame, task))
     return frame
@@ -194,7 +195,7 @@ def predict_one(model: Model, path: Path, number: int) -> Frame:
     """The matrices of one structure of a file."""
     for n, atoms in enumerate(read_structures(path)):
         if n == number:
-            return model.predict(atoms)
+            return predict(model, atoms)
     raise Refused(Kind.NO_SUCH_CHOICE, path, f"has no structure {number}")
 
 
@@ -217,7 +218,7 @@ def evaluate_dataset(model: Model, path: Path, frames: list[int] | None, bands: 
             reference = data[n]
             model.require_match(reference, f"{path} frame {n}")
             require_same_kind([reference], [f"{path} frame {n}"])
-            errors.add_frame(reference, model.predict_structure(structure_of(reference)), bands=bands)
+            errors.add_frame(reference, predict(model, structure_of(reference)), bands=bands)
             tell(done, len(chosen), errors.headline)
     if not errors.operators:
         raise Refused(Kind.OTHER_MODEL, path, "holds no matrices that this model predicts")

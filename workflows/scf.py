@@ -17,6 +17,7 @@ from converters.starts.start import MODEL_VARIABLE, Progress, Target
 from converters.starts.targets import code_of_scripts, find_target, restart_module, script_module
 from slem_plugin.checkpoint import load_model
 from slem_plugin.model import Model
+from slem_plugin.prediction import predict
 from workflows.export import Request, export
 from workflows.terminal.progress import Tell, silent
 
@@ -190,7 +191,7 @@ def fresh_copy(folder: Path, kind: str) -> Path:
 def stage_guess(outcome: Outcome, target: Target, copy: Path, model: Model, job: Job) -> Outcome:
     """Predict, export, and put the files and the changed input into the copy."""
     staged = copy / "slem-start"
-    done = export(model.predict(target.atoms), staged, job.request, target)
+    done = export(predict(model, target.atoms), staged, job.request, target)
     for path in sorted(staged.iterdir()):
         os.replace(path, copy / path.name)
     staged.rmdir()

@@ -17,7 +17,7 @@ from basis import Array
 from basis.radial import Functions
 from basis.shells import Species
 from basis.spin import Spin
-from converters.frames.blocks import Operator, Pairs
+from converters.frames.blocks import Operator, Pairs, spread_operator
 from converters.frames.origin import FileForm, Origin
 
 if TYPE_CHECKING:
@@ -197,6 +197,11 @@ def with_matrix(frame: Frame, name: str, operator: Operator, origin: Origin) -> 
     """The frame with another matrix in the place of one of its own, and where that is from."""
     provenance = replace(frame.provenance, origins={**frame.provenance.origins, name: origin})
     return replace(frame, operators={**frame.operators, name: operator}, provenance=provenance)
+
+
+def operator_on(frame: Frame, name: str, pairs: Pairs) -> Operator:
+    """An operator of a frame on another list of pairs; pairs that the frame lacks are unknown."""
+    return spread_operator(frame.operators[name], frame.pairs, pairs)
 
 
 def require_shape(name: str, array: Array, shape: tuple[int | None, ...]) -> None:

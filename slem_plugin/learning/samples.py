@@ -10,9 +10,8 @@ from torch import Tensor
 
 from basis.spin import Spin
 from converters.errors import Kind, Refused
-from converters.frames.blocks import Operator, Pairs, spread_operator
 from converters.frames.folding import centred_mesh_of_frame
-from converters.frames.frame import Frame
+from converters.frames.frame import Frame, operator_on
 from converters.frames.neighbours import structure_of
 from slem_plugin.baseline.baseline import Baseline
 from slem_plugin.baseline.fitting import MARGIN, WIDE_MARGIN, Sample, fit_hopping, fit_onsite
@@ -22,8 +21,10 @@ from slem_plugin.blocks.fields import breaks_time_reversal, to_fields
 from slem_plugin.config import Config
 from slem_plugin.graphs.graph import Graph, join_graphs, make_graph
 from slem_plugin.learning.survey import Survey
-from slem_plugin.model import Blueprint, Model, default_channels, make_network
-from slem_plugin.network.network import calibrate
+from slem_plugin.model import Blueprint, Model
+from slem_plugin.network.channels import Channels
+from slem_plugin.network.layers import calibrate
+from slem_plugin.network.spec import NetworkSpec, default_channels
 
 # Spinor data with larger parts than this (eV, electrons) that time reversal forbids is taken to break it.
 MAGNETIC = 1e-5
@@ -96,23 +97,40 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
         first.spin is Spin.SPINOR
         and any(breaks_time_reversal(frame.operators[name].values_sx, MAGNETIC) for frame in chosen for name in learned)
     )
-    channels = config.channels or default_channels(first.basis, first.spin is Spin.SPINOR)
     blueprint = Blueprint(
-        first.provenance.code, first.basis, first.spin, time_reversal, operators, channels, config.layers, config.latent, config.waves, 1.0,
-        centred_mesh_of_frame(first), message_part(chosen),
-    )  # fmt: skip
+        code=first.provenance.code,
+        basis=first.basis,
+        spin=first.spin,
+        time_reversal=time_reversal,
+        operators=operators,
+        network=network_spec(config, chosen),
+        mesh=centred_mesh_of_frame(first),
+    )
     # The overlap is needed by the baseline of H, also where nobody asked for it.
     needed = [name for name in ("S", *learned) if name in operators or (name == "S" and name in there)]
     baselines = {name: fit_baseline(chosen, name, blueprint) for name in needed}
     model = Model(blueprint, baselines, None, {"electrons": survey.electrons()}, first.functions)
     bonds = [model.graph(structure_of(frame))[1] for frame in chosen[:20]]
     neighbours = sum(graph.bonds for graph in bonds) / sum(graph.natoms for graph in bonds)
-    model.blueprint = replace(blueprint, neighbours=max(neighbours, 1.0))
+    model.blueprint = replace(blueprint, network=replace(blueprint.network, neighbours=max(neighbours, 1.0)))
     if blueprint.learned:
         torch.manual_seed(config.seed)
-        model.network = make_network(model.blueprint, model.cutoff_ss).to(getattr(torch, config.precision))
+        model.network = model.untrained_network().to(getattr(torch, config.precision))
         calibrate(model.network, join_graphs(bonds[:4]).to(model.dtype))
     return model
+
+
+def network_spec(config: Config, frames: Sequence[Frame]) -> NetworkSpec:
+    """What a configuration and the frames say of a network, before the neighbours are counted."""
+    vectors = frames[0].spin is Spin.SPINOR
+    return NetworkSpec(
+        channels=Channels.parse(config.channels) if config.channels else default_channels(frames[0].basis, vectors),
+        layers=config.layers,
+        latent=config.latent,
+        waves=config.waves,
+        messages=message_part(frames),
+        kind=config.network,
+    )
 
 
 def choose_for_fit(frames: Sequence[Frame]) -> list[Frame]:
@@ -200,8 +218,3 @@ def largest_rest(rest: Tensor, size: Tensor) -> float:
     """The largest rest of a block in units of its size; at least 1."""
     lengths = torch.linalg.vector_norm(rest, dim=1) / torch.linalg.vector_norm(size, dim=1).clamp(min=1e-30)
     return max(1.0, float(lengths.max())) if len(lengths) else 1.0
-
-
-def operator_on(frame: Frame, name: str, pairs: Pairs) -> Operator:
-    """An operator of a frame on another list of pairs; pairs that the frame lacks are unknown."""
-    return spread_operator(frame.operators[name], frame.pairs, pairs)

@@ -23,6 +23,7 @@ from slem_plugin.learning.learner import Learner, Progress, loss_of, scales_of, 
 from slem_plugin.learning.lessons import Lessons
 from slem_plugin.learning.samples import Lesson, join_lessons, measure_peaks
 from slem_plugin.model import Model
+from slem_plugin.prediction import predict
 from slem_plugin.ranks import Alone
 
 LOG = "log.csv"
@@ -173,7 +174,7 @@ def evaluate_now(
         mine, ranks = Errors(), learner.ranks
         for n in range(ranks.number, len(frames), ranks.count):
             frame = frames[n]
-            mine.add_frame(frame, learner.model.predict_structure(structure_of(frame)), bands=n < BAND_FRAMES)
+            mine.add_frame(frame, predict(learner.model, structure_of(frame)), bands=n < BAND_FRAMES)
     errors = Errors()
     for one in ranks.gather(mine):
         errors.merge(one)

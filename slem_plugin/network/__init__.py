@@ -1,6 +1,1 @@
-"""SLEM, the strictly local equivariant network that learns what the baselines leave over."""
-
-from slem_plugin.network.channels import Channels
-from slem_plugin.network.network import Network
-
-__all__ = ["Channels", "Network"]
+"""Networks, which learn what the baselines leave over: what a model asks of one, and SLEM."""

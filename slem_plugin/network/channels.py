@@ -1,8 +1,12 @@
-"""Channels: how many features of each irrep a network carries, written as in e3nn: "32x0e+24x1o+8x1e"."""
+"""Channels: how many features of each irrep a network carries, in e3nn's notation: "32x0e+24x1o+8x1e"."""
 
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from e3nn.o3 import Irreps
 
 
 @dataclass(frozen=True)
@@ -14,27 +18,43 @@ class Channels:
 
     @classmethod
     def parse(cls, text: str) -> "Channels":
-        """Channels of a text; a degree without a parity letter is natural."""
-        counts: dict[tuple[int, bool], int] = {}
-        for term in text.replace(" ", "").split("+"):
-            match = re.fullmatch(r"(\d+)x(\d+)([eo]?)", term)
-            if not match:
-                raise ValueError(f'"{text}" is not a list of channels; expected something like 32x0e+24x1o+8x1e')
-            count, l, parity = int(match[1]), int(match[2]), match[3]
-            natural = parity == "" or (parity == "e") == (l % 2 == 0)
-            counts[l, natural] = counts.get((l, natural), 0) + count
-        highest = max(l for l, _ in counts)
-        natural, unnatural = (tuple(counts.get((l, kind), 0) for l in range(highest + 1)) for kind in (True, False))
-        if not natural[0]:
-            raise ValueError(f'"{text}" has no 0e channels; every network needs some')
-        return cls(natural, unnatural)
+        """Channels of a text as e3nn reads it; a degree without a parity letter is natural."""
+        from e3nn.o3 import Irreps
+
+        try:
+            # e3nn's own letter for this parity is y.
+            irreps = Irreps(re.sub(r"(x\d+)\s*(?=\+|$)", r"\1y", text))
+        except ValueError as error:
+            expected = "something like 32x0e+24x1o+8x1e"
+            raise ValueError(f'"{text}" is not a list of channels; expected {expected}') from error
+        return cls.of(irreps)
+
+    @classmethod
+    def of(cls, irreps: "Irreps") -> "Channels":
+        """The channels that these irreps are, in any order."""
+        if not irreps.count("0e"):
+            raise ValueError(f'"{irreps}" has no 0e channels; every network needs some')
+        parities = [(-1) ** l for l in range(irreps.lmax + 1)]
+        natural = tuple(irreps.count((l, parity)) for l, parity in enumerate(parities))
+        return cls(natural, tuple(irreps.count((l, -parity)) for l, parity in enumerate(parities)))
+
+    @property
+    def irreps(self) -> "Irreps":
+        """The same for e3nn, sorted by degree, natural ones first."""
+        from e3nn.o3 import Irreps
+
+        counts = enumerate(zip(self.natural, self.unnatural, strict=True))
+        return Irreps(
+            [
+                (count, (l, sign * (-1) ** l))
+                for l, both in counts
+                for count, sign in zip(both, (1, -1), strict=True)
+                if count
+            ]
+        )
 
     def __str__(self) -> str:
-        terms = []
-        for l, counts in enumerate(zip(self.natural, self.unnatural, strict=True)):
-            letters = "eo" if l % 2 == 0 else "oe"
-            terms += [f"{count}x{l}{letter}" for count, letter in zip(counts, letters, strict=True) if count]
-        return "+".join(terms)
+        return str(self.irreps)
 
     @property
     def highest(self) -> int:

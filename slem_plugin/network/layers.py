@@ -8,8 +8,10 @@ Atoms carry `n[l][a, m, channel]`, natural channels before unnatural ones, in th
 import torch
 from torch import Tensor, nn
 
+from basis import Array
 from slem_plugin.graphs.graph import Graph
 from slem_plugin.network.channels import Channels
+from slem_plugin.network.spec import NetworkSpec
 
 # Features smaller than this part of the largest ones are taken to be noise.
 SMALLEST_SIZE = 0.01
@@ -134,6 +136,17 @@ class Gains(nn.Module):
         return [ratio * x for ratio, x in zip(ratios, features, strict=True)]
 
 
+def calibrate(network: nn.Module, graph: Graph) -> None:
+    """Set the gains of an untrained network on a typical graph, layer after layer in one pass."""
+    gains = [module for module in network.modules() if isinstance(module, Gains)]
+    for gain in gains:
+        gain.measuring = True
+    with torch.no_grad():
+        network(graph)
+    for gain in gains:
+        gain.measuring = False
+
+
 class BondUpdate(nn.Module):
     """New features of bonds: a linear map, then a gate from the even ones and the distance on all others."""
 
@@ -160,21 +173,21 @@ class BondUpdate(nn.Module):
 class Distances(nn.Module):
     """Smooth features of the length of each bond, its own for each ordered pair of species, and a cutoff function.
 
-    Messages end at the part `messages` of the cutoff.
+    Messages end at a part of the cutoff.
     """
 
     cutoff_ss: Tensor
     wave_numbers: Tensor
 
-    def __init__(self, cutoff_ss: Tensor, messages: float, waves: int, width: int) -> None:
+    def __init__(self, spec: NetworkSpec, cutoff_ss: Array) -> None:
         super().__init__()
-        species = len(cutoff_ss)
-        self.messages = messages
-        self.register_buffer("cutoff_ss", cutoff_ss)
-        self.register_buffer("wave_numbers", torch.arange(1, waves + 1) * torch.pi)
+        species, width = len(cutoff_ss), spec.latent
+        self.messages = spec.messages
+        self.register_buffer("cutoff_ss", torch.from_numpy(cutoff_ss))
+        self.register_buffer("wave_numbers", torch.arange(1, spec.waves + 1) * torch.pi)
         self.scale = nn.Parameter(1 + 0.5 * torch.randn(species**2, width))
         self.shift = nn.Parameter(0.5 * torch.randn(species**2, width))
-        self.first = nn.Linear(waves, width)
+        self.first = nn.Linear(spec.waves, width)
         self.second = nn.Linear(width, width)
         self.gains = Gains(1)
 

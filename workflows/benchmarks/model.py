@@ -66,6 +66,7 @@ def measure(case: Case, work: str) -> dict[str, Any]:
     from slem_plugin.config import Config
     from slem_plugin.learning.learner import Learner, scales_of
     from slem_plugin.learning.samples import make_lesson
+    from slem_plugin.prediction import predict
 
     torch.set_num_threads(1)
     before = resident()
@@ -86,7 +87,7 @@ def measure(case: Case, work: str) -> dict[str, Any]:
         single = graph.to(model.dtype)
 
         def run() -> None:
-            model.predict_structure(structure)
+            predict(model, structure)
 
         def core() -> None:
             with torch.no_grad():

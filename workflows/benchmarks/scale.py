@@ -59,17 +59,14 @@ def one_thread() -> None:
 
 def save_example(folder: Path) -> Path:
     """A checkpoint of a silicon model with many neighbours, whose untrained network says something."""
-    import torch
-
     from slem_plugin.checkpoint import save_checkpoint
+    from slem_plugin.network.network import randomise_silent
     from workflows.benchmarks.model import system
 
     path = folder / "model.safetensors"
     if not path.exists():
         model = made_model(CASE, system(CASE)[1])
-        with torch.no_grad():
-            for weight in model.network.heads.parameters():
-                weight.normal_(0, 0.1)
+        randomise_silent(model.network, 0.1)
         save_checkpoint(path, model)
     return path
 

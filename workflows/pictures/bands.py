@@ -85,9 +85,10 @@ def bands_of(
 def predict_like(model: Any, frame: Frame, place: str) -> Frame:
     """The prediction for the structure of a frame; it has the electrons that the frame has, where the model knows none."""
     from converters.frames.neighbours import structure_of
+    from slem_plugin.prediction import predict
 
     model.require_match(frame, place)
-    found = model.predict_structure(structure_of(frame))
+    found = predict(model, structure_of(frame))
     return with_electrons(found, frame.outcome.electrons)
 
 

@@ -13,15 +13,15 @@ import numpy as np
 
 from basis import Array
 from converters.errors import Kind, Refused
-from converters.frames.frame import Frame
+from converters.frames.frame import Frame, operator_on
 from converters.frames.neighbours import structure_of
 from converters.storage.dataset import Dataset
 from converters.storage.files import digest_file
 from slem_plugin.accuracy import Errors
 from slem_plugin.checkpoint import BEST, load_model
-from slem_plugin.learning.samples import operator_on
 from slem_plugin.learning.training import LOG
 from slem_plugin.model import Model
+from slem_plugin.prediction import predict
 from workflows.info import describe, describe_model
 from workflows.pictures.bands import Line, Request, all_bands, with_electrons
 from workflows.scf import Outcome, read_outcomes
@@ -87,9 +87,9 @@ def examine(
             reference = data[n]
             model.require_match(reference, f"{data_path} frame {n}")
             if not atoms:
-                model.predict_structure(structure_of(reference))  # tables that are made once are not counted
+                predict(model, structure_of(reference))  # tables that are made once are not counted
             started = time.process_time()
-            predicted = model.predict_structure(structure_of(reference))
+            predicted = predict(model, structure_of(reference))
             seconds, atoms = seconds + time.process_time() - started, atoms + reference.natoms
             own = Errors()
             own.add_frame(reference, predicted)
@@ -183,7 +183,7 @@ def draw_worst(found: Findings, model: Model, data: Dataset) -> None:
     reference = data[worst]
     if reference.norb > LARGEST_DRAWN or reference.outcome.electrons is None:
         return
-    predicted = with_electrons(model.predict_structure(structure_of(reference)), reference.outcome.electrons)
+    predicted = with_electrons(predict(model, structure_of(reference)), reference.outcome.electrons)
     if not {"H", "S"} <= set(predicted.operators):
         return
     try:

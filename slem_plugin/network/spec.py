@@ -1,0 +1,36 @@
+"""NetworkSpec: what a network is made by. A new choice is a line here, one in the network that obeys it, and one in the configuration."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from basis.shells import Species
+from slem_plugin.network.channels import Channels
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """All that is known of a network before it is made, besides the cutoffs and the blocks that it is to say.
+
+    channels    features by irrep
+    layers      rounds of bond and atom updates
+    latent      features of a distance; waves: sines that they are made of
+    neighbours  mean number of neighbours of an atom: what they send is divided by its root
+    messages    the part of the cutoff up to which atoms hear each other
+    kind        which family of networks
+    """
+
+    channels: Channels
+    layers: int
+    latent: int
+    waves: int
+    neighbours: float = 1.0
+    messages: float = 1.0
+    kind: str = "slem"
+
+
+def default_channels(basis: Sequence[Species], vectors: bool) -> Channels:
+    """Channels that reach every component of the blocks of a basis."""
+    highest = 2 * max(shell.l for species in basis for shell in species.shells) + vectors
+    natural = [32, 24, 12, 6, 6] + [3] * max(highest - 4, 0)
+    unnatural = [0, 8, 4, 2, 2] + [1] * max(highest - 4, 0)
+    return Channels(tuple(natural[: highest + 1]), tuple(unnatural[: highest + 1]))
