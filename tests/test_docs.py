@@ -36,6 +36,15 @@ def test_links_lead_somewhere(page):
             assert (path.parent / target).exists(), target
 
 
+def test_every_dependency_has_its_reason():
+    project = re.search(r"\ndependencies.*?\n\[project.scripts\]", (ROOT / "pyproject.toml").read_text(), re.S)[0]
+    required = set(re.findall(r'"([a-z][\w-]*?)(?:[><=;][^"]*)?"', project)) - {"slem-plugin"}
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "dependencies.md").read_text(), re.M)
+    explained = set(re.findall(r"[a-z][\w-]+", " ".join(rows)))
+    assert len(required) > 20
+    assert required <= explained, required - explained
+
+
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md"])
 def test_named_files_and_folders_are_there(page):
     named = re.findall(r"`([\w./<>]+(?:\.py|\.json|/))`", (ROOT / page).read_text())
