@@ -54,39 +54,3 @@ def from_pauli(O_s: Array) -> Array:
     """(uu, ud, du, dd) of (O_0, O_x, O_y, O_z); the inverse of `to_pauli`."""
     O_0, O_x, O_y, O_z = O_s
     return np.stack([O_0 + O_z, O_x - 1j * O_y, O_x + 1j * O_y, O_0 - O_z])
-
-
-def widen_spin(M_s: Array, source: Spin, target: Spin, *, density: bool) -> Array:
-    """The same matrix in a layout with more room; half of a spinless density goes to each spin."""
-    if source is target:
-        return M_s
-    if source is Spin.NONE:
-        half = M_s[0] / 2 if density else M_s[0]
-        M_s, source = np.stack([half, half]), Spin.COLLINEAR
-        if target is source:
-            return M_s
-    if source is Spin.COLLINEAR and target is Spin.SPINOR:
-        zero = np.zeros_like(M_s[0])
-        return np.stack([M_s[0], zero, zero, M_s[1]]).astype(complex)
-    raise ValueError(f"a {source} matrix does not fit into the layout {target}; narrow it instead")
-
-
-def narrow_spin(M_s: Array, source: Spin, target: Spin, *, density: bool, tolerance: float) -> Array:
-    """The same matrix in a layout with less room; refused when that would lose more than `tolerance`."""
-    if source is target:
-        return M_s
-    if source is Spin.SPINOR:
-        lost = max(np.abs(M_s[1:3]).max(initial=0), np.abs(M_s.imag).max(initial=0))
-        if lost > tolerance:
-            raise ValueError(
-                f"the spinor matrix has spin-flip or imaginary parts up to {lost:.3g}; allowed {tolerance:.3g}"
-            )
-        M_s, source = M_s[[0, 3]].real, Spin.COLLINEAR
-        if target is source:
-            return M_s
-    if source is Spin.COLLINEAR and target is Spin.NONE:
-        lost = np.abs(M_s[0] - M_s[1]).max(initial=0)
-        if lost > tolerance:
-            raise ValueError(f"the two spins differ by up to {lost:.3g}; allowed {tolerance:.3g}")
-        return (M_s[0] + M_s[1] if density else (M_s[0] + M_s[1]) / 2)[None]
-    raise ValueError(f"a {source} matrix is already narrower than {target}; widen it instead")

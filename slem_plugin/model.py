@@ -18,7 +18,7 @@ from converters.frames.folding import Mesh, closest_of_images
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.frames.neighbours import Bonds, Structure, find_bonds, own_pairs
 from converters.frames.origin import Made, Origin
-from converters.physics.kspace import monkhorst_pack
+from converters.physics.kspace import uniform_mesh
 from converters.physics.overlap import Overlap
 from slem_plugin.baseline.baseline import Baseline
 from slem_plugin.baseline.sharing import share_onsite
@@ -210,7 +210,7 @@ class Model:
         """The k-points at which folded blocks are right."""
         if self.blueprint.mesh is None:
             return None
-        kpoints_kc, weights_k = monkhorst_pack(self.blueprint.mesh)
+        kpoints_kc, weights_k = uniform_mesh(self.blueprint.mesh)
         return Spectrum(kpoints_kc, weights_k, np.empty((1, len(weights_k), 0)))
 
     def base(self, bonds: BondFrames, graph: Graph) -> "Base":

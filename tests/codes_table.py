@@ -1,15 +1,18 @@
-"""The table of docs/codes.md, made from the fixtures: `python -m tests.codes_table` writes it anew."""
+"""The tables of codes in README.md and docs/codes.md, made from records and fixtures: `python -m tests.codes_table` writes them anew."""
 
 from pathlib import Path
 
+from converters.codes.known import KNOWN
 from converters.physics.checks import check_frame
 from tests.contract import frames_of
 from tests.test_abacus import TestAbacus
 from tests.test_openmx import TestOpenmx
 from tests.test_siesta import TestSiesta
 
-PAGE = Path(__file__).parent.parent / "docs" / "codes.md"
+ROOT = Path(__file__).parent.parent
+PAGE, README = ROOT / "docs" / "codes.md", ROOT / "README.md"
 BEGIN, END = "<!-- table of fixtures: begin -->", "<!-- table of fixtures: end -->"
+RECORDS_BEGIN, RECORDS_END = "<!-- table of codes: begin -->", "<!-- table of codes: end -->"
 HEAD = "| code | version | fixture | basis | spin | read | levels, eV | DM - f(H, S) | Tr(DM S) - N | S two-centre |"
 
 
@@ -44,7 +47,30 @@ def table():
     return "\n".join(lines)
 
 
+def short_table():
+    """What each code can do, for README.md."""
+    lines = ["| code | read | write | spin |", "|---|---|---|---|"]
+    for about in KNOWN.values():
+        lines.append(f"| {about.title} {about.versions} | {about.reads} | {about.writes} | {about.spins} |")
+    return "\n".join(lines)
+
+
+def long_table():
+    """What each code can do, for docs/codes.md."""
+    lines = ["| code | versions | read | write | spin | k-points | radial functions | starts from |", "|" + "---|" * 8]
+    for about in KNOWN.values():
+        functions, routes = ", ".join(about.functions) or "none", ", ".join(about.routes) or "no code"
+        cells = [about.title, about.versions, about.reads, about.writes, about.spins, about.kpoints, functions, routes]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def put(path, begin, end, text):
+    before, rest = path.read_text().split(begin)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+
+
 if __name__ == "__main__":
-    before, rest = PAGE.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
+    put(README, RECORDS_BEGIN, RECORDS_END, short_table())
+    put(PAGE, RECORDS_BEGIN, RECORDS_END, long_table())
+    put(PAGE, BEGIN, END, table())

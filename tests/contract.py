@@ -5,17 +5,24 @@ import shutil
 import tarfile
 import tempfile
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from basis.spin import Spin
+from converters.codes.known import KNOWN
+from converters.errors import Kind, Refused
 from converters.physics.checks import check_frame
 from converters.runs import code_module, search
+from converters.starts.restart import fit_to_target
+from converters.starts.start import Options
+from converters.starts.targets import find_target, restart_module
 from converters.storage.dataset import Dataset, DatasetWriter
 from tests.conftest import assert_same_frame
 from tests.mutations import mutate_folder, outcome_of_reading
+from workflows.export import Request, export
 
 DATA = Path(__file__).parent / "data"
 
@@ -36,9 +43,20 @@ def unpacked(code, name):
     return folder / name
 
 
+def frames_in(code, folder):
+    return tuple(frame for run in search(folder, [code]) for frame in code_module(code).read_run(run))
+
+
 @functools.cache
 def frames_of(code, name):
-    return tuple(frame for run in search(unpacked(code, name), [code]) for frame in code_module(code).read_run(run))
+    return frames_in(code, unpacked(code, name))
+
+
+def exported_or_refused(*what):
+    try:
+        return export(*what)
+    except Refused as refusal:
+        return refusal
 
 
 @dataclass(frozen=True)
@@ -58,11 +76,23 @@ class Expected:
 
 
 class CodeContract:
-    """Inherit and set `code`, `good` (fixture name to `Expected`) and `fuzzed` (small fixtures to damage)."""
+    """Inherit and set `code`, `good` (fixture name to `Expected`) and `fuzzed` (small fixtures to damage).
+
+    `written` says how exactly matrices that were written are read again, `not_written` which fixtures have files that are read alone. The fixtures are tests/data/CODE/NAME.tar.xz unless
+    `folder_of` gives others.
+    """
 
     code: str
     good: dict[str, Expected]
     fuzzed: tuple[str, ...]
+    written: float = 1e-9
+    not_written: tuple[str, ...] = ()
+
+    def folder_of(self, name):
+        return unpacked(self.code, name)
+
+    def frames_of(self, name):
+        return frames_of(self.code, name)
 
     def pytest_generate_tests(self, metafunc):
         for argument, values in (("name", list(self.good)), ("small", self.fuzzed)):
@@ -70,7 +100,7 @@ class CodeContract:
                 metafunc.parametrize(argument, values)
 
     def test_every_announced_quantity_is_read(self, name):
-        expected, (frame,) = self.good[name], frames_of(self.code, name)
+        expected, (frame,) = self.good[name], self.frames_of(name)
         assert set(frame.operators) == set(expected.operators)
         assert frame.spin is expected.spin
         assert tuple(str(species) for species in frame.basis) == expected.species
@@ -81,7 +111,7 @@ class CodeContract:
                 assert getattr(frame.outcome, key) == pytest.approx(getattr(expected, key), abs=2e-5)
 
     def test_physics_agrees_with_the_printed_numbers(self, name):
-        expected, (frame,) = self.good[name], frames_of(self.code, name)
+        expected, (frame,) = self.good[name], self.frames_of(name)
         results = {result.name: result for result in check_frame(frame)}
         for result in results.values():
             assert result.ok is not False, str(result)
@@ -96,25 +126,73 @@ class CodeContract:
             if limit is not None and not (key.startswith("DM") and "DM" not in expected.operators):
                 assert results[key].found < limit, str(results[key])
 
+    def test_the_record_announces_what_is_read(self, name):
+        about, (run,) = KNOWN[self.code], search(self.folder_of(name), list(KNOWN))
+        (frame,) = self.frames_of(name)
+        assert run.code == self.code
+        assert frame.spin.value in about.layouts
+        assert set(frame.operators) <= set(about.operators)
+        for path in (*run.matrices, *run.others):
+            assert any(fnmatchcase(path.name, pattern) for pattern in about.files), path.name
+
+    def test_matrices_go_out_and_come_in_again(self, name, tmp_path):
+        if name in self.not_written:
+            pytest.skip("files like these are read and not written")
+        folder, (frame,) = shutil.copytree(self.folder_of(name), tmp_path / "run"), self.frames_of(name)
+        (run,) = search(folder, [self.code])
+        files = code_module(self.code).write_matrices(frame, run.main.parent, Options(template=run.main))
+        assert {path.name for path in files} & {path.name for path in run.matrices}
+        (again,) = frames_in(self.code, folder)
+        for operator in frame.operators:
+            for p, (i, j, *R) in enumerate(np.column_stack([frame.pairs.i_p, frame.pairs.j_p, frame.pairs.R_pc])):
+                (q,) = again.pairs.find(np.array([i]), np.array([j]), np.array([R]))
+                block = frame.block(operator, p)
+                found = again.block(operator, q) if q >= 0 else np.zeros_like(block)
+                np.testing.assert_allclose(found, block, atol=self.written)
+
+    def test_the_input_says_what_the_matrices_say(self, name):
+        if KNOWN[self.code].load_restart is None:
+            pytest.skip("no run of this code is started by files")
+        target, (frame,) = find_target(self.folder_of(name)), self.frames_of(name)
+        assert (target.code, target.spin) == (self.code, frame.spin)
+        assert target.numbers_a.tolist() == frame.numbers_a.tolist()
+        np.testing.assert_allclose(target.cell_cv, frame.cell_cv, atol=2e-6)
+        np.testing.assert_allclose(fit_to_target(frame, target).positions_av, target.positions_av, atol=1e-5)
+
+    def test_every_route_makes_a_start_or_says_why_not(self, name, tmp_path):
+        if KNOWN[self.code].load_restart is None:
+            pytest.skip("no run of this code is started by files")
+        target, (frame,) = find_target(self.folder_of(name)), self.frames_of(name)
+        chosen = restart_module(self.code).choose_route(frame, target, Options()).name
+        assert chosen in KNOWN[self.code].routes
+        for route in KNOWN[self.code].routes:
+            done = exported_or_refused(frame, tmp_path / route, Request(route=route), target)
+            if isinstance(done, Refused):
+                assert done.kind in (Kind.NO_START, Kind.MISSING_FILES), str(done)
+                continue
+            assert all(path.stat().st_size for path in done.files)
+            assert done.patched.name == target.path.name
+            assert all(word in done.patched.read_text() for word in done.keywords.values())
+
     def test_dataset_keeps_every_bit(self, name, tmp_path):
-        (frame,) = frames_of(self.code, name)
+        (frame,) = self.frames_of(name)
         with DatasetWriter(tmp_path / "data.h5") as writer:
             writer.append(frame)
         with Dataset(tmp_path / "data.h5") as data:
             assert_same_frame(data[0], frame)
 
     def test_an_empty_or_foreign_file_is_no_run(self, tmp_path, small):
-        folder = shutil.copytree(unpacked(self.code, small), tmp_path / "run")
+        folder = shutil.copytree(self.folder_of(small), tmp_path / "run")
         (run,) = search(folder, [self.code])
         for content in (b"", b"hello world\n" * 20, bytes(range(256)) * 8):
             run.main.write_bytes(content)
             assert outcome_of_reading(folder, self.code, ())[0] == "refused"
 
     def test_damage_gives_one_clear_error_or_the_same_frame(self, small, tmp_path):
-        original = frames_of(self.code, small)
+        original = self.frames_of(small)
         for seed in range(60):
             folder = tmp_path / str(seed)
-            shutil.copytree(unpacked(self.code, small), folder)
+            shutil.copytree(self.folder_of(small), folder)
             what = mutate_folder(folder, self.code, np.random.default_rng(seed))
             outcome, detail = outcome_of_reading(folder, self.code, original)
             assert outcome in ("refused", "same", "other value"), f"seed {seed}, {what}: {outcome}: {detail}"

@@ -17,46 +17,24 @@ import signal
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 
+from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused, reading
 from converters.physics.checks import require_sound
 from converters.runs import code_module, search
 
-# Files whose damage matters, by code; everything else in a folder is left alone.
-SUFFIXES = {
-    "siesta": (".TSHS", ".DM", ".HSX", ".onlyS", ".TSDE", ".nc", ".ORB_INDX", ".XV", ".EIG", ".KP", ".out", ".fdf"),
-    "openmx": (".scfout", ".out"),
-    "abacus": (".csr", ".txt", ".log", "INPUT", "STRU", "KPT"),
-    "pyscf": (".chk", ".log"),
-    "deeph": (".h5", ".json", ".dat", "POSCAR"),
-}
-TEXT = (
-    ".ORB_INDX",
-    ".XV",
-    ".EIG",
-    ".KP",
-    ".out",
-    ".csr",
-    ".txt",
-    ".log",
-    "INPUT",
-    "STRU",
-    "KPT",
-    ".json",
-    ".dat",
-    "POSCAR",
-)
-
 
 def mutate_folder(folder, code, random):
     """Damage one file of a run folder; returns what was done."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name.endswith(SUFFIXES[code]))
+    patterns = KNOWN[code].files
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and any(fnmatchcase(p.name, each) for each in patterns))
     path = files[random.integers(len(files))]
     content = path.read_bytes()
-    change = mutate_text if path.name.endswith(TEXT) else mutate_binary
+    change = mutate_binary if b"\0" in content else mutate_text
     changed, what = change(content, random)
     path.write_bytes(changed)
     return f"{path.name}: {what}"

@@ -43,7 +43,7 @@ class Block:
 
     @property
     def runs(self):
-        return self.language in ("sh", "python") and (not self.reason or bool(self.words))
+        return bool(self.file) or (self.language in ("sh", "python") and (not self.reason or bool(self.words)))
 
 
 def blocks_of(text):

@@ -40,6 +40,7 @@ class TestAbacus(CodeContract):
         "soc_gaas": Expected(("As 2s2p1d", "Ga 2s2p2d1f"), 18, Spin.SPINOR, iterations=16, density=1e-7),
     }
     fuzzed = ("h2o",)
+    not_written = ("h2o_gamma_only",)
 
 
 def read_folder(folder):

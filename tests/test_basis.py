@@ -10,7 +10,7 @@ from basis.conventions import permutation_and_signs, standard, to_standard
 from basis.couplings import Irrep, block_to_irreps, clebsch_gordan, coupling, spinor_block_to_irreps
 from basis.rotations import spin_rotation, wigner
 from basis.shells import LETTERS, Shell, Species, format_shells, parse_shells
-from basis.spin import Spin, from_pauli, narrow_spin, to_pauli, widen_spin
+from basis.spin import from_pauli, to_pauli
 from tests.oracles import random_rotation, real_harmonics, sphere_grid
 
 PAULI = np.array([[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
@@ -207,22 +207,3 @@ def test_time_reversal_decides_which_pauli_parts_are_real():
     parts = to_pauli(symmetric.reshape(4, 1))
     assert np.abs(parts[0].imag).max() < 1e-15
     assert np.abs(parts[1:].real).max() < 1e-15
-
-
-@pytest.mark.parametrize("density", [False, True])
-def test_spin_layouts_widen_and_narrow(density):
-    M = np.random.default_rng(4).normal(size=(1, 7))
-    wide = widen_spin(M, Spin.NONE, Spin.SPINOR, density=density)
-    assert wide.shape == (4, 7)
-    assert wide.dtype == Spin.SPINOR.dtype
-    np.testing.assert_allclose(wide[0] + wide[3], M[0] if density else 2 * M[0])
-    np.testing.assert_allclose(narrow_spin(wide, Spin.SPINOR, Spin.NONE, density=density, tolerance=0), M)
-    wide[1] += 0.1
-    with pytest.raises(ValueError, match="spin-flip"):
-        narrow_spin(wide, Spin.SPINOR, Spin.COLLINEAR, density=density, tolerance=0.01)
-    with pytest.raises(ValueError, match="two spins differ"):
-        narrow_spin(np.array([[1.0], [2.0]]), Spin.COLLINEAR, Spin.NONE, density=density, tolerance=0.5)
-    with pytest.raises(ValueError, match="narrow it instead"):
-        widen_spin(wide, Spin.SPINOR, Spin.NONE, density=density)
-    with pytest.raises(ValueError, match="widen it instead"):
-        narrow_spin(M, Spin.NONE, Spin.COLLINEAR, density=density, tolerance=0)

@@ -10,12 +10,12 @@ import pytest
 
 from converters.codes.known import KNOWN
 from converters.errors import Kind
-from tests import benchmark_tables, conventions_page
+from tests import benchmark_tables, codes_table, conventions_page
 from tests.codes_table import BEGIN, END, PAGE, rows
 from tests.messages import PAGE as MESSAGES_PAGE
 from tests.messages import page as messages_page
 from tests.messages import refusals
-from tests.pages import blocks_of, prepare, run_page
+from tests.pages import FENCE, blocks_of, prepare, run_page
 from workflows.terminal.cures import CURES
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +26,11 @@ def test_the_table_of_codes_is_that_of_the_fixtures():
     text = PAGE.read_text().split(BEGIN)[1].split(END)[0]
     stand = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.strip().splitlines()[2:]]
     assert [line[:6] for line in stand] == [fixed for fixed, _ in rows()]
+
+
+def test_the_tables_of_what_codes_can_do_are_their_records():
+    assert codes_table.short_table() in codes_table.README.read_text()
+    assert codes_table.long_table() in PAGE.read_text()
 
 
 @pytest.mark.parametrize("page", [path.name for path in PAGES])
@@ -58,7 +63,7 @@ def test_every_block_runs_or_says_why_not(page, tmp_path, monkeypatch):
     path = next(path for path in PAGES if path.name == page)
     text = path.read_text()
     assert text.count("\n```") == 2 * len(blocks_of(text)), "a fence that is not understood"
-    assert not re.search(r"^\n {4}\S", text, re.M), "code is fenced, with its language"
+    assert not re.search(r"^\n {4}\S", FENCE.sub("", text), re.M), "code is fenced, with its language"
     assert {block.language for block in blocks_of(text)} <= {"sh", "python", "text"}
     monkeypatch.syspath_prepend(str(tmp_path))
     if any(block.runs for block in blocks_of(text)):

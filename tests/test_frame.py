@@ -142,7 +142,7 @@ def test_pairs_are_found_and_partners_are_not_kept_twice():
 def test_density_matrix_holds_the_electrons_and_their_energy():
     for spin in ALL_SPINS:
         frame = physical_frame(spin)
-        kpoints, weights = kspace.monkhorst_pack((3, 3, 2))
+        kpoints, weights = kspace.uniform_mesh((3, 3, 2))
         for smearing in ("fermi", "gauss", "fixed"):
             filling = kspace.Filling(5.0, smearing, 0.05)
             DM = kspace.density_matrix(frame, kpoints, weights, filling)
@@ -157,7 +157,7 @@ def test_density_matrix_holds_the_electrons_and_their_energy():
 
 def test_collinear_filling_keeps_a_fixed_moment():
     frame = physical_frame(Spin.COLLINEAR)
-    kpoints, weights = kspace.monkhorst_pack((2, 2, 2))
+    kpoints, weights = kspace.uniform_mesh((2, 2, 2))
     DM = kspace.density_matrix(frame, kpoints, weights, kspace.Filling(5.0, "fermi", 0.05, moment=1.0))
     counts = kspace.count_electrons(replace(frame, operators={**frame.operators, "DM": DM}))
     np.testing.assert_allclose(counts, [3, 2], atol=1e-9)

@@ -40,7 +40,7 @@ from tests.test_pyscf import lithium_hydride
 
 def sampling_of_run(frame, mesh=None):
     spectrum = frame.spectrum
-    kpoints_kc, weights_k = kspace.monkhorst_pack(mesh) if mesh else (spectrum.kpoints_kc, spectrum.weights_k)
+    kpoints_kc, weights_k = kspace.uniform_mesh(mesh) if mesh else (spectrum.kpoints_kc, spectrum.weights_k)
     moment = float(np.subtract(*kspace.count_electrons(frame))) if spectrum.fixed_moment else None
     filling = Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width, moment)
     return Sampling(kpoints_kc, weights_k, filling, frame.spin)

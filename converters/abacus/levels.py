@@ -11,6 +11,10 @@ from converters.abacus.context import Context
 from converters.abacus.convention import BOHR, RYDBERG
 from converters.abacus.files import LEVELS
 from converters.frames.frame import Spectrum
+from converters.physics.kspace import tolerance_of_levels
+
+# Levels (eV) move by this times the root of the density error in a mixing step.
+MIXED = 0.1
 
 
 def read_spectrum(context: Context, is_single_point: bool) -> Spectrum | None:
@@ -41,13 +45,8 @@ def read_spectrum(context: Context, is_single_point: bool) -> Spectrum | None:
         energies_skn[:, place_k] = levels[1]
     smearing = text.SMEARINGS.get(given.get("smearing_method", "gauss").lower(), "")
     width = text.number(given, "smearing_sigma", 0.015) * RYDBERG
-    tolerance = level_tolerance(text.number(given, "scf_thr", 1e-7))
+    tolerance = tolerance_of_levels(text.number(given, "scf_thr", 1e-7), MIXED)
     return Spectrum(kpoints_kc, weights_k, energies_skn, tolerance, smearing, width, "nupdown" in given)
-
-
-def level_tolerance(threshold: float) -> float:
-    """How exactly printed eigenvalues are met (eV): they are one mixing step of the charge density away from H."""
-    return max(1e-5, 0.1 * max(threshold, 0.0) ** 0.5)
 
 
 def closest_kpoint(printed_kc: Array, mesh_kc: Array) -> Array:

@@ -17,6 +17,7 @@ from converters.abacus.convention import BOHR
 from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
+from converters.storage.files import file_among
 
 
 def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[FoundFunctions]:
@@ -30,8 +31,8 @@ def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[
     found: dict[Species, tuple[TabulatedFunction, ...]] = {}
     files = []
     for species in frame.basis:
-        path = next((place / species.radial for place in places if (place / species.radial).is_file()), None)
-        if path is not None and species.radial:
+        path = file_among(places, species.radial)
+        if path is not None:
             found[species] = read_orbitals(path, species)
             files.append(path)
     yield FoundFunctions(found, tuple(files))

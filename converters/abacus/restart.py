@@ -22,7 +22,7 @@ from converters.physics.grid import Grid, density_on_grid
 from converters.physics.kspace import dense_at
 from converters.starts.density import operator_on_mesh
 from converters.starts.restart import without_magnetism
-from converters.starts.start import Options, Progress, Route, Target, Written, residuals_of
+from converters.starts.start import Options, Progress, Route, Target, Written, basis_file, replace_lines, residuals_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -154,7 +154,8 @@ def write_charge(
     frame: Frame, place: Path, target: Target | None, options: Options
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     shape_c = options.grid or grid_of_log(target) or grid_of_cutoff(target)
-    orbitals = [read_orbitals(orbital_file(species.radial, target, options), species) for species in frame.basis]
+    places = basis_folders(target, options)
+    orbitals = [read_orbitals(basis_file(species.radial, places), species) for species in frame.basis]
     density = density_on_grid(frame, orbitals, Grid(shape_c, np.zeros(3), BOHR))
     volume = abs(np.linalg.det(frame.cell_cv / BOHR)) / np.prod(shape_c)
     held = float((density[:2] if frame.spin is Spin.COLLINEAR else density[:1]).sum() * volume)
@@ -173,15 +174,10 @@ def write_charge(
     return tuple(place / name for name in names), notes
 
 
-def orbital_file(name: str, target: Target | None, options: Options) -> Path:
-    """The .orb file of a species: in the folder that the user names, else in the orbital_dir of the run."""
+def basis_folders(target: Target | None, options: Options) -> list[Path]:
+    """Where .orb files may be: in the folder that the user names, then in the orbital_dir of the run."""
     places = [options.basis_dir] if options.basis_dir else []
-    if target is not None:
-        places.append(target.folder / dict(target.settings).get("orbital_dir", "."))
-    for place in places:
-        if (place / name).is_file():
-            return place / name
-    raise Refused(Kind.MISSING_FILES, name, "is not where it was looked for", "an orbital file of the run")
+    return places if target is None else [*places, target.folder / dict(target.settings).get("orbital_dir", ".")]
 
 
 def grid_of_log(target: Target | None) -> tuple[int, int, int] | None:
@@ -255,17 +251,12 @@ def cube(frame: Frame, density: Array, spins: int, old: bool) -> str:
 
 def patch(target: Target, keywords: Mapping[str, str]) -> tuple[str, str]:
     """Name and text of the INPUT with other keywords; all other lines stay as they are."""
-    lines, left = [], dict(keywords)
-    for line in target.path.read_text().splitlines():
-        words = re.split(r"//|#", line)[0].split()
-        key = words[0].lower() if words else ""
-        if key in keywords:
-            if key in left:
-                lines.append(f"{key:<18} {left.pop(key)}")
-            continue
-        lines.append(line)
-    lines += [f"{key:<18} {value}" for key, value in left.items()]
-    return "INPUT", "\n".join(lines) + "\n"
+    lines = ((keyword_of(line), line) for line in target.path.read_text().splitlines())
+    return "INPUT", replace_lines(lines, {key: f"{key:<18} {value}" for key, value in keywords.items()})
+
+
+def keyword_of(line: str) -> str:
+    return next(iter(re.split(r"//|#", line)[0].split()), "").lower()
 
 
 def read_progress(folder: Path) -> Progress:

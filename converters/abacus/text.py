@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_numbers
 
 from basis import Array
 from basis.shells import LETTERS, Shell, Species, parse_shells
 from converters.abacus.convention import BOHR
+from converters.codes.elements import element_named
 from converters.errors import Kind, Refused
-from converters.physics.kspace import require_mesh
+from converters.physics.kspace import require_mesh, uniform_mesh
 
 
 def lines_of(path: Path) -> list[list[str]]:
@@ -221,12 +221,7 @@ def read_mesh(path: Path) -> tuple[Array, Array] | None:
     if kind[0] not in "gm":
         raise Refused(Kind.DAMAGED, path, f'has k-points of the kind "{kind}"', "Gamma or MP")
     require_mesh(path, mesh.tolist())
-    axes = [
-        (np.arange(n) + s) / n if kind[0] == "g" else (2 * np.arange(n) - n + 1 + s) / (2 * n)
-        for n, s in zip(mesh, shift, strict=True)
-    ]
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    return grid, np.full(len(grid), 1 / len(grid))
+    return uniform_mesh(mesh, shift / mesh if kind[0] == "g" else (1 - mesh + shift) / (2 * mesh))
 
 
 @dataclass(frozen=True)
@@ -300,12 +295,10 @@ def shells_in_file(path: Path) -> tuple[Shell, ...]:
 
 
 def element_number(path: Path, label: str, pseudopotential: str) -> int:
+    """Atomic number from the label of a species or its pseudopotential; of two letters the first may be the symbol."""
     for name in (label, Path(pseudopotential).name):
-        symbol = re.match(r"[A-Z][a-z]?", name)
-        if symbol and symbol[0] in atomic_numbers:
-            return atomic_numbers[symbol[0]]
-        if symbol and symbol[0][:1] in atomic_numbers:
-            return atomic_numbers[symbol[0][:1]]
+        if number := element_named(name) or element_named(name[:1]):
+            return number
     raise Refused(Kind.MISSING_FILES, path, f"does not say which element {label} is", "its symbol at the beginning")
 
 

@@ -70,6 +70,11 @@ class Pairs:
         return np.equal(self.i_p, self.j_p) & np.equal(self.R_pc, 0).all(axis=1)
 
     @cached_property
+    def copies_p(self) -> Array:
+        """How often a block stands in the whole matrix: 1 onsite, else 2, once for its partner (j, i, -R)."""
+        return np.where(self.onsite_p, 1.0, 2.0)
+
+    @cached_property
     def orbital_start_a(self) -> Array:
         """First orbital of each atom; one more entry for the end."""
         return np.concatenate([[0], np.cumsum(self.norb_a)])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from basis import Array
+from basis.spin import TRANSPOSED, Spin
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Operator, Pairs, is_canonical, make_pairs
 from converters.frames.frame import Frame
@@ -118,7 +119,7 @@ class Folding:
 
 def adjoint_partner(M_skMM: Array) -> Array:
     """Conjugate of each component's partner under transposition (ud and du exchanged for spinors)."""
-    return (M_skMM[[0, 2, 1, 3]] if len(M_skMM) == 4 else M_skMM).conj()
+    return (M_skMM[TRANSPOSED[Spin.SPINOR]] if len(M_skMM) == 4 else M_skMM).conj()
 
 
 def fold(

@@ -5,16 +5,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import chemical_symbols
 from scipy.integrate import trapezoid
 
 from basis import Array
 from basis.radial import Functions, TabulatedFunction
 from basis.shells import LETTERS, Shell, Species
+from converters.codes.elements import element_named
 from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.openmx.convention import BOHR
+from converters.storage.files import file_among
 
 # 1DFFT.EnergyCutoff where the input has none (Ry).
 DEFAULT_CUTOFF = 3600.0
@@ -29,8 +31,7 @@ def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[
     places = [*folders, run.folder, run.folder / str(settings.get("DATA.PATH") or "../DFT_DATA19") / "PAO"]
     found, files = {}, []
     for species in frame.basis:
-        name = pao_name(species)
-        path = next((place / name for place in places if (place / name).is_file()), None)
+        path = file_among(places, pao_name(species))
         if path is not None and ">" not in species.radial:
             found[species] = read_orbitals(path, species, cutoff_of_settings(run, settings.get("1DFFT.EnergyCutoff")))
             files.append(path)
@@ -83,13 +84,13 @@ def read_functions(source: str, symbols: Sequence[str]) -> dict[Species, Functio
 def read_species(path: Path, selection: str) -> tuple[Species, Functions]:
     """The species of a file and a selection such as s2p2d1, and its radial functions."""
     entries = re.findall(r"([spdfg])(\d+)", selection)
-    element = re.match(r"[A-Z][a-z]?", path.name)
+    number = element_named(path.name)
     if "".join(letter + count for letter, count in entries) != selection or not entries:
         raise Refused(Kind.WRONG_FUNCTIONS, path, f'has no functions "{selection}"', "a selection such as s2p2d1")
-    if element is None or element[0] not in atomic_numbers:
+    if number is None:
         raise Refused(Kind.MISSING_FILES, path, "does not name its element", "a name such as Si7.0.pao")
     shells = [Shell(LETTERS.index(letter), zeta=n + 1) for letter, count in entries for n in range(int(count))]
-    species = Species(element[0], atomic_numbers[element[0]], tuple(shells), f"{path.stem}-{selection}")
+    species = Species(chemical_symbols[number], number, tuple(shells), f"{path.stem}-{selection}")
     return species, read_orbitals(path, species)
 
 

@@ -19,11 +19,15 @@ from converters.frames.origin import AVERAGED, REORDERED, Origin, Step, Treatmen
 from converters.openmx.convention import BOHR, convention
 from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.text import Input, Output, parse_input, place_kpoints, read_output, read_species
+from converters.physics.kspace import tolerance_of_levels
 
 NAME = "openmx"
 
 # Between the coarse points of OpenMX's tables its d and f functions are not normalised: S_ii is off by up to 0.015 in its own runs.
 OVERLAP_ERROR = 0.03
+
+# Levels (eV) move by this times the root of ten criteria in a mixing step.
+MIXED = 0.3
 
 CLUSTER = 2  # the solver that works at Gamma alone
 
@@ -166,7 +170,7 @@ def spectrum_of(stored: ScfOut, output: Output, given: Input, spin: Spin) -> Spe
     mesh, criterion = given.words.get("scf.kgrid", "1 1 1"), given.words.get("scf.criterion", "1e-6")
     try:
         mesh_c = np.array([int(n) for n in mesh.split()[:3]]).reshape(3)
-        tolerance = level_tolerance(float(criterion.split()[0]))
+        tolerance = tolerance_of_levels(10 * float(criterion.split()[0]), MIXED)
     except ValueError as error:
         found = f'has "scf.Kgrid {mesh}" and "scf.criterion {criterion}" in its input'
         raise Refused(Kind.DAMAGED, stored.path, found, "three numbers and one") from error
@@ -177,8 +181,3 @@ def spectrum_of(stored: ScfOut, output: Output, given: Input, spin: Spin) -> Spe
     energies_skn = output.energies_skn[: 2 if spin is Spin.COLLINEAR else 1] * HARTREE
     width = stored.temperature * KELVIN
     return Spectrum(kpoints_kc, weights_k, energies_skn, tolerance, "fermi" if whole else "", width)
-
-
-def level_tolerance(criterion: float) -> float:
-    """How exactly printed eigenvalues are met (eV): they belong to the H before or after the last mixing step."""
-    return float(max(1e-5, 0.3 * (10 * max(criterion, 0.0)) ** 0.5))

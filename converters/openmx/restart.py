@@ -5,14 +5,13 @@ Both need the .scfout file of a cheap run of the same structure as a template: i
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from basis import Array
-from basis.shells import Species
 from basis.spin import Spin
 from basis.units import HARTREE, KELVIN
 from converters.errors import Kind, Refused
@@ -23,8 +22,8 @@ from converters.openmx.orbitals import pao_name, read_atomic_density, read_orbit
 from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.write import grid_of, is_spin_orbit, write_restart
 from converters.physics.grid import Grid, density_on_grid, superposed
-from converters.physics.kspace import require_mesh
-from converters.starts.start import Options, Progress, Route, Target, Written, residuals_of
+from converters.physics.kspace import require_mesh, uniform_mesh
+from converters.starts.start import Options, Progress, Route, Target, Written, basis_file, replace_lines, residuals_of
 from converters.storage.files import write_whole
 
 if TYPE_CHECKING:
@@ -72,7 +71,8 @@ def read_target(path: Path) -> Target:
     positions_av = places_av @ cell_cv if place == "frac" else places_av * (BOHR if place == "au" else 1.0)
     if given.words.get("scf.eigenvaluesolver", "band").lower() == "cluster":
         mesh_c = [1, 1, 1]
-    kpoints_kc = mesh_points(mesh_c)
+    # The mesh of OpenMX has Gamma for odd numbers alone.
+    kpoints_kc, weights_k = uniform_mesh(mesh_c, [1 / (2 * n) - 0.5 for n in mesh_c])
     return Target(
         code="openmx",
         path=path,
@@ -83,7 +83,7 @@ def read_target(path: Path) -> Target:
         radials={label: names[0] for label, names in definitions.items()},
         spin=LAYOUTS.get(given.words.get("scf.spinpolarization", "off").lower(), Spin.NONE),
         kpoints_kc=kpoints_kc,
-        weights_k=np.full(len(kpoints_kc), 1 / len(kpoints_kc)),
+        weights_k=weights_k,
         smearing="fermi",
         width=width,
         electrons=electrons,
@@ -100,12 +100,6 @@ def is_input(path: Path) -> bool:
 def read_structure(path: Path) -> "Atoms":
     """The structure of a .dat file."""
     return read_target(path).atoms
-
-
-def mesh_points(mesh_c: list[int]) -> Array:
-    """OpenMX's mesh: -1/2 + (2i + 1) / 2n, which has Gamma for odd n alone."""
-    axes = [(2 * np.arange(n) + 1) / (2 * n) - 0.5 for n in mesh_c]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
 def mixer(target: Target) -> str:
@@ -190,7 +184,8 @@ def template_path(folder: Path, target: Target | None, options: Options) -> Path
 def write_charge(frame: Frame, place: Path, template: ScfOut, name: str, options: Options) -> list[Path]:
     """The crst files: the density of each spin less half of that of the atoms; for spinors also the two flip densities."""
     shape_c = grid_of(template)
-    files = [orbital_file(species, template, options) for species in frame.basis]
+    places = basis_folders(template, options)
+    files = [basis_file(pao_name(species), places) for species in frame.basis]
     orbitals = [read_orbitals(path, species) for path, species in zip(files, frame.basis, strict=True)]
     grid = Grid(shape_c, grid_origin(template, shape_c), BOHR)
     density = density_on_grid(frame, orbitals, grid)
@@ -229,40 +224,37 @@ def half_atomic_density(frame: Frame, template: ScfOut, grid: Grid, files: list[
     return superposed(frame, densities, grid) / 2
 
 
-def orbital_file(species: Species, template: ScfOut, options: Options) -> Path:
-    """The .pao file of a basis such as Si7.0-s2p2d1: in the folder that the user names, else in DATA.PATH of the template's input."""
-    name = pao_name(species)
+def basis_folders(template: ScfOut, options: Options) -> list[Path]:
+    """Where .pao files may be: in the folder that the user names, then in the DATA.PATH of the template's input."""
     data = text.parse_input(template.text).words.get("data.path", "../DFT_DATA19")
-    for place in (options.basis_dir, template.path.parent / data / "PAO"):
-        if place is not None and (place / name).is_file():
-            return place / name
-    raise Refused(Kind.MISSING_FILES, name, "is not where it was looked for", "a pao file of the run")
+    return [*([options.basis_dir] if options.basis_dir else []), template.path.parent / data / "PAO"]
 
 
 def patch(target: Target, keywords: Mapping[str, str]) -> tuple[str, str]:
     """Name and text of the .dat file with other keywords; +U brings its block of zeros and a column for each atom."""
-    left, lines, inside = {key.lower(): (key, value) for key, value in keywords.items()}, [], ""
     with_u = keywords.get("scf.Hubbard.U") == "on"
-    wanted = set(left)
-    for line in target.path.read_text(errors="replace").splitlines():
+    new = {key.lower(): f"{key:<32} {value}" for key, value in keywords.items()}
+    changed = replace_lines(keyed_lines(target.path.read_text(errors="replace"), with_u), new)
+    block = ["<Hubbard.U.values", *zero_u(target), "Hubbard.U.values>", ""] if with_u else []
+    return target.path.name, changed + "\n".join(block)
+
+
+def keyed_lines(content: str, with_u: bool) -> Iterator[tuple[str, str]]:
+    """Keyword and text of each line, no keyword inside a block; +U wants one more column for each atom."""
+    inside = ""
+    for line in content.splitlines():
         words = line.split("#")[0].split()
         key = words[0].lower() if words else ""
         if key.startswith("<"):
             inside = key[1:]
         elif key == f"{inside}>":
             inside = ""
+        elif not inside:
+            yield key, line
+            continue
         elif inside == "atoms.speciesandcoordinates" and with_u and words and words[-1].lower() not in ("on", "off"):
             line = f"{line.rstrip()}  off"
-        elif not inside and key in wanted:
-            if key in left:
-                name, value = left.pop(key)
-                lines.append(f"{name:<32} {value}")
-            continue
-        lines.append(line)
-    lines += [f"{name:<32} {value}" for name, value in left.values()]
-    if with_u:
-        lines += ["<Hubbard.U.values", *zero_u(target), "Hubbard.U.values>"]
-    return target.path.name, "\n".join(lines) + "\n"
+        yield "", line
 
 
 def zero_u(target: Target) -> list[str]:

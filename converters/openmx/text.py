@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_numbers
 
 from basis import Array
 from basis.shells import LETTERS, Shell, Species
+from converters.codes.elements import element_named
 from converters.errors import Kind, Refused
 
 # OpenMX moves its k-points off the mesh by these fractions; the five printed digits hide it.
@@ -93,11 +93,9 @@ def parse_basis_name(name: str, sizes: set[int]) -> tuple[Shell, ...] | None:
 def element_number(path: Path, potential: str, orbitals: str) -> int:
     """Atomic number from the names of the pseudopotential and orbital files; labels are free text. E is an empty atom."""
     for name in (potential, orbitals):
-        symbol = re.match(r"[A-Z][a-z]?", name)
-        if symbol and symbol[0] in atomic_numbers:
-            return atomic_numbers[symbol[0]]
-        if symbol and symbol[0] == "E":
-            return 0
+        number = 0 if re.match(r"E(?![a-z])", name) else element_named(name)
+        if number is not None:
+            return number
     raise Refused(Kind.MISSING_FILES, path, f"does not say which element {potential} is", "a name such as Si_PBE19")
 
 

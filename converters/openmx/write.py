@@ -11,7 +11,7 @@ import numpy as np
 from basis import Array
 from basis.conventions import to_standard
 from basis.shells import cell_shells
-from basis.spin import Spin
+from basis.spin import TRANSPOSED, Spin
 from basis.units import HARTREE
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Pairs, is_canonical
@@ -120,7 +120,7 @@ def spread(frame: Frame, name: str, pairs: Pairs) -> Array:
     second_x = place_M[np.where(mine_x, column_x, row_x)] - start[j_q][pairs.pair_x]
     x = ours.start_p[p_x] + first_x * ours.norb_a[j_q][pairs.pair_x] + second_x
     values_sx = frame.operators[name].values_sx[:, np.where(p_x >= 0, x, 0)]
-    transposed = values_sx.conj() if len(values_sx) != 4 else values_sx[[0, 2, 1, 3]].conj()
+    transposed = values_sx.conj() if len(values_sx) != 4 else values_sx[TRANSPOSED[Spin.SPINOR]].conj()
     sign_x = sign_M[row_x] * sign_M[column_x]
     result: Array = np.where(p_x >= 0, np.where(mine_x, values_sx, transposed) * sign_x, 0)
     return result

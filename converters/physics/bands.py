@@ -213,7 +213,7 @@ class Bands:
 
 def sample_zone(frame: Frame) -> tuple[Array, Array]:
     """k-points of a mesh about Gamma and their weights; of k and -k one is enough where matrices in real space are real."""
-    kpoints_kc, weights_k = kspace.monkhorst_pack(mesh_for(frame))
+    kpoints_kc, weights_k = kspace.uniform_mesh(mesh_for(frame))
     if frame.spin is Spin.SPINOR:
         return kpoints_kc, weights_k
     here, there = (np.round(np.mod(sign * kpoints_kc, 1), 9) % 1 for sign in (1, -1))

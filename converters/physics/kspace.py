@@ -100,7 +100,7 @@ class LatticeTable:
         """Dense matrices of the stored half at each R, onsite blocks times 1/2: adding the adjoint makes them whole."""
         layout = frame.layout(name)
         row_x, column_x = frame.pairs.row_column_x
-        weight_x = np.where(frame.pairs.onsite_p, 0.5, 1.0)[frame.pairs.pair_x]
+        weight_x = (frame.pairs.copies_p / 2)[frame.pairs.pair_x]
         values_sx = frame.operators[name].values_sx * weight_x
         channels, N = (1, 2 * self.norb) if layout is Spin.SPINOR else (layout.components, self.norb)
         halves_stNN = np.zeros((channels, len(self.R_tc), N, N), dtype=values_sx.dtype)
@@ -145,10 +145,16 @@ def require_mesh(path: Path, mesh_c: Sequence[int]) -> None:
         )
 
 
-def monkhorst_pack(mesh_c: tuple[int, int, int]) -> tuple[Array, Array]:
-    """Gamma-centred mesh: all k-points as fractions, and equal weights."""
-    grid = np.stack(np.meshgrid(*(np.arange(n) / n for n in mesh_c), indexing="ij"), axis=-1).reshape(-1, 3)
-    return grid, np.full(len(grid), 1 / len(grid))
+def uniform_mesh(mesh_c: Sequence[int] | Array, first_c: Sequence[float] | Array = (0, 0, 0)) -> tuple[Array, Array]:
+    """All points of a mesh as fractions, `first_c` the first of them, and equal weights; about Gamma where nothing is said."""
+    axes = [first + np.arange(n) / n for n, first in zip(np.asarray(mesh_c).tolist(), first_c, strict=True)]
+    kpoints_kc = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    return kpoints_kc, np.full(len(kpoints_kc), 1 / len(kpoints_kc))
+
+
+def tolerance_of_levels(residual: float, factor: float) -> float:
+    """How exactly printed eigenvalues are met (eV) that are one mixing step away from H: some factor times the root of its residual."""
+    return float(max(1e-5, factor * max(residual, 0.0) ** 0.5))
 
 
 def occupations(energies_skn: Array, weights_k: Array, filling: Filling, spin: Spin) -> tuple[Array, list[float]]:
@@ -256,7 +262,7 @@ def split_spinor(matrix: Array, frame: Frame) -> list[Array]:
 def count_electrons(frame: Frame) -> Array:
     """Tr(DM S) of each spin channel: up and down where the layout knows them, else one number."""
     if not frame.folded:
-        weight_x = np.where(frame.pairs.onsite_p, 1.0, 2.0)[frame.pairs.pair_x]
+        weight_x = frame.pairs.copies_p[frame.pairs.pair_x]
         DM_sx, S_x = frame.operators["DM"].values_sx, frame.operators["S"].values_sx[0]
         traces = (DM_sx * S_x * weight_x).real.sum(axis=1)
         return traces[[0, 3]] if frame.spin is Spin.SPINOR else np.asarray(traces)

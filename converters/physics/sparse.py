@@ -54,7 +54,7 @@ def count_electrons(source: Source) -> Array:
         )
     total = np.zeros(source.outline.spin.components)
     for pairs, values in source.stretches(("DM", "S")):
-        weight_x = np.repeat(np.where(pairs.onsite_p, 1.0, 2.0), pairs.size_p)
+        weight_x = np.repeat(pairs.copies_p, pairs.size_p)
         total += (values["DM"] * values["S"][0] * weight_x).real.sum(axis=1)
     return total[[0, 3]] if source.outline.spin is Spin.SPINOR else total
 

@@ -58,7 +58,7 @@ def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto")
     name = {"auto": "DM" if "DM" in frame.operators else "H", "dm": "DM", "h": "H"}[route]
     if name not in frame.operators:
         raise Refused(Kind.OTHER_MODEL, name_of(mf), f"cannot start from {name}: it was not predicted")
-    sampling = sampling_of(mf, frame.spin)
+    sampling = sampling_of_scf(mf, frame.spin)
     require_same_mesh(mf, frame, sampling.kpoints_kc)
     S = list(overlaps(mf.mol, absolute_kpoints(mf)))
     if frame.spin is Spin.SPINOR:
@@ -92,7 +92,7 @@ def require_same_mesh(mf: Any, frame: Frame, kpoints_kc: Array) -> None:
             )
 
 
-def sampling_of(mf: Any, spin: Spin) -> Sampling:
+def sampling_of_scf(mf: Any, spin: Spin) -> Sampling:
     """k-points and filling of an SCF object, for matrices of a spin layout."""
     absolute_kv = absolute_kpoints(mf)
     kpoints_kc = np.zeros((1, 3))

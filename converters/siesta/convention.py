@@ -6,6 +6,7 @@ import numpy as np
 
 from basis import Array
 from basis.conventions import standard
+from basis.spin import TRANSPOSED, Spin
 
 
 def convention(l: int) -> Sequence[str]:
@@ -21,12 +22,12 @@ def spinor_of(M_se: Array, *, conjugate: bool) -> Array:
     else:
         M1, M2, M3, M4, M5, M6, M7, M8 = M_se
         spinor = np.stack([M1 + 1j * M5, M3 - 1j * M4, M7 + 1j * M8, M2 + 1j * M6])
-    return spinor[[0, 2, 1, 3]].conj() if conjugate else spinor
+    return spinor[TRANSPOSED[Spin.SPINOR]].conj() if conjugate else spinor
 
 
 def components_of(spinor_se: Array, count: int, *, conjugate: bool) -> Array:
     """The 4 or 8 components of (uu, ud, du, dd); the inverse of `spinor_of`."""
-    uu, ud, du, dd = spinor_se[[0, 2, 1, 3]].conj() if conjugate else spinor_se
+    uu, ud, du, dd = spinor_se[TRANSPOSED[Spin.SPINOR]].conj() if conjugate else spinor_se
     return np.stack([uu.real, dd.real, ud.real, -ud.imag, uu.imag, dd.imag, du.real, du.imag][:count])
 
 

@@ -11,7 +11,7 @@ from ase.data import atomic_numbers
 from basis import Array
 from basis.conventions import to_standard
 from basis.shells import Species, cell_shells
-from basis.spin import Spin
+from basis.spin import TRANSPOSED, Spin
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
@@ -255,9 +255,9 @@ def decide_density(frame: Frame) -> Frame:
     except (ValueError, RuntimeError):
         return frame  # the checks will say what is wrong with these levels
     levels = np.einsum("skn,skn,k->", f_skn, spectrum.energies_skn, spectrum.weights_k)
-    both_x = np.where(frame.pairs.onsite_p, 1.0, 2.0)[frame.pairs.pair_x]
+    both_x = frame.pairs.copies_p[frame.pairs.pair_x]
     DM_sx, H_sx = operators["DM"].values_sx, operators["H"].values_sx
-    other_sx = DM_sx[[0, 2, 1, 3]].conj()
+    other_sx = DM_sx[TRANSPOSED[Spin.SPINOR]].conj()
     energies = [float((M_sx * H_sx.conj() * both_x).real.sum()) for M_sx in (DM_sx, other_sx)]
     if abs(energies[0] - levels) <= abs(energies[1] - levels) + 1e-6:
         return frame

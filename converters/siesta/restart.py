@@ -18,10 +18,10 @@ from basis.spin import Spin
 from basis.units import KELVIN
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
-from converters.physics.kspace import require_mesh
+from converters.physics.kspace import require_mesh, uniform_mesh
 from converters.siesta import text
 from converters.siesta.write import Pattern, write_density
-from converters.starts.start import Options, Progress, Route, Target, Written, residuals_of
+from converters.starts.start import Options, Progress, Route, Target, Written, replace_lines, residuals_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -158,9 +158,7 @@ def mesh_of(path: Path, fdf: Any) -> tuple[Array | None, Array | None]:
         return None, None
     mesh_c = np.diagonal(cells_cc).astype(int)
     require_mesh(path, mesh_c.tolist())
-    axes = [(np.arange(n) + shift) / n for n, shift in zip(mesh_c, shift_c, strict=True)]
-    kpoints_kc = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    return kpoints_kc, np.full(len(kpoints_kc), 1 / len(kpoints_kc))
+    return uniform_mesh(mesh_c, shift_c / mesh_c)
 
 
 def choose_route(frame: Frame, target: Target | None, options: Options) -> Route:
@@ -194,13 +192,13 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
 
 def patch(target: Target, keywords: Mapping[str, str]) -> tuple[str, str]:
     """Name and text of the fdf with other keywords before all others, for the first one counts."""
-    wanted = {text.keyword(key) for key in keywords}
-    lines = [f"{key} {value}" for key, value in keywords.items()]
-    for line in target.path.read_text().splitlines():
-        words = re.split(r"[#!;]", line)[0].split()
-        if not words or text.keyword(words[0]) not in wanted:
-            lines.append(line)
-    return target.path.name, "\n".join(lines) + "\n"
+    lines = ((keyword_of(line), line) for line in target.path.read_text().splitlines())
+    new = {text.keyword(key): f"{key} {value}" for key, value in keywords.items()}
+    return target.path.name, replace_lines(lines, new, in_front=True)
+
+
+def keyword_of(line: str) -> str:
+    return text.keyword(next(iter(re.split(r"[#!;]", line)[0].split()), ""))
 
 
 def read_progress(folder: Path) -> Progress:

@@ -23,8 +23,8 @@ from converters.storage.binary import FortranWriter
 
 
 def write_matrices(frame: Frame, folder: Path, options: Options) -> list[Path]:
-    """All matrices of a frame under the label that SIESTA takes where an input has none."""
-    return write(frame, folder, "siesta")
+    """All matrices of a frame under the label of a template, else that which SIESTA takes where an input has none."""
+    return write(frame, folder, options.template.stem if options.template is not None else "siesta")
 
 
 def write(frame: Frame, folder: Path, label: str) -> list[Path]:

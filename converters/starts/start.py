@@ -1,13 +1,15 @@
 """A start of a run, in nouns: the run that is to start, the route to its density, what is written for it, and how it went."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from basis import Array
 from basis.spin import Spin
+from converters.errors import Kind, Refused
+from converters.storage.files import file_among
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -96,6 +98,30 @@ class Progress:
     residuals: tuple[float, ...] = ()
     took_guess: bool | None = None
     note: str = ""
+
+
+def basis_file(name: str, folders: Iterable[Path]) -> Path:
+    """The file of radial functions of a name, in the first folder that has it."""
+    path = file_among(folders, name)
+    if path is None:
+        raise Refused(
+            Kind.MISSING_FILES, name, "is not where it was looked for", "a file of radial functions of the run"
+        )
+    return path
+
+
+def replace_lines(keyed: Iterable[tuple[str, str]], new: Mapping[str, str], *, in_front: bool = False) -> str:
+    """The text of an input, given as keyword and line, with new lines for some keywords.
+
+    A new line takes the place of the first that sets its keyword, and those without a place come last; `in_front` puts all of them first.
+    """
+    lines, left = (list(new.values()), {}) if in_front else ([], dict(new))
+    for key, line in keyed:
+        if key not in new:
+            lines.append(line)
+        elif key in left:
+            lines.append(left.pop(key))
+    return "\n".join([*lines, *left.values()]) + "\n"
 
 
 def residuals_of(words: Sequence[str], iterations: int | None) -> tuple[float, ...]:

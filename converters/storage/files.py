@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,11 @@ def starts_with(path: Path, magic: bytes) -> bool:
             return stream.read(len(magic)) == magic
     except OSError:
         return False
+
+
+def file_among(folders: Iterable[Path], name: str) -> Path | None:
+    """The file of a name in the first of some folders that has it."""
+    return next((folder / name for folder in folders if name and (folder / name).is_file()), None)
 
 
 def digest_file(path: Path) -> str:

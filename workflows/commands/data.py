@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
+from converters.codes.known import KNOWN
 from workflows.commands.outputs import dataset_of, named_after
-from workflows.commands.shared import CODE, CODES, DASK, EXISTING, JSON, OUTPUT, among_codes, as_command
+from workflows.commands.shared import CODE, DASK, EXISTING, JSON, OUTPUT, among_codes, as_command
 
 
 @as_command(
@@ -59,7 +60,7 @@ def convert_command(
     from workflows.terminal.show import print_json, show_outcomes
 
     output = output or dataset_of(paths)
-    items = convert.find(list(paths), list(CODES) if code == "auto" else [code])
+    items = convert.find(list(paths), list(KNOWN) if code == "auto" else [code])
     options = convert.Options(
         strict=strict, rebuild_density=rebuild_dm, find_functions=not no_basis, basis_folders=basis_folders
     )
@@ -91,7 +92,7 @@ def check_command(paths: tuple[Path, ...], code: str, as_json: bool) -> int:
     from workflows.terminal.progress import counted
     from workflows.terminal.show import print_json, show_checks
 
-    codes = list(CODES) if code == "auto" else [code]
+    codes = list(KNOWN) if code == "auto" else [code]
     with counted("checking", check.count_frames(paths)) as step:
         reports = [report for path in paths for report in check.check_path(path, codes, step)]
     if as_json:

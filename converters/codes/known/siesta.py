@@ -30,22 +30,9 @@ ABOUT = About(
     spins="1, 2, 4, 8",
     layouts=("none", "collinear", "spinor"),
     kpoints="k mesh, Gamma without supercell",
-    files=tuple(
-        [
-            "*.TSHS",
-            "*.DM",
-            "*.HSX",
-            "*.onlyS",
-            "*.TSDE",
-            "*.nc",
-            "H_DMGEN",
-            "*.ORB_INDX",
-            "*.XV",
-            "*.EIG",
-            "*.KP",
-            "*.out",
-            "*.fdf",
-        ]
+    files=(
+        *("*.TSHS", "*.DM", "*.HSX", "*.onlyS", "*.TSDE", "*.nc", "H_DMGEN", "H_MIXED"),
+        *("*.ORB_INDX", "*.XV", "*.STRUCT_OUT", "*.EIG", "*.KP", "*.fdf", "*.out", "*.log", "OUTVARS.yml"),
     ),
     results=("*.DM", "*.TSHS", "*.HSX", "*.TSDE"),
     inputs=("*.fdf",),

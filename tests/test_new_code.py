@@ -1,0 +1,90 @@
+"""A second code proves the door: what docs/new_code.md adds, and nothing else, passes the contract of every code."""
+
+import functools
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from basis.spin import Spin
+from converters.codes.known import KNOWN
+from tests import plain_program
+from tests.contract import CodeContract, Expected, frames_in, scratch
+from tests.pages import blocks_of
+from workflows.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "new_code.md"
+
+
+@functools.cache
+def plain_files():
+    """The files of the page, in a folder that lives as long as the tests."""
+    place = scratch()[1] / "new_code"
+    for block in blocks_of(PAGE.read_text()):
+        if block.file:
+            (place / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (place / block.file).write_text(block.text)
+    plain_program.run(place / "chains" / "ch")
+    return place
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    """The one line of the page that makes the code known."""
+    monkeypatch.syspath_prepend(str(plain_files()))
+    from plain_record import ABOUT
+
+    monkeypatch.setitem(KNOWN, ABOUT.name, ABOUT)
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] in ("plain", "plain_record")]:
+        del sys.modules[name]
+
+
+class TestPlain(CodeContract):
+    code = "plain"
+    good = {  # noqa: RUF012 - the contract reads it
+        "ch": Expected(("C 1s1p", "H 1s"), 10, Spin.COLLINEAR, levels=1e-9, moment=2),
+    }
+    fuzzed = ("ch",)
+
+    def folder_of(self, name):
+        return plain_files() / "chains" / name
+
+    def frames_of(self, name):
+        return frames_in(self.code, self.folder_of(name))
+
+
+def invoke(*words):
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def test_the_commands_know_it(tmp_path):
+    """The search, the exact overlap of its radial functions, and the S of a structure."""
+    folder = plain_files()
+    report = json.loads(invoke("convert", folder / "chains", "-o", tmp_path / "data.h5", "--json").stdout)
+    (run,) = report["inputs"]
+    assert (run["code"], run["status"]) == ("plain", "converted")
+    shown = json.loads(invoke("info", tmp_path / "data.h5", "--json").stdout)
+    assert "plain" in json.dumps(shown)
+    bases = [word for name in ("C", "H") for word in ("--basis", folder / "chains" / "ch" / f"{name}.radial")]
+    made = json.loads(invoke("overlap", tmp_path / "data.h5", *bases, "-o", tmp_path / "s.h5", "--json").stdout)
+    assert made["structures"][0]["difference"] < 1e-9
+
+
+def test_a_run_starts_from_its_own_matrices(tmp_path):
+    """The code itself needs one iteration."""
+    folder = plain_files()
+    invoke("convert", folder / "chains", "-o", tmp_path / "data.h5")
+    invoke("export", tmp_path / "data.h5", "--into", folder / "chains" / "ch", "-o", tmp_path / "start")
+    plain_program.run(tmp_path / "start")
+    from plain.restart import read_progress
+
+    progress, before = read_progress(tmp_path / "start"), read_progress(folder / "chains" / "ch")
+    assert progress.took_guess
+    assert progress.iterations == 1 < before.iterations
+    assert progress.energy == pytest.approx(before.energy, abs=1e-6)
