@@ -2,7 +2,7 @@
 
 A fence is `sh`, `python`, or `text` for what is no command. A comment before it says what is not run, and why:
 `<!-- not run: it takes hours -->`, or for some lines `<!-- not run (pip, mpirun): they need the network and a code -->`.
-`<!-- file: run.py -->` makes a file of the fence. Trainings are cut to a few steps. The commands of a page run in a folder with finished runs, a dataset, a model and structures,
+`<!-- file: run.py -->` makes a file of the fence, and `<!-- output -->` says that the commands before print these lines, but for their numbers. Trainings are cut to a few steps. The commands of a page run in a folder with finished runs, a dataset, a model and structures,
 and `slem`, the repository.
 """
 
@@ -23,7 +23,7 @@ from workflows.cli import main
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(
-    r"^(?:<!-- (?:file: (?P<file>\S+)|not run(?: \((?P<words>[^)]*)\))?: (?P<reason>.*?)) -->\n)?"
+    r"^(?:<!-- (?:file: (?P<file>\S+)|(?P<output>output)|not run(?: \((?P<words>[^)]*)\))?: (?P<reason>.*?)) -->\n)?"
     r"```(?P<language>\w*)\n(?P<text>.*?)^```$",
     re.M | re.S,
 )
@@ -32,13 +32,14 @@ STEPS = "--steps 3"
 
 @dataclass(frozen=True)
 class Block:
-    """A fence of a page; `reason` says why it, or its lines with one of `words`, are not run."""
+    """A fence of a page; `reason` says why it, or its lines with one of `words`, are not run; `output`: the commands before print it."""
 
     language: str
     text: str
     words: tuple[str, ...]
     reason: str
     file: str
+    output: bool
     line: int
 
     @property
@@ -54,6 +55,7 @@ def blocks_of(text):
             tuple(word.strip() for word in (found["words"] or "").split(",") if word.strip()),
             found["reason"] or "",
             found["file"] or "",
+            bool(found["output"]),
             text[: found.start()].count("\n") + 1,
         )
         for found in FENCE.finditer(text)
@@ -63,19 +65,31 @@ def blocks_of(text):
 def run_page(path):
     """Run all blocks of a page in the current folder."""
     Path("slem").symlink_to(ROOT)
-    names = {"__name__": "page"}
-    for block in filter(lambda block: block.runs, blocks_of(path.read_text())):
+    names, printed = {"__name__": "page"}, ""
+    for block in filter(lambda block: block.runs or block.output, blocks_of(path.read_text())):
         where = f"{path.name}:{block.line}"
-        if block.file:
+        if block.output:
+            missing = set(shapes_of(block.text)) - set(shapes_of(printed))
+            assert not missing, f"{where}: {missing} is not printed:\n{printed}"
+        elif block.file:
             Path(block.file).parent.mkdir(parents=True, exist_ok=True)
             Path(block.file).write_text(block.text)
         elif block.language == "python":
             exec(compile(block.text, where, "exec"), names)
         else:
+            printed = ""
             for line in commands_of(block.text):
                 if not any(word in line for word in block.words):
                     code, output = run_line(line)
                     assert code == 0, f"{where}: {line}\n{output}"
+                    printed += output
+
+
+def shapes_of(text):
+    """Lines of an output without their numbers and the width of their columns."""
+    return [
+        re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "#", " ".join(line.split())) for line in text.splitlines() if line.strip()
+    ]
 
 
 def commands_of(text):
