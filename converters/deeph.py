@@ -26,7 +26,8 @@ from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements, reorder_elements
 from converters.frames.frame import Frame, Outcome, Provenance
-from converters.frames.origin import AVERAGED, REORDERED, Origin, Step, Treatment, origins_read
+from converters.frames.orbitals import harmonics_of
+from converters.frames.origin import AVERAGED, REORDERED, FileForm, Origin, Step, Treatment, origins_read
 from converters.openmx.convention import convention as openmx_order
 from converters.physics.checks import two_centre_violation
 from converters.starts.start import Options
@@ -226,6 +227,7 @@ def make_frame(
             settings={"orbital order": "OpenMX" if order is openmx_order else "m = -l..l"},
             measured={f"asymmetry of {name}": item.asymmetry for name, item in packed.items()},
             origins=origins_of(run, tuple(blocks)),
+            form=FileForm(harmonics=harmonics_of(basis, order)),
         ),
     )
 
@@ -316,7 +318,7 @@ def blocks_of(frame: Frame, name: str, order: Convention) -> Blocks:
         if known_x is not None and not known_x[frame.pairs.start_p[p] : frame.pairs.start_p[p + 1]].any():
             continue
         rows, columns = (moves[start[a] : start[a + 1]] - start[a] for a in (i, j))
-        block = frame.block(name, p)[:, rows[:, None], columns]
+        block = frame.block_of_pair(name, p)[:, rows[:, None], columns]
         joined = block.reshape(width, width, *block.shape[1:]).transpose(0, 2, 1, 3).reshape(width * len(rows), -1)
         blocks[(*R, i, j)] = joined
         blocks[(*(-r for r in R), j, i)] = joined.conj().T

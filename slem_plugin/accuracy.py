@@ -1,5 +1,6 @@
 """Errors of predicted matrices, over the elements that the code stored, in many views."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from basis.spin import Spin
 from converters.frames.frame import Frame, operator_on
 from converters.physics import kspace
 from converters.physics.checks import few_kpoints
+from converters.storage.tables import as_table
 
 # Distances are grouped in steps of this length (Angstrom).
 STEP = 0.5
@@ -93,6 +95,20 @@ class OperatorErrors:
         if name == "H" and "S" in reference.operators:
             for error_x in remove_shift(reference, error_sx, known_x, weight_x):
                 self.without_shift.add(np.abs(error_x), weight_x)
+
+    def rows(self, name: str) -> Iterator[dict[str, Any]]:
+        """The errors of each part, as rows of a table."""
+        parts = [("all", "", self.whole), ("onsite", "", self.onsite), ("hopping", "", self.hopping)]
+        parts += [(kind, label, one) for kind, group in self.groups.items() for label, one in sorted(group.items())]
+        for part, label, one in parts:
+            yield {
+                "operator": name,
+                "part": part,
+                "label": label,
+                "mae": one.mae,
+                "rmse": one.rmse,
+                "max": one.largest,
+            }
 
     def as_dict(self, unit: str) -> dict[str, Any]:
         """Plain numbers; `unit` is that of the operator."""
@@ -234,6 +250,10 @@ class Errors:
     def headline(self) -> str:
         """The mean error of H so far, in words."""
         return f"H {self.operators['H'].whole.mae * 1e3:.3g} meV" if "H" in self.operators else ""
+
+    def table(self) -> Any:
+        """One row for each operator and part (all, onsite, hopping, elements, shells, distances): a pandas DataFrame where pandas is installed, else a list of dictionaries."""
+        return as_table(row for name, errors in self.operators.items() for row in errors.rows(name))
 
     def as_dict(self) -> dict[str, Any]:
         plain = {name: errors.as_dict("eV" if name == "H" else "1") for name, errors in self.operators.items()}

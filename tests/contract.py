@@ -19,7 +19,8 @@ from converters.runs import code_module, search
 from converters.starts.restart import fit_to_target
 from converters.starts.start import Options
 from converters.starts.targets import find_target, restart_module
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from tests.conftest import assert_same_frame
 from tests.mutations import mutate_folder, outcome_of_reading
 from workflows.export import Request, export

@@ -62,7 +62,7 @@ def corpus(folder):
 
 
 def make_dataset(path):
-    from converters.storage.dataset import DatasetWriter
+    from converters.storage.writer import DatasetWriter
     from tests.conftest import make_random_frame
     from tests.test_overlap import frame_with_functions
 

@@ -12,8 +12,9 @@ from ase import Atoms
 
 from basis.spin import Spin
 from converters.frames.origin import FOLDED, FileForm, Made, Origin, Parts, Step, Treatment, scaled
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
 from converters.storage.record import plain_origin
+from converters.storage.writer import DatasetWriter
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.prediction import predict
 from tests.conftest import make_random_frame

@@ -40,7 +40,7 @@ def blocks_of(frame, name):
     blocks = {}
     for p in range(len(frame.pairs)):
         i, j, R = int(frame.pairs.i_p[p]), int(frame.pairs.j_p[p]), tuple(frame.pairs.R_pc[p].tolist())
-        block = frame.block(name, p)
+        block = frame.block_of_pair(name, p)
         blocks[i, j, R] = block
         blocks[j, i, tuple(-x for x in R)] = block[TRANSPOSED[layout]].conj().swapaxes(1, 2)
     return blocks
@@ -118,7 +118,7 @@ class ModelContract:
     def test_onsite_blocks_are_hermitian(self, model):
         frame = predict(model, random_structure())
         for name in ("H", "S", "DM"):
-            onsite = [frame.block(name, p) for p in np.flatnonzero(frame.pairs.onsite_p)]
+            onsite = [frame.block_of_pair(name, p) for p in np.flatnonzero(frame.pairs.onsite_p)]
             mirrored = [block[TRANSPOSED[frame.layout(name)]].conj().swapaxes(1, 2) for block in onsite]
             assert max(np.abs(a - b).max() for a, b in zip(onsite, mirrored, strict=True)) < EXACT
 

@@ -26,7 +26,8 @@ from converters.frames.neighbours import structure_of
 from converters.physics import kspace
 from converters.pyscf import frame_from_scf
 from converters.runs import search
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from slem_plugin.checkpoint import load_model
 from slem_plugin.prediction import predict
 from tests.contract import unpacked

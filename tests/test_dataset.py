@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import h5py
@@ -17,12 +18,21 @@ from basis.shells import Species, parse_shells
 from basis.spin import Spin
 from converters.errors import Refused
 from converters.frames.blocks import make_pairs
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
 from converters.storage.journal import JournaledFile, journal_path
+from converters.storage.writer import DatasetWriter
 from tests.conftest import assert_same_frame, make_random_frame
 from workflows.info import mixture
 
 ROOT = Path(__file__).parent.parent
+
+
+def write(folder, frames):
+    path = folder / "data.h5"
+    with DatasetWriter(path) as writer:
+        for frame in frames:
+            writer.append(frame)
+    return path
 
 
 @pytest.mark.parametrize("spin", list(Spin))
@@ -63,7 +73,7 @@ def test_any_h5py_reads_the_file(tmp_path, spin):
         np.testing.assert_array_equal(positions, frame.positions_av)
         np.testing.assert_array_equal(pairs[:, 2:], frame.pairs.R_pc)
         for p, block in enumerate(blocks):
-            np.testing.assert_array_equal(block, frame.block(name, p))
+            np.testing.assert_array_equal(block, frame.block_of_pair(name, p))
 
 
 def test_spins_and_bases_may_differ_and_codes_may_not(tmp_path):
@@ -195,7 +205,7 @@ def test_a_damaged_journal_is_refused(tmp_path):
 WRITE_FOREVER = """
 import sys
 from tests.conftest import make_random_frame
-from converters.storage.dataset import DatasetWriter
+from converters.storage.writer import DatasetWriter
 frames = [make_random_frame(n) for n in range(5)]
 with DatasetWriter(sys.argv[1]) as writer:
     n = 0
@@ -240,3 +250,31 @@ if __name__ == "__main__":  # all 50 tries: python -m tests.test_dataset SCRATCH
     chosen = np.random.default_rng(int(time.time()))
     counts = [kill_a_writer(Path(sys.argv[1]) / f"{n}.h5", chosen.uniform(0.0, 1.0)) for n in range(50)]
     print(f"50 kills, all files whole; frames before the kill: {min(counts)} to {max(counts)}")
+
+
+def test_slices_and_negative_numbers_as_python_has_them(tmp_path):
+    frames = [make_random_frame(seed, Spin.NONE) for seed in range(4)]
+    path = write(tmp_path, frames)
+    with Dataset(path) as data:
+        for part in (slice(1, 3), slice(None, None, -1), slice(10, 20), slice(-2, None)):
+            found, expected = data[part], frames[part]
+            assert len(found) == len(expected)
+            for a, b in zip(found, expected, strict=True):
+                assert_same_frame(a, b)
+        assert_same_frame(data[np.int64(-1)], frames[-1])
+        with pytest.raises(IndexError, match="no frame 4"):
+            data[4]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_table_of_what_the_runs_said(installed, tmp_path, monkeypatch):
+    if not installed:
+        monkeypatch.setattr("converters.storage.tables.find_spec", lambda name: None)
+    elif not find_spec("pandas"):
+        pytest.skip("pandas is not installed")
+    frames = [make_random_frame(seed, Spin.NONE) for seed in (1, 2)]
+    path = write(tmp_path, frames)
+    with Dataset(path) as data:
+        table = data.table()
+    energies = list(table["energy"]) if installed else [row["energy"] for row in table]
+    assert energies == [frame.outcome.energy for frame in frames]

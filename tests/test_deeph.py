@@ -36,7 +36,7 @@ def test_a_real_frame_goes_out_and_in(source, layout, tmp_path):
     assert (place >= 0).all()
     for name in frame.operators:
         for p, q in enumerate(place.tolist()):
-            np.testing.assert_array_equal(again.block(name, q), frame.block(name, p))
+            np.testing.assert_array_equal(again.block_of_pair(name, q), frame.block_of_pair(name, p))
     assert again.spin is frame.spin
     assert again.outcome.fermi == frame.outcome.fermi
     assert all(result.ok is not False for result in check_frame(again))

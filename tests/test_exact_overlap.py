@@ -21,7 +21,8 @@ from converters.physics import kspace
 from converters.physics.overlap import Overlap
 from converters.pyscf import frame_from_scf
 from converters.pyscf.molecule import make_functions
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.config import Config
 from slem_plugin.learning.samples import make_model
@@ -91,8 +92,8 @@ def test_a_model_that_knows_its_functions_predicts_the_exact_overlap(tmp_path, c
     far = np.setdiff1d(np.arange(len(frame.pairs)), place)
     for name in set(other.operators) - {"S"}:
         for p, q in enumerate(place.tolist()):
-            np.testing.assert_allclose(frame.block(name, q), other.block(name, p), atol=1e-12)
-        assert not any(frame.block(name, int(p)).any() for p in far)
+            np.testing.assert_allclose(frame.block_of_pair(name, q), other.block_of_pair(name, p), atol=1e-12)
+        assert not any(frame.block_of_pair(name, int(p)).any() for p in far)
 
 
 @pytest.mark.parametrize("distance", [None, 5.0, 50.0])
@@ -103,7 +104,7 @@ def test_atoms_that_meet_no_other_have_their_onsite_blocks(tmp_path, distance):
     assert len(frame.pairs) == {None: 1, 5.0: 3, 50.0: 2}[distance]
     assert Overlap.of_frame(frame).difference(frame)[0] < 1e-13
     for p, onsite in enumerate(frame.pairs.onsite_p):
-        assert frame.block("H", p).any() == onsite
+        assert frame.block_of_pair("H", p).any() == onsite
 
 
 def test_data_without_s_gives_predictions_with_it(tmp_path):

@@ -24,7 +24,8 @@ from converters.siesta.sparse import read_density_file
 from converters.starts.restart import fit_to_target, reorder_atoms
 from converters.starts.start import Options
 from converters.starts.targets import find_target
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from tests.contract import frames_of, scratch, unpacked
 from tests.distributions import distributed
 from workflows.cli import export_command

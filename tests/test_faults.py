@@ -15,7 +15,8 @@ import torch
 
 from converters.errors import Refused
 from converters.interrupts import uninterrupted
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from tests.conftest import assert_same_frame, make_random_frame
 from tests.contract import unpacked
 from tests.interrupts import COMMANDS, interrupt, prepare

@@ -65,8 +65,8 @@ def test_atoms_far_apart_do_not_hear_each_other(water_model):
     alone, both = predict(water_model, one), predict(water_model, one + far)
     assert water_model.blueprint.network.messages < 1
     for name in ("H", "DM"):
-        first = [both.block(name, p) for p in np.flatnonzero(both.pairs.j_p < 3)]
-        expected = [alone.block(name, p) for p in range(len(alone.pairs))]
+        first = [both.block_of_pair(name, p) for p in np.flatnonzero(both.pairs.j_p < 3)]
+        expected = [alone.block_of_pair(name, p) for p in range(len(alone.pairs))]
         onsite = max(np.abs(a - b).max() for a, b in zip(first, expected, strict=True))
         assert onsite < 0.2 * max(np.abs(block).max() for block in expected)
 

@@ -33,7 +33,7 @@ def full_blocks(frame, name):
     blocks = {}
     for p in range(len(frame.pairs)):
         i, j, R = int(frame.pairs.i_p[p]), int(frame.pairs.j_p[p]), tuple(frame.pairs.R_pc[p].tolist())
-        block = frame.block(name, p)
+        block = frame.block_of_pair(name, p)
         blocks[i, j, R] = block
         partner = block.conj().swapaxes(1, 2)
         blocks[j, i, tuple(-r for r in R)] = partner[[0, 2, 1, 3]] if len(block) == 4 else partner
@@ -185,7 +185,7 @@ def physical_frame(spin):
         layout = frame.layout(name)
         values = np.zeros((layout.components, pairs.elements), dtype=layout.dtype)
         for p, q in enumerate(place):
-            block = scale * frame.block(name, p)
+            block = scale * frame.block_of_pair(name, p)
             if name == "S" and frame.pairs.onsite_p[p]:
                 block = np.eye(block.shape[1])[None]
             values[:, pairs.start_p[q] : pairs.start_p[q + 1]] = block.reshape(layout.components, -1)

@@ -50,8 +50,8 @@ def test_blocks_of_a_rotated_run_are_rotated_blocks():
     for name, tolerance in (("S", 1e-9), ("H", 2e-6), ("DM", 1e-6)):
         for p, q in enumerate(place):
             shells = [frame.basis[frame.species_a[a]].shells for a in (frame.pairs.i_p[p], frame.pairs.j_p[p])]
-            expected = rotate_block(frame.block(name, p), *shells, Q, frame.layout(name))
-            assert np.abs(turned.block(name, q) - expected).max() < tolerance, (name, p)
+            expected = rotate_block(frame.block_of_pair(name, p), *shells, Q, frame.layout(name))
+            assert np.abs(turned.block_of_pair(name, q) - expected).max() < tolerance, (name, p)
 
 
 def nearest_rotation(matrix):

@@ -27,7 +27,8 @@ from converters.physics.overlap import LARGEST_DENSE, Overlap, require_positive
 from converters.pyscf.molecule import convention, gaussian_species, make_basis, make_functions
 from converters.runs import code_module, search
 from converters.siesta import orbitals as siesta
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from tests import radial_files
 from tests.conftest import make_random_frame
 from tests.contract import unpacked

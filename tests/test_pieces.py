@@ -22,7 +22,8 @@ from ase.io import write
 from basis.spin import Spin
 from converters.errors import Refused
 from converters.frames.neighbours import Structure
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.config import Config
 from slem_plugin.learning.samples import make_model

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from converters.pyscf import frame_from_scf
-from converters.storage.dataset import DatasetWriter
+from converters.storage.writer import DatasetWriter
 from tests.pyscf_runs import finished
 from workflows.terminal import progress as bars
 

@@ -231,8 +231,8 @@ def compare_rotated(frame, turned, Q, tolerance):
     for name in ("H", "S", "DM"):
         for p in range(len(frame.pairs)):
             shells = [frame.basis[frame.species_a[a]].shells for a in (frame.pairs.i_p[p], frame.pairs.j_p[p])]
-            expected = rotate_block(frame.block(name, p), *shells, Q, frame.layout(name))
-            assert np.abs(turned.block(name, p) - expected).max() < tolerance, (name, p)
+            expected = rotate_block(frame.block_of_pair(name, p), *shells, Q, frame.layout(name))
+            assert np.abs(turned.block_of_pair(name, p) - expected).max() < tolerance, (name, p)
 
 
 @pytest.mark.parametrize("kind", ["water cc-pvtz", "UKS", "ROHF", "GHF", "KRHF", "KUHF", "Gamma"])

@@ -13,7 +13,8 @@ import torch
 
 from basis.spin import Spin
 from converters.errors import Refused
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from slem_plugin.config import Config
 from slem_plugin.learning.learner import loss_of
 from slem_plugin.learning.lessons import Lessons, pack, size_of, unpack

@@ -14,7 +14,8 @@ from pyscf import gto
 
 from converters.pyscf import frame_from_scf
 from converters.starts.start import Progress
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from tests.test_exact_overlap import finished
 from workflows.cli import main
 from workflows.scf import Outcome, Start

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from pyscf import dft, gto
 
 from converters.pyscf import frame_from_scf
-from converters.storage.dataset import DatasetWriter
+from converters.storage.writer import DatasetWriter
 from slem_plugin import pyscf_guess
 from slem_plugin.checkpoint import load_model
 from slem_plugin.config import Config

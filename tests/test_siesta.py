@@ -134,9 +134,11 @@ def test_hsx_of_siesta_5_as_sisl_writes_it(version, tmp_path):
     place = other.pairs.find(frame.pairs.i_p, frame.pairs.j_p, frame.pairs.R_pc)
     assert (place >= 0).all()
     for p in range(0, len(place), 7):
-        S = frame.block("S", p)
-        np.testing.assert_allclose(other.block("S", place[p]), S, atol=1e-8)
-        np.testing.assert_allclose(other.block("H", place[p]) + frame.outcome.fermi * S, frame.block("H", p), atol=2e-3)
+        S = frame.block_of_pair("S", p)
+        np.testing.assert_allclose(other.block_of_pair("S", place[p]), S, atol=1e-8)
+        np.testing.assert_allclose(
+            other.block_of_pair("H", place[p]) + frame.outcome.fermi * S, frame.block_of_pair("H", p), atol=2e-3
+        )
 
 
 @pytest.mark.parametrize("name", ["h2o", "si2", "spin"])

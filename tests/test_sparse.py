@@ -15,7 +15,8 @@ from converters.physics import kspace, spectral
 from converters.physics.sparse import Source, count_electrons, matrices_at
 from converters.physics.spectral import Pencil, fermi_level, inverse_root, levels_near
 from converters.pyscf import frame_from_scf
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from tests.conftest import make_random_frame
 from workflows.cli import main
 from workflows.spectrum import Wanted, describe_spectrum, orbitals_of

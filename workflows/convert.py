@@ -20,7 +20,8 @@ from converters.physics.checks import Tolerances, require_sound
 from converters.physics.kspace import Filling, density_matrix
 from converters.physics.overlap import Overlap
 from converters.runs import code_module, search
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from workflows.processes.engines import Engine, Lost
 from workflows.terminal.cures import CURES
 

@@ -17,8 +17,9 @@ from converters.frames.frame import Frame
 from converters.frames.neighbours import Structure, structure_of
 from converters.physics.overlap import Overlap, overlap_of, require_positive
 from converters.runs import code_module, search
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
 from converters.storage.files import HDF5_MAGIC, starts_with
+from converters.storage.writer import DatasetWriter
 from workflows.convert import best_functions
 from workflows.structures import read_structures
 

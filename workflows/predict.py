@@ -16,8 +16,9 @@ from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.frames.neighbours import Structure, structure_of
 from converters.physics.overlap import require_positive
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
 from converters.storage.files import digest_file
+from converters.storage.writer import DatasetWriter
 from slem_plugin.accuracy import Errors
 from slem_plugin.checkpoint import BEST, cached_model, load_model
 from slem_plugin.learning.survey import require_same_kind

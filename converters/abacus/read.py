@@ -24,7 +24,8 @@ from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
 from converters.frames.folding import Images
 from converters.frames.frame import Frame, Outcome, Provenance
-from converters.frames.origin import AVERAGED, FOLDED, REORDERED, Origin, Parts, origins_read, scaled
+from converters.frames.orbitals import harmonics_of
+from converters.frames.origin import AVERAGED, FOLDED, REORDERED, FileForm, Origin, Parts, origins_read, scaled
 
 
 def read_run(run: Run) -> Iterator[Frame]:
@@ -204,6 +205,7 @@ def provenance_of(
         measured=measured,
         notes=(note,) if guessed else (),
         origins=origins,
+        form=FileForm(harmonics=harmonics_of(context.basis, convention)),
     )
 
 

@@ -1,15 +1,19 @@
 """Frame: one structure with its basis, its matrices and what the code said about the run.
 
 >>> frame.atoms              # an ase.Atoms
->>> frame.block("H", p)      # block of pair p, eV
->>> frame.operators["DM"].values_sx
+>>> frame                    # code, formula, orbitals, matrices in one line; a table in a notebook
+>>> frame.block("H", 0, 1)   # <phi_0 | H | phi_1>, eV; frame.block("H", 0, 1, R=(0, 0, 1)) for atom 1 in another cell
+>>> frame.H(k), frame.S(k)   # matrices at a k-point
+>>> frame["DM"].values_sx    # all elements, packed
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
+from operator import index
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -17,7 +21,10 @@ from basis import Array
 from basis.radial import Functions
 from basis.shells import Species
 from basis.spin import Spin
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, Pairs, spread_operator
+from converters.frames.dense import block_between, matrices_at, matrices_by_cell
+from converters.frames.orbitals import Orbital, orbitals_of
 from converters.frames.origin import FileForm, Origin
 
 if TYPE_CHECKING:
@@ -149,9 +156,110 @@ class Frame:
         """Spin layout of an operator: overlaps know no spin."""
         return Spin.NONE if name == "S" else self.spin
 
-    def block(self, name: str, p: int) -> Array:
-        """Block of pair p, shape (spin components, orbitals of i, orbitals of j)."""
-        return self.pairs.block(self.operators[name].values_sx, p)
+    def __repr__(self) -> str:
+        matrices = "+".join(self.operators) or "no matrices"
+        kind = f"predicted {self.provenance.code}" if self.predicted else self.provenance.code
+        return f"<{kind} frame: {self.formula}, {self.norb} orbitals, {len(self.pairs)} pairs, {matrices}, spin {self.spin}>"
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks, with where each matrix is from."""
+        rows = {"orbitals": self.norb, "pairs": len(self.pairs), "spin": self.spin, "from": self.place}
+        rows |= {name: value for name, value in vars(self.outcome).items() if value is not None}
+        rows |= {name: self.origin(name) for name in self.operators}
+        cells = "".join(f"<tr><th>{escape(str(a))}</th><td>{escape(str(b))}</td></tr>" for a, b in rows.items())
+        return f"<table><caption>{escape(self.formula)} ({escape(self.provenance.code)})</caption>{cells}</table>"
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.operators
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the matrices."""
+        return iter(self.operators)
+
+    def __getitem__(self, name: str) -> Operator:
+        """A matrix, all its elements packed."""
+        if name not in self.operators:
+            held = ", ".join(self.operators) or "no matrix"
+            raise Refused(Kind.MISSING_MATRIX, self.place, f"holds no {name}", f"one of {held}")
+        return self.operators[name]
+
+    @property
+    def place(self) -> str:
+        """Where the frame is from, for messages."""
+        return self.provenance.path or self.formula
+
+    def block(self, name: str, i: SupportsIndex, j: SupportsIndex, R: Sequence[int] = (0, 0, 0)) -> Array:
+        """<phi_i in cell 0 | O | phi_j in cell R> of atoms counted from 0, shape (spin components, orbitals of i, orbitals of j).
+
+        Either direction may be asked for, though only one is stored.
+        """
+        a, b = self._atom(i), self._atom(j)
+        R_c = np.asarray(R)
+        if R_c.shape != (3,) or (R_c != np.round(R_c)).any():
+            raise Refused(Kind.NO_SUCH_CHOICE, self.place, f"has no cell {R}", "three whole numbers")
+        block = block_between(self.pairs, self[name], self.layout(name), a, b, R_c.astype(np.int64))
+        if block is None:
+            between = f"atoms {a} and {b} in cell {tuple(R_c.astype(int).tolist())}"
+            farthest = np.linalg.norm(self.vectors_pv, axis=1).max(initial=0)
+            found = f"holds no block between {between}"
+            raise Refused(Kind.NO_SUCH_CHOICE, self.place, found, f"a pair up to {farthest:.3g} Angstrom apart")
+        return block
+
+    def _atom(self, number: SupportsIndex) -> int:
+        a = index(number)
+        if not 0 <= a < self.natoms:
+            last = f"a number from 0 to {self.natoms - 1}"
+            raise Refused(Kind.NO_SUCH_CHOICE, self.place, f"has {self.natoms} atoms and no atom {a}", last)
+        return a
+
+    def block_of_pair(self, name: str, p: SupportsIndex) -> Array:
+        """Block number p of the pair list, shape (spin components, orbitals of i, orbitals of j)."""
+        number = index(p)
+        if not 0 <= number < len(self.pairs):
+            last = f"a number from 0 to {len(self.pairs) - 1}"
+            found = f"has {len(self.pairs)} pairs and no pair {number}"
+            raise Refused(Kind.NO_SUCH_CHOICE, self.place, found, last)
+        return self.pairs.block(self[name].values_sx, number)
+
+    @cached_property
+    def orbitals(self) -> tuple[Orbital, ...]:
+        """The orbitals of the cell in the order of the matrices, such as "Si1 3p_y", with their rows and signs in the code's."""
+        return orbitals_of(self.basis, self.species_a, self.provenance.form.harmonics)
+
+    def H(self, k: Sequence[float] = (0, 0, 0)) -> Array:
+        """H(k) (eV), k in fractions of the reciprocal vectors: orbitals x orbitals; with collinear spin up and down, for spinors all up orbitals first."""
+        return self._at("H", k)
+
+    def S(self, k: Sequence[float] = (0, 0, 0)) -> Array:
+        """S(k): orbitals x orbitals; for spinors twice, once for each spin."""
+        return self._at("S", k)
+
+    def DM(self, k: Sequence[float] = (0, 0, 0)) -> Array:
+        """The density matrix at k: shape as that of H."""
+        return self._at("DM", k)
+
+    def _at(self, name: str, k: Sequence[float]) -> Array:
+        layout = self.layout(name)
+        parts = [part.toarray() for part in matrices_at(self.pairs, self[name], layout, np.asarray(k))]
+        if name == "S" and self.spin is Spin.SPINOR:
+            return np.kron(np.eye(2), parts[0])
+        if layout is Spin.SPINOR:
+            return np.block([parts[:2], parts[2:]])
+        return np.array(parts) if layout is Spin.COLLINEAR else parts[0]
+
+    def to_dense(self, name: str) -> tuple[Array, Array]:
+        """The lattice vectors R of a matrix, and dense O(R) at each: shape (R, spin component, orbital, orbital)."""
+        return matrices_by_cell(self.pairs, self[name], self.layout(name))
+
+    def to_sisl(self) -> Any:
+        """A sisl.Hamiltonian of H and S, with geometry and orbitals; for frames without spin and with collinear spin."""
+        from converters.frames.to_sisl import sisl_hamiltonian
+
+        self["H"], self["S"]  # both are needed
+        if self.spin is Spin.SPINOR:
+            raise Refused(Kind.UNSUPPORTED, self.place, "has spinors, which are not given to sisl")
+        (R_tc, H_tsMM), (_, S_tsMM) = self.to_dense("H"), self.to_dense("S")
+        return sisl_hamiltonian(self.atoms, self.orbitals, R_tc, H_tsMM, S_tsMM[:, 0])
 
     def origin(self, name: str) -> Origin:
         """Where a matrix is from, and what was done to it."""

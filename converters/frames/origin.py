@@ -100,7 +100,7 @@ class FileForm:
 
     `rydberg` (eV) and `bohr` (Angstrom) are the constants of the code, `spin_components` how many the file had, `supercell` the cells of its
     pattern, `k_cell` (3 x 3, row after row) and `k_shift` its k mesh, `k_axis` whether its arrays have an axis of k-points, `constants_from` what
-    told the constants.
+    told the constants, `harmonics` the signed labels of the orbitals of each l in the order of the code.
     """
 
     rydberg: float | None = None
@@ -111,6 +111,7 @@ class FileForm:
     k_shift: tuple[float, ...] | None = None
     k_axis: bool | None = None
     constants_from: str | None = None
+    harmonics: tuple[tuple[str, ...], ...] | None = None
 
 
 def origins_read(

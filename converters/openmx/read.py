@@ -15,7 +15,8 @@ from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements, pack_pairs, reorder_elements
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
-from converters.frames.origin import AVERAGED, REORDERED, Origin, Step, Treatment, origins_read, scaled
+from converters.frames.orbitals import harmonics_of
+from converters.frames.origin import AVERAGED, REORDERED, FileForm, Origin, Step, Treatment, origins_read, scaled
 from converters.openmx.convention import BOHR, convention
 from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.text import Input, Output, parse_input, place_kpoints, read_output, read_species
@@ -88,6 +89,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         files=run.digests(run.main, *run.others),
         settings={word: given.words.get(word.lower()) for word in keywords} | {"scfout version": stored.version},
         origins=origins_of(run, tuple(operators), spin),
+        form=FileForm(harmonics=harmonics_of(basis, convention)),
         measured={f"asymmetry of {name}": item.asymmetry for name, item in packed.items()},
     )
     yield Frame(

@@ -153,7 +153,7 @@ def check_unit_diagonal(frame: Frame, tolerances: Tolerances) -> Result:
     if frame.folded:
         return not_done("S_ii = 1", "the matrices are folded into the supercell of the k mesh, images add to S_ii")
     pairs = frame.pairs
-    diagonals = [np.diagonal(frame.block("S", p)[0]) for p in np.flatnonzero(pairs.onsite_p).tolist()]
+    diagonals = [np.diagonal(frame.block_of_pair("S", p)[0]) for p in np.flatnonzero(pairs.onsite_p).tolist()]
     if len(diagonals) != frame.natoms:
         return Result("S_ii = 1", False, len(diagonals), f"expected onsite blocks of all {frame.natoms} atoms")
     worst = max((float(np.abs(diagonal - 1).max(initial=0)) for diagonal in diagonals), default=0.0)
@@ -183,7 +183,7 @@ def two_centre_violation(frame: Frame) -> float:
             continue
         chosen_p = chosen_p[np.linspace(0, len(chosen_p) - 1, min(50, len(chosen_p))).astype(int)]
         Q_pvv = turn_to_z(frame.vectors_pv[chosen_p])
-        S_pMM = np.array([frame.block("S", p)[0] for p in chosen_p.tolist()])
+        S_pMM = np.array([frame.block_of_pair("S", p)[0] for p in chosen_p.tolist()])
         species = [frame.basis[s] for s in divmod(int(kind), len(frame.basis))]
         degrees = sorted({shell.l for item in species for shell in item.shells})
         D = {l: wigner(l, Q_pvv) for l in degrees}

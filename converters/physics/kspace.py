@@ -12,9 +12,10 @@ import numpy as np
 from scipy import linalg, optimize, sparse, special
 
 from basis import Array
-from basis.spin import TRANSPOSED, Spin
+from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator
+from converters.frames.dense import matrices_at
 from converters.frames.frame import Frame
 
 # k-points that no run has.
@@ -26,16 +27,8 @@ def matrix_at(frame: Frame, name: str, kpoint_c: Array) -> list[sparse.csr_array
 
     S of a spinor frame comes doubled, one copy for each spin.
     """
-    phased_sx = frame.operators[name].values_sx * phases(frame, kpoint_c)[frame.pairs.pair_x]
-    row_x, column_x = frame.pairs.row_column_x
     layout = frame.layout(name)
-    offsite_x = ~frame.pairs.onsite_p[frame.pairs.pair_x]
-    rows = np.concatenate([row_x, column_x[offsite_x]])
-    columns = np.concatenate([column_x, row_x[offsite_x]])
-    mirrored_sx = phased_sx[TRANSPOSED[layout]].conj()[:, offsite_x]
-    values_sx = np.concatenate([phased_sx, mirrored_sx], axis=1)
-    norb = frame.norb
-    blocks = [sparse.coo_array((values_x, (rows, columns)), shape=(norb, norb)).tocsr() for values_x in values_sx]
+    blocks = matrices_at(frame.pairs, frame.operators[name], layout, kpoint_c)
     if layout is Spin.SPINOR:
         return [sparse.block_array([blocks[:2], blocks[2:]], format="csr")]
     if name == "S" and frame.spin is Spin.SPINOR:

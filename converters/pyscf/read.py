@@ -18,6 +18,7 @@ from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.folding import fold
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
+from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import FOLDED, REORDERED, FileForm, Made, Origin, scaled
 from converters.pyscf.molecule import (
     checkpoint_text,
@@ -347,6 +348,7 @@ def make_frame(
         fixed_moment=spin is Spin.COLLINEAR,
     )
     moment = float(molecule.spin) if spin is Spin.COLLINEAR and kpoints_kc is None else None
+    form = replace(provenance.form, harmonics=harmonics_of(basis, convention))
     return Frame(
         cell_cv=cell_cv,
         pbc_c=pbc_c,
@@ -358,7 +360,7 @@ def make_frame(
         operators=operators,
         outcome=replace(outcome, electrons=electrons, moment=moment),
         spectrum=spectrum,
-        provenance=provenance,
+        provenance=replace(provenance, form=form),
         folded=kpoints_kc is not None,
     )
 

@@ -17,6 +17,7 @@ from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
 from converters.frames.folding import Images, stored_blocks
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum, with_matrix
+from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import FOLDED, REORDERED, UPPER, FileForm, Step, Treatment, origins_read, scaled
 from converters.physics import kspace
 from converters.siesta import sparse, text
@@ -135,7 +136,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         files=run.digests(*dict.fromkeys(used.values()), *texts),
         notes=(*structure.notes, *matrices.notes, *constants.notes),
         origins=origins_read(files, *treatments, energies=scaled(constants.rydberg, "eV per Ry")),
-        form=form_of(matrices, constants),
+        form=form_of(matrices, constants, structure.basis),
         measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()}
         | {f"unpaired elements of {name}": float(p.unpaired) for name, p in packed.items()},
     )
@@ -156,7 +157,7 @@ def read_run(run: Run) -> Iterator[Frame]:
     yield decide_density(frame) if spin is Spin.SPINOR else frame
 
 
-def form_of(matrices: Matrices, constants: Constants) -> FileForm:
+def form_of(matrices: Matrices, constants: Constants, basis: tuple[Species, ...]) -> FileForm:
     """What a writer needs to restore the files."""
     stored, cells, cell, shift = matrices.sparse, matrices.sparse.cells_c, matrices.k_cell_cc, matrices.k_shift_c
     return FileForm(
@@ -167,6 +168,7 @@ def form_of(matrices: Matrices, constants: Constants) -> FileForm:
         supercell=None if cells is None else tuple(cells.tolist()),
         k_cell=None if cell is None else tuple(np.ravel(cell).tolist()),
         k_shift=None if shift is None else tuple(np.ravel(shift).tolist()),
+        harmonics=harmonics_of(basis, convention),
     )
 
 

@@ -50,9 +50,13 @@ def read_record(text: bytes) -> Record:
     plain["notes"] = tuple(plain["notes"])
     plain["origins"] = {name: origin_of(said) for name, said in plain["origins"].items()}
     form: dict[str, Any] = plain["form"]
-    listed: dict[str, Any] = {name: tuple(value) for name, value in form.items() if isinstance(value, list)}
-    plain["form"] = FileForm(**(form | listed))
+    plain["form"] = FileForm(**{name: as_tuples(value) for name, value in form.items()})
     return Record(Provenance(**plain), folded, spectrum)
+
+
+def as_tuples(value: Any) -> Any:
+    """Lists of JSON, and the lists in them, as tuples."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 
 def plain_origin(origin: Origin) -> dict[str, Any]:

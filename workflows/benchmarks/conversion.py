@@ -17,7 +17,8 @@ from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, make_pairs
 from converters.frames.frame import Frame, Provenance
 from converters.runs import code_module
-from converters.storage.dataset import Dataset, DatasetWriter
+from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from workflows.convert import Options, convert, find
 from workflows.processes.engines import choose_engine
 

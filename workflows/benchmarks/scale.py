@@ -243,7 +243,8 @@ def wait_for_data(folder: Path, workers: int) -> dict[str, Any]:
     """A training on silicon frames of which none is kept."""
     from itertools import count
 
-    from converters.storage.dataset import Dataset, DatasetWriter
+    from converters.storage.dataset import Dataset
+    from converters.storage.writer import DatasetWriter
     from slem_plugin.config import Config
     from slem_plugin.learning.learner import Learner, scales_of
     from slem_plugin.learning.lessons import Lessons

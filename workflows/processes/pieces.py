@@ -21,9 +21,9 @@ from converters.errors import Kind, Refused
 from converters.frames.blocks import Pairs
 from converters.frames.frame import Frame
 from converters.frames.neighbours import Structure
-from converters.storage.dataset import DatasetWriter
 from converters.storage.extents import Extent
 from converters.storage.files import draft_of, write_whole
+from converters.storage.writer import DatasetWriter
 from slem_plugin.checkpoint import load_model
 from slem_plugin.model import Model
 from slem_plugin.pieces import Blocks, Piece, cut_structure, predict_between, predict_inside
