@@ -41,6 +41,10 @@ def test_links_lead_somewhere(page):
             assert (path.parent / target).exists(), target
 
 
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) < 700
+
+
 def test_every_dependency_has_its_reason():
     project = re.search(r"\ndependencies.*?\n\[project.scripts\]", (ROOT / "pyproject.toml").read_text(), re.S)[0]
     required = set(re.findall(r'"([a-z][\w-]*?)(?:[><=;][^"]*)?"', project)) - {"slem-plugin"}
