@@ -130,10 +130,10 @@ def reason_of(error: OSError | RuntimeError | MemoryError) -> str:
         return "there is too little memory"
     if "unable to lock file" in text:
         return IN_USE
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
     if said := re.search(r"error message = '([^']*)'", text):
         return said[1].lower()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
     if "file signature not found" in text:
         return "is not an HDF5 file"
     if "truncated file" in text:

@@ -145,10 +145,14 @@ def test_an_older_sign_of_sigma_y_is_refused(tmp_path):
         read_folder(old_spinor_folder(tmp_path, "3.10.1"))
 
 
-def test_the_wrong_density_of_symmetry_1_is_refused_and_can_be_rebuilt():
+def test_the_wrong_density_of_symmetry_1_is_left_out_and_can_be_rebuilt():
     (run,) = search(unpacked("abacus", "bad_symmetry_si2"), ["abacus"])
     with pytest.raises(Refused, match=r"symmetry 1 sums DM over a part of the k-points; .* or rebuild it from H and S"):
-        read_checked(run, Options())
+        read_checked(run, Options(strict=True))
+    (left,) = read_checked(run, Options())
+    assert set(left.operators) == {"H", "S"}
+    assert "DM is left out: DM is whole" in left.provenance.notes[-1]
+    assert set(read_checked(run, Options(drop_density=True))[0].operators) == {"H", "S"}
     (rebuilt,) = read_checked(run, Options(rebuild_density=True))
     (right,) = frames_of("abacus", "si2")
     np.testing.assert_array_equal(rebuilt.pairs.R_pc, right.pairs.R_pc)
@@ -168,8 +172,9 @@ def test_a_whole_density_under_symmetry_1_is_taken_only_when_that_can_be_seen(li
     (folder / "KPT").unlink()
     (folder / "OUT.ABACUS" / "eig_occ.txt").unlink()
     (run,) = search(folder, ["abacus"])
-    with pytest.raises(Refused, match=r"DM is whole: .* symmetry 1 sums DM over a part"):
-        read_checked(run, Options())
+    (left,) = read_checked(run, Options())
+    assert "DM" not in left.operators
+    assert re.search("DM is whole: .* symmetry 1 sums DM over a part", left.provenance.notes[-1])
 
 
 def test_a_missing_spin_is_named(tmp_path):

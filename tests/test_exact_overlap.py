@@ -185,7 +185,7 @@ def test_conversion_stores_functions_and_says_how_good_they_are(molecules, tmp_p
         assert data.functions == (None,)
 
 
-def test_functions_of_another_basis_are_refused(tmp_path):
+def test_functions_of_another_basis_are_left_out(tmp_path):
     """A file of the right shells and the wrong functions."""
     folder = tmp_path / "run"
     shutil.copytree(unpacked("siesta", "h2o"), folder)
@@ -194,12 +194,13 @@ def test_functions_of_another_basis_are_refused(tmp_path):
     cutoff = re.search(r"<cutoff>\s*(\S+)", text)
     path.write_text(text.replace(cutoff[0], cutoff[0].replace(cutoff[1], f"{1.05 * float(cutoff[1]):.9f}"), 1))
     code, out, _ = slem("convert", folder, "-o", tmp_path / "data.h5")
-    assert code == 1
+    assert code == 0
     said = " ".join(out.split())
-    assert "has an S that is not that of its radial functions" in said
+    assert "O.ion.xml" in said
+    assert "are left out: S of the run is not theirs" in said
     assert "most for O 0 and" in said
-    assert "--no-basis" in said
-    assert slem("convert", folder, "-o", tmp_path / "data.h5", "--no-basis")[0] == 0
+    with Dataset(tmp_path / "data.h5") as data:
+        assert not any(data.functions)
 
 
 def test_check_finds_an_overlap_that_is_not_that_of_the_functions(molecules, tmp_path):

@@ -184,8 +184,8 @@ def test_a_hamiltonian_of_zeros_is_refused(tmp_path):
 
 
 def test_missing_companions_are_named(tmp_path):
-    with pytest.raises(Refused, match="does not say which orbitals its atoms have; expected an ORB_INDX"):
-        read_folder(without("h2o", tmp_path, ".ORB_INDX", ".HSX"))
+    with pytest.raises(Refused, match="does not say which orbitals its atoms have; expected ORB_INDX, HSX or nc"):
+        read_folder(without("h2o", tmp_path, ".ORB_INDX", ".HSX", ".ion.xml"))
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(Refused, match=r"has no geometry beside it; expected an XV or STRUCT_OUT"):
         read_folder(without("h2o", tmp_path, ".XV", ".TSHS", ".STRUCT_OUT"))
@@ -232,3 +232,45 @@ def test_an_unconverged_output_is_seen(tmp_path):
     output.write_text(output.read_text().replace("SCF cycle converged", "SCF_NOT_CONV: SCF cycle"))
     results = {result.name: result for result in check_frame(read_folder(folder))}
     assert results["converged"].ok is False
+
+
+def test_ion_files_stand_in_for_the_orbital_index(tmp_path):
+    """TSHS alone does not say which orbitals its atoms have; the ion files of the labels in the fdf file do."""
+    (frame,) = frames_of("siesta", "h2o")
+    folder = without("h2o", tmp_path, ".ORB_INDX", ".HSX")
+    other = read_folder(folder)
+    assert other.basis == frame.basis
+    assert_same_frame(replace(other, provenance=frame.provenance), frame)
+    (folder / "H.ion.xml").unlink()
+    with pytest.raises(Refused, match="does not say which orbitals its atoms have; expected ORB_INDX, HSX or nc"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["h2o", "si2", "spin"])
+def test_the_numbers_of_a_run_tell_its_constants(name, tmp_path):
+    """Without any output the cell in STRUCT_OUT and the Fermi level in EIG do; files of two kinds of versions are refused."""
+    (frame,) = frames_of("siesta", name)
+    folder = without(name, tmp_path, ".out", ".nc")
+    assert read_folder(folder).provenance.form == replace(
+        frame.provenance.form, constants_from=read_folder(folder).provenance.form.constants_from
+    )
+    (levels,) = folder.glob("*.EIG")
+    first, rest = levels.read_text().split("\n", 1)
+    modern = float(first) * 13.605693122994 / LEGACY.rydberg
+    levels.write_text(f"{modern:20.9E}\n{rest}")
+    with pytest.raises(Refused, match=r"eV in a Rydberg .* and .* eV in a Rydberg"):
+        read_folder(folder)
+
+
+def test_the_output_of_tbtrans_is_not_that_of_the_run(tmp_path):
+    (frame,) = frames_of("siesta", "h2o")
+    folder = without("h2o", tmp_path)
+    (output,) = folder.glob("*.out")
+    (folder / "TBT.out").write_text("Version : 5.1\nreinit: System Label: h2o\ntbt: [memory] LHS inversion\n")
+    assert read_folder(folder).outcome == frame.outcome
+    said = output.read_text()
+    for words in ("System Label: ", "SystemLabel "):
+        said = said.replace(f"{words}h2o", f"{words}other")
+    output.unlink()
+    (folder / "RUN.out").write_text(said)
+    assert read_folder(folder).outcome.converged is None

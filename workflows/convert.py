@@ -13,11 +13,9 @@ from basis.radial import Functions
 from basis.shells import Species
 from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, reading
-from converters.frames.blocks import Operator
-from converters.frames.frame import Frame, with_matrix
-from converters.frames.origin import Made, Origin, Step, Treatment
+from converters.frames.frame import Frame
 from converters.physics.checks import Tolerances, require_sound
-from converters.physics.kspace import Filling, density_matrix
+from converters.physics.density import rebuilt_density, sound_without_bad_density, without_density
 from converters.physics.overlap import Overlap
 from converters.runs import code_module, search
 from converters.storage.dataset import Dataset
@@ -67,6 +65,7 @@ class Options:
     tolerances: Tolerances = field(default_factory=Tolerances)
     strict: bool = False
     rebuild_density: bool = False
+    drop_density: bool = False
     find_functions: bool = True
     basis_folders: tuple[Path, ...] = ()
 
@@ -117,10 +116,11 @@ def store(
         return InputOutcome.of_refusal(result, code)
     if result is None or result[0].provenance.source in have:  # a copy of a run may stand in the same call
         return InputOutcome(path, code, "there already")
-    note = ""
+    notes = dict.fromkeys(note for frame in result for note in frame.provenance.notes)
     try:
         if isinstance(item, Run) and options.find_functions:
             result[0], note = with_functions(item, result[0], writer.functions, options)
+            notes |= {note: None} if note else {}
         for frame in result:
             writer.append(frame)
     except Refused as refusal:
@@ -128,7 +128,7 @@ def store(
         return InputOutcome.of_refusal(refusal, code)
     writer.commit()
     have.update(frame.provenance.source for frame in result)
-    return InputOutcome(path, code, "converted", frames=len(result), note=note)
+    return InputOutcome(path, code, "converted", frames=len(result), note="; ".join(notes))
 
 
 def with_functions(run: Run, frame: Frame, known: Mapping[Species, Functions], options: Options) -> tuple[Frame, str]:
@@ -136,9 +136,14 @@ def with_functions(run: Run, frame: Frame, known: Mapping[Species, Functions], o
     wanted = [species for species in frame.basis if species not in known]
     if not wanted:
         return frame, ""
-    with reading(run.main):
-        possible = code_module(run.code).find_functions(run, frame, options.basis_folders)
-        found, files, difference, where = best_functions(frame, known, possible)
+    try:
+        with reading(run.main):
+            possible = code_module(run.code).find_functions(run, frame, options.basis_folders)
+            found, files, difference, where = best_functions(frame, known, possible)
+    except Refused as refusal:
+        if refusal.kind is Kind.INTERNAL:
+            raise
+        return frame, f"radial functions are left out: {refusal}"
     there = [species for species, mine in zip(frame.basis, found.functions, strict=False) if mine is not None]
     names = ", ".join(species.name for species in wanted if species in there)
     if not names:
@@ -147,8 +152,8 @@ def with_functions(run: Run, frame: Frame, known: Mapping[Species, Functions], o
     if difference is None:
         return found, f"radial functions of {names}, not checked"
     if not difference <= options.tolerances.overlap:
-        reason = f"has an S that is not that of its radial functions: {difference:.3g} apart, most for {where} "
-        raise Refused(Kind.WRONG_FUNCTIONS, run.main, f"{reason}(expected {options.tolerances.overlap:.3g})")
+        why = f"S of the run is not theirs: {difference:.3g} apart, most for {where}"
+        return frame, f"radial functions of {names} are left out: {why} (expected {options.tolerances.overlap:.3g})"
     return found, f"radial functions of {names}: their S is that of the run to {difference:.1e}"
 
 
@@ -197,33 +202,18 @@ def read_checked(run: Run, options: Options) -> list[Frame]:
     """Frames of a run that pass the checks; in strict mode a check that could not be done fails."""
     frames = []
     for frame in code_module(run.code).read_run(run):
-        if options.rebuild_density:
-            frame = rebuild_density(frame)
-        for result in require_sound(frame, options.tolerances):
+        if options.drop_density:
+            frame = without_density(frame)
+        elif options.rebuild_density:
+            frame = rebuilt_density(frame, options.tolerances)
+        if options.strict:
+            results = require_sound(frame, options.tolerances)
+        else:
+            frame, results = sound_without_bad_density(frame, options.tolerances)
+        for result in results:
             if options.strict and result.ok is None:
                 raise Refused(Kind.UNFINISHED_SCF, run.main, f"{result.name} could not be checked: {result.expected}")
         frames.append(frame)
     if not frames:
         raise Refused(Kind.NO_RUN, run.main, "holds no frame")
     return frames
-
-
-def rebuild_density(frame: Frame) -> Frame:
-    """The frame with the DM of its (H, S), where the DM that the code wrote is known to be wrong or not whole."""
-    spectrum = frame.spectrum
-    if (
-        frame.origin("DM").is_whole
-        or frame.folded
-        or spectrum is None
-        or not spectrum.smearing
-        or frame.outcome.electrons is None
-    ):
-        return frame
-    moment = frame.outcome.moment if spectrum.fixed_moment else None
-    filling = Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width, moment)
-    rebuilt = density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling)
-    known_x = frame.operators["DM"].known_x
-    values_sx = rebuilt.values_sx if known_x is None else np.where(known_x, rebuilt.values_sx, 0)
-    broken = frame.origin("DM")
-    replaced = Treatment(Step.REPLACED, reason=broken.doubt or broken.parts.value)
-    return with_matrix(frame, "DM", Operator(values_sx, known_x), Origin(Made.FILLED, treatments=(replaced,)))

@@ -14,7 +14,6 @@ from basis import Array
 from basis.rotations import wigner
 from basis.spin import TRANSPOSED, Spin, to_pauli
 from converters.errors import Kind, Refused
-from converters.frames.folding import image_weights, mesh_of_frame
 from converters.frames.frame import Frame, Spectrum
 from converters.frames.neighbours import is_place
 from converters.frames.origin import Parts
@@ -168,7 +167,9 @@ def check_two_centre(frame: Frame, tolerances: Tolerances) -> Result:
     name = "S two-centre"
     if frame.folded:
         return not_done(name, "the matrices are folded into the supercell of the k mesh, bonds are not known")
-    return at_most(name, two_centre_violation(frame), tolerances.two_centre)
+    result = at_most(name, two_centre_violation(frame), tolerances.two_centre)
+    causes = "the order or signs of orbitals are others, or blocks are sums over images, as of a k mesh"
+    return result if result.ok else replace(result, expected=f"{result.expected}; else {causes}")
 
 
 def two_centre_violation(frame: Frame) -> float:
@@ -296,10 +297,8 @@ def compare_density(frame: Frame, spectrum: Spectrum, energies_skn: Array, toler
         moment = float(up - down)
     filling = kspace.Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width, moment)
     run = (frame, spectrum.kpoints_kc, spectrum.weights_k, filling, energies_skn)
-    stored, built_sx = frame.operators["DM"], kspace.density_matrix(*run).values_sx
-    if (mesh := mesh_of_frame(frame, frame.formula)) is not None:  # the images of a block are one sum on the mesh
-        built_sx = built_sx * image_weights(frame.pairs, frame.vectors_pv, mesh.number_c)[frame.pairs.pair_x]
-    difference_sx = built_sx - stored.values_sx
+    stored = frame.operators["DM"]
+    difference_sx = kspace.density_matrix(*run).values_sx - stored.values_sx
     if frame.origin("DM").parts is Parts.REAL_PAULI:
         difference_sx = to_pauli(difference_sx).real
     difference_sx = np.abs(difference_sx)

@@ -16,6 +16,7 @@ from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator
 from converters.frames.dense import matrices_at
+from converters.frames.folding import image_weights, mesh_of_frame
 from converters.frames.frame import Frame
 
 # k-points that no run has.
@@ -222,9 +223,13 @@ def densities_at(
 def density_matrix(
     frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling, energies_skn: Array | None = None
 ) -> Operator:
-    """DM of the frame's (H, S) on its pair list, for matrices that are not folded."""
+    """DM of the frame's (H, S) on its pair list; where that is folded the closest images share the sum over all of them."""
     densities = densities_at(frame, kpoints_kc, weights_k, filling, energies_skn)
-    return sum_over_kpoints(frame, kpoints_kc, weights_k, densities)
+    built = sum_over_kpoints(frame, kpoints_kc, weights_k, densities)
+    if (mesh := mesh_of_frame(frame, frame.formula)) is None:
+        return built
+    weight_p = image_weights(frame.pairs, frame.vectors_pv, mesh.number_c)
+    return Operator(built.values_sx * weight_p[frame.pairs.pair_x])
 
 
 def sum_over_kpoints(

@@ -1,16 +1,14 @@
 """Frames of SIESTA's runs, from the best file for each quantity."""
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_numbers
 
 from basis import Array
 from basis.conventions import to_standard
-from basis.shells import Species, cell_shells
+from basis.shells import cell_shells
 from basis.spin import TRANSPOSED, Spin
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
@@ -23,7 +21,8 @@ from converters.physics import kspace
 from converters.siesta import sparse, text
 from converters.siesta.constants import Constants, find_constants
 from converters.siesta.convention import convention, spinor_of
-from converters.siesta.sparse import LAYOUT, Matrices, Sparse, StoredSpecies
+from converters.siesta.sparse import LAYOUT, Matrices, Sparse
+from converters.siesta.structure import StoredStructure, read_structure
 from converters.storage.files import HDF5_MAGIC, starts_with
 
 NAME = "siesta"
@@ -37,9 +36,6 @@ DENSITIES = (".DM", ".nc", ".TSDE")
 H_FILES = ("H_DMGEN", "H_MIXED")
 VARIABLES = "OUTVARS.yml"
 TEXTS = (".fdf", ".ORB_INDX", ".XV", ".STRUCT_OUT", ".EIG", ".KP")
-
-# Atomic numbers above are SIESTA's own for ghosts, floating orbitals and mixtures.
-LAST_ELEMENT = 118
 
 
 def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
@@ -60,33 +56,6 @@ def is_sparse(path: Path) -> bool:
     if path.suffix == ".nc":
         return starts_with(path, HDF5_MAGIC)
     return any(starts_with(path, bytes([length, 0, 0, 0])) for length in (4, 8, 16, 20))
-
-
-@dataclass(frozen=True, eq=False)
-class StoredStructure:
-    """Geometry (Bohr) and species of a run."""
-
-    cell_cv: Array
-    positions_av: Array
-    species_a: Array
-    kinds: tuple[StoredSpecies, ...]
-    basis: tuple[Species, ...]
-    cells_c: Array | None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def norb_a(self) -> Array:
-        return np.array([self.basis[s].size for s in self.species_a])
-
-    def is_at_gamma(self) -> bool:
-        """True when the run had no auxiliary supercell: each block is the sum over its images."""
-        return self.cells_c is not None and int(self.cells_c.prod()) == 1
-
-    @property
-    def reach_aa(self) -> Array:
-        """Distance (Bohr) from which on the orbitals of two atoms do not overlap; infinite where the files do not say."""
-        radius_a = np.array([max(self.kinds[s].radii, default=np.inf) for s in self.species_a])
-        return np.asarray(np.add.outer(radius_a, radius_a))
 
 
 def read_run(run: Run) -> Iterator[Frame]:
@@ -273,71 +242,12 @@ def find_output(run: Run) -> tuple[Path | None, text.Output]:
     """The main output that belongs to the label: the one that names it, else the only one; else what OUTVARS.yml says."""
     outputs = [(path, text.read_output(path)) for path in run.others if path.suffix in (".out", ".log")]
     found = [(path, output) for path, output in outputs if output.version]
-    named = [item for item in found if item[1].label == run.main.stem or item[0].stem == run.main.stem]
     nameless = [item for item in found if not item[1].label]
+    named = [item for item in found if run.main.stem in (item[1].label, item[0].stem)]
     if named or len(nameless) == 1:
         return (named or nameless)[0]
     variables = [path for path in run.others if path.name == VARIABLES]
     return None, text.Output(version=text.read_variables(variables[0])) if variables else text.Output()
-
-
-def read_structure(run: Run, own: dict[str, Path], matrices: Matrices, bohr: float) -> StoredStructure:
-    """Geometry from the matrices where they have it, else from XV or STRUCT_OUT; orbitals from ORB_INDX, nc or HSX."""
-    cell_cv, positions_av, number_a = matrices.cell_cv, matrices.positions_av, None
-    if ".XV" in own:
-        *geometry, number_a = text.read_xv(own[".XV"])
-    elif ".STRUCT_OUT" in own:
-        *geometry, number_a = text.read_structure(own[".STRUCT_OUT"], bohr)
-    elif cell_cv is None:
-        raise Refused(
-            Kind.MISSING_FILES, run.main, "has no geometry beside it", "an XV or STRUCT_OUT file of the same label"
-        )
-    if cell_cv is None or positions_av is None:
-        cell_cv, positions_av = geometry
-    kinds, species_a = matrices.kinds, matrices.species_a
-    if ".ORB_INDX" in own:
-        kinds, species_a = text.read_orbital_index(own[".ORB_INDX"])
-    if species_a is None:
-        raise Refused(
-            Kind.MISSING_FILES,
-            run.main,
-            "does not say which orbitals its atoms have",
-            "an ORB_INDX file of the same label",
-        )
-    if len(species_a) != len(positions_av) or species_a.min() < 0 or species_a.max() >= len(kinds):
-        raise Refused(
-            Kind.DAMAGED, run.main, f"has {len(positions_av)} atoms and the orbitals of {len(species_a)}", "the same"
-        )
-    if not (np.isfinite(cell_cv).all() and np.isfinite(positions_av).all() and np.linalg.det(cell_cv)):
-        raise Refused(Kind.DAMAGED, run.main, "has a cell or positions that are not finite numbers of three dimensions")
-    given = text.read_fdf(own[".fdf"]) if ".fdf" in own else text.Fdf({}, {})
-    numbers = [kind.number or given.number_of(kind.label) for kind in kinds]
-    if number_a is not None and len(number_a) == len(species_a):
-        numbers = [int(number_a[np.argmax(species_a == s)]) for s in range(len(kinds))]
-    basis = tuple(species_of(run, kind, number) for kind, number in zip(kinds, numbers, strict=True))
-    guessed = [kind.label for kind, number in zip(kinds, numbers, strict=True) if number is None]
-    notes = (
-        (f"no file has the atomic numbers; the labels {', '.join(guessed)} were taken as elements",) if guessed else ()
-    )
-    return StoredStructure(cell_cv, positions_av, species_a, kinds, basis, matrices.sparse.cells_c, notes)
-
-
-def species_of(run: Run, kind: StoredSpecies, number: int | None) -> Species:
-    """Species of a kind of atom; its element is read from its label only where no file has the atomic number."""
-    if number is None:
-        symbol = re.match(r"[A-Z][a-z]?(?![a-z])", kind.label)
-        if symbol is None or symbol[0] not in atomic_numbers:
-            raise Refused(
-                Kind.MISSING_FILES,
-                run.main,
-                f"does not say which element {kind.label} is",
-                "an XV file of the same label",
-            )
-        number = atomic_numbers[symbol[0]]
-    radial = " ".join(f"{radius:.3f}" for radius in kind.radii)
-    return Species(
-        kind.label, number if 0 < number <= LAST_ELEMENT else 0, kind.shells, f"rc {radial}" if radial else ""
-    )
 
 
 def read_spectrum(

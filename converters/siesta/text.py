@@ -81,6 +81,12 @@ def read_xv(path: Path) -> tuple[Array, Array, Array]:
     return cell_cv, rows[:, 2:5], rows[:, 1].astype(int)
 
 
+def read_species_numbers(path: Path) -> Array:
+    """The species of each atom in an XV file, from 1."""
+    read_xv(path)
+    return read_numbers(path)[19:].reshape(-1, 8)[:, 0].astype(int)
+
+
 def read_structure(path: Path, bohr: float) -> tuple[Array, Array, Array]:
     """The same from STRUCT_OUT, which is in Angstrom and fractions."""
     numbers = read_numbers(path)
@@ -131,6 +137,12 @@ class Fdf:
             if len(fields) > 2 and fields[2] == label and fields[1].lstrip("-").isdigit():
                 return int(fields[1])
         return None
+
+    def labels(self) -> list[str]:
+        """Labels of the species in the order of their numbers; none where these are not 1, 2, .."""
+        rows = [fields[:3] for fields in self.blocks.get("chemicalspecieslabel", []) if len(fields) > 2]
+        by_number = {int(number): label for number, _, label in rows if number.isdigit()}
+        return [by_number[n] for n in sorted(by_number)] if sorted(by_number) == list(range(1, len(rows) + 1)) else []
 
     def lattice(self) -> Array | None:
         """Lattice vectors in Angstrom, where the lattice is given so."""

@@ -24,7 +24,10 @@ from workflows.commands.shared import CODE, DASK, EXISTING, JSON, OUTPUT, among_
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that read.")
 @DASK
 @click.option("--strict", is_flag=True, help="Refuse also what could not be checked for lack of information.")
-@click.option("--rebuild-dm", is_flag=True, help="Build DM from H and S where the code's own is wrong or not whole.")
+@click.option("--no-dm", is_flag=True, help="Leave DM out.")
+@click.option(
+    "--rebuild-dm", is_flag=True, help="Build DM from H and S where the code's own is missing, wrong or not whole."
+)
 @click.option(
     "--basis-dir",
     "basis_folders",
@@ -41,6 +44,7 @@ def convert_command(
     jobs: int,
     dask: str | None,
     strict: bool,
+    no_dm: bool,
     rebuild_dm: bool,
     basis_folders: tuple[Path, ...],
     no_basis: bool,
@@ -62,7 +66,11 @@ def convert_command(
     output = output or dataset_of(paths)
     items = convert.find(list(paths), list(KNOWN) if code == "auto" else [code])
     options = convert.Options(
-        strict=strict, rebuild_density=rebuild_dm, find_functions=not no_basis, basis_folders=basis_folders
+        strict=strict,
+        rebuild_density=rebuild_dm,
+        drop_density=no_dm,
+        find_functions=not no_basis,
+        basis_folders=basis_folders,
     )
     with choose_engine(jobs, dask, "fork") as engine, counted("converting", len(items)) as step:
         outcomes = convert.convert(items, output, options, engine, lambda _: step())

@@ -1,0 +1,58 @@
+"""What becomes of a DM that a code wrote wrong, of another structure, or not at all: it is left out, or made of H and S."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from converters.errors import Refused
+from converters.frames.blocks import Operator
+from converters.frames.frame import Frame, with_matrix
+from converters.frames.origin import Made, Origin, Step, Treatment
+from converters.physics.checks import Result, Tolerances, check_frame, require_sound
+from converters.physics.kspace import Filling, density_matrix
+
+
+def without_density(frame: Frame, why: str = "") -> Frame:
+    """The frame without its DM, which says why."""
+    operators = {name: operator for name, operator in frame.operators.items() if name != "DM"}
+    origins = {name: origin for name, origin in frame.provenance.origins.items() if name != "DM"}
+    notes = (*frame.provenance.notes, f"DM is left out: {why}") if why else frame.provenance.notes
+    return replace(frame, operators=operators, provenance=replace(frame.provenance, origins=origins, notes=notes))
+
+
+def sound_without_bad_density(frame: Frame, tolerances: Tolerances) -> tuple[Frame, list[Result]]:
+    """The frame and its checks, without its DM where that alone fails them: H and S are as good as before."""
+    try:
+        return frame, require_sound(frame, tolerances)
+    except Refused as refusal:
+        if "DM" not in frame.operators or len(frame.operators) == 1:
+            raise
+        rest = without_density(frame, refusal.found)
+        try:
+            return rest, require_sound(rest, tolerances)
+        except Refused:
+            raise refusal from None
+
+
+def is_sound(frame: Frame, tolerances: Tolerances) -> bool:
+    return all(result.ok is not False for result in check_frame(frame, tolerances))
+
+
+def rebuilt_density(frame: Frame, tolerances: Tolerances) -> Frame:
+    """The frame with the DM of its (H, S), where its own is missing, not whole or wrong, and the files say how levels were filled."""
+    spectrum, own = frame.spectrum, frame.operators.get("DM")
+    known = spectrum is not None and spectrum.smearing and frame.outcome.electrons is not None
+    if not known or not {"H", "S"} <= set(frame.operators):
+        return frame
+    whole = own is not None and frame.origin("DM").is_whole
+    if spectrum is None or frame.outcome.electrons is None or (whole and is_sound(frame, tolerances)):
+        return frame
+    moment = frame.outcome.moment if spectrum.fixed_moment else None
+    filling = Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width, moment)
+    built_sx = density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling).values_sx
+    known_x = None if own is None else own.known_x
+    values_sx = built_sx if known_x is None else np.where(known_x, built_sx, 0)
+    broken = frame.origin("DM")
+    reason = "there was none" if own is None else broken.doubt or broken.parts.value * (not broken.is_whole)
+    replaced = Treatment(Step.REPLACED, reason=reason or "it failed the checks")
+    return with_matrix(frame, "DM", Operator(values_sx, known_x), Origin(Made.FILLED, treatments=(replaced,)))

@@ -1,0 +1,123 @@
+"""The atoms of a SIESTA run and the orbitals that they have, from whichever file has them."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from basis import Array
+from basis.shells import Species
+from converters.codes.run import Run
+from converters.errors import Kind, Refused
+from converters.siesta import sparse, text
+from converters.siesta.orbitals import read_ion
+from converters.siesta.sparse import Matrices, StoredSpecies
+
+# Atomic numbers above are SIESTA's own for ghosts, floating orbitals and mixtures.
+LAST_ELEMENT = 118
+# Files of the orbitals of a species.
+IONS = (".ion.xml", ".ion.nc")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredStructure:
+    """Geometry (Bohr) and species of a run."""
+
+    cell_cv: Array
+    positions_av: Array
+    species_a: Array
+    kinds: tuple[StoredSpecies, ...]
+    basis: tuple[Species, ...]
+    cells_c: Array | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def norb_a(self) -> Array:
+        return np.array([self.basis[s].size for s in self.species_a])
+
+    def is_at_gamma(self) -> bool:
+        """True when the run had no auxiliary supercell: each block is the sum over its images."""
+        return self.cells_c is not None and int(self.cells_c.prod()) == 1
+
+    @property
+    def reach_aa(self) -> Array:
+        """Distance (Bohr) from which on the orbitals of two atoms do not overlap; infinite where the files do not say."""
+        radius_a = np.array([max(self.kinds[s].radii, default=np.inf) for s in self.species_a])
+        return np.asarray(np.add.outer(radius_a, radius_a))
+
+
+def read_structure(run: Run, own: dict[str, Path], matrices: Matrices, bohr: float) -> StoredStructure:
+    """Geometry from the matrices where they have it, else from XV or STRUCT_OUT; orbitals from ORB_INDX, nc or HSX."""
+    cell_cv, positions_av, number_a = matrices.cell_cv, matrices.positions_av, None
+    if ".XV" in own:
+        *geometry, number_a = text.read_xv(own[".XV"])
+    elif ".STRUCT_OUT" in own:
+        *geometry, number_a = text.read_structure(own[".STRUCT_OUT"], bohr)
+    elif cell_cv is None:
+        raise Refused(
+            Kind.MISSING_FILES, run.main, "has no geometry beside it", "an XV or STRUCT_OUT file of the same label"
+        )
+    if cell_cv is None or positions_av is None:
+        cell_cv, positions_av = geometry
+    kinds, species_a = matrices.kinds, matrices.species_a
+    if ".ORB_INDX" in own:
+        kinds, species_a = text.read_orbital_index(own[".ORB_INDX"])
+    elif species_a is None:
+        kinds, species_a = orbitals_beside(run, own)
+    if len(species_a) != len(positions_av) or species_a.min() < 0 or species_a.max() >= len(kinds):
+        raise Refused(
+            Kind.DAMAGED, run.main, f"has {len(positions_av)} atoms and the orbitals of {len(species_a)}", "the same"
+        )
+    if not (np.isfinite(cell_cv).all() and np.isfinite(positions_av).all() and np.linalg.det(cell_cv)):
+        raise Refused(Kind.DAMAGED, run.main, "has a cell or positions that are not finite numbers of three dimensions")
+    given = text.read_fdf(own[".fdf"]) if ".fdf" in own else text.Fdf({}, {})
+    numbers = [kind.number or given.number_of(kind.label) for kind in kinds]
+    if number_a is not None and len(number_a) == len(species_a):
+        numbers = [int(number_a[np.argmax(species_a == s)]) for s in range(len(kinds))]
+    basis = tuple(species_of(run, kind, number) for kind, number in zip(kinds, numbers, strict=True))
+    guessed = [kind.label for kind, number in zip(kinds, numbers, strict=True) if number is None]
+    notes = (
+        (f"no file has the atomic numbers; the labels {', '.join(guessed)} were taken as elements",) if guessed else ()
+    )
+    return StoredStructure(cell_cv, positions_av, species_a, kinds, basis, matrices.sparse.cells_c, notes)
+
+
+def orbitals_beside(run: Run, own: dict[str, Path]) -> tuple[tuple[StoredSpecies, ...], Array]:
+    """The species and the species of each atom from an nc or HSX file, or from the ion files of the labels in the fdf file."""
+    for suffix, read in ((".nc", sparse.read_nc), (".HSX", sparse.read_hsx)):
+        if suffix in own and (matrices := read(own[suffix])).species_a is not None:
+            return matrices.kinds, matrices.species_a
+    labels = text.read_fdf(own[".fdf"]).labels() if ".fdf" in own else []
+    files = [
+        next((path for path in (run.folder / f"{label}{suffix}" for suffix in IONS) if path.is_file()), None)
+        for label in labels
+    ]
+    if not labels or None in files or ".XV" not in own:
+        wanted = "ORB_INDX, HSX or nc of the same label, or the ion files of its species beside fdf and XV"
+        raise Refused(Kind.MISSING_FILES, run.main, "does not say which orbitals its atoms have", wanted)
+    orbitals = [read_ion(path) for path in files if path is not None]
+    kinds = [
+        StoredSpecies(label, one.shells, one.number, tuple(np.round(one.cutoffs, 3).tolist()))
+        for label, one in zip(labels, orbitals, strict=True)
+    ]
+    return tuple(kinds), text.read_species_numbers(own[".XV"]) - 1
+
+
+def species_of(run: Run, kind: StoredSpecies, number: int | None) -> Species:
+    """Species of a kind of atom; its element is read from its label only where no file has the atomic number."""
+    if number is None:
+        symbol = re.match(r"[A-Z][a-z]?(?![a-z])", kind.label)
+        if symbol is None or symbol[0] not in atomic_numbers:
+            raise Refused(
+                Kind.MISSING_FILES,
+                run.main,
+                f"does not say which element {kind.label} is",
+                "an XV file of the same label",
+            )
+        number = atomic_numbers[symbol[0]]
+    radial = " ".join(f"{radius:.3f}" for radius in kind.radii)
+    return Species(
+        kind.label, number if 0 < number <= LAST_ELEMENT else 0, kind.shells, f"rc {radial}" if radial else ""
+    )
