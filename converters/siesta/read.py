@@ -8,7 +8,7 @@ import numpy as np
 
 from basis import Array
 from basis.conventions import to_standard
-from basis.shells import cell_shells
+from basis.shells import Species, cell_shells
 from basis.spin import TRANSPOSED, Spin
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
