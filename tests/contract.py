@@ -147,8 +147,8 @@ class CodeContract:
         for operator in frame.operators:
             for p, (i, j, *R) in enumerate(np.column_stack([frame.pairs.i_p, frame.pairs.j_p, frame.pairs.R_pc])):
                 (q,) = again.pairs.find(np.array([i]), np.array([j]), np.array([R]))
-                block = frame.block(operator, p)
-                found = again.block(operator, q) if q >= 0 else np.zeros_like(block)
+                block = frame.block_of_pair(operator, p)
+                found = again.block_of_pair(operator, q) if q >= 0 else np.zeros_like(block)
                 np.testing.assert_allclose(found, block, atol=self.written)
 
     def test_the_input_says_what_the_matrices_say(self, name):

@@ -12,8 +12,8 @@ from converters.errors import Refused
 from converters.frames.origin import Step
 from converters.physics.checks import check_frame
 from converters.runs import search
-from converters.siesta import text
 from converters.siesta.constants import LEGACY
+from converters.siesta.fdf import read_fdf
 from converters.siesta.sparse import read_density_file
 from tests.conftest import assert_same_frame
 from tests.contract import CodeContract, Expected, frames_of, unpacked
@@ -221,7 +221,7 @@ def test_fdf_keywords_ignore_case_and_punctuation(tmp_path):
     (tmp_path / "x.fdf").write_text(
         "%block Chemical_Species_Label\n 1 -14 Si_ghost\n 2 8 O\n%endblock\nSave.H-s\nspin_POLARIZED true\nSpinPolarized false\n"
     )
-    fdf = text.read_fdf(tmp_path / "x.fdf")
+    fdf = read_fdf(tmp_path / "x.fdf")
     assert (fdf.number_of("Si_ghost"), fdf.number_of("O"), fdf.number_of("H")) == (-14, 8, None)
     assert fdf.words == {"savehs": ["true"], "spinpolarized": ["true"]}
 

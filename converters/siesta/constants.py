@@ -15,7 +15,7 @@ import numpy as np
 from basis import Array
 from basis.units import BOHR, RYDBERG
 from converters.errors import Kind, Refused
-from converters.siesta import text
+from converters.siesta import fdf, text
 from converters.siesta.sparse import Matrices
 
 # Files that say which constants they are of are nearer to them than this; the two differ by 4e-7 (Bohr) and 8e-6 (Rydberg).
@@ -69,7 +69,7 @@ def votes_of_lengths(own: Mapping[str, Path], matrices: Matrices) -> Iterator[tu
         return
     if ".STRUCT_OUT" in own:
         yield from vote(ratio_of(text.read_structure(own[".STRUCT_OUT"], 1.0)[0], in_bohr), "the cell in STRUCT_OUT")
-    if ".fdf" in own and (lattice_cv := text.read_fdf(own[".fdf"]).lattice()) is not None:
+    if ".fdf" in own and (lattice_cv := fdf.read_fdf(own[".fdf"]).lattice()) is not None:
         yield from vote(ratio_of(lattice_cv, in_bohr), "the lattice in the fdf file")
 
 

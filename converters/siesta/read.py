@@ -18,7 +18,7 @@ from converters.frames.frame import Frame, Outcome, Provenance, Spectrum, with_m
 from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import FOLDED, REORDERED, UPPER, FileForm, Step, Treatment, origins_read, scaled
 from converters.physics import kspace
-from converters.siesta import sparse, text
+from converters.siesta import fdf, sparse, text
 from converters.siesta.constants import Constants, find_constants
 from converters.siesta.convention import convention, spinor_of
 from converters.siesta.sparse import LAYOUT, Matrices, Sparse
@@ -65,7 +65,7 @@ def read_run(run: Run) -> Iterator[Frame]:
     density, used["DM"] = read_density(run, own, matrices)
     output_path, output = find_output(run)
     if output_path is None and ".fdf" in own:
-        output = replace(output, smearing=text.read_fdf(own[".fdf"]).smearing())
+        output = replace(output, smearing=fdf.read_fdf(own[".fdf"]).smearing())
     constants = find_constants(own, matrices, output.version)
     rydberg, bohr = constants.rydberg, constants.bohr
     structure = read_structure(run, own, matrices, bohr)

@@ -20,6 +20,7 @@ from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.physics.kspace import require_mesh, uniform_mesh
 from converters.siesta import text
+from converters.siesta.fdf import included_files, keyword, words_of
 from converters.siesta.write import Pattern, write_density
 from converters.starts.start import Options, Progress, Route, Target, Written, replace_lines, residuals_of
 
@@ -48,7 +49,7 @@ def read_target(path: Path) -> Target:
     except ModuleNotFoundError as error:
         raise Refused(Kind.NOT_INSTALLED, path, "cannot be read without sisl; pip install sisl") from error
     path = only_fdf(path)
-    files = tuple(text.included_files(path))
+    files = tuple(included_files(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sisl leaves its files open
         fdf = fdfSileSiesta(path)
@@ -111,13 +112,13 @@ def only_fdf(path: Path) -> Path:
     return found[0]
 
 
-def number(fdf: Any, keyword: str, default: float) -> float:
+def number(fdf: Any, name: str, default: float) -> float:
     """A number that Fortran may have written."""
-    return float(str(fdf.get(keyword, default=default)).split()[0].lower().replace("d", "e"))
+    return float(str(fdf.get(name, default=default)).split()[0].lower().replace("d", "e"))
 
 
-def is_on(fdf: Any, keyword: str) -> bool:
-    return str(fdf.get(keyword, default="false")).lower() in TRUE
+def is_on(fdf: Any, name: str) -> bool:
+    return str(fdf.get(name, default="false")).lower() in TRUE
 
 
 def spin_kind(fdf: Any) -> str:
@@ -193,12 +194,12 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
 def patch(target: Target, keywords: Mapping[str, str]) -> tuple[str, str]:
     """Name and text of the fdf with other keywords before all others, for the first one counts."""
     lines = ((keyword_of(line), line) for line in target.path.read_text().splitlines())
-    new = {text.keyword(key): f"{key} {value}" for key, value in keywords.items()}
+    new = {keyword(key): f"{key} {value}" for key, value in keywords.items()}
     return target.path.name, replace_lines(lines, new, in_front=True)
 
 
 def keyword_of(line: str) -> str:
-    return text.keyword(next(iter(re.split(r"[#!;]", line)[0].split()), ""))
+    return keyword(next(iter(words_of(line)), ""))
 
 
 def read_progress(folder: Path) -> Progress:

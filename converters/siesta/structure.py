@@ -12,6 +12,7 @@ from basis.shells import Species
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.siesta import sparse, text
+from converters.siesta.fdf import Fdf, read_fdf
 from converters.siesta.orbitals import read_ion
 from converters.siesta.sparse import Matrices, StoredSpecies
 
@@ -72,7 +73,7 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices, bohr: flo
         )
     if not (np.isfinite(cell_cv).all() and np.isfinite(positions_av).all() and np.linalg.det(cell_cv)):
         raise Refused(Kind.DAMAGED, run.main, "has a cell or positions that are not finite numbers of three dimensions")
-    given = text.read_fdf(own[".fdf"]) if ".fdf" in own else text.Fdf({}, {})
+    given = read_fdf(own[".fdf"]) if ".fdf" in own else Fdf({}, {})
     numbers = [kind.number or given.number_of(kind.label) for kind in kinds]
     if number_a is not None and len(number_a) == len(species_a):
         numbers = [int(number_a[np.argmax(species_a == s)]) for s in range(len(kinds))]
@@ -89,7 +90,7 @@ def orbitals_beside(run: Run, own: dict[str, Path]) -> tuple[tuple[StoredSpecies
     for suffix, read in ((".nc", sparse.read_nc), (".HSX", sparse.read_hsx)):
         if suffix in own and (matrices := read(own[suffix])).species_a is not None:
             return matrices.kinds, matrices.species_a
-    labels = text.read_fdf(own[".fdf"]).labels() if ".fdf" in own else []
+    labels = read_fdf(own[".fdf"]).labels() if ".fdf" in own else []
     files = [
         next((path for path in (run.folder / f"{label}{suffix}" for suffix in IONS) if path.is_file()), None)
         for label in labels

@@ -1,7 +1,6 @@
-"""The text files of SIESTA: fdf, ORB_INDX, XV, EIG, KP and the main output."""
+"""The text files that SIESTA writes: ORB_INDX, XV, STRUCT_OUT, EIG, KP and the main output."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -122,96 +121,6 @@ def read_kpoints(path: Path) -> tuple[Array, Array]:
     if not rows[:, 4].sum() > 0:
         raise Refused(Kind.DAMAGED, path, f"has weights that sum to {rows[:, 4].sum():g}", "a positive sum")
     return rows[:, 1:4], rows[:, 4]
-
-
-@dataclass(frozen=True)
-class Fdf:
-    """An input file: keywords without case and the characters . - _, and blocks. Files that it includes are not followed."""
-
-    words: dict[str, list[str]]
-    blocks: dict[str, list[list[str]]]
-
-    def number_of(self, label: str) -> int | None:
-        """Atomic number of a species label."""
-        for fields in self.blocks.get("chemicalspecieslabel", []):
-            if len(fields) > 2 and fields[2] == label and fields[1].lstrip("-").isdigit():
-                return int(fields[1])
-        return None
-
-    def labels(self) -> list[str]:
-        """Labels of the species in the order of their numbers; none where these are not 1, 2, .."""
-        rows = [fields[:3] for fields in self.blocks.get("chemicalspecieslabel", []) if len(fields) > 2]
-        by_number = {int(number): label for number, _, label in rows if number.isdigit()}
-        return [by_number[n] for n in sorted(by_number)] if sorted(by_number) == list(range(1, len(rows) + 1)) else []
-
-    def lattice(self) -> Array | None:
-        """Lattice vectors in Angstrom, where the lattice is given so."""
-        try:
-            length, unit = self.words.get("latticeconstant", [])[:2]
-            rows = [[float(word) for word in row[:3]] for row in self.blocks.get("latticevectors", np.eye(3).tolist())]
-            vectors_cv = float(length) * np.array(rows)
-        except ValueError:
-            return None
-        plain = unit.lower() == "ang" and "latticeparameters" not in self.blocks and vectors_cv.shape == (3, 3)
-        return vectors_cv if plain and np.isfinite(vectors_cv).all() else None
-
-    def smearing(self) -> str:
-        """ "fermi", which is SIESTA's default, or nothing for what a frame has no name for."""
-        function = self.words.get("occupationfunction", ["fd"])
-        return "fermi" if function[0].lower() in ("fd", "fermi-dirac") else ""
-
-
-def read_fdf(path: Path) -> Fdf:
-    words: dict[str, list[str]] = {}
-    blocks: dict[str, list[list[str]]] = {}
-    inside: str | None = None
-    for line in path.read_text(errors="replace").splitlines():
-        fields = re.split(r"[#!;]", line)[0].split()
-        if not fields:
-            continue
-        if fields[0].lower() == "%block" and len(fields) > 1:
-            inside = keyword(fields[1])
-            blocks.setdefault(inside, [])
-        elif fields[0].lower() == "%endblock":
-            inside = None
-        elif inside is not None:
-            blocks[inside].append(fields)
-        else:
-            words.setdefault(keyword(fields[0]), fields[1:] or ["true"])  # the first one counts
-    return Fdf(words, blocks)
-
-
-def included_files(path: Path, outer: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Files that an fdf file names: %include, and those from which blocks and keywords are taken (<).
-
-    Refused where a block does not end or a file includes itself: readers of the field loop for ever on those.
-    """
-    if path.resolve() in outer:
-        raise Refused(Kind.DAMAGED, path, "includes itself")
-    inside: str | None = None
-    for line in path.read_text(errors="replace").splitlines():
-        fields = re.split(r"[#!;]", line)[0].split()
-        if not fields:
-            continue
-        word = fields[0].lower()
-        named = fields[fields.index("<") + 1 : fields.index("<") + 2] if "<" in fields else []
-        if word == "%include":
-            named = fields[1:2]
-        elif word == "%block":
-            inside = None if named else " ".join(fields[1:2])
-        elif word == "%endblock":
-            inside = None
-        for name in named:
-            other = path.parent / name
-            yield other
-            if other.is_file():
-                yield from included_files(other, (*outer, path.resolve()))
-    if inside is not None:
-        raise Refused(Kind.DAMAGED, path, f"begins the block {inside} and does not end it")
-
-
-def keyword(name: str) -> str:
-    return re.sub(r"[._-]", "", name).lower()
 
 
 def read_variables(path: Path) -> str:

@@ -1,0 +1,117 @@
+"""SIESTA's input, as far as no units and no formats of structures are asked for; those are read by sisl, which knows them all."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from basis import Array
+from converters.errors import Kind, Refused
+
+
+@dataclass(frozen=True)
+class Line:
+    """The words of a line, the block that it stands in or begins, and the file from which its content is taken."""
+
+    words: tuple[str, ...]
+    block: str
+    source: str
+
+    @property
+    def key(self) -> str:
+        return keyword(self.words[0])
+
+
+def keyword(name: str) -> str:
+    """A keyword without case and the characters . - _, which do not count."""
+    return re.sub(r"[._-]", "", name).lower()
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a line without its comment."""
+    return re.split(r"[#!;]", line)[0].split()
+
+
+def lines_of(path: Path) -> Iterator[Line]:
+    block = ""
+    for text in path.read_text(errors="replace").splitlines():
+        words = words_of(text)
+        if not words:
+            continue
+        first = words[0].lower()
+        named = words[words.index("<") + 1 :] if "<" in words else words[1:] if first == "%include" else []
+        if first == "%block":
+            block = "" if named else " ".join(words[1:2])
+        elif first == "%endblock":
+            block = ""
+        yield Line(tuple(words), block, named[0] if named else "")
+
+
+@dataclass(frozen=True)
+class Fdf:
+    """An input file: keywords without case and the characters . - _, and blocks. Files that it includes are not followed."""
+
+    words: dict[str, list[str]]
+    blocks: dict[str, list[list[str]]]
+
+    def number_of(self, label: str) -> int | None:
+        """Atomic number of a species label."""
+        for fields in self.blocks.get("chemicalspecieslabel", []):
+            if len(fields) > 2 and fields[2] == label and fields[1].lstrip("-").isdigit():
+                return int(fields[1])
+        return None
+
+    def labels(self) -> list[str]:
+        """Labels of the species in the order of their numbers; none where these are not 1, 2, .."""
+        rows = [fields[:3] for fields in self.blocks.get("chemicalspecieslabel", []) if len(fields) > 2]
+        by_number = {int(number): label for number, _, label in rows if number.isdigit()}
+        return [by_number[n] for n in sorted(by_number)] if sorted(by_number) == list(range(1, len(rows) + 1)) else []
+
+    def lattice(self) -> Array | None:
+        """Lattice vectors in Angstrom, where the lattice is given so."""
+        try:
+            length, unit = self.words.get("latticeconstant", [])[:2]
+            rows = [[float(word) for word in row[:3]] for row in self.blocks.get("latticevectors", np.eye(3).tolist())]
+            vectors_cv = float(length) * np.array(rows)
+        except ValueError:
+            return None
+        plain = unit.lower() == "ang" and "latticeparameters" not in self.blocks and vectors_cv.shape == (3, 3)
+        return vectors_cv if plain and np.isfinite(vectors_cv).all() else None
+
+    def smearing(self) -> str:
+        """ "fermi", which is SIESTA's default, or nothing for what a frame has no name for."""
+        function = self.words.get("occupationfunction", ["fd"])
+        return "fermi" if function[0].lower() in ("fd", "fermi-dirac") else ""
+
+
+def read_fdf(path: Path) -> Fdf:
+    words: dict[str, list[str]] = {}
+    blocks: dict[str, list[list[str]]] = {}
+    for line in lines_of(path):
+        if line.block:
+            rows = blocks.setdefault(keyword(line.block), [])
+            rows += [list(line.words)] if line.key != "%block" else []
+        elif not line.key.startswith("%"):
+            words.setdefault(line.key, list(line.words[1:]) or ["true"])  # the first one counts
+    return Fdf(words, blocks)
+
+
+def included_files(path: Path, outer: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Files that an fdf file names: %include, and those from which blocks and keywords are taken (<).
+
+    Refused where a block does not end or a file includes itself: readers of the field loop for ever on those.
+    """
+    if path.resolve() in outer:
+        raise Refused(Kind.DAMAGED, path, "includes itself")
+    begun = ""
+    for line in lines_of(path):
+        begun = line.block
+        if line.source:
+            other = path.parent / line.source
+            yield other
+            if other.is_file():
+                yield from included_files(other, (*outer, path.resolve()))
+    if begun:
+        raise Refused(Kind.DAMAGED, path, f"begins the block {begun} and does not end it")
