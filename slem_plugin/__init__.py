@@ -1,29 +1,62 @@
-"""The model: SLEM, a strictly local network that is exact under O(3), for H, S and DM of any basis and spin.
+"""SLEM: learned H, S and DM for DFT codes. This is the public face, and what it names is kept stable.
 
->>> from slem_plugin import load_model, predict
->>> frame = predict(load_model("model/"), atoms)
+>>> import slem_plugin as slem
+>>> frame = slem.predict("model", "structure.cif")
+>>> slem.export(frame, "start", into="run")
+
+Each name is imported when it is first used, so that torch is not loaded before a model is. The face alone looks over all rooms; no room
+looks at it.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from converters.errors import Kind as Kind
+    from converters.errors import Refused as Refused
+    from converters.frames.frame import Frame as Frame
+    from converters.pyscf import frame_from_scf as frame_from_scf
+    from converters.storage.dataset import Dataset as Dataset
+    from converters.storage.writer import DatasetWriter as DatasetWriter
     from slem_plugin.checkpoint import load_model as load_model
-    from slem_plugin.prediction import predict as predict
     from slem_plugin.pyscf_start import pyscf_guess as pyscf_guess
+    from slem_plugin.tensors import to_torch as to_torch
+    from workflows.face import bands as bands
+    from workflows.face import check as check
+    from workflows.face import convert as convert
+    from workflows.face import export as export
+    from workflows.face import predict as predict
+    from workflows.face import read as read
+    from workflows.face import train as train
+
+# Where each name is defined; the imports above say the same to type checkers and editors.
+HOMES = {
+    "Dataset": "converters.storage.dataset",
+    "DatasetWriter": "converters.storage.writer",
+    "Frame": "converters.frames.frame",
+    "Kind": "converters.errors",
+    "Refused": "converters.errors",
+    "bands": "workflows.face",
+    "check": "workflows.face",
+    "convert": "workflows.face",
+    "export": "workflows.face",
+    "frame_from_scf": "converters.pyscf",
+    "load_model": "slem_plugin.checkpoint",
+    "predict": "workflows.face",
+    "pyscf_guess": "slem_plugin.pyscf_start",
+    "read": "workflows.face",
+    "to_torch": "slem_plugin.tensors",
+    "train": "workflows.face",
+}
 
 
 def __getattr__(name: str) -> object:
-    # Torch takes a second to import: it is asked for when a model is.
-    if name == "load_model":
-        from slem_plugin.checkpoint import load_model
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(HOMES[name]), name)
+    globals()[name] = found
+    return found
 
-        return load_model
-    if name == "predict":
-        from slem_plugin.prediction import predict
 
-        return predict
-    if name == "pyscf_guess":
-        from slem_plugin.pyscf_start import pyscf_guess
-
-        return pyscf_guess
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *HOMES})

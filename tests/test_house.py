@@ -20,6 +20,10 @@ ALLOWED = {
 }
 
 
+# The public face hands on names of all rooms, so that people import one thing; it imports none of them before it is asked.
+FACE = ROOT / "slem_plugin" / "__init__.py"
+
+
 def imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -32,7 +36,7 @@ def imports(path):
 @pytest.mark.parametrize("layer", LAYERS)
 def test_imports_only_go_down(layer):
     above = set(LAYERS[LAYERS.index(layer) + 1 :]) | {"tests"}
-    for path in (ROOT / layer).rglob("*.py"):
+    for path in set((ROOT / layer).rglob("*.py")) - {FACE}:
         for line, name in imports(path):
             assert name not in above, f"{path}:{line} imports {name} from above"
             if layer in ALLOWED and name not in LAYERS:

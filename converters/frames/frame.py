@@ -157,7 +157,7 @@ class Frame:
         return Spin.NONE if name == "S" else self.spin
 
     def __repr__(self) -> str:
-        matrices = "+".join(self.operators) or "no matrices"
+        matrices = "+".join(name for name in OPERATORS if name in self.operators) or "no matrices"
         kind = f"predicted {self.provenance.code}" if self.predicted else self.provenance.code
         return f"<{kind} frame: {self.formula}, {self.norb} orbitals, {len(self.pairs)} pairs, {matrices}, spin {self.spin}>"
 

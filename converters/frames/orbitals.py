@@ -34,11 +34,16 @@ class Orbital:
     code_row: int | None = None
     code_sign: int | None = None
 
+    @property
+    def atom_name(self) -> str:
+        """The atom as people write it, counted from 1."""
+        return f"{self.symbol}{self.atom + 1}"
+
     def __str__(self) -> str:
-        name = f"{self.symbol}{self.atom + 1} {self.shell.n or ''}{LETTERS[self.shell.l]}"
+        name = f"{self.atom_name} {self.shell.n or ''}{LETTERS[self.shell.l]}"
         if self.shell.l:
             name += f"_{harmonic_name(self.shell.l, self.m)}"
-        return name + f" (zeta {self.shell.zeta})" * self.several + " (polarisation)" * self.shell.polarisation
+        return name + f" zeta{self.shell.zeta}" * self.several + " pol" * self.shell.polarisation
 
 
 def harmonic_name(l: int, m: int) -> str:

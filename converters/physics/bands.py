@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,13 @@ class KPath:
     distance_k: Array
     corners: tuple[float, ...]
     names: tuple[str, ...]
+
+    def mark(self, axes: Any) -> None:
+        """Name the corners along the axis of a matplotlib picture, with a line at each."""
+        axes.set_xticks(self.corners, self.names)
+        for corner in self.corners[1:-1]:
+            axes.axvline(corner, color="#bbbbbb", lw=0.6)
+        axes.set_xlim(self.distance_k[0], self.distance_k[-1])
 
 
 @dataclass(frozen=True)
@@ -189,6 +197,34 @@ class Bands:
         )
         edges = find_edges(frame, mesh_skn, weights_k, along_skn)
         return cls(path, along_skn, mesh_skn, weights_k, most_of(frame), edges, error)
+
+    @property
+    def zero(self) -> float:
+        """The energy (eV) from which pictures count: the valence edge, or the Fermi level of a metal."""
+        return self.edges.valence if self.edges.gap else self.edges.fermi
+
+    def plot(self, axes: Any, label: str = "", *, zero: float | None = None, **style: Any) -> Any:
+        """The matplotlib axes, with the bands and the special points of their path drawn on them; the levels of a molecule as short lines.
+
+        Energies count from `zero` (eV), the valence edge if none is given; `style` goes to matplotlib.
+        """
+        zero = self.zero if zero is None else zero
+        style = {"color": "#1a1a1a", "linewidth": 1.1, **style}
+        distance_k = self.path.distance_k
+        breaks = np.flatnonzero(np.diff(distance_k) <= 0) + 1
+        for s, levels_kn in enumerate(self.energies_skn):
+            if len(distance_k) == 1:
+                axes.hlines(levels_kn[0] - zero, s - 0.4, s + 0.4, label=label if s == 0 else None, **style)
+                continue
+            for n, part in enumerate(np.split(np.arange(len(distance_k)), breaks)):
+                width = style["linewidth"] * (1 if s == 0 else 0.64)
+                drawn = axes.plot(distance_k[part], levels_kn[part] - zero, **(style | {"linewidth": width}))
+                if s == 0 and n == 0 and label:
+                    drawn[0].set_label(label)
+        axes.set_ylabel("energy (eV)")
+        if len(distance_k) > 1:
+            self.path.mark(axes)
+        return axes
 
     def density_of_states(self, energies_e: Array, width: float) -> Array:
         """States per eV and cell, of all spins, broadened by Gaussians."""

@@ -112,16 +112,45 @@ def check_command(paths: tuple[Path, ...], code: str, as_json: bool) -> int:
 
 @as_command(
     """  slem-info data.h5
-  slem-info model --json"""
+  slem-info model --json
+  slem-info data.h5 --frame 3
+  slem-info data.h5 --frame 3 --pair 0 1 --R 0 0 1 --matrix H"""
 )
 @click.argument("path", type=EXISTING)
+@click.option("--frame", "number", type=click.IntRange(0), help="One frame of a dataset, counted from 0.")
+@click.option("--pair", type=int, nargs=2, help="Two atoms, counted from 0: the block between them is printed.")
+@click.option("--R", "cell", type=int, nargs=3, default=(0, 0, 0), show_default=True, help="Cell of the second atom.")
+@click.option(
+    "--matrix", type=click.Choice(["H", "S", "DM"]), default="H", show_default=True, help="Matrix of the block."
+)
 @JSON
-def info_command(path: Path, as_json: bool) -> int:
-    """Show at a glance what a dataset or a model holds."""
+def info_command(
+    path: Path,
+    number: int | None,
+    pair: tuple[int, int] | None,
+    cell: tuple[int, int, int],
+    matrix: str,
+    as_json: bool,
+) -> int:
+    """Show at a glance what a dataset or a model holds, one of its frames, or a block between two atoms.
+
+    A frame is shown with where each matrix is from and what its reader did to it; a block with the names of its orbitals, and
+    their rows and signs in the code's own matrices where these are known.
+    """
     from workflows.info import describe, describe_model, is_model
     from workflows.terminal.progress import waiting
     from workflows.terminal.show import print_json, show_facts
 
+    if number is not None or pair is not None:
+        from workflows.look import look_at
+        from workflows.terminal.show_frame import show_look
+
+        seen = look_at(path, number or 0, pair, cell, matrix)
+        if as_json:
+            print_json(seen.as_dict())
+        else:
+            show_look(seen)
+        return 0
     with waiting("looking at it"):
         facts = describe_model(path) if is_model(path) else describe(path)
     if as_json:

@@ -10,14 +10,13 @@ import numpy as np
 
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
-from converters.physics.bands import Bands, KPath, make_path
+from converters.physics.bands import Bands, make_path
 from converters.storage.files import HDF5_MAGIC, starts_with
 from workflows.export import read_frame
 from workflows.pictures.levels import draw_levels, window_of
 from workflows.terminal.progress import Tell, silent
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Width of the levels in the density of states (eV), and how many energies it has.
@@ -192,18 +191,17 @@ def draw(lines: Sequence[Line], window: tuple[float, float] | None = None) -> "F
 
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
-    zero = zero_of(lines[0].bands)
+    zero = lines[0].bands.zero
     molecule = lines[0].molecule
     window = window or (window_of(lines[0].bands) if molecule else WINDOW)
     for line, colour, style in zip(lines, COLOURS, ("-", "--"), strict=False):
         if not molecule:
-            draw_lines(left, line, zero, colour, style)
+            line.bands.plot(left, line.name, zero=zero, color=colour, linestyle=style)
         energies = np.linspace(*window, DOS_POINTS)
         right.plot(line.bands.density_of_states(energies + zero, BROADENING), energies, color=colour, ls=style, lw=1)
     if molecule:
         draw_levels(left, [line.name for line in lines], [line.bands for line in lines], zero, COLOURS)
     else:
-        draw_axes(left, lines[0].bands.path)
         left.legend(loc="upper right", fontsize=8)
     left.set_ylim(*window)
     edge = "highest occupied level" if molecule else "valence edge"
@@ -216,26 +214,3 @@ def draw(lines: Sequence[Line], window: tuple[float, float] | None = None) -> "F
         error = lines[1].bands.compare(lines[0].bands)["rms"]
         left.set_title(f"occupied {bands_or_levels(lines)}: {error:.3g} meV rms", fontsize=10)
     return figure
-
-
-def zero_of(bands: Bands) -> float:
-    return bands.edges.valence if bands.edges.gap else bands.edges.fermi
-
-
-def draw_lines(axes: "Axes", line: Line, zero: float, colour: str, style: str) -> None:
-    path = line.bands.path
-    breaks = np.flatnonzero(np.diff(path.distance_k) <= 0) + 1
-    for s, levels_kn in enumerate(line.bands.energies_skn):
-        for n, part in enumerate(np.split(np.arange(len(path.distance_k)), breaks)):
-            drawn = axes.plot(
-                path.distance_k[part], levels_kn[part] - zero, color=colour, ls=style, lw=1.1 if s == 0 else 0.7
-            )
-            if s == 0 and n == 0:
-                drawn[0].set_label(line.name)
-
-
-def draw_axes(axes: "Axes", path: KPath) -> None:
-    axes.set_xticks(path.corners, path.names)
-    for corner in path.corners[1:-1]:
-        axes.axvline(corner, color="#bbbbbb", lw=0.6)
-    axes.set_xlim(path.distance_k[0], path.distance_k[-1])
