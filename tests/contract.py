@@ -14,6 +14,7 @@ import pytest
 from basis.spin import Spin
 from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused
+from converters.frames.origin import Made
 from converters.physics.checks import check_frame
 from converters.runs import code_module, search
 from converters.starts.restart import fit_to_target
@@ -107,6 +108,12 @@ class CodeContract:
         assert tuple(str(species) for species in frame.basis) == expected.species
         assert frame.provenance.code == self.code
         assert len(frame.provenance.source) == 64
+        assert frame.provenance.form.harmonics is not None
+        for operator in frame.operators:
+            origin = frame.provenance.origins[operator]
+            assert origin.made is Made.READ
+            assert set(origin.files) <= {Path(file).name for file in frame.provenance.files}
+            assert origin.treatments
         for key in ("energy", "iterations", "moment"):
             if getattr(expected, key) is not None:
                 assert getattr(frame.outcome, key) == pytest.approx(getattr(expected, key), abs=2e-5)

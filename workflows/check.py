@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from converters.codes.known import KNOWN
 from converters.codes.run import Run
 from converters.errors import Kind, Refused, reading
 from converters.frames.frame import Frame
 from converters.physics.checks import Result, Tolerances, check_frame
 from converters.runs import code_module, search
 from converters.storage.dataset import Dataset
-from converters.storage.files import HDF5_MAGIC, open_hdf5, starts_with
+from converters.storage.files import HDF5_MAGIC, starts_with
 from workflows.terminal.cures import CURES
 
 
@@ -84,12 +85,8 @@ def holds_frames(path: Path) -> bool:
 
 
 def is_dataset(path: Path) -> bool:
-    """False for the HDF5 file of a DFT code; a damaged file counts as a dataset, whose reader says what is wrong."""
-    try:
-        with open_hdf5(path) as file:
-            return not {"mol", "scf"} <= set(file)
-    except OSError:
-        return True
+    """False for an HDF5 file that is a run of a code; a damaged file counts as a dataset, whose reader says what is wrong."""
+    return not any(run.main == path for name in KNOWN for run in code_module(name).find_runs(path.parent, [path]))
 
 
 def frames_of_dataset(path: Path) -> Iterator[tuple[str, Frame | Refused]]:
