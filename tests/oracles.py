@@ -3,9 +3,6 @@
 import numpy as np
 from scipy.special import factorial, lpmv
 
-from basis.rotations import spin_rotation, wigner
-from basis.spin import Spin
-
 
 def real_harmonics(l, xyz):
     """Y_lm, m = -l..l, of directions (n, 3), from associated Legendre functions; no Condon-Shortley phase."""
@@ -30,29 +27,3 @@ def sphere_grid(degree):
     rho = np.sqrt(1 - Z**2)
     points = np.stack([rho * np.cos(PHI), rho * np.sin(PHI), Z], axis=-1).reshape(-1, 3)
     return points, np.repeat(weight_z, len(phi)) * 2 * np.pi / len(phi)
-
-
-def random_rotation(seed, improper=False):
-    Q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
-    Q *= np.sign(np.linalg.det(Q))
-    return -Q if improper else Q
-
-
-def rotate_block(block_sMM, shells_i, shells_j, Q, spin):
-    """A block of a structure that was turned by Q, element for element from the definition."""
-    D_i, D_j = (block_diagonal([wigner(shell.l, Q) for shell in shells]) for shells in (shells_i, shells_j))
-    turned = np.einsum("ab,sbc,dc->sad", D_i, block_sMM, D_j)
-    if spin is Spin.SPINOR and len(block_sMM) == 4:
-        U = spin_rotation(Q)
-        matrix = turned.reshape(2, 2, *turned.shape[1:])
-        turned = np.einsum("st,tuac,vu->svac", U, matrix, U.conj()).reshape(turned.shape)
-    return turned
-
-
-def block_diagonal(blocks):
-    size = sum(len(block) for block in blocks)
-    matrix, at = np.zeros((size, size)), 0
-    for block in blocks:
-        matrix[at : at + len(block), at : at + len(block)] = block
-        at += len(block)
-    return matrix

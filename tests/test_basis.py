@@ -11,7 +11,8 @@ from basis.couplings import Irrep, block_to_irreps, clebsch_gordan, coupling, sp
 from basis.rotations import spin_rotation, wigner
 from basis.shells import LETTERS, Shell, Species, format_shells, parse_shells
 from basis.spin import from_pauli, to_pauli
-from tests.oracles import random_rotation, real_harmonics, sphere_grid
+from slem_plugin.testing.frames import random_rotation
+from tests.oracles import real_harmonics, sphere_grid
 
 PAULI = np.array([[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 

@@ -25,8 +25,8 @@ from slem_plugin.graphs.rotations import bond_rotations
 from slem_plugin.learning.samples import make_model
 from slem_plugin.network.channels import Channels
 from slem_plugin.prediction import predict
+from slem_plugin.testing.frames import random_rotation
 from tests.conftest import make_random_frame
-from tests.oracles import random_rotation
 
 LAYOUTS = [fields_of(Spin.NONE, True), fields_of(Spin.SPINOR, True), fields_of(Spin.SPINOR, False)]
 A, B = parse_shells("2s1p1d"), parse_shells("1s1p1f")

@@ -1,5 +1,7 @@
 """The model: what symmetry and locality demand, saving and loading, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -9,20 +11,27 @@ from converters.errors import Refused
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.config import Config
 from slem_plugin.learning.samples import make_model
-from slem_plugin.network.network import randomise_silent
+from slem_plugin.network.kinds import KINDS
 from slem_plugin.prediction import predict
-from tests.made_data import made_frame
-from tests.model_contract import ModelContract, random_structure, two_species
+from slem_plugin.testing.frames import made_frame, random_structure, two_species
+from slem_plugin.testing.networks import NetworkContract
+from tests.linear_network import LinearNetwork
+
+KINDS["linear"] = LinearNetwork
 
 
-class TestSlem(ModelContract):
-    def make_model(self, basis, spin, layers=2):
-        frames = [made_frame(random_structure(seed), basis, spin, seed=seed) for seed in range(2)]
-        channels = "" if basis[0].size < 14 else "6x0e+2x0o+4x1o+2x1e+3x2e+1x2o+2x3o+1x3e+2x4e+1x4o+1x5o+1x6e+1x7o+1x8e"
-        config = Config(channels=channels, layers=layers, latent=16, waves=6, precision="float64")
-        model = make_model(frames, config)
-        randomise_silent(model.network, 0.3)
-        return model
+class TestSlem(NetworkContract):
+    kind = "slem"
+
+    def config(self, basis, layers):
+        channels = "6x0e+2x0o+4x1o+2x1e+3x2e+1x2o+2x3o+1x3e+2x4e+1x4o+1x5o+1x6e+1x7o+1x8e"
+        return replace(super().config(basis, layers), channels=channels if basis[0].size >= 14 else "")
+
+
+class TestLinear(NetworkContract):
+    """Another family proves that nothing asks for more than the three methods."""
+
+    kind = "linear"
 
 
 def small_model():

@@ -15,8 +15,8 @@ from converters.openmx.text import parse_basis_name, parse_input, place_kpoints,
 from converters.openmx.write import restart_file
 from converters.physics.checks import check_frame
 from converters.runs import search
+from slem_plugin.testing.frames import rotate_block
 from tests.contract import CodeContract, Expected, frames_of, unpacked
-from tests.oracles import rotate_block
 
 HARTREE = 27.211386245988
 

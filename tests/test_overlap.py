@@ -29,11 +29,12 @@ from converters.runs import code_module, search
 from converters.siesta import orbitals as siesta
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
+from slem_plugin.testing.frames import random_rotation
 from tests import radial_files
 from tests.conftest import make_random_frame
 from tests.contract import unpacked
 from tests.distributions import distributed
-from tests.oracles import random_rotation, real_harmonics, sphere_grid
+from tests.oracles import real_harmonics, sphere_grid
 from workflows.convert import best_functions
 
 # Integrals

@@ -30,8 +30,7 @@ from slem_plugin.learning.samples import make_model
 from slem_plugin.network.network import randomise_silent
 from slem_plugin.pieces import Piece, atoms_within, cut_structure
 from slem_plugin.prediction import predict
-from tests.made_data import made_frame
-from tests.model_contract import random_structure, two_species
+from slem_plugin.testing.frames import made_frame, random_structure, two_species
 from workflows.benchmarks import scale as bench_scale
 from workflows.predict import Cutting, parse_pieces, predict_files
 from workflows.processes.engines import Dask, Engine, Processes

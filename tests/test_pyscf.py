@@ -23,7 +23,7 @@ from converters.physics.checks import check_frame
 from converters.physics.overlap import Overlap
 from converters.pyscf.write import join_spins, to_pyscf
 from converters.runs import search
-from tests.oracles import random_rotation, rotate_block
+from slem_plugin.testing.frames import random_rotation, rotate_block
 
 WATER = np.array([[0.0, 0.0, 0.119], [0.0, 0.763, -0.477], [0.1, -0.763, -0.45]])
 
