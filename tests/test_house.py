@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from basis.spin import Spin
 from converters.codes.known import KNOWN
+from converters.frames.frame import OPERATORS
 
 ROOT = Path(__file__).parent.parent
 LAYERS = ["basis", "converters", "slem_plugin", "workflows"]
@@ -179,3 +181,12 @@ def test_nothing_outside_names_a_code():
             words = words_of(ast.parse(path.read_text()))
             found += [f"{place}:{line}: {text[:90]}" for line, text in words if re.search("|".join(ROOMS), text, re.I)]
     assert found == []
+
+
+def test_every_record_is_whole():
+    for name, about in KNOWN.items():
+        assert about.name == name
+        assert set(about.layouts) <= {spin.value for spin in Spin}
+        assert set(about.operators) <= set(OPERATORS)
+        assert bool(about.routes and about.inputs) == bool(about.load_restart or about.load_script)
+        assert about.load().read_functions("/nothing.h5/there", ()) == {}

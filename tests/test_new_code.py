@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,10 +11,13 @@ from click.testing import CliRunner
 
 from basis.spin import Spin
 from converters.codes.known import KNOWN
+from converters.errors import Refused
+from converters.starts.targets import code_of_input
 from tests import plain_program
 from tests.contract import CodeContract, Expected, frames_in, scratch
 from tests.pages import blocks_of
 from workflows.cli import main
+from workflows.scf import Job, run_folder
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "new_code.md"
@@ -88,3 +92,30 @@ def test_a_run_starts_from_its_own_matrices(tmp_path):
     assert progress.took_guess
     assert progress.iterations == 1 < before.iterations
     assert progress.energy == pytest.approx(before.energy, abs=1e-6)
+
+
+def test_scf_runs_it_from_a_prediction(tmp_path, monkeypatch):
+    folder = tmp_path / "ch"
+    folder.mkdir()
+    shutil.copy(plain_files() / "chains" / "ch" / "plain.in", folder)
+    (frame,) = frames_in("plain", plain_files() / "chains" / "ch")
+    monkeypatch.setattr("workflows.scf.predict", lambda model, atoms: frame)
+    command = f"{sys.executable} {plain_program.__file__} ."
+    outcome = run_folder(folder, None, Job(command, tmp_path / "model", compare=True))
+    assert outcome.verdict == "ok"
+    assert outcome.route == "dm"
+    assert outcome.guess.progress.iterations == 1 < outcome.default.progress.iterations
+    assert abs(outcome.difference) < 1e-6
+
+
+def test_inputs_are_known_by_their_names_and_then_by_their_contents(tmp_path):
+    (tmp_path / "plain.in").write_text("# mesh\n1 1 1\n")
+    (tmp_path / "lattice.dat").write_text("1 2 3\n")
+    assert code_of_input(tmp_path / "lattice.dat") == "openmx"
+    assert code_of_input(tmp_path) == "plain"
+    (tmp_path / "INPUT").write_text("INPUT_PARAMETERS\nnspin 1\n")
+    with pytest.raises(Refused, match="inputs of abacus and plain"):
+        code_of_input(tmp_path)
+    (tmp_path / "INPUT").write_text("notes\n")
+    assert code_of_input(tmp_path) == "plain"
+    assert code_of_input(tmp_path / "lattice.dat") == "openmx"

@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 
+from basis.spin import Spin
+
 # OpenMX converts between Angstrom and Bohr with this number.
 BOHR = 0.529177249
+
+# Spin layouts, by SpinP_switch.
+LAYOUT = {0: Spin.NONE, 1: Spin.COLLINEAR, 3: Spin.SPINOR}
 
 # All functions are positive; l > 3 does not exist in the code.
 ORDER = {

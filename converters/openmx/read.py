@@ -17,7 +17,7 @@ from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import AVERAGED, REORDERED, FileForm, Origin, Step, Treatment, origins_read, scaled
-from converters.openmx.convention import BOHR, convention
+from converters.openmx.convention import BOHR, LAYOUT, convention
 from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.text import Input, Output, parse_input, place_kpoints, read_output, read_species
 from converters.physics.kspace import tolerance_of_levels
@@ -31,8 +31,6 @@ OVERLAP_ERROR = 0.03
 MIXED = 0.3
 
 CLUSTER = 2  # the solver that works at Gamma alone
-
-LAYOUT = {0: Spin.NONE, 1: Spin.COLLINEAR, 3: Spin.SPINOR}
 
 
 def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:

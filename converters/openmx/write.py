@@ -16,7 +16,7 @@ from basis.units import HARTREE
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Pairs, is_canonical
 from converters.frames.frame import Frame
-from converters.openmx.convention import BOHR, convention
+from converters.openmx.convention import BOHR, LAYOUT, convention
 from converters.openmx.scfout import SETS, ScfOut, read_scfout, replace_values
 from converters.openmx.text import parse_input, read_output, read_species
 from converters.starts.start import Options
@@ -63,7 +63,7 @@ def is_spin_orbit(template: ScfOut) -> bool:
 
 def require_same_structure(frame: Frame, template: ScfOut, path: Path) -> None:
     """Refuse a template of another structure, basis or spin: its pair list would not be the frame's."""
-    components = {0: Spin.NONE, 1: Spin.COLLINEAR, 3: Spin.SPINOR}[template.spin_switch]
+    components = LAYOUT[template.spin_switch]
     if frame.spin is not components:
         raise Refused(
             Kind.OTHER_STRUCTURE, path, f"is of a run with the spin layout {components}; the frame has {frame.spin}"
