@@ -54,7 +54,7 @@ def test_every_dependency_has_its_reason():
     assert required <= explained, required - explained
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md"])
 def test_named_files_and_folders_are_there(page):
     named = re.findall(r"`([\w./<>]+(?:\.py|\.json|/))`", (ROOT / page).read_text())
     assert len(named) > 10
