@@ -13,7 +13,7 @@ from basis.spin import Spin
 from basis.units import HARTREE, KELVIN
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
-from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements, pack_pairs, reorder_elements
+from converters.frames.blocks import Elements, Packed, Pairs, join_packed, pack_elements, pack_pairs, reorder_elements
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import AVERAGED, REORDERED, FileForm, Origin, Step, Treatment, origins_read, scaled
@@ -33,6 +33,18 @@ MIXED = 0.3
 CLUSTER = 2  # the solver that works at Gamma alone
 
 
+# Keywords of the input that a frame keeps.
+NOTED = (
+    "scf.XcType",
+    "scf.Kgrid",
+    "scf.EigenvalueSolver",
+    "scf.SpinPolarization",
+    "scf.SpinOrbit.Coupling",
+    "DATA.PATH",
+    "1DFFT.EnergyCutoff",
+)
+
+
 def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
     """One run for each .scfout file; its main output has the same name."""
     for path in files:
@@ -46,7 +58,36 @@ def read_run(run: Run) -> Iterator[Frame]:
     basis, species_a = read_species(run.main, given, stored.norb_a)
     spin = LAYOUT[stored.spin_switch]
     output = read_output(run.others[0], given, spin is Spin.SPINOR) if run.others else Output()
-    pairs = Pairs(stored.i_q, stored.j_q, stored.R_qc, stored.norb_a)
+    packed = packed_of(stored, given, basis, species_a)
+    pairs, operators = join_packed(packed)
+    yield Frame(
+        cell_cv=stored.cell_cv * BOHR,
+        pbc_c=np.ones(3, dtype=bool),
+        positions_av=stored.positions_av * BOHR,
+        species_a=species_a,
+        basis=basis,
+        pairs=pairs,
+        spin=spin,
+        operators=operators,
+        outcome=outcome_of(stored, output, spin),
+        spectrum=spectrum_of(stored, output, given, spin),
+        provenance=Provenance(
+            NAME,
+            output.version or {0: "3.8 or older", 3: "3.9"}.get(stored.version, "3.7 to 3.9"),
+            str(run.main),
+            run.source,
+            files=run.digests(run.main, *run.others),
+            settings={word: given.words.get(word.lower()) for word in NOTED} | {"scfout version": stored.version},
+            origins=origins_of(run, tuple(operators), spin),
+            form=FileForm(harmonics=harmonics_of(basis, convention)),
+            measured={f"asymmetry of {name}": item.asymmetry for name, item in packed.items()},
+        ),
+    )
+
+
+def packed_of(stored: ScfOut, given: Input, basis: Sequence[Species], species_a: Array) -> dict[str, Packed]:
+    """The matrices in our orbitals, units and normalisation, each on its own pairs."""
+    spin, pairs = LAYOUT[stored.spin_switch], Pairs(stored.i_q, stored.j_q, stored.R_qc, stored.norb_a)
     uses_imaginary = given.is_on("scf.spinorbit.coupling") or given.is_on("scf.hubbard.u")
     values = {
         "H": hamiltonian_of(stored, pairs, uses_imaginary) * HARTREE,
@@ -54,54 +95,22 @@ def read_run(run: Run) -> Iterator[Frame]:
         "DM": density_of(stored, pairs),
     }
     if not values["H"].any():
-        raise Refused(Kind.UNFINISHED_SCF, run.main, "holds H = 0", "a finished SCF")
-    packed = {
-        name: pack_elements(
-            elements_of(pairs, M_se, basis, species_a), stored.norb_a, Spin.NONE if name == "S" else spin
-        )
+        raise Refused(Kind.UNFINISHED_SCF, stored.path, "holds H = 0", "a finished SCF")
+    layouts = {"H": spin, "S": Spin.NONE, "DM": spin}
+    return {
+        name: pack_elements(elements_of(pairs, M_se, basis, species_a), stored.norb_a, layouts[name])
         for name, M_se in values.items()
     }
-    ours, operators = join_packed(packed)
-    outcome = Outcome(
+
+
+def outcome_of(stored: ScfOut, output: Output, spin: Spin) -> Outcome:
+    return Outcome(
         energy=None if output.energy is None else output.energy * HARTREE,
         fermi=stored.fermi * HARTREE,
         electrons=stored.electrons,
         moment=stored.moment if spin is Spin.COLLINEAR else None,
         converged=output.converged,
         iterations=output.iterations,
-    )
-    keywords = (
-        "scf.XcType",
-        "scf.Kgrid",
-        "scf.EigenvalueSolver",
-        "scf.SpinPolarization",
-        "scf.SpinOrbit.Coupling",
-        "DATA.PATH",
-        "1DFFT.EnergyCutoff",
-    )
-    provenance = Provenance(
-        NAME,
-        output.version or {0: "3.8 or older", 3: "3.9"}.get(stored.version, "3.7 to 3.9"),
-        str(run.main),
-        run.source,
-        files=run.digests(run.main, *run.others),
-        settings={word: given.words.get(word.lower()) for word in keywords} | {"scfout version": stored.version},
-        origins=origins_of(run, tuple(operators), spin),
-        form=FileForm(harmonics=harmonics_of(basis, convention)),
-        measured={f"asymmetry of {name}": item.asymmetry for name, item in packed.items()},
-    )
-    yield Frame(
-        cell_cv=stored.cell_cv * BOHR,
-        pbc_c=np.ones(3, dtype=bool),
-        positions_av=stored.positions_av * BOHR,
-        species_a=species_a,
-        basis=basis,
-        pairs=ours,
-        spin=spin,
-        operators=operators,
-        outcome=outcome,
-        spectrum=spectrum_of(stored, output, given, spin),
-        provenance=provenance,
     )
 
 
