@@ -5,13 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyscf.pbc import gto, scf
 
 from converters.physics.checks import check_frame
 from converters.physics.kspace import eigenvalues
+from converters.pyscf import frame_from_scf
 from converters.runs import code_module, search
+from converters.starts.restart import fit_to_target, reorder_atoms
+from converters.starts.targets import find_target
 from tests.contract import frames_of, unpacked
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "foreign"
+CELL = np.array([[0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]])
 MOVES = np.array([[0, 0, 0], [1, -2, 0], [0, 3, 1], [-1, 0, -1]])
 
 
@@ -107,3 +112,51 @@ def test_in_the_stru_of_abacus(name, tmp_path):
     moved = read_one(folder, "abacus")
     assert_same_physics(moved, frame)
     np.testing.assert_allclose(moved.positions_av, frame.positions_av, atol=1e-8)
+
+
+@pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 2, 1)])
+def test_in_a_crystal_of_pyscf(mesh):
+    frames = []
+    for moves in (np.zeros((2, 3)), MOVES[1:3]):
+        cell = gto.Cell(verbose=0, a=CELL, basis="gth-szv", pseudo="gth-pade", mesh=[11] * 3)
+        positions_av = np.array([[0.1, 0, 0], [0.7, 0.3, 0.2]]) + moves @ CELL
+        cell.atom = [("H", place) for place in positions_av.tolist()]
+        cell.build()
+        mf = scf.KRHF(cell, cell.make_kpts(mesh)) if np.prod(mesh) > 1 else scf.RHF(cell)
+        mf.kernel()
+        frames.append(frame_from_scf(mf))
+    frame, moved = frames
+    for one in frames:
+        assert [str(result) for result in check_frame(one) if result.ok is False] == []
+    kpoints_kc = frame.spectrum.kpoints_kc
+    np.testing.assert_allclose(eigenvalues(moved, kpoints_kc), eigenvalues(frame, kpoints_kc), atol=1e-5)
+    assert len(moved.pairs) == len(frame.pairs)
+    np.testing.assert_allclose(
+        np.sort(np.abs(moved.vectors_pv).sum(axis=1)), np.sort(np.abs(frame.vectors_pv).sum(axis=1))
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("abacus", "si2"),
+        ("abacus", "spin_fe_f"),
+        ("abacus", "soc_gaas"),
+        ("openmx", "si2_v38"),
+        ("openmx", "spin"),
+        ("siesta", "si2"),
+        ("siesta", "nc_o2"),
+    ],
+)
+def test_in_what_a_run_is_started_from(code, name):
+    """Matrices of atoms in any cells are those of the run's own atoms once they are fitted to it."""
+    (frame,) = frames_of(code, name)
+    folder = unpacked(code, name)
+    target = find_target(folder)
+    moved = reorder_atoms(frame, np.arange(frame.natoms), np.resize(MOVES, (frame.natoms, 3)))
+    assert_same_physics(moved, frame)
+    mine, theirs = fit_to_target(moved, target), fit_to_target(frame, target)
+    np.testing.assert_allclose(mine.positions_av, theirs.positions_av, atol=1e-9)
+    np.testing.assert_array_equal(mine.pairs.R_pc, theirs.pairs.R_pc)
+    for operator in frame.operators:
+        np.testing.assert_array_equal(mine.operators[operator].values_sx, theirs.operators[operator].values_sx)

@@ -134,12 +134,14 @@ def fold(
     i_q, j_q, R_qc, weight_q = [], [], [], []
     for i, position_v in enumerate(positions_av):
         between_av = positions_av[i:] - position_v
-        distance_atn = np.linalg.norm(between_av[:, None, None] + R_tnc @ cell_cv, axis=-1)
+        home_ac = supercells_between(between_av, cell_cv, pbc_c, mesh_c)
+        near_av = between_av + home_ac @ cell_cv
+        distance_atn = np.linalg.norm(near_av[:, None, None] + R_tnc @ cell_cv, axis=-1)
         closest_atn = distance_atn < distance_atn.min(axis=-1, keepdims=True) + SAME_DISTANCE
         a_q, t_q, n_q = np.nonzero(closest_atn)
         i_q.append(np.full(len(a_q), i))
         j_q.append(a_q + i)
-        R_qc.append(R_tnc[t_q, n_q])
+        R_qc.append(R_tnc[t_q, n_q] + home_ac[a_q])
         weight_q.append(1 / closest_atn.sum(axis=-1)[a_q, t_q])
     found = [np.concatenate(parts) for parts in (i_q, j_q, R_qc, weight_q)]
     kept = is_canonical(*found[:3])
@@ -148,6 +150,14 @@ def fold(
     weight_p[pairs.find(i_p, j_p, R_pc)] = weight_p.copy()
     phase_pk = np.exp(-2j * np.pi * pairs.R_pc @ fractional_kc.T) / len(fractional_kc)
     return Folding(pairs, weight_p, phase_pk)
+
+
+def supercells_between(between_av: Array, cell_cv: Array, pbc_c: Array, mesh_c: Array) -> Array:
+    """The lattice vectors, of supercells of the mesh, that bring atoms near to each other wherever they stand."""
+    if not pbc_c.any():
+        return np.zeros(between_av.shape, dtype=np.int64)
+    supercells_ac = -np.round(between_av @ np.linalg.inv(cell_cv) / mesh_c)
+    return np.asarray(np.where(pbc_c, supercells_ac * mesh_c, 0)).astype(np.int64)
 
 
 def image_weights(pairs: Pairs, vectors_pv: Array, mesh_c: Array) -> Array:
