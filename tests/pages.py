@@ -129,7 +129,7 @@ def shortened(words):
 
 
 def prepare(folder, trained):
-    """What the pages speak of: runs, a dataset, a model and predictions of silicon, structures, and files of radial functions."""
+    """The folder with what the pages speak of: runs, a dataset, a model and predictions of silicon, structures, and files of radial functions."""
     from ase.build import molecule
 
     from tests.radial_files import gaussian, write_ion_xml, write_orb, write_pao
@@ -152,3 +152,4 @@ def prepare(folder, trained):
         code, output = run_line(f"slem-{line}")
         assert code == 0, f"{line}\n{output}"
     os.chdir(before)
+    return folder

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import h5py
@@ -311,9 +313,14 @@ def test_an_interrupted_conversion_goes_on(tmp_path):
 
 
 def test_benchmark_prints_its_numbers(tmp_path):
-    code, out, _ = slem("bench", "dataset", "--frames", "50", "--json")
+    code, out, _ = slem("bench", "dataset", "--frames", "50", "--json", "-o", tmp_path / "dataset.json")
     rows = json.loads(out)
     assert code == 0
+    record = json.loads((tmp_path / "dataset.json").read_text())
+    assert record["rows"] == rows
+    assert date.fromisoformat(record["date"]) <= date.today()
+    assert re.search(r", \d+ cores$", record["machine"])
+    assert record["command"]
     assert [set(row) for row in rows] == [{"work", "ms", "floor_ms", "ratio"}] * 5
 
 
@@ -323,12 +330,21 @@ def test_benchmark_of_starts_names_its_cases(tmp_path):
     assert "expected water, ethanol" in err
 
 
-def test_demo_runs(tmp_path, capfd):
-    assert run_demo(tmp_path / "demo", frames=3, steps=10) == 0
-    out = capfd.readouterr().out
+def test_demo_runs(tmp_path, monkeypatch):
+    """Its commands in this process, but for the runs of PySCF that slem-scf starts."""
+    said = []
+
+    def run_here(words):
+        code, out, _ = slem(*words)
+        said.append(out)
+        return code
+
+    monkeypatch.setattr("workflows.demo.run_command", run_here)
+    assert run_demo(tmp_path / "demo", frames=3, steps=10, unseen_frames=2, restarted=1) == 0
+    out = "".join(said)
     assert "3 of 3 sound" in out
     assert "mean error by shells" in out
-    assert "2 runs compared" in out
+    assert "1 runs compared" in out
     report = (tmp_path / "demo" / "report.html").read_text()
     assert "SCF runs from predictions" in report
     assert "another state" not in report

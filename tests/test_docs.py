@@ -1,6 +1,7 @@
 """The pages say what the program does."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,8 +63,19 @@ def test_named_files_and_folders_are_there(page):
         assert any(ROOT.glob(name.replace("<code>", "*").rstrip("/"))), name
 
 
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """What the pages speak of, made once."""
+    return prepare(tmp_path_factory.mktemp("pages") / "untrained", trained=False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return prepare(tmp_path_factory.mktemp("pages") / "trained", trained=True)
+
+
 @pytest.mark.parametrize("page", [path.name for path in PAGES])
-def test_every_block_runs_or_says_why_not(page, tmp_path, monkeypatch):
+def test_every_block_runs_or_says_why_not(page, untrained, trained, tmp_path, monkeypatch):
     path = next(path for path in PAGES if path.name == page)
     text = path.read_text()
     assert text.count("\n```") == 2 * len(blocks_of(text)), "a fence that is not understood"
@@ -73,7 +85,7 @@ def test_every_block_runs_or_says_why_not(page, tmp_path, monkeypatch):
     if any(block.runs for block in blocks_of(text)):
         monkeypatch.chdir(tmp_path)
         if not page.startswith("tour"):  # a tour begins with nothing
-            prepare(tmp_path, trained=page != "README.md")
+            shutil.copytree(untrained if page == "README.md" else trained, tmp_path, dirs_exist_ok=True)
         with patch.dict(KNOWN):
             run_page(path)
 

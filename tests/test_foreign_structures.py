@@ -20,7 +20,7 @@ from slem_plugin.learning.samples import make_model
 from slem_plugin.learning.survey import Survey, require_same_kind
 from slem_plugin.learning.training import train
 from slem_plugin.prediction import predict
-from tests.test_pyscf import lithium_hydride
+from tests.test_pyscf import COMPACT, lithium_hydride
 
 
 def trained(frames, folder, **keys):
@@ -42,7 +42,7 @@ def water_frame(seed):
 
 @pytest.fixture(scope="module")
 def water_model(tmp_path_factory):
-    return trained([water_frame(seed) for seed in range(6)], tmp_path_factory.mktemp("water") / "model")
+    return trained([water_frame(seed) for seed in range(6)], tmp_path_factory.mktemp("water") / "model", steps=80)
 
 
 def test_many_more_neighbours_do_not_make_matrices_of_any_size(water_model):
@@ -81,7 +81,8 @@ def test_electrons_are_known_where_the_data_determines_them(water_model):
 
 
 def hydride_frame(seed, mesh=(2, 1, 1)):
-    cell, kpts = lithium_hydride(mesh)
+    # s functions alone: the few atoms that folded blocks know lie in a plane, which p functions out of it would have to break.
+    cell, kpts = lithium_hydride(mesh, {"Li": COMPACT["Li"][:1], "H": COMPACT["H"]})
     moved = cell.copy()
     coordinates = cell.atom_coords("Angstrom") + np.random.default_rng(seed).normal(0, 0.025, (2, 3))
     moved = moved.set_geom_(coordinates, unit="Angstrom", inplace=False)
@@ -94,13 +95,13 @@ def test_folded_blocks_are_learned_for_their_mesh(tmp_path):
     runs = [hydride_frame(seed) for seed in range(3)]
     frames = [frame for _, frame in runs]
     assert all(frame.folded for frame in frames)
-    model = trained(frames, tmp_path / "model", steps=150)
+    model = trained(frames, tmp_path / "model", steps=60)
     assert model.blueprint.mesh == (2, 1, 1)
     mf, reference = runs[0]
     frame = predict(model, Structure(*structure_of(mf, model.blueprint.basis)))
     assert frame.folded
     assert kspace.count_electrons(frame).sum() == pytest.approx(4, abs=0.05)
-    for name, limit in (("H", 1.0), ("DM", 0.05)):
+    for name, limit in (("H", 0.5), ("DM", 0.05)):
         both = (list(operator_on_mesh(one, name, reference.spectrum.kpoints_kc)) for one in (frame, reference))
         worst = max(np.abs(a[0] - b[0]).max() for a, b in zip(*both, strict=True))
         assert worst < limit, name

@@ -1,39 +1,51 @@
 """Bars: on a terminal they say what matters, in a pipe they are silent, and without colours where that is wished."""
 
+import contextlib
+import io
 import os
 import pty
 import re
 import subprocess
 import sys
+import threading
+from unittest.mock import patch
 
 import pytest
 
 from converters.pyscf import frame_from_scf
 from converters.storage.writer import DatasetWriter
 from tests.pyscf_runs import finished
+from workflows.cli import main
 from workflows.terminal import progress as bars
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*\b(?:3[0-8]|9[0-7])[0-9;]*m")
 
 
 def on_terminal(*words, **variables):
-    """Exit code of a command, and what it writes to a terminal of 160 columns."""
+    """Exit code of a command, and what it writes to a terminal of 160 columns as its stderr."""
     leader, follower = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "160", **variables}
-    command = [sys.executable, "-m", "workflows", *map(str, words)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=follower, env=environment)
-    os.close(follower)
     written = bytearray()
-    while True:
-        try:
-            part = os.read(leader, 4096)
-        except OSError:  # Linux says so at the end
-            break
-        if not part:
-            break
-        written += part
+    reader = threading.Thread(target=read_all, args=(leader, written))
+    reader.start()
+    environment = {"TERM": "xterm-256color", "COLUMNS": "160", **variables}
+    with (
+        open(follower, "w") as terminal,
+        patch.dict(os.environ, environment),
+        contextlib.redirect_stderr(terminal),
+        contextlib.redirect_stdout(io.StringIO()),
+        pytest.raises(SystemExit) as end,
+    ):
+        main([str(word) for word in words])
+    reader.join()
     os.close(leader)
-    return process.wait(), written.decode()
+    return end.value.code, written.decode()
+
+
+def read_all(leader, written):
+    """Everything that a terminal gets, until it is closed."""
+    with contextlib.suppress(OSError):  # Linux says so at the end
+        while part := os.read(leader, 4096):
+            written += part
 
 
 @pytest.fixture(scope="module")

@@ -52,14 +52,14 @@ def test_one_frame_is_learned_by_heart(tmp_path):
     mf = scf.RHF(gto.M(atom="O 0 0 0.12; H 0.05 0.76 -0.48; H 0 -0.78 -0.44", basis="6-31g", verbose=0))
     mf.kernel()
     frame = frame_from_scf(mf)
-    keys = {"channels": "32x0e+24x1o+8x1e+12x2e+4x2o", "operators": "H", "precision": "float64"}
-    config = small_config(**keys, layers=1, steps=2500, average=0.9, evaluations=1)
+    keys = {"channels": "16x0e+12x1o+4x1e+6x2e+2x2o", "operators": "H", "precision": "float64"}
+    config = small_config(**keys, layers=1, steps=1500, average=0.9, evaluations=1)
     _, reports = train_quietly(make_model([frame], config), [frame], tmp_path, config)
     assert reports[-1].errors["H"] < 1e-6  # 1e-3 meV
 
 
 def test_training_lowers_the_errors(frames, tmp_path):
-    config = small_config(steps=300, evaluations=2, precision="float64", onsite_weight=1.0)
+    config = small_config(steps=120, evaluations=2, precision="float64", onsite_weight=1.0)
     model = make_model(frames, config)
     lessons = [make_lesson(frame, model) for frame in frames]
     scales = scales_of(lessons)

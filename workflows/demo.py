@@ -38,20 +38,29 @@ def one_water(random: np.random.Generator) -> "Atoms":
 MOLECULE = Case("water", FRAMES, one_water)
 
 
-def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
+def run_command(words: list[str]) -> int:
+    """The exit code of a command of ours, which prints what it prints."""
+    return subprocess.run([sys.executable, "-m", "workflows", *words], check=False).returncode
+
+
+def run_demo(
+    folder: Path, frames: int = FRAMES, steps: int = STEPS, unseen_frames: int = UNSEEN, restarted: int = RESTARTED
+) -> int:
     """Run PySCF on rattled water molecules, convert, check, train, predict, show the errors and restart; returns the exit code."""
     if folder.exists():
         if any(folder.iterdir()) and not (folder / "runs" / "water_0").is_dir():
             raise Refused(Kind.OUTPUT_EXISTS, folder, "holds something else than an earlier demonstration")
         shutil.rmtree(folder)
     seen, unseen, model = folder / "water.h5", folder / "unseen.h5", folder / "model"
-    click.echo(f"1. PySCF: {frames + UNSEEN} water molecules, PBE, def2-SVP, into {folder}/runs and {folder}/unseen")
-    for n in range(frames + UNSEEN):
+    click.echo(
+        f"1. PySCF: {frames + unseen_frames} water molecules, PBE, def2-SVP, into {folder}/runs and {folder}/unseen"
+    )
+    for n in range(frames + unseen_frames):
         place = folder / ("runs" if n < frames else "unseen") / f"water_{n}"
         energy = run_scf(MOLECULE, one_water(np.random.default_rng(n)), place).e_tot
         click.echo(f"   water_{n}: {energy:.6f} Hartree")
-    restarted = [folder / "scf" / f"water_{n}" for n in range(frames, frames + RESTARTED)]
-    for n, place in enumerate(restarted, frames):
+    again = [folder / "scf" / f"water_{n}" for n in range(frames, frames + restarted)]
+    for n, place in enumerate(again, frames):
         place.mkdir(parents=True)
         one_water(np.random.default_rng(n)).write(place / "water.xyz")
         (place / "run.py").write_text(SCRIPT)
@@ -64,18 +73,17 @@ def run_demo(folder: Path, frames: int = FRAMES, steps: int = STEPS) -> int:
         ["train", seen, "-o", model, "--steps", steps],
         ["predict", model, unseen, "-o", folder / "predicted.h5"],
         ["eval", model, unseen],
-        ["scf", *restarted, "--model", model, "--cmd", command, "--compare", "-o", folder / "scf.json"],
+        ["scf", *again, "--model", model, "--cmd", command, "--compare", "-o", folder / "scf.json"],
         ["report", model, unseen, "--scf", folder / "scf.json", "-o", folder / "report.html"],
         ["export", folder / "predicted.h5", "--into", folder / "unseen" / f"water_{frames}", "-o", folder / "start"],
     )
     for number, given in enumerate(commands, 2):
         words = [str(word) for word in given]
         click.echo(f"\n{number}. slem-{' '.join(words)}")
-        code = subprocess.run([sys.executable, "-m", "workflows", *words], check=False).returncode
-        if code:
+        if code := run_command(words):
             return code
     click.echo(
         f"\nDone. {seen} holds H, S and DM of {frames} molecules in one convention, {model} a model of all three, and "
-        f"{folder}/predicted.h5 what it says of {UNSEEN} molecules that it has not seen; open {folder}/report.html to see how well."
+        f"{folder}/predicted.h5 what it says of {unseen_frames} molecules that it has not seen; open {folder}/report.html to see how well."
     )
     return 0

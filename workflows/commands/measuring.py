@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from workflows.commands.shared import CODES, EXISTING, JSON, as_command
+from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
 
 
 @as_command(
     """  slem-bench dataset
-  slem-bench dataset --frames 100000 --json
+  slem-bench dataset --frames 100000 -o dataset.json
   slem-bench convert runs/
   slem-bench model --json
   slem-bench restart --cases water,nickel --folder starts"""
@@ -27,18 +27,34 @@ from workflows.commands.shared import CODES, EXISTING, JSON, as_command
     help="restart: water, ethanol, nickel, chromium, silicon; scale: pieces, workers, ranks, data, convert; default: all.",
 )
 @click.option("--minutes", type=float, default=10.0, show_default=True, help="restart: how long each model is trained.")
+@click.option(
+    *OUTPUT, type=click.Path(path_type=Path), help="JSON file of the numbers, with command, date and machine."
+)
 @JSON
 def bench_command(
-    what: str, paths: tuple[Path, ...], frames: int, folder: Path | None, cases: str, minutes: float, as_json: bool
+    what: str,
+    paths: tuple[Path, ...],
+    frames: int,
+    folder: Path | None,
+    cases: str,
+    minutes: float,
+    output: Path | None,
+    as_json: bool,
 ) -> int:
     """Measure how fast this program is on this machine.
 
     Each number stands beside a floor that was measured in the same run.
 
-    "dataset" writes and reads a file of small frames; "convert" reads the runs below PATHS, one by one and with -j 2;
-    "model" trains and predicts with one thread, beside the bare matrix products; "overlap" computes S of silicon, beside PySCF; "profile" shows where a step's time goes;
-    "restart" makes PySCF runs, learns from them, and starts others (hours; what is in the folder is kept); "scale" predicts
-    silicon of up to 20,000 atoms in pieces, with one process and two, trains with two ranks, and converts PATHS over dask.
+    \b
+    dataset  writes and reads a file of small frames
+    convert  reads the runs below PATHS, one by one and with -j 2
+    model    trains and predicts with one thread, beside bare matrix products
+    profile  shows where the time of a training step goes
+    overlap  computes S of silicon, beside PySCF
+    restart  makes PySCF runs, learns from them and starts others: hours,
+             what is in the folder is kept
+    scale    predicts silicon of up to 20,000 atoms in pieces, with one
+             process and two; trains with two ranks; converts PATHS over dask
     """
     from workflows.terminal.progress import waiting
     from workflows.terminal.show import print_json, show_rows
@@ -47,6 +63,10 @@ def bench_command(
         raise click.UsageError("convert needs run folders to read")
     with waiting(f"measuring: {what}"):
         rows = measure(what, list(paths), frames, folder, [name for name in cases.split(",") if name], minutes)
+    if output is not None:
+        from workflows.benchmarks.record import save_record
+
+        save_record(output, rows)
     if as_json:
         print_json(rows)
     else:
