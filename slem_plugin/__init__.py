@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from converters.storage.dataset import Dataset as Dataset
     from converters.storage.writer import DatasetWriter as DatasetWriter
     from slem_plugin.checkpoint import load_model as load_model
+    from slem_plugin.irreps import from_e3nn as from_e3nn
+    from slem_plugin.irreps import to_e3nn as to_e3nn
     from slem_plugin.pyscf_start import pyscf_guess as pyscf_guess
     from slem_plugin.tensors import to_torch as to_torch
     from workflows.face import bands as bands
@@ -41,10 +43,12 @@ HOMES = {
     "convert": "workflows.face",
     "export": "workflows.face",
     "frame_from_scf": "converters.pyscf",
+    "from_e3nn": "slem_plugin.irreps",
     "load_model": "slem_plugin.checkpoint",
     "predict": "workflows.face",
     "pyscf_guess": "slem_plugin.pyscf_start",
     "read": "workflows.face",
+    "to_e3nn": "slem_plugin.irreps",
     "to_torch": "slem_plugin.tensors",
     "train": "workflows.face",
 }
