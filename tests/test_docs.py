@@ -128,3 +128,13 @@ def test_the_site_is_built(tmp_path):
     assert (tmp_path / "tour_silicon" / "index.html").exists()
     fetched = re.findall(r'(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))', (tmp_path / "index.html").read_text())
     assert fetched == [], "a page that is read fetches nothing"
+
+
+def test_the_page_of_python_needs_one_import():
+    blocks = [
+        block.text for block in blocks_of((ROOT / "docs" / "python.md").read_text()) if block.language == "python"
+    ]
+    found = {name for text in blocks for name in re.findall(r"^(?:from|import) ([\w.]+)", text, re.M)}
+    assert {name for name in found if name.split(".")[0] in ("basis", "converters", "slem_plugin", "workflows")} == {
+        "slem_plugin"
+    }

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from pyscf import gto, scf
 
 import slem_plugin as slem
+from slem_plugin.accuracy import Errors
 from tests.contract import unpacked
 
 ROOT = Path(__file__).parent.parent
@@ -91,6 +92,7 @@ def test_bands_are_drawn_on_axes_of_the_user(silicon):
 
 
 def test_from_runs_to_a_start(tmp_path):
+    pandas = pytest.importorskip("pandas")
     with slem.DatasetWriter(tmp_path / "water.h5") as writer:
         for n in range(4):
             atoms = molecule("H2O")
@@ -102,6 +104,11 @@ def test_from_runs_to_a_start(tmp_path):
     again = slem.predict(tmp_path / "model", tmp_path / "water.h5", number=3)
     assert predicted.predicted
     assert predicted.formula == again.formula == "H2O"
+    errors = Errors()
+    errors.add_frame(slem.read(tmp_path / "water.h5")[3], again)
+    rows = pandas.DataFrame(errors.table()).set_index(["operator", "part", "label"])
+    assert rows.loc[("H", "all", ""), "mae"] == errors.operators["H"].whole.mae
+    assert ("H", "elements", "O-H") in rows.index or ("H", "elements", "H-O") in rows.index
     tensors = slem.to_torch(predicted)
     assert tuple(tensors["H"].shape) == predicted["H"].values_sx.shape
     mf = scf.RHF(mol)

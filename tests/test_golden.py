@@ -1,6 +1,7 @@
 """Files of earlier versions are read, and say what they said."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from h5py import File
 
 from converters.storage.dataset import Dataset
 from converters.storage.record import read_record
+from converters.storage.writer import DatasetWriter
 from slem_plugin.checkpoint import load_model
 from slem_plugin.prediction import predict
 from tests.golden import ATOMS, GOLDEN, facts_of, said, signed_elements_of
@@ -63,3 +65,15 @@ def test_models_of_all_versions_predict_what_they_did(version):
 def test_what_version_1_said_in_words_has_fields(name):
     """Records that version 1 wrote of runs of each code."""
     assert said(read_record(json.dumps(RECORDS[name]["record"]).encode()).provenance) == RECORDS[name]["said"]
+
+
+def test_a_file_of_version_1_becomes_one_of_version_2_when_a_frame_is_added(tmp_path):
+    path = tmp_path / "data.h5"
+    shutil.copy(GOLDEN / "dataset-1.h5", path)
+    with Dataset(GOLDEN / "dataset-2.h5") as new, DatasetWriter(path) as writer:
+        writer.append(new[1])
+        told = said(new[1].provenance)
+    with Dataset(path) as data:
+        assert [said(frame.provenance) for frame in data] == [*json.loads((GOLDEN / "said-1.json").read_text()), told]
+    with File(path) as file:
+        assert file.attrs["version"] == 2

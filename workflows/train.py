@@ -37,7 +37,7 @@ def start_config(folder: Path, config: Config, changes: dict[str, Any], resume: 
         raise Refused(
             Kind.OUTPUT_EXISTS, folder, "holds a training already; resume it with --resume, or give another folder"
         )
-    return config.with_changes(changes, "command line")
+    return config.with_changes(changes, "settings")
 
 
 class Frames(Sequence[Frame]):
