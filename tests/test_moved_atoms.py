@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from pyscf.pbc import gto, scf
 
+from converters import abacus
+from converters.abacus import csr
 from converters.physics.checks import check_frame
 from converters.physics.kspace import eigenvalues
 from converters.pyscf import frame_from_scf
@@ -160,3 +162,18 @@ def test_in_what_a_run_is_started_from(code, name):
     np.testing.assert_array_equal(mine.pairs.R_pc, theirs.pairs.R_pc)
     for operator in frame.operators:
         np.testing.assert_array_equal(mine.operators[operator].values_sx, theirs.operators[operator].values_sx)
+
+
+@pytest.mark.parametrize("generation", ["3.11", "3.8"])
+def test_in_what_is_written_for_abacus(generation, tmp_path):
+    """Files of moved atoms are those of the atoms in the cell, element for element."""
+    (frame,) = frames_of("abacus", "si2")
+    moved = reorder_atoms(frame, np.arange(frame.natoms), MOVES[1:3])
+    for name, one in (("own", frame), ("moved", moved)):
+        (tmp_path / name).mkdir()
+        written = abacus.write(one, tmp_path / name, generation=generation)
+    for path in written:
+        assert csr.read_steps(path)[0].matrix.values_se.size
+        mine, theirs = (csr.read_steps(tmp_path / name / path.name)[0].matrix for name in ("moved", "own"))
+        np.testing.assert_array_equal(mine.R_tc, theirs.R_tc)
+        np.testing.assert_array_equal(mine.values_se, theirs.values_se)

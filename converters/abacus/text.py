@@ -195,13 +195,17 @@ def to_angstrom(path: Path, kind: str, coordinates_av: Array, cell_cv: Array, la
 
 
 def move_into_cell(positions_av: Array, cell_cv: Array) -> Array:
-    """The places to which ABACUS moves atoms before it does anything else: R of all its files counts from there.
+    """The places to which ABACUS moves atoms before it does anything else: R of all its files counts from there."""
+    return np.asarray(positions_av + cells_moved(positions_av, cell_cv) @ cell_cv)
+
+
+def cells_moved(positions_av: Array, cell_cv: Array) -> Array:
+    """By how many cells ABACUS moves each atom.
 
     It takes fractional coordinates plus 10000 modulo 1, so that one a trillionth below 0 or 1 becomes 0.
     """
     fractional_ac = positions_av @ np.linalg.inv(cell_cv)
-    cells_ac = np.round(np.fmod(fractional_ac + 10000, 1.0) - fractional_ac)
-    return np.asarray(positions_av + cells_ac @ cell_cv)
+    return np.round(np.fmod(fractional_ac + 10000, 1.0) - fractional_ac).astype(np.int64)
 
 
 def read_mesh(path: Path) -> tuple[Array, Array] | None:

@@ -11,9 +11,11 @@ from basis.shells import cell_shells
 from basis.spin import Spin
 from converters.abacus.convention import BOHR, RYDBERG, convention, pauli_from_density
 from converters.abacus.csr import write_new, write_old
+from converters.abacus.text import cells_moved
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, reorder_elements, unpack_elements
 from converters.frames.frame import Frame
+from converters.starts.restart import reorder_atoms
 from converters.starts.start import Options
 
 KINDS = {
@@ -44,6 +46,7 @@ def write(frame: Frame, folder: Path, *, generation: str = "3.11", digits: int =
             folder,
             "would not fit: ABACUS groups atoms by species, and the frame does not; sort its atoms first",
         )
+    frame = reorder_atoms(frame, np.arange(frame.natoms), cells_moved(frame.positions_av, frame.cell_cv))
     header = structure(frame)
     written = []
     for name in frame.operators:
