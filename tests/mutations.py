@@ -213,7 +213,7 @@ def formats(scratch):
     """(title, code, run folder) of each format, unpacked or written into a scratch folder."""
     from converters import deeph
     from tests.contract import frames_of, unpacked
-    from tests.test_pyscf import checkpoint_folder
+    from tests.test_pyscf_files import checkpoint_folder
 
     for title, code, name, dropped in [
         ("SIESTA TSHS, DM", "siesta", "h2o", (".HSX",)),

@@ -12,7 +12,7 @@ from converters.codes.run import Run
 from converters.errors import Refused
 from converters.physics.overlap import Overlap, require_positive
 from converters.runs import code_module, search
-from tests.test_overlap import largest_level_shift
+from tests.test_orbital_files import largest_level_shift
 from workflows.convert import best_functions
 
 

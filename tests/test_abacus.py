@@ -11,14 +11,12 @@ from basis.spin import Spin, to_pauli
 from converters import abacus
 from converters.abacus import csr, text
 from converters.abacus.convention import BOHR
-from converters.abacus.faults import version_key
 from converters.abacus.write import stored
 from converters.errors import Refused
 from converters.frames.origin import Made
 from converters.physics import kspace
 from converters.physics.checks import check_frame
 from converters.runs import search
-from tests.conftest import assert_same_frame
 from tests.contract import CodeContract, Expected, frames_of, unpacked
 from workflows.convert import Options, read_checked
 
@@ -284,99 +282,6 @@ def test_an_overlap_alone_is_a_frame(tmp_path):
     (alone,) = read_folder(folder)
     assert set(alone.operators) == {"S"}
     assert all(result.ok is not False for result in check_frame(alone))
-
-
-CELL = "LATTICE_CONSTANT\n10.0 // Bohr\nLATTICE_VECTORS\n1 0 0 # a\n0.1 1.2 0\n0 0 1.5\n"
-HEAD = f"ATOMIC_SPECIES\nSi 28 Si.upf upf201\nO1 16 O.upf\n\nNUMERICAL_ORBITAL\nSi_gga_7au_100Ry_2s2p1d.orb\nO_gga_6au_2s1p.orb\n\n{CELL}\n"
-
-
-@pytest.mark.parametrize(
-    ("kind", "position", "expected"),
-    [
-        ("Direct", "0.5 0.5 0.5", [0.55, 0.6, 0.75]),
-        ("Cartesian", "0.1 0.2 0.3", [0.1, 0.2, 0.3]),
-        ("Cartesian_au", "1 2 3", [0.1, 0.2, 0.3]),
-        ("Cartesian_angstrom", f"{BOHR} 0 {2 * BOHR}", [0.1, 0, 0.2]),
-        ("Cartesian_angstrom_center_xy", f"{BOHR} 0 0", [0.65, 0.6, 0]),
-        ("Cartesian_angstrom_center_xyz", "0 0 0", [0.55, 0.6, 0.75]),
-    ],
-)
-def test_stru_knows_every_kind_of_coordinates(kind, position, expected, tmp_path):
-    (tmp_path / "STRU").write_text(
-        f"{HEAD}ATOMIC_POSITIONS\n{kind}\n\nO1 # first in the file, second in ATOMIC_SPECIES\n0.0\n1\n{position} 1 1 0 mag 0.5 0 1\n"
-        f"Si\n0.5\n2\n0 0 0 m 1 1 1 v 0.1 0.2 0.3 magmom 1.0 angle1 90\n0 0 0 0 0 0\n"
-    )
-    stru = text.read_stru(tmp_path / "STRU")
-    assert stru.labels == ("Si", "O1")
-    assert stru.species_a.tolist() == [0, 0, 1]
-    np.testing.assert_allclose(stru.positions_av[2] / (10 * BOHR), expected, atol=1e-12)
-    species = text.read_species(tmp_path / "STRU", stru, text.Log(), ())
-    assert [(s.name, s.number, str(s)) for s in species] == [("Si", 14, "Si 2s2p1d"), ("O1", 8, "O1 2s1p")]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("hello\n", 'begins with "hello"'),
-        (CELL, "has no ATOMIC_SPECIES"),
-        (f"{HEAD}ATOMIC_POSITIONS\nDirect\nFe\n0\n1\n0 0 0\n", 'has positions of "Fe"'),
-        (f"{HEAD}ATOMIC_POSITIONS\nDirect\nSi\n0\n7\n0 0 0\n", "lines for the 7 atoms"),
-        (f"{HEAD}ATOMIC_POSITIONS\nPolar\nSi\n0\n1\n0 0 0\n", 'has "polar" coordinates'),
-        (f"{HEAD}ATOMIC_POSITIONS\nDirect\nSi\n0\n1\n0 x 0\n", "cannot be read"),
-    ],
-)
-def test_stru_says_what_is_wrong(content, message, tmp_path):
-    (tmp_path / "STRU").write_text(content)
-    with pytest.raises(Refused, match=message):
-        text.read_stru(tmp_path / "STRU")
-
-
-def test_a_suffix_does_not_lead_out_of_the_folder(tmp_path):
-    folder = copy_of("h2o", tmp_path)
-    edit(folder / "INPUT", ("suffix             ABACUS", "suffix ../../elsewhere"))
-    found = next(iter(search(folder, ["abacus"])))
-    assert "which leads out of the folder" in str(found)
-
-
-def test_meshes(tmp_path):
-    (tmp_path / "KPT").write_text("K_POINTS\n0\nGamma\n3 1 2 0 0 0\n")
-    k, weights = text.read_mesh(tmp_path / "KPT")
-    assert len(k) == 6
-    assert [1 / 3, 0, 0.5] in k.round(12).tolist() or np.abs(k - [1 / 3, 0, 0.5]).max(axis=1).min() < 1e-12
-    assert weights.sum() == pytest.approx(1)
-    (tmp_path / "KPT").write_text("K_POINTS\n0\nMP\n2 2 1 0 0 0\n")
-    assert sorted(text.read_mesh(tmp_path / "KPT")[0][:, 0].tolist()) == [-0.25, -0.25, 0.25, 0.25]
-    (tmp_path / "KPT").write_text("K_POINTS\n2\nDirect\n0 0 0 1\n0.5 0 0 3\n")
-    assert text.read_mesh(tmp_path / "KPT")[1].tolist() == [0.25, 0.75]
-
-
-def test_versions_are_ordered():
-    versions = ["", "3.8.1", "3.9.0.6", "3.9.0.25", "3.10.1", "3.11.0-beta.1", "3.11.0-beta6", "3.11.0"]
-    keys = [version_key(version) for version in versions]
-    assert keys == sorted(keys)
-
-
-def test_an_input_that_is_only_in_the_output_folder_is_found(tmp_path):
-    (frame,) = frames_of("abacus", "si2")
-    folder = shutil.copytree(unpacked("abacus", "si2"), tmp_path / "run")
-    (folder / "INPUT").rename(folder / "OUT.ABACUS" / "INPUT")
-    (again,) = read_folder(folder)
-    assert_same_frame(replace(again, provenance=frame.provenance), frame)
-
-
-def test_files_are_those_that_the_input_names(tmp_path):
-    (frame,) = frames_of("abacus", "si2")
-    folder = shutil.copytree(unpacked("abacus", "si2"), tmp_path / "run")
-    (folder / "STRU").rename(folder / "silicon.stru")
-    (folder / "KPT").rename(folder / "mesh")
-    with (folder / "INPUT").open("a") as given:
-        given.write("\nstru_file silicon.stru\nkpoint_file mesh\n")
-    (again,) = read_folder(folder)
-    assert_same_frame(replace(again, provenance=frame.provenance), frame)
-    (folder / "INPUT").unlink()
-    (folder / "silicon.stru").rename(folder / "STRU")
-    with pytest.raises(Refused, match="has no INPUT beside or above it"):
-        read_folder(folder)
 
 
 def test_gamma_matrices_of_all_generations_are_one(tmp_path):

@@ -1,5 +1,6 @@
-"""Runs of other people, where they lie beside the repository: each is right, or refused for a true reason."""
+"""Runs of other people, where SLEM_DISTRIBUTIONS names a folder with foreign/: each is right, or refused for a true reason."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from converters.errors import Refused
 from tests.foreign_table import folders_below, outcome_of, unpacked_copy
 
-FOREIGN = Path(__file__).parents[2] / "shared" / "data" / "foreign"
+FOREIGN = Path(os.environ.get("SLEM_DISTRIBUTIONS", "nowhere"), "foreign")
 # What cannot be read, and why.
 REFUSED = {
     "mgo_pyscf_folded": "blocks are sums over images",
@@ -20,7 +21,7 @@ NO_DENSITY = {
 }
 
 
-@pytest.mark.skipif(not FOREIGN.is_dir(), reason="the folders of other people are not here")
+@pytest.mark.skipif(not FOREIGN.is_dir(), reason="SLEM_DISTRIBUTIONS names no folder with runs of other people")
 @pytest.mark.parametrize("folder", folders_below(FOREIGN) if FOREIGN.is_dir() else [], ids=lambda path: path.name)
 def test_is_right_or_refused_for_a_true_reason(folder, tmp_path):
     outcome = outcome_of(unpacked_copy(folder, tmp_path))

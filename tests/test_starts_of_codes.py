@@ -1,0 +1,272 @@
+"""Starts of ABACUS, SIESTA and OpenMX: files that the codes accepted, or that they wrote themselves."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from converters.abacus import csr
+from converters.abacus import restart as abacus
+from converters.errors import Refused
+from converters.frames.blocks import Operator
+from converters.frames.frame import Provenance
+from converters.openmx import restart as openmx
+from converters.openmx.scfout import read_scfout
+from converters.openmx.write import grid_of
+from converters.runs import code_module, search
+from converters.siesta import restart as siesta
+from converters.siesta.sparse import read_density_file
+from converters.starts.start import Options
+from converters.starts.targets import find_target
+from tests.contract import frames_of, unpacked
+from tests.distributions import distributed
+from tests.test_export import accepted, exported
+
+
+# ABACUS
+@pytest.mark.parametrize(
+    ("name", "made_from"),
+    [("si2_dm", "si2"), ("soc_gaas_dm", "soc_gaas"), ("h2o_gamma_only_dm", "h2o_gamma_only")],
+)
+def test_abacus_gets_the_matrix_that_it_accepted(name, made_from, tmp_path):
+    (frame,), target = frames_of("abacus", made_from), find_target(accepted(name))
+    done = exported(frame, tmp_path / "start", target)
+    assert done.route.name == "dm"
+    mine, theirs = (
+        csr.read_steps(folder / "dmrs1_nao.csr")[0].matrix
+        for folder in (tmp_path / "start/guess", accepted(name) / "in")
+    )
+    dense = []
+    for matrix in (mine, theirs):
+        table = {
+            (*R, int(i), int(j)): value
+            for R, i, j, value in zip(
+                matrix.R_tc[matrix.t_e].tolist(), matrix.row_e, matrix.column_e, matrix.values_se[0], strict=True
+            )
+        }
+        dense.append(table)
+    keys = set(dense[0]) | set(dense[1])
+    assert max(abs(dense[0].get(key, 0) - dense[1].get(key, 0)) for key in keys) < 1e-7
+    progress = abacus.read_progress(accepted(name))
+    assert (progress.iterations, progress.converged, progress.took_guess) == (1, True, True)
+
+
+def test_abacus_input_keeps_all_other_lines(tmp_path):
+    (frame,), target = frames_of("abacus", "si2"), find_target(unpacked("abacus", "si2"))
+    before = target.path.read_text()
+    done = exported(frame, tmp_path / "start", target)
+    after = done.patched.read_text()
+    assert target.path.read_text() == before
+    assert set(before.splitlines()) <= set(after.splitlines())
+    assert dict(line.split() for line in after.splitlines()[-2:]) == {"init_chg": "dm", "read_file_dir": "./guess/"}
+    _, changed = abacus.patch(target, {"suffix": "x", "init_chg": "hr"})
+    assert re.findall(r"^suffix.*", changed, re.M) == ["suffix             x"]
+
+
+def test_abacus_with_two_spins_is_not_started_from_h(tmp_path):
+    (frame,), target = frames_of("abacus", "spin_fe_f"), find_target(unpacked("abacus", "spin_fe_f"))
+    with pytest.raises(Refused, match=r"nspin 2 from H.*h2dm"):
+        exported(frame, tmp_path / "a", target, route="h")
+    done = exported(frame, tmp_path / "b", target, route="h2dm")
+    assert [path.name for path in done.files] == ["dmrs1_nao.csr", "dmrs2_nao.csr"]
+
+
+def test_abacus_before_dm_files_is_started_from_cubes_only(tmp_path):
+    (frame,), target = frames_of("abacus", "si2"), find_target(unpacked("abacus", "si2"))
+    assert abacus.choose_route(frame, target, Options(version="3.8.1")).name == "charge"
+    assert abacus.choose_route(frame, target, Options(version="3.9.0.25")).name == "dm"
+    with pytest.raises(Refused, match="cube files only"):
+        exported(frame, tmp_path, target, route="dm", version="3.10")
+
+
+def test_abacus_nonmagnetic_spinors_have_no_spin_density(tmp_path):
+    (frame,), target = frames_of("abacus", "soc_gaas"), find_target(unpacked("abacus", "soc_gaas"))
+    noise = np.random.default_rng(0).normal(0, 1e-3, frame.operators["DM"].values_sx.shape)
+    noisy = replace(frame, operators={**frame.operators, "DM": Operator(frame.operators["DM"].values_sx + noise)})
+    magnetic = replace(target, nonmagnetic=False)
+    sizes = {}
+    for key, run in (("magnetic", magnetic), ("nonmagnetic", target)):
+        exported(noisy, tmp_path / key, run)
+        matrix = csr.read_steps(tmp_path / key / "guess" / "dmrs1_nao.csr")[0].matrix
+        vector = (matrix.row_e % 2 == 1) | (matrix.column_e % 2 == 1)
+        sizes[key] = np.abs(matrix.values_se[0][vector]).max(initial=0)
+    assert target.nonmagnetic
+    assert sizes["magnetic"] > 1e-4
+    assert sizes["nonmagnetic"] < 1e-12
+
+
+ORBITAL = """Element                     Si
+Radius Cutoff(a.u.)         6
+SUMMARY  END
+
+Mesh                        601
+dr                          0.01
+"""
+
+
+def made_orbitals(folder, species):
+    """An .orb file of Gaussians, with the shells of a species."""
+    folder.mkdir()
+    r, text = np.arange(601) * 0.01, ORBITAL
+    for shell in species.shells:
+        text += f"                Type                   L                   N\n 0 {shell.l} {shell.zeta - 1}\n"
+        values = r**shell.l * np.exp(-(0.5 + 0.3 * shell.zeta) * r**2) - 0.0
+        text += "\n".join(" ".join(f"{x:.14e}" for x in values[at : at + 4]) for at in range(0, 601, 4)) + "\n"
+    (folder / species.radial).write_text(text)
+    return folder
+
+
+def read_cube(path):
+    lines = path.read_text().split("\n")
+    atoms, sides = int(lines[2].split()[0]), [int(line.split()[0]) for line in lines[3:6]]
+    return lines[:6], np.array(" ".join(lines[6 + atoms :]).split(), dtype=float).reshape(sides)
+
+
+@pytest.mark.parametrize(("version", "name"), [("3.11", "chg.cube"), ("3.8.1", "SPIN1_CHG.cube")])
+def test_abacus_cubes_have_the_header_and_grid_of_their_version(version, name, tmp_path):
+    (frame,), target = frames_of("abacus", "si2"), find_target(unpacked("abacus", "si2"))
+    orbitals = made_orbitals(tmp_path / "orb", frame.basis[0])
+    done = exported(frame, tmp_path / "start", target, route="charge", version=version, basis_dir=orbitals)
+    (path,) = done.files
+    head, density = read_cube(path)
+    assert path.name == name
+    assert density.shape == (36, 36, 36)
+    if version == "3.8.1":
+        assert re.fullmatch(r"1 \(nspin\) [\d.]+ \(fermi energy, in Ry\)", head[1])
+    assert done.keywords["init_chg"] == "file"
+    # The cell and its inversion centre: the density of silicon is the same at both atoms.
+    assert density[0, 0, 0] == pytest.approx(density[9, 9, 9], rel=1e-9)
+
+
+def test_abacus_cube_is_the_one_that_the_code_wrote(tmp_path):
+    files = distributed("abacus")
+    (frame,), target = frames_of("abacus", "si2"), find_target(unpacked("abacus", "si2"))
+    exported(frame, tmp_path / "start", target, route="charge", basis_dir=files / "orb")
+    _, mine = read_cube(tmp_path / "start/guess/chg.cube")
+    _, own = read_cube(files / "si2_with_cube/OUT.ABACUS/chg.cube")
+    assert np.abs(mine - own).max() < 1e-7  # of 0.085
+    _, started = read_cube(files / "restart/si2_cube_from_dm/in/chg.cube")  # which ABACUS started from in 3 iterations
+    assert np.abs(mine - started).max() < 1e-11
+
+
+# SIESTA
+@pytest.mark.parametrize("name", ["si2", "h2o", "ptse2", "spin", "soc", "nc_o2"])
+def test_siesta_gets_its_own_density_matrix_back(name, tmp_path):
+    (frame,), target = frames_of("siesta", name), find_target(unpacked("siesta", name))
+    done = exported(frame, tmp_path / "start", target)
+    (path,) = done.files
+    own = unpacked("siesta", name) / path.name
+    tables = []
+    for file in (path, own):
+        stored = read_density_file(file, "DM")
+        row_e = np.repeat(np.arange(stored.norb), stored.counts_M)
+        order = np.lexsort((stored.column_e, row_e))
+        tables.append((stored.cells_c, row_e[order], stored.column_e[order], stored.values["DM"][:, order]))
+    for mine, theirs in zip(*tables, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-7)
+    assert done.patched.read_text().splitlines()[0] == "DM.UseSaveDM true"
+
+
+def test_siesta_predictions_start_non_collinear_runs_with_four_components(tmp_path):
+    (frame,), target = frames_of("siesta", "nc_o2"), find_target(unpacked("siesta", "nc_o2"))
+    foreign = replace(frame, provenance=Provenance("siesta", predicted=True))
+    exported(foreign, tmp_path, target)
+    stored = read_density_file(tmp_path / "o2nc.DM", "DM")
+    assert len(stored.values["DM"]) == 4
+
+
+def test_siesta_progress_tells_whether_the_density_was_read(tmp_path):
+    output = (unpacked("siesta", "si2") / "si2.out").read_text()
+    (tmp_path / "si2.out").write_text(output)
+    assert siesta.read_progress(tmp_path).took_guess is None
+    assert siesta.read_progress(tmp_path).iterations == 10
+    residuals = siesta.read_progress(tmp_path).residuals
+    assert len(residuals) == 10
+    assert residuals[0] == pytest.approx(1.880553)
+    assert residuals[-1] < 1e-4
+    for word, took in (("Succeeded", True), ("Failed", False)):
+        (tmp_path / "si2.out").write_text(output + f"\nAttempting to read DM from file... {word}...\n")
+        assert siesta.read_progress(tmp_path).took_guess is took
+
+
+# OpenMX
+def restart_numbers(path, norb):
+    data = path.read_bytes()
+    header = np.frombuffer(data, "<i4", 10)
+    rows = np.frombuffer(data, "<i4", 6 * (header[8] + 1), 40)
+    return header, rows, np.frombuffer(data, "<f8", -1, 40 + rows.nbytes)
+
+
+@pytest.mark.parametrize(("name", "label"), [("soc", "gaas"), ("si2_v38", "si2")])
+def test_openmx_gets_its_own_restart_files_back(name, label, tmp_path):
+    (frame,), folder = frames_of("openmx", name), unpacked("openmx", name)
+    target = find_target(folder)
+    done = exported(frame, tmp_path, target, route="h")
+    stem = label if name == "si2_v38" else "guess"
+    for a in range(frame.natoms):
+        mine, own = (
+            restart_numbers(path, frame.pairs.norb_a)
+            for path in (tmp_path / f"{stem}_rst/{stem}.rst{a + 1}", folder / f"{label}_rst/{label}.rst{a + 1}")
+        )
+        for position in (0, 1):
+            np.testing.assert_array_equal(mine[position], own[position])
+        np.testing.assert_allclose(mine[2][1:], own[2][1:], atol=2e-8)  # the first number is not read
+    line = (tmp_path / f"{stem}_rst/{stem}.crst_check").read_text()
+    assert line == (folder / f"{label}_rst/{label}.crst_check").read_text().strip()
+    if name == "si2_v38":
+        text = done.patched.read_text()
+        assert re.search(r"^scf.Hubbard.U +on$", text, re.M)
+        assert " Si 1s 0.0 2s 0.0 1p 0.0 2p 0.0 1d 0.0" in text
+        assert len(re.findall(r"^ *\d+ +Si .* off$", text, re.M)) == 2
+        assert "scf.restart.filename" not in text
+        assert any("keep a copy" in note for note in done.notes)
+
+
+def test_openmx_starts_spin_orbit_runs_from_h_alone(tmp_path):
+    (frame,), target = frames_of("openmx", "soc"), find_target(unpacked("openmx", "soc"))
+    assert openmx.choose_route(frame, target, Options()).name == "h"
+    with pytest.raises(Refused, match="diagonalises the H"):
+        exported(frame, tmp_path, target, route="charge")
+
+
+def test_openmx_warns_of_mixers_that_lose_a_guess():
+    target = find_target(unpacked("openmx", "spin"))
+    assert any("StartPulay 6" in note for note in openmx.advice(target))
+    loose = replace(target, settings={**target.settings, "scf.criterion": "1e-6"})
+    assert any("iteration 2" in note for note in openmx.advice(loose))
+
+
+def test_openmx_gets_the_density_that_it_wrote(tmp_path):
+    files = distributed("openmx")
+    for name, label in (("si2", "si2"), ("spin", "fe"), ("mos2", "mos2"), ("si2_v38", "si2")):
+        (run,) = search(files / name, ["openmx"])
+        (frame,) = code_module("openmx").read_run(run)
+        done = exported(frame, tmp_path / name, find_target(files / name), basis_dir=files / "pao")
+        assert done.route.name == "charge"
+        charges = [path for path in done.files if path.name.endswith("_0_0")]
+        assert len(charges) == frame.spin.components
+        for path in charges:
+            own = np.fromfile(files / name / f"{label}_rst" / path.name.replace("guess", label))
+            assert np.abs(np.fromfile(path) - own).max() < 2e-7, name  # of up to 0.4
+
+
+def test_openmx_spinor_densities_are_those_that_it_wrote(tmp_path):
+    files = distributed("openmx")
+    (run,) = search(files / "soc", ["openmx"])
+    (frame,) = code_module("openmx").read_run(run)
+    template = read_scfout(files / "soc/gaas.scfout")
+    paths = openmx.write_charge(frame, tmp_path, template, "guess", Options(basis_dir=files / "pao"))
+    for path in paths:
+        own = np.fromfile(files / "soc/gaas_rst" / path.name.replace("guess", "gaas"))
+        assert np.abs(np.fromfile(path) - own).max() < 2e-7
+
+
+def test_openmx_grid_is_centred_on_the_atoms():
+    printouts = sorted(distributed("openmx").glob("*/*.std"))
+    assert len(printouts) > 5
+    for std in printouts:
+        printed = re.search(r"Grid_Origin\s+(\S+)\s+(\S+)\s+(\S+)", std.read_text())
+        template = read_scfout(std.with_suffix(".scfout"))
+        origin = openmx.grid_origin(template, grid_of(template))
+        np.testing.assert_allclose(origin / openmx.BOHR, np.array(printed.groups(), dtype=float), atol=1e-8)
