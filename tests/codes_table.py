@@ -4,7 +4,7 @@ from pathlib import Path
 
 from converters.codes.known import KNOWN
 from converters.physics.checks import check_frame
-from tests.contract import frames_of
+from tests.fixtures import frames_of
 from tests.test_abacus import TestAbacus
 from tests.test_openmx import TestOpenmx
 from tests.test_siesta import TestSiesta

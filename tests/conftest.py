@@ -74,29 +74,6 @@ def random_operator(random, pairs, layout):
     return Operator(values_sx)
 
 
-def assert_same_frame(a, b):
-    """Two frames are equal in everything, to the last bit."""
-    for name in ("cell_cv", "pbc_c", "positions_av"):
-        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-    assert [a.basis[s] for s in a.species_a] == [b.basis[s] for s in b.species_a]
-    for name in ("i_p", "j_p", "R_pc", "norb_a"):
-        np.testing.assert_array_equal(getattr(a.pairs, name), getattr(b.pairs, name))
-    assert (a.spin, a.outcome, a.provenance, a.folded) == (b.spin, b.outcome, b.provenance, b.folded)
-    assert set(a.operators) == set(b.operators)
-    for name, operator in a.operators.items():
-        np.testing.assert_array_equal(operator.values_sx, b.operators[name].values_sx)
-        known, other = operator.known_x, b.operators[name].known_x
-        assert (known is None) == (other is None)
-        if known is not None:
-            np.testing.assert_array_equal(known, other)
-    assert (a.spectrum is None) == (b.spectrum is None)
-    if a.spectrum is not None:
-        for name in ("kpoints_kc", "weights_k", "energies_skn"):
-            np.testing.assert_array_equal(getattr(a.spectrum, name), getattr(b.spectrum, name))
-        for name in ("tolerance", "smearing", "width", "fixed_moment"):
-            assert getattr(a.spectrum, name) == getattr(b.spectrum, name)
-
-
 def pytest_terminal_summary(terminalreporter):
     """Say of every skipped test why, in one line for each reason: what was not there proves nothing."""
     skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", [])]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract import scratch
+from tests.fixtures import scratch
 
 
 @functools.cache

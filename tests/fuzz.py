@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from converters.errors import Refused
-from tests.contract import unpacked
-from tests.mutations import mutate_binary, mutate_text
+from slem_plugin.testing.damage import mutate_binary, mutate_text
+from tests.fixtures import unpacked
 
 # A reader that takes more CPU time hangs, one that takes more memory believes what a header claims.
 SECONDS, MEGABYTES = 20, 1000

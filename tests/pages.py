@@ -18,7 +18,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from converters.starts.targets import find_target
-from tests.contract import unpacked
+from tests.fixtures import unpacked
 from workflows.cli import main
 
 ROOT = Path(__file__).parent.parent

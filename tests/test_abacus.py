@@ -17,11 +17,12 @@ from converters.frames.origin import Made
 from converters.physics import kspace
 from converters.physics.checks import check_frame
 from converters.runs import search
-from tests.contract import CodeContract, Expected, frames_of, unpacked
+from slem_plugin.testing.codes import Expected
+from tests.fixtures import ContractOfFixtures, frames_of, unpacked
 from workflows.convert import Options, read_checked
 
 
-class TestAbacus(CodeContract):
+class TestAbacus(ContractOfFixtures):
     code = "abacus"
     good = {  # noqa: RUF012 - the contract reads it
         "h2o": Expected(("O 2s2p1d", "H 2s1p"), 8, iterations=16, density=1e-8),

@@ -11,8 +11,8 @@ from converters.abacus.convention import BOHR
 from converters.abacus.faults import version_key
 from converters.errors import Refused
 from converters.runs import search
-from tests.conftest import assert_same_frame
-from tests.contract import frames_of, unpacked
+from slem_plugin.testing.codes import assert_same_frame
+from tests.fixtures import frames_of, unpacked
 from tests.test_abacus import copy_of, edit, read_folder
 
 CELL = "LATTICE_CONSTANT\n10.0 // Bohr\nLATTICE_VECTORS\n1 0 0 # a\n0.1 1.2 0\n0 0 1.5\n"

@@ -22,7 +22,7 @@ from converters.physics import kspace
 from converters.physics.bands import Bands, make_path, mesh_for, sample_zone
 from converters.pyscf import frame_from_scf
 from converters.storage.writer import DatasetWriter
-from tests.contract import frames_of
+from tests.fixtures import frames_of
 from workflows.cli import main
 from workflows.pictures.bands import Request, bands_of, draw
 

@@ -23,7 +23,7 @@ from converters.pyscf import frame_from_scf
 from converters.runs import search
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
-from tests.contract import unpacked
+from tests.fixtures import unpacked
 from workflows.benchmarks import model as bench_model
 from workflows.cli import main
 from workflows.demo import run_demo

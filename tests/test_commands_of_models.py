@@ -19,7 +19,7 @@ from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 from slem_plugin.checkpoint import load_model
 from slem_plugin.prediction import predict
-from tests.contract import unpacked
+from tests.fixtures import unpacked
 from tests.test_commands import hydrogen, slem
 from workflows.structures import read_structures
 

@@ -21,7 +21,8 @@ from converters.frames.blocks import make_pairs
 from converters.storage.dataset import Dataset
 from converters.storage.journal import JournaledFile, journal_path
 from converters.storage.writer import DatasetWriter
-from tests.conftest import assert_same_frame, make_random_frame
+from slem_plugin.testing.codes import assert_same_frame
+from tests.conftest import make_random_frame
 from workflows.info import mixture
 
 ROOT = Path(__file__).parent.parent

@@ -12,9 +12,9 @@ from converters.errors import Refused
 from converters.openmx.scfout import read_scfout
 from converters.physics.checks import check_frame
 from converters.runs import search
+from slem_plugin.testing.damage import mutate_folder, outcome_of_reading
 from tests.conftest import make_random_frame
-from tests.contract import frames_of, unpacked
-from tests.mutations import mutate_folder, outcome_of_reading
+from tests.fixtures import frames_of, unpacked
 
 SOURCES = [("openmx", "f_orb_h2o"), ("openmx", "soc"), ("abacus", "si2"), ("siesta", "ptse2")]
 

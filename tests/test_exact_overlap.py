@@ -29,7 +29,7 @@ from slem_plugin.learning.samples import make_model
 from slem_plugin.network.network import randomise_silent
 from slem_plugin.prediction import predict
 from slem_plugin.testing.frames import made_frame, random_structure, two_species
-from tests.contract import unpacked
+from tests.fixtures import unpacked
 from tests.pyscf_runs import finished
 from tests.test_pieces import CUTOFFS, assert_same_blocks, predicted, spread_out
 from workflows.benchmarks import overlap as bench_overlap

@@ -20,7 +20,7 @@ from converters.starts.start import Options
 from converters.starts.targets import find_target
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
-from tests.contract import frames_of, scratch, unpacked
+from tests.fixtures import frames_of, scratch, unpacked
 from workflows.cli import export_command
 from workflows.export import Request, export
 

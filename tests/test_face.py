@@ -15,7 +15,7 @@ from pyscf import gto, scf
 
 import slem_plugin as slem
 from slem_plugin.accuracy import Errors
-from tests.contract import unpacked
+from tests.fixtures import unpacked
 
 ROOT = Path(__file__).parent.parent
 

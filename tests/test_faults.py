@@ -18,8 +18,9 @@ from converters.errors import Refused
 from converters.interrupts import uninterrupted
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
-from tests.conftest import assert_same_frame, make_random_frame
-from tests.contract import unpacked
+from slem_plugin.testing.codes import assert_same_frame
+from tests.conftest import make_random_frame
+from tests.fixtures import unpacked
 from tests.interrupts import COMMANDS, interrupt, prepare
 from tests.pyscf_runs import hydrogen_runs
 from workflows.cli import main

@@ -22,7 +22,8 @@ from converters.frames.blocks import (
 from converters.frames.frame import OPERATORS
 from converters.physics import kspace
 from converters.physics.checks import check_frame
-from tests.conftest import assert_same_frame, make_random_frame
+from slem_plugin.testing.codes import assert_same_frame
+from tests.conftest import make_random_frame
 
 ALL_SPINS = list(Spin)
 K = np.array([0.13, -0.27, 0.41])

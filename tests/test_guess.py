@@ -33,7 +33,7 @@ from converters.starts.density import (
 )
 from converters.starts.restart import hermitian_part, reorder_atoms, without_magnetism
 from tests.conftest import make_random_frame
-from tests.contract import frames_of
+from tests.fixtures import frames_of
 from tests.oracles import real_harmonics
 from tests.test_pyscf import lithium_hydride
 

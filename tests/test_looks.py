@@ -11,7 +11,7 @@ from converters.errors import Kind, Refused
 from converters.frames.origin import FileForm
 from converters.physics import kspace
 from tests.conftest import make_random_frame
-from tests.contract import frames_of, unpacked
+from tests.fixtures import frames_of, unpacked
 
 
 @pytest.mark.parametrize("spin", list(Spin))

@@ -16,7 +16,7 @@ from converters.pyscf import frame_from_scf
 from converters.runs import code_module, search
 from converters.starts.restart import fit_to_target, reorder_atoms
 from converters.starts.targets import find_target
-from tests.contract import frames_of, unpacked
+from tests.fixtures import frames_of, unpacked
 
 SHARED = Path(os.environ.get("SLEM_DISTRIBUTIONS", "nowhere"), "foreign")
 CELL = np.array([[0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]])

@@ -13,8 +13,9 @@ from basis.spin import Spin
 from converters.codes.known import KNOWN
 from converters.errors import Refused
 from converters.starts.targets import code_of_input
+from slem_plugin.testing.codes import CodeContract, Expected, frames_in
 from tests import plain_program
-from tests.contract import CodeContract, Expected, frames_in, scratch
+from tests.fixtures import scratch
 from tests.pages import blocks_of
 from workflows.cli import main
 from workflows.scf import Job, run_folder

@@ -15,13 +15,14 @@ from converters.openmx.text import parse_basis_name, parse_input, place_kpoints,
 from converters.openmx.write import restart_file
 from converters.physics.checks import check_frame
 from converters.runs import search
+from slem_plugin.testing.codes import Expected
 from slem_plugin.testing.frames import rotate_block
-from tests.contract import CodeContract, Expected, frames_of, unpacked
+from tests.fixtures import ContractOfFixtures, frames_of, unpacked
 
 HARTREE = 27.211386245988
 
 
-class TestOpenmx(CodeContract):
+class TestOpenmx(ContractOfFixtures):
     code = "openmx"
     good = {  # noqa: RUF012 - the contract reads it
         "h2o": Expected(("O 2s2p1d", "H 2s1p"), 8, density=1e-7),

@@ -24,8 +24,8 @@ from converters.pyscf.molecule import convention, gaussian_species, make_basis, 
 from converters.runs import code_module, search
 from converters.siesta import orbitals as siesta
 from tests import radial_files
-from tests.contract import unpacked
 from tests.distributions import distributed
+from tests.fixtures import unpacked
 from tests.test_integrals import some_tables
 from workflows.convert import best_functions
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from converters.starts.targets import find_target, restart_module
-from tests.contract import frames_of, unpacked
+from tests.fixtures import frames_of, unpacked
 from workflows.export import Request, export
 
 CASES = [

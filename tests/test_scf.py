@@ -15,7 +15,7 @@ from converters.storage.writer import DatasetWriter
 from slem_plugin import pyscf_guess
 from slem_plugin.checkpoint import load_model
 from slem_plugin.config import Config
-from tests.contract import frames_of, unpacked
+from tests.fixtures import frames_of, unpacked
 from workflows.cli import scf_command
 from workflows.train import train_folder
 

@@ -15,11 +15,11 @@ from converters.runs import search
 from converters.siesta.constants import LEGACY
 from converters.siesta.fdf import read_fdf
 from converters.siesta.sparse import read_density_file
-from tests.conftest import assert_same_frame
-from tests.contract import CodeContract, Expected, frames_of, unpacked
+from slem_plugin.testing.codes import Expected, assert_same_frame
+from tests.fixtures import ContractOfFixtures, frames_of, unpacked
 
 
-class TestSiesta(CodeContract):
+class TestSiesta(ContractOfFixtures):
     code = "siesta"
     good = {  # noqa: RUF012 - the contract reads it
         "h2o": Expected(("O 2s2p1d", "H 2s1p"), 8, energy=-466.220361, iterations=22, not_done=()),

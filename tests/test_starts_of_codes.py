@@ -19,8 +19,8 @@ from converters.siesta import restart as siesta
 from converters.siesta.sparse import read_density_file
 from converters.starts.start import Options
 from converters.starts.targets import find_target
-from tests.contract import frames_of, unpacked
 from tests.distributions import distributed
+from tests.fixtures import frames_of, unpacked
 from tests.test_export import accepted, exported
 
 

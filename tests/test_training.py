@@ -23,8 +23,8 @@ from slem_plugin.learning.lessons import Lessons
 from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
 from slem_plugin.learning.training import batch_order, train
 from slem_plugin.prediction import predict
+from slem_plugin.testing.codes import assert_same_frame
 from slem_plugin.testing.frames import made_frame, random_structure, two_species
-from tests.conftest import assert_same_frame
 
 SMALL = "8x0e+6x1o+2x1e+4x2e+2x2o"
 

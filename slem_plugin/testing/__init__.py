@@ -1,1 +1,1 @@
-"""Tests to inherit: what a network or a code of your own must keep, and made-up data for them. They need pytest."""
+"""Tests to inherit: what a network (`networks`) or a code (`codes`) of your own must keep, damage to its files, and made-up data. They need pytest."""
