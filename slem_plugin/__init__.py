@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from converters.storage.dataset import Dataset as Dataset
     from converters.storage.writer import DatasetWriter as DatasetWriter
     from slem_plugin.checkpoint import load_model as load_model
-    from slem_plugin.irreps import from_e3nn as from_e3nn
-    from slem_plugin.irreps import to_e3nn as to_e3nn
+    from slem_plugin.e3nn_blocks import from_e3nn as from_e3nn
+    from slem_plugin.e3nn_blocks import to_e3nn as to_e3nn
     from slem_plugin.pyscf_start import pyscf_guess as pyscf_guess
     from slem_plugin.tensors import to_torch as to_torch
-    from workflows.face import bands as bands
-    from workflows.face import check as check
-    from workflows.face import convert as convert
-    from workflows.face import export as export
-    from workflows.face import predict as predict
-    from workflows.face import read as read
-    from workflows.face import train as train
+    from workflows.api import bands as bands
+    from workflows.api import check as check
+    from workflows.api import convert as convert
+    from workflows.api import export as export
+    from workflows.api import predict as predict
+    from workflows.api import read as read
+    from workflows.api import train as train
 
 # Where each name is defined; the imports above say the same to type checkers and editors.
 HOMES = {
@@ -38,19 +38,19 @@ HOMES = {
     "Frame": "converters.frames.frame",
     "Kind": "converters.errors",
     "Refused": "converters.errors",
-    "bands": "workflows.face",
-    "check": "workflows.face",
-    "convert": "workflows.face",
-    "export": "workflows.face",
+    "bands": "workflows.api",
+    "check": "workflows.api",
+    "convert": "workflows.api",
+    "export": "workflows.api",
     "frame_from_scf": "converters.pyscf",
-    "from_e3nn": "slem_plugin.irreps",
+    "from_e3nn": "slem_plugin.e3nn_blocks",
     "load_model": "slem_plugin.checkpoint",
-    "predict": "workflows.face",
+    "predict": "workflows.api",
     "pyscf_guess": "slem_plugin.pyscf_start",
-    "read": "workflows.face",
-    "to_e3nn": "slem_plugin.irreps",
+    "read": "workflows.api",
+    "to_e3nn": "slem_plugin.e3nn_blocks",
     "to_torch": "slem_plugin.tensors",
-    "train": "workflows.face",
+    "train": "workflows.api",
 }
 
 

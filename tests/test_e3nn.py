@@ -14,7 +14,7 @@ from basis.shells import Species, parse_shells
 from basis.spin import Spin
 from converters.frames.blocks import Operator
 from slem_plugin import from_e3nn, to_e3nn
-from slem_plugin.irreps import axes, e3nn_matrix
+from slem_plugin.e3nn_blocks import axes, e3nn_matrix
 from slem_plugin.network.channels import Channels
 from slem_plugin.testing.frames import made_frame, random_rotation, random_structure, rotate_block, two_species
 

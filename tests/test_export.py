@@ -15,7 +15,7 @@ from converters.frames.blocks import Operator
 from converters.physics import kspace
 from converters.runs import code_module, search
 from converters.siesta.sparse import read_density_file
-from converters.starts.restart import fit_to_target, reorder_atoms
+from converters.starts.fit import fit_to_target, reorder_atoms
 from converters.starts.start import Options
 from converters.starts.targets import find_target
 from converters.storage.dataset import Dataset

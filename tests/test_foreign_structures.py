@@ -16,9 +16,9 @@ from converters.starts.density import operator_on_mesh
 from slem_plugin import pyscf_guess
 from slem_plugin.config import Config
 from slem_plugin.learning.lessons import Lessons
+from slem_plugin.learning.loop import train
 from slem_plugin.learning.samples import make_model
 from slem_plugin.learning.survey import Survey, require_same_kind
-from slem_plugin.learning.training import train
 from slem_plugin.prediction import predict
 from tests.test_pyscf import COMPACT, lithium_hydride
 

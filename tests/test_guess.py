@@ -18,7 +18,7 @@ from converters.frames.arrays import frame_from_matrices
 from converters.frames.blocks import Operator
 from converters.frames.folding import image_weights
 from converters.physics import kspace
-from converters.physics.grid import Grid, density_on_grid, superposed
+from converters.physics.density_grid import Grid, density_on_grid, superposed
 from converters.physics.kspace import Filling
 from converters.pyscf import frame_from_scf
 from converters.pyscf.start import guess_density, structure_of
@@ -31,7 +31,7 @@ from converters.starts.density import (
     purify,
     scale_density,
 )
-from converters.starts.restart import hermitian_part, reorder_atoms, without_magnetism
+from converters.starts.fit import hermitian_part, reorder_atoms, without_magnetism
 from tests.conftest import make_random_frame
 from tests.fixtures import frames_of
 from tests.oracles import real_harmonics

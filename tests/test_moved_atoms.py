@@ -14,7 +14,7 @@ from converters.physics.checks import check_frame
 from converters.physics.kspace import eigenvalues
 from converters.pyscf import frame_from_scf
 from converters.runs import code_module, search
-from converters.starts.restart import fit_to_target, reorder_atoms
+from converters.starts.fit import fit_to_target, reorder_atoms
 from converters.starts.targets import find_target
 from tests.fixtures import frames_of, unpacked
 

@@ -19,8 +19,8 @@ from converters.storage.writer import DatasetWriter
 from slem_plugin.config import Config
 from slem_plugin.learning.learner import loss_of
 from slem_plugin.learning.lessons import Lessons, pack, size_of, unpack
+from slem_plugin.learning.loop import batch_order
 from slem_plugin.learning.samples import make_lesson, make_model
-from slem_plugin.learning.training import batch_order
 from slem_plugin.testing.codes import assert_same_frame
 from slem_plugin.testing.frames import made_frame, random_structure, two_species
 from tests.test_training import small_config, train_quietly

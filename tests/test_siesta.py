@@ -112,7 +112,7 @@ def sparse_order(path):
 
 def rewrite_sorted(path, order):
     """The file with sorted columns, as a run with our onlyS would have it."""
-    from converters.storage.binary import FortranWriter
+    from converters.codes.binary import FortranWriter
 
     stored = read_density_file(path, "H")
     file = FortranWriter()

@@ -20,8 +20,8 @@ from slem_plugin.config import Config, choose_frames, parse_time, read_config
 from slem_plugin.graphs.graph import join_graphs
 from slem_plugin.learning.learner import loss_of, scales_of
 from slem_plugin.learning.lessons import Lessons
+from slem_plugin.learning.loop import batch_order, train
 from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
-from slem_plugin.learning.training import batch_order, train
 from slem_plugin.prediction import predict
 from slem_plugin.testing.codes import assert_same_frame
 from slem_plugin.testing.frames import made_frame, random_structure, two_species

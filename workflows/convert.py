@@ -15,8 +15,8 @@ from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, reading
 from converters.frames.frame import Frame
 from converters.physics.checks import Tolerances, require_sound
-from converters.physics.density import rebuilt_density, sound_without_bad_density, without_density
 from converters.physics.overlap import Overlap
+from converters.physics.repair import rebuilt_density, sound_without_bad_density, without_density
 from converters.runs import code_module, search
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter

@@ -25,7 +25,7 @@ from converters.starts.density import (
     frame_purified,
     scale_density,
 )
-from converters.starts.restart import SAME_PLACE, fit_to_target, hermitian_part, sampling_of, without_magnetism
+from converters.starts.fit import SAME_PLACE, fit_to_target, hermitian_part, sampling_of, without_magnetism
 from converters.starts.start import Options, Route, Target
 from converters.starts.targets import find_target, is_scripted, restart_module, script_module, startable
 from converters.storage.dataset import Dataset

@@ -9,6 +9,7 @@ import numpy as np
 
 from basis.radial import Functions
 from basis.shells import Species
+from converters.frames.frame import OPERATORS
 from converters.storage.dataset import Dataset
 from converters.storage.layout import OUTCOME, RAGGED, SPINS
 
@@ -30,7 +31,7 @@ def describe(path: Path) -> dict[str, Any]:
             "radial functions": known_functions(data.basis, data.functions),
             "atoms per frame": span(lengths["atoms/species"]),
             "pairs per frame": span(lengths["pairs"]),
-            "frames with": {name: int(np.count_nonzero(lengths[f"{name}/values"])) for name in ("H", "S", "DM")},
+            "frames with": {name: int(np.count_nonzero(lengths[f"{name}/values"])) for name in OPERATORS},
             "converged": convergence(outcome["converged"]),
             "iterations": span(outcome["iterations"]),
             "energy per atom (eV)": span(outcome["energy"] / np.maximum(lengths["atoms/species"], 1)),

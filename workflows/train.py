@@ -16,9 +16,9 @@ from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, load_model, save
 from slem_plugin.config import Config, choose_frames, parse_memory
 from slem_plugin.learning.learner import Progress
 from slem_plugin.learning.lessons import Lessons
+from slem_plugin.learning.loop import Report, train
 from slem_plugin.learning.samples import make_model
 from slem_plugin.learning.survey import Survey
-from slem_plugin.learning.training import Report, train
 from slem_plugin.model import Model
 from slem_plugin.ranks import Alone
 

@@ -18,10 +18,10 @@ from converters.abacus.write import generation, write
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, make_pairs
 from converters.frames.frame import Frame
-from converters.physics.grid import Grid, density_on_grid
+from converters.physics.density_grid import Grid, density_on_grid
 from converters.physics.kspace import dense_at
 from converters.starts.density import operator_on_mesh
-from converters.starts.restart import without_magnetism
+from converters.starts.fit import without_magnetism
 from converters.starts.start import Options, Progress, Route, Target, Written, basis_file, replace_lines, residuals_of
 
 if TYPE_CHECKING:

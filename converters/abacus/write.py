@@ -15,7 +15,7 @@ from converters.abacus.text import cells_moved
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, reorder_elements, unpack_elements
 from converters.frames.frame import Frame
-from converters.starts.restart import reorder_atoms
+from converters.starts.fit import reorder_atoms
 from converters.starts.start import Options
 
 KINDS = {

@@ -21,7 +21,7 @@ from converters.openmx.convention import BOHR
 from converters.openmx.orbitals import pao_name, read_atomic_density, read_orbitals
 from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.write import grid_of, is_spin_orbit, write_restart
-from converters.physics.grid import Grid, density_on_grid, superposed
+from converters.physics.density_grid import Grid, density_on_grid, superposed
 from converters.physics.kspace import require_mesh, uniform_mesh
 from converters.starts.start import Options, Progress, Route, Target, Written, basis_file, replace_lines, residuals_of
 from converters.storage.files import write_whole

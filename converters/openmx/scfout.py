@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from basis import Array
-from converters.storage.binary import Binary
+from converters.codes.binary import Binary
 
 # Sets of blocks of each matrix, by SpinP_switch.
 SETS = {0: 1, 1: 2, 3: 4}

@@ -25,7 +25,7 @@ from converters.starts.density import (
     operator_on_mesh,
     purify,
 )
-from converters.starts.restart import SAME_PLACE
+from converters.starts.fit import SAME_PLACE
 from converters.storage.files import open_hdf5
 
 ANNOUNCED = "starting density from slem: "

@@ -14,10 +14,10 @@ import numpy as np
 from basis import Array
 from basis.shells import Shell
 from basis.spin import Spin
+from converters.codes.binary import FortranFile
 from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import Elements
 from converters.siesta.convention import images_of
-from converters.storage.binary import FortranFile
 from converters.storage.files import open_hdf5
 
 

@@ -8,6 +8,7 @@ from basis import Array
 from basis.conventions import label_of, to_standard
 from basis.shells import LETTERS, Species, cell_shells
 from basis.spin import Spin
+from converters.codes.binary import FortranWriter
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Operator, reorder_elements, unpack_elements
 from converters.frames.frame import Frame
@@ -19,7 +20,6 @@ from converters.siesta.convention import (
     images_of,
 )
 from converters.starts.start import Options
-from converters.storage.binary import FortranWriter
 
 
 def write_matrices(frame: Frame, folder: Path, options: Options) -> list[Path]:

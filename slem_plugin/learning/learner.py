@@ -12,6 +12,7 @@ from converters.errors import Kind, Refused
 from slem_plugin.config import Config
 from slem_plugin.graphs.graph import Graph
 from slem_plugin.learning.samples import Lesson
+from slem_plugin.learning.schedule import schedule
 from slem_plugin.model import Model
 from slem_plugin.network.network import Network, Output
 from slem_plugin.ranks import Alone
@@ -137,12 +138,6 @@ class Averaged:
         with torch.no_grad():
             for weight, value in zip(self.weights, values, strict=True):
                 weight.copy_(value)
-
-
-def schedule(part: float, warmup: float) -> float:
-    """Fraction of the highest learning rate: a linear rise, then half a cosine down to zero."""
-    rise = min(1.0, part / warmup) if warmup else 1.0
-    return max(rise * 0.5 * (1 + math.cos(math.pi * min(part, 1.0))), 1e-6)
 
 
 def loss_of(outputs: dict[str, Output], lesson: Lesson, scales: dict[str, float], onsite_weight: float) -> Tensor:

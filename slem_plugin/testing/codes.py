@@ -17,7 +17,7 @@ from converters.frames.frame import Frame
 from converters.frames.origin import Made
 from converters.physics.checks import check_frame
 from converters.runs import code_module, search
-from converters.starts.restart import fit_to_target
+from converters.starts.fit import fit_to_target
 from converters.starts.start import Options, Target
 from converters.starts.targets import find_target, restart_module
 from converters.storage.dataset import Dataset

@@ -248,8 +248,8 @@ def wait_for_data(folder: Path, workers: int) -> dict[str, Any]:
     from slem_plugin.config import Config
     from slem_plugin.learning.learner import Learner, scales_of
     from slem_plugin.learning.lessons import Lessons
+    from slem_plugin.learning.loop import batch_order
     from slem_plugin.learning.samples import join_lessons
-    from slem_plugin.learning.training import batch_order
     from workflows.benchmarks.model import system
     from workflows.train import Frames
 
@@ -320,7 +320,7 @@ def make_runs(folder: Path) -> Path:
 def make_run(n: int, folder: Path) -> None:
     from pyscf import lib
 
-    from workflows.benchmarks.cases import run_scf
+    from workflows.benchmarks.restart_cases import run_scf
     from workflows.demo import MOLECULE, one_water
 
     lib.num_threads(1)

@@ -132,7 +132,7 @@ def info_command(
     matrix: str,
     as_json: bool,
 ) -> int:
-    """Show at a glance what a dataset or a model holds, one of its frames, or a block between two atoms.
+    """Show what a dataset, a model, a frame or a block holds.
 
     A frame is shown with where each matrix is from and what its reader did to it; a block with the names of its orbitals, and
     their rows and signs in the code's own matrices where these are known.

@@ -192,7 +192,7 @@ def report_command(
     """
     from converters.storage.files import write_whole
     from slem_plugin.config import parse_frames
-    from workflows.pictures.report import examine
+    from workflows.pictures.report_findings import examine
     from workflows.pictures.report_page import write_page
     from workflows.terminal.progress import progress, waiting
     from workflows.terminal.show import print_json, show_facts

@@ -11,7 +11,7 @@ import numpy as np
 from basis.shells import LETTERS
 from workflows.pictures.bands import bands_or_levels
 from workflows.pictures.bands import draw as draw_bands
-from workflows.pictures.report import Findings, Sample
+from workflows.pictures.report_findings import Findings, Sample
 from workflows.scf import Outcome
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from workflows.convert import InputOutcome
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from slem_plugin.learning.training import Report as Evaluation
+    from slem_plugin.learning.loop import Report as Evaluation
     from slem_plugin.model import Model
     from workflows.export import Exported
 

@@ -19,9 +19,10 @@ from converters.storage.files import draft_of
 from slem_plugin.accuracy import Errors
 from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from slem_plugin.config import Config
-from slem_plugin.learning.learner import Learner, Progress, loss_of, scales_of, schedule
+from slem_plugin.learning.learner import Learner, Progress, loss_of, scales_of
 from slem_plugin.learning.lessons import Lessons
 from slem_plugin.learning.samples import Lesson, join_lessons, measure_peaks
+from slem_plugin.learning.schedule import schedule
 from slem_plugin.model import Model
 from slem_plugin.prediction import predict
 from slem_plugin.ranks import Alone

@@ -19,7 +19,7 @@ from converters.storage.dataset import Dataset
 from converters.storage.files import digest_file
 from slem_plugin.accuracy import Errors
 from slem_plugin.checkpoint import BEST, load_model
-from slem_plugin.learning.training import LOG
+from slem_plugin.learning.loop import LOG
 from slem_plugin.model import Model
 from slem_plugin.prediction import predict
 from workflows.info import describe, describe_model
