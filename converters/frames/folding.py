@@ -60,7 +60,8 @@ class Images:
         atom_M = np.repeat(np.arange(natoms), norb_a)
         class_e = atom_M[matrix.row_e] * natoms + atom_M[matrix.column_e]
         class_q = self.i_q * natoms + self.j_q  # sorted: atom by atom
-        first_e, count_e = np.searchsorted(class_q, class_e), self.count_q[np.searchsorted(class_q, class_e)]
+        first_e = np.searchsorted(class_q, class_e)
+        count_e = self.count_q[first_e]
         e_x = np.repeat(np.arange(len(class_e)), count_e)
         inside_x = np.arange(len(e_x)) - np.repeat(np.cumsum(count_e) - count_e, count_e)
         R_tc, t_q = np.unique(self.R_qc, axis=0, return_inverse=True)

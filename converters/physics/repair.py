@@ -41,11 +41,10 @@ def is_sound(frame: Frame, tolerances: Tolerances) -> bool:
 def rebuilt_density(frame: Frame, tolerances: Tolerances) -> Frame:
     """The frame with the DM of its (H, S), where its own is missing, not whole or wrong, and the files say how levels were filled."""
     spectrum, own = frame.spectrum, frame.operators.get("DM")
-    known = spectrum is not None and spectrum.smearing and frame.outcome.electrons is not None
-    if not known or not {"H", "S"} <= set(frame.operators):
+    if spectrum is None or not spectrum.smearing or frame.outcome.electrons is None:
         return frame
-    whole = own is not None and frame.origin("DM").is_whole
-    if spectrum is None or frame.outcome.electrons is None or (whole and is_sound(frame, tolerances)):
+    kept = own is not None and frame.origin("DM").is_whole and is_sound(frame, tolerances)
+    if kept or not {"H", "S"} <= set(frame.operators):
         return frame
     moment = frame.outcome.moment if spectrum.fixed_moment else None
     filling = Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width, moment)

@@ -1,13 +1,13 @@
 """Which Rydberg and Bohr a run of SIESTA was computed with: files hold atomic units, and versions differ in what these are.
 
 The numbers of the run decide: a length that stands in Angstrom in one file and in Bohr in another, a Fermi level in eV and in
-Rydberg. Where there are none, the version does; where there is none either, the constants of SIESTA up to 4.1 are taken, and the
-frame says so.
+Rydberg. Where there are none, the version does; where there is none either, the kind of the file (HSX 1 and 2 are of SIESTA 5, all
+others are taken for older), and the frame says that it is a guess.
 """
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +53,7 @@ def find_constants(own: Mapping[str, Path], matrices: Matrices, version: str) ->
         found = " and ".join(f"{constants.rydberg} eV in a Rydberg ({why})" for constants, why in votes)
         raise Refused(Kind.DAMAGED, matrices.path, f"is of a run with {found}", "files of one run")
     constants, _ = votes[0]
-    return named(constants, ", ".join(why for _, why in votes))
-
-
-def named(constants: Constants, known_from: str) -> Constants:
-    return Constants(constants.rydberg, constants.bohr, known_from)
+    return replace(constants, known_from=", ".join(why for _, why in votes))
 
 
 def votes_of_lengths(own: Mapping[str, Path], matrices: Matrices) -> Iterator[tuple[Constants, str]]:

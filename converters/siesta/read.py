@@ -94,6 +94,7 @@ def read_run(run: Run) -> Iterator[Frame]:
     operators = {name: replace(o, values_sx=o.values_sx * scale[name]) for name, o in operators.items()}
     spectrum, fermi = read_spectrum(own, matrices, output, structure.cell_cv, rydberg)
     texts = [own[suffix] for suffix in TEXTS if suffix in own] + ([output_path] if output_path else [])
+    texts += [path for path in run.others if path.name == VARIABLES]
     outcome = Outcome(output.energy, fermi, matrices.electrons, None, output.converged, output.iterations)
     treatments = (REORDERED, UPPER, *([FOLDED] if folded else []))
     files = {name: (path.name,) for name, path in used.items()}
