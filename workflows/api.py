@@ -53,20 +53,25 @@ def convert(
     jobs: int = 1,
     strict: bool = False,
     rebuild_density: bool = False,
+    drop_density: bool = False,
     find_functions: bool = True,
     basis_folders: Sequence[AnyPath] = (),
 ) -> list[InputOutcome]:
     """What became of each run below some folders: "converted" into the dataset, "there already" or "refused" with a reason.
 
     Every run is checked; one that fails does not stop the others. `strict` refuses also what could not be checked, `rebuild_density` builds DM
-    from H and S where the code's own is not whole, `basis_folders` are searched for radial functions besides the runs.
+    from H and S where the code's own is missing, wrong or not whole, `drop_density` leaves it out, `basis_folders` are searched for radial functions besides the runs.
     """
     from workflows import convert as work
     from workflows.processes.engines import choose_engine
 
     folders = tuple(existing(path) for path in basis_folders)
     options = work.Options(
-        strict=strict, rebuild_density=rebuild_density, find_functions=find_functions, basis_folders=folders
+        strict=strict,
+        rebuild_density=rebuild_density,
+        drop_density=drop_density,
+        find_functions=find_functions,
+        basis_folders=folders,
     )
     items = work.find([existing(path) for path in listed(paths)], codes_of(code))
     with choose_engine(jobs, None, "fork") as engine:

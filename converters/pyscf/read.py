@@ -320,33 +320,20 @@ def make_frame(
     )
     folding = fold(place, fractional_kc, positions_av, cell_cv, pbc_c, [basis[s].size for s in species_a])
     order, signs = to_standard(cell_shells(basis, species_a), convention)
-    real = spin is not Spin.SPINOR
-    H_skMM = split_spins(fock_skMM, spin)[..., order[:, None], order] * np.outer(signs, signs) * HARTREE
-    DM_skMM = split_spins(levels.density(), spin)[..., order[:, None], order] * np.outer(signs, signs)
-    S_kMM = S_kMM[:, order[:, None], order] * np.outer(signs, signs)
+    stored = {"H": split_spins(fock_skMM, spin) * HARTREE, "S": S_kMM[None], "DM": split_spins(levels.density(), spin)}
     operators = {
-        "H": folding.operator(place, H_skMM, real),
-        "S": folding.operator(place, S_kMM[None], True),
-        "DM": folding.operator(place, DM_skMM, real),
+        name: folding.operator(
+            place,
+            M_skMM[..., order[:, None], order] * np.outer(signs, signs),
+            name == "S" or spin is not Spin.SPINOR,
+        )
+        for name, M_skMM in stored.items()
     }
     electrons = float(levels.occupation_skn.sum()) / nk
     if abs(electrons - molecule.tot_electrons()) > 1e-6:
         raise Refused(
             Kind.BAD_PHYSICS, place, f"has {electrons:.8g} electrons in its levels", f"{molecule.tot_electrons()}"
         )
-    printed = (
-        np.sort(levels.energy_skn, axis=-1) * HARTREE if fock is None else np.empty((len(levels.energy_skn), nk, 0))
-    )
-    kind, width = smearing if smearing[0] else ("fixed" if levels.is_aufbau() else "", 0.0)
-    spectrum = Spectrum(
-        fractional_kc,
-        np.full(nk, 1 / nk),
-        printed,
-        levels.tolerance(full_S_kMM),
-        kind,
-        width,
-        fixed_moment=spin is Spin.COLLINEAR,
-    )
     moment = float(molecule.spin) if spin is Spin.COLLINEAR and kpoints_kc is None else None
     form = replace(provenance.form, harmonics=harmonics_of(basis, convention))
     return Frame(
@@ -359,9 +346,26 @@ def make_frame(
         spin=spin,
         operators=operators,
         outcome=replace(outcome, electrons=electrons, moment=moment),
-        spectrum=spectrum,
+        spectrum=spectrum_of(levels, fractional_kc, full_S_kMM, smearing, printed=fock is None),
         provenance=replace(provenance, form=form),
         folded=kpoints_kc is not None,
+    )
+
+
+def spectrum_of(
+    levels: Levels, fractional_kc: Array, S_kMM: Array, smearing: tuple[str, float], *, printed: bool
+) -> Spectrum:
+    """The k-points of a run and how its levels are filled; the levels themselves where they are those of the matrices."""
+    energies_skn = np.sort(levels.energy_skn, axis=-1) * HARTREE
+    kind, width = smearing if smearing[0] else ("fixed" if levels.is_aufbau() else "", 0.0)
+    return Spectrum(
+        fractional_kc,
+        np.full(len(fractional_kc), 1 / len(fractional_kc)),
+        energies_skn if printed else energies_skn[..., :0],
+        levels.tolerance(S_kMM),
+        kind,
+        width,
+        fixed_moment=levels.spin is Spin.COLLINEAR,
     )
 
 
