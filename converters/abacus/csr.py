@@ -225,7 +225,7 @@ def read_dense(path: Path) -> Array:
     if (head := re.match(r"\s*(\d+)\s", text)) and "#" not in text:
         norb, numbers = int(head[1]), numbers_of(path, text, "the matrix")
         size = 1 + norb * (norb + 1) // 2
-        if norb > LARGEST_BASIS or len(numbers) % size or (numbers[::size] != norb).any():
+        if not 0 < norb <= LARGEST_BASIS or len(numbers) % size or (numbers[::size] != norb).any():
             raise Refused(Kind.DAMAGED, path, f"has {len(numbers)} numbers", f"upper triangles of {norb} rows")
         return whole_of_triangle(norb, numbers[-size + 1 :])  # one after each iteration in some versions
     norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", text)

@@ -12,6 +12,7 @@ from basis.shells import LETTERS, Shell, Species, parse_shells
 from converters.abacus.convention import BOHR
 from converters.codes.elements import element_named
 from converters.errors import Kind, Refused
+from converters.frames.neighbours import is_place
 from converters.physics.kspace import require_mesh, uniform_mesh
 
 
@@ -130,7 +131,7 @@ def read_stru(path: Path, latname: str = "none") -> Stru:
             f"has {len(labels)} species {' '.join(labels)} and {len(orbitals)} orbital files",
             "one for each",
         )
-    if not len(species_a) or not np.isfinite(positions_av).all() or not abs(np.linalg.det(cell_cv)) > 0:
+    if not len(species_a) or not is_place(positions_av).all() or not abs(np.linalg.det(cell_cv)) > 0:
         raise Refused(
             Kind.DAMAGED, path, f"has {len(species_a)} atoms in a cell of {np.linalg.det(cell_cv):g} cubic Angstrom"
         )
@@ -287,7 +288,7 @@ def read_species(path: Path, stru: Stru, log: Log, places: Sequence[Path]) -> tu
 
 def shells_of_name(name: str) -> tuple[Shell, ...]:
     match = re.search(rf"_((?:\d+[{LETTERS}])+)\.orb$", name, re.I)
-    return parse_shells(match[1]) if match else ()
+    return parse_shells(match[1].lower()) if match else ()
 
 
 def shells_in_file(path: Path) -> tuple[Shell, ...]:
@@ -324,8 +325,15 @@ def read_levels(path: Path) -> tuple[Array, Array, Array] | None:
     if len({len(table) for table in tables}) != 1 or len(tables) != nk * spins:
         raise Refused(Kind.DAMAGED, path, f"has {len(tables)} tables of eigenvalues", f"{spins} x {nk} of one length")
     levels = np.array(tables).reshape(spins, nk, -1, 2)
-    kpoints_kv = np.array([[float(x) for x in head.groups()[3:]] for head in heads[:nk]])
-    return kpoints_kv, levels[..., 0], levels[..., 1]
+    return kpoints_of(path, [head.groups()[3:] for head in heads[:nk]]), levels[..., 0], levels[..., 1]
+
+
+def kpoints_of(path: Path, words_kv: Sequence[Sequence[str]]) -> Array:
+    """The k-points of the heads of tables of eigenvalues."""
+    try:
+        return np.array(words_kv, dtype=float)
+    except ValueError as error:
+        raise Refused(Kind.DAMAGED, path, f"has a k-point that is not three numbers: {error}") from error
 
 
 def read_older_levels(path: Path) -> tuple[Array, Array, Array] | None:
@@ -344,5 +352,4 @@ def read_older_levels(path: Path) -> tuple[Array, Array, Array] | None:
     if len({table.shape for table in tables}) != 1 or tables[0].shape[1] not in (2, 4):
         raise Refused(Kind.DAMAGED, path, "has tables of eigenvalues of different lengths", "one length")
     levels = np.array(tables).reshape(len(tables), len(tables[0]), -1, 2).transpose(2, 0, 1, 3)
-    kpoints_kv = np.array([[float(x) for x in head.groups()[1:]] for head in heads])
-    return kpoints_kv, levels[..., 0], levels[..., 1]
+    return kpoints_of(path, [head.groups()[1:] for head in heads]), levels[..., 0], levels[..., 1]

@@ -16,6 +16,8 @@ from converters.frames.frame import Frame
 LARGEST_IMAGINARY = 1e-4
 # Atoms that are equally close up to this (Angstrom) share a folded block.
 SAME_DISTANCE = 1e-6
+# No run has atoms that are farther apart than these cells; a damaged number may.
+MOST_CELLS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,11 @@ class Images:
         natoms = len(positions_av)
         near_nc = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
         between_aav = positions_av[None] - positions_av[:, None]
-        shift_aac = -np.round(between_aav @ np.linalg.inv(cell_cv)).astype(np.int64)
+        shift_aac = -np.round(between_aav @ np.linalg.inv(cell_cv))
+        if not np.abs(shift_aac).max() < MOST_CELLS:
+            apart = f"has atoms {np.abs(shift_aac).max():.3g} cells apart"
+            raise Refused(Kind.BAD_PHYSICS, "structure", apart, f"less than {MOST_CELLS}")
+        shift_aac = shift_aac.astype(np.int64)
         found, distance_aa, second_aa = [], np.zeros((natoms, natoms)), np.zeros((natoms, natoms))
         for i in range(natoms):
             R_anc = shift_aac[i][:, None] + near_nc

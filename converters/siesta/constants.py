@@ -86,8 +86,8 @@ def votes_of_energies(own: Mapping[str, Path], matrices: Matrices) -> Iterator[t
     """What the Fermi level in EIG (eV) says beside the stored one (Ry), where it has enough digits."""
     if ".EIG" not in own or not matrices.fermi:
         return
-    word = own[".EIG"].read_text(errors="replace").split()[0]
     ratio = text.read_eigenvalues(own[".EIG"])[0] / matrices.fermi
+    word = own[".EIG"].read_text(errors="replace").split()[0]
     digits = len(re.sub(r"[Ee].*|[^\d]", "", word).strip("0"))
     if digits >= 7 and abs(ratio / RYDBERG - 1) < OTHER_FERMI:
         for constants in (LEGACY, MODERN):
@@ -97,6 +97,6 @@ def votes_of_energies(own: Mapping[str, Path], matrices: Matrices) -> Iterator[t
 
 def votes_of_version(version: str) -> list[tuple[Constants, str]]:
     number = version.lstrip("v").split(".")[0]
-    if "MaX" in version or (number.isdigit() and int(number) >= 5):
+    if "MaX" in version or (number.isdecimal() and int(number) >= 5):
         return [(MODERN, f"version {version}")]
     return [(LEGACY, f"version {version}")] if version else []

@@ -59,14 +59,14 @@ class Fdf:
     def number_of(self, label: str) -> int | None:
         """Atomic number of a species label."""
         for fields in self.blocks.get("chemicalspecieslabel", []):
-            if len(fields) > 2 and fields[2] == label and fields[1].lstrip("-").isdigit():
+            if len(fields) > 2 and fields[2] == label and fields[1].lstrip("-").isdecimal():
                 return int(fields[1])
         return None
 
     def labels(self) -> list[str]:
         """Labels of the species in the order of their numbers; none where these are not 1, 2, .."""
         rows = [fields[:3] for fields in self.blocks.get("chemicalspecieslabel", []) if len(fields) > 2]
-        by_number = {int(number): label for number, _, label in rows if number.isdigit()}
+        by_number = {int(number): label for number, _, label in rows if number.isdecimal()}
         return [by_number[n] for n in sorted(by_number)] if sorted(by_number) == list(range(1, len(rows) + 1)) else []
 
     def lattice(self) -> Array | None:

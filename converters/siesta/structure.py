@@ -11,6 +11,7 @@ from basis import Array
 from basis.shells import Species
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
+from converters.frames.neighbours import is_place
 from converters.siesta import sparse, text
 from converters.siesta.fdf import Fdf, read_fdf
 from converters.siesta.orbitals import read_ion
@@ -71,7 +72,7 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices, bohr: flo
         raise Refused(
             Kind.DAMAGED, run.main, f"has {len(positions_av)} atoms and the orbitals of {len(species_a)}", "the same"
         )
-    if not (np.isfinite(cell_cv).all() and np.isfinite(positions_av).all() and np.linalg.det(cell_cv)):
+    if not (is_place(cell_cv).all() and is_place(positions_av).all() and np.linalg.det(cell_cv)):
         raise Refused(Kind.DAMAGED, run.main, "has a cell or positions that are not finite numbers of three dimensions")
     given = read_fdf(own[".fdf"]) if ".fdf" in own else Fdf({}, {})
     numbers = [kind.number or given.number_of(kind.label) for kind in kinds]
