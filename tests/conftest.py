@@ -1,11 +1,7 @@
 """Fixtures that several test files share."""
 
-import os
 import signal
 from collections import Counter
-
-# Before any library reads it: tests run side by side, and threads do not survive the forks in some of them.
-os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest

@@ -24,8 +24,6 @@ import numpy as np
 from converters.runs import code_module, search
 from slem_plugin.testing.damage import mutate_folder, outcome_of_reading
 
-# The long run
-
 
 def try_one(task):
     """Outcome of one mutation, in a process of its own that may take 5 seconds and die."""
