@@ -108,3 +108,13 @@ def test_files_are_those_that_the_input_names(tmp_path):
     (folder / "silicon.stru").rename(folder / "STRU")
     with pytest.raises(Refused, match="has no INPUT beside or above it"):
         read_folder(folder)
+
+
+def test_a_table_of_levels_without_its_head_is_not_compared(tmp_path):
+    folder = copy_of("h2o", tmp_path)
+    path = folder / "OUT.ABACUS" / "eig_occ.txt"
+    lines = path.read_text().splitlines(keepends=True)
+    assert "k-point" in lines[3]
+    path.write_text("".join(lines[:3] + lines[4:]))
+    (frame,) = read_folder(folder)
+    assert frame.spectrum.energies_skn.size == 0

@@ -340,6 +340,8 @@ def read_older_levels(path: Path) -> tuple[Array, Array, Array] | None:
     """The same from istate.info of versions before 3.11, whose k-points are fractional or Cartesian."""
     content = path.read_text(errors="replace")
     heads = list(re.finditer(r"^BAND\b.*?Kpoint = (\d+)\s+\((\S+) (\S+) (\S+)\)[ \t]*$", content, re.M))
+    if not heads:
+        return None
     tables = []
     for head, stop in zip(heads, [*(match.start() for match in heads[1:]), len(content)], strict=True):
         rows = [line.split() for line in content[head.end() : stop].splitlines() if line.split()]
@@ -347,8 +349,6 @@ def read_older_levels(path: Path) -> tuple[Array, Array, Array] | None:
             tables.append(np.array(rows, dtype=float)[:, 1:])
         except (ValueError, IndexError) as error:
             raise Refused(Kind.DAMAGED, path, f"has eigenvalues at k-point {head[1]} that cannot be read") from error
-    if not tables:
-        return None
     if len({table.shape for table in tables}) != 1 or tables[0].shape[1] not in (2, 4):
         raise Refused(Kind.DAMAGED, path, "has tables of eigenvalues of different lengths", "one length")
     levels = np.array(tables).reshape(len(tables), len(tables[0]), -1, 2).transpose(2, 0, 1, 3)
