@@ -19,8 +19,8 @@ LARGEST_FACTOR = 16_000
 # Relative residual of conjugate gradients, and of the roots of S by Lanczos.
 SOLVED, ROOTED = 1e-8, 1e-6
 MOST_STEPS = 3000
-# The spectrum is widened by this factor, so that no level lies on its edge.
-WIDER = 1.02
+# Ends of the spectrum are found to this share of themselves and then widened by this factor, so that no level lies outside.
+ENDED, WIDER = 1e-3, 1.02
 # A gap holds fewer electrons than this.
 GAP_COUNT = 1e-3
 # Points of the energy grid on which states are counted, for each moment.
@@ -62,6 +62,11 @@ def solver_of(S: Matrix, sizes_a: Array) -> Solve:
     return solve
 
 
+def starting_vector(size: int) -> Array:
+    """Where Lanczos' method starts: always the same, so that results do not differ from run to run."""
+    return np.random.default_rng(0).standard_normal(size)
+
+
 def levels_near(H: Matrix, S: Matrix, energy: float, count: int) -> Array:
     """The `count` eigenvalues of H c = e S c next to an energy (eV), ascending, by shift and invert."""
     size = H.shape[0]
@@ -69,7 +74,8 @@ def levels_near(H: Matrix, S: Matrix, energy: float, count: int) -> Array:
         raise Refused(Kind.NO_SUCH_CHOICE, "levels", f"are {count} of {size}", f"1 to {size - 2}")
     shifted = factor(sparse.csr_array(H - energy * S))
     inverse = linalg.LinearOperator(H.shape, matvec=shifted, dtype=H.dtype)
-    found = linalg.eigsh(H, k=count, M=S, sigma=energy, OPinv=inverse, return_eigenvectors=False)
+    start = starting_vector(size)
+    found = linalg.eigsh(H, k=count, M=S, sigma=energy, OPinv=inverse, v0=start, return_eigenvectors=False)
     return np.sort(found)
 
 
@@ -87,9 +93,10 @@ class Pencil:
     def of(cls, H: Matrix, S: Matrix, sizes_a: Array) -> "Pencil":
         solve = solver_of(S, sizes_a)
         inverse = linalg.LinearOperator(S.shape, matvec=solve, dtype=S.dtype)
+        start = starting_vector(S.shape[0])
         low, high = (
-            float(linalg.eigsh(H, k=1, M=S, Minv=inverse, which=which, tol=1e-3, return_eigenvectors=False)[0])
-            for which in ("SA", "LA")
+            float(linalg.eigsh(H, 1, S, Minv=inverse, which=end, tol=ENDED, v0=start, return_eigenvectors=False)[0])
+            for end in ("SA", "LA")
         )
         return cls(H, S, solve, (low + high) / 2, WIDER * (high - low) / 2)
 
