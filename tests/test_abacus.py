@@ -311,7 +311,8 @@ def test_levels_of_older_versions(tmp_path):
     (frame,) = frames_of("abacus", "si2")
     folder = shutil.copytree(unpacked("abacus", "si2"), tmp_path / "run")
     output = folder / "OUT.ABACUS"
-    kpoints_kv, energies_skn, occupations_skn = text.read_levels(output / "eig_occ.txt")
+    levels = text.read_levels(output / "eig_occ.txt")
+    kpoints_kv, energies_skn, occupations_skn = levels.kpoints_k, levels.energies_skn, levels.occupations_skn
     lattice = text.read_stru(folder / "STRU").lattice_constant * BOHR
     blocks = []
     for k, kpoint in enumerate(kpoints_kv @ frame.cell_cv.T / lattice):

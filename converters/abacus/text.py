@@ -10,6 +10,7 @@ import numpy as np
 from basis import Array
 from basis.shells import LETTERS, Shell, Species, parse_shells
 from converters.abacus.convention import BOHR
+from converters.codes.digits import rounding_of
 from converters.codes.elements import element_named
 from converters.errors import Kind, Refused
 from converters.frames.neighbours import is_place
@@ -307,8 +308,21 @@ def element_number(path: Path, label: str, pseudopotential: str) -> int:
     raise Refused(Kind.MISSING_FILES, path, f"does not say which element {label} is", "its symbol at the beginning")
 
 
-def read_levels(path: Path) -> tuple[Array, Array, Array] | None:
-    """Cartesian k-points (2 pi / lattice constant), eigenvalues (spin, k, band; eV) and occupations of the last step."""
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Printed k-points, how far their digits are off, eigenvalues (eV) and occupations.
+
+    k-points are Cartesian (2 pi / lattice constant), or fractional in older versions.
+    """
+
+    kpoints_k: Array
+    error_k: Array
+    energies_skn: Array
+    occupations_skn: Array
+
+
+def read_levels(path: Path) -> Levels | None:
+    """The levels of the last step."""
     text = re.split(r"^\s*\d+\s+# ionic step", path.read_text(errors="replace"), flags=re.M)[-1]
     heads = list(re.finditer(r"^ *spin=(\d+) k-point=(\d+)/(\d+) Cartesian=(\S+) +(\S+) +(\S+).*$", text, re.M))
     if not heads:
@@ -325,18 +339,19 @@ def read_levels(path: Path) -> tuple[Array, Array, Array] | None:
     if len({len(table) for table in tables}) != 1 or len(tables) != nk * spins:
         raise Refused(Kind.DAMAGED, path, f"has {len(tables)} tables of eigenvalues", f"{spins} x {nk} of one length")
     levels = np.array(tables).reshape(spins, nk, -1, 2)
-    return kpoints_of(path, [head.groups()[3:] for head in heads[:nk]]), levels[..., 0], levels[..., 1]
+    return Levels(*kpoints_of(path, [head.groups()[3:] for head in heads[:nk]]), levels[..., 0], levels[..., 1])
 
 
-def kpoints_of(path: Path, words_kv: Sequence[Sequence[str]]) -> Array:
-    """The k-points of the heads of tables of eigenvalues."""
+def kpoints_of(path: Path, words_kv: Sequence[Sequence[str]]) -> tuple[Array, Array]:
+    """The k-points of the heads of tables of eigenvalues, and how far their digits are off."""
     try:
-        return np.array(words_kv, dtype=float)
+        kpoints_kv = np.array(words_kv, dtype=float)
+        return kpoints_kv, np.array([[rounding_of(word) for word in words] for words in words_kv])
     except ValueError as error:
         raise Refused(Kind.DAMAGED, path, f"has a k-point that is not three numbers: {error}") from error
 
 
-def read_older_levels(path: Path) -> tuple[Array, Array, Array] | None:
+def read_older_levels(path: Path) -> Levels | None:
     """The same from istate.info of versions before 3.11, whose k-points are fractional or Cartesian."""
     content = path.read_text(errors="replace")
     heads = list(re.finditer(r"^BAND\b.*?Kpoint = (\d+)\s+\((\S+) (\S+) (\S+)\)[ \t]*$", content, re.M))
@@ -352,4 +367,4 @@ def read_older_levels(path: Path) -> tuple[Array, Array, Array] | None:
     if len({table.shape for table in tables}) != 1 or tables[0].shape[1] not in (2, 4):
         raise Refused(Kind.DAMAGED, path, "has tables of eigenvalues of different lengths", "one length")
     levels = np.array(tables).reshape(len(tables), len(tables[0]), -1, 2).transpose(2, 0, 1, 3)
-    return kpoints_of(path, [head.groups()[1:] for head in heads]), levels[..., 0], levels[..., 1]
+    return Levels(*kpoints_of(path, [head.groups()[1:] for head in heads]), levels[..., 0], levels[..., 1])

@@ -78,7 +78,8 @@ class Spectrum:
     where matrices are real. `energies_skn` (eV) has one spin for none and spinor layouts and two for collinear; it may
     hold fewer bands than there are orbitals, and NaN where nothing was printed. `tolerance` is how exactly the code printed them; `smearing` is "fermi",
     "gauss", "fixed" (lowest levels filled) or "" when it is not known, and `width` its width (eV). `fixed_moment` says
-    that each spin has its own electron number.
+    that each spin has its own electron number. `kpoint_error` is how far the fractions may be from those that the code used, where
+    it printed them with few digits.
     """
 
     kpoints_kc: Array
@@ -88,6 +89,7 @@ class Spectrum:
     smearing: str = ""
     width: float = 0.0
     fixed_moment: bool = False
+    kpoint_error: float = 0.0
 
     def __post_init__(self) -> None:
         nk = len(self.weights_k)

@@ -19,7 +19,7 @@ from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import AVERAGED, REORDERED, FileForm, Origin, Step, Treatment, origins_read, scaled
 from converters.openmx.convention import BOHR, LAYOUT, convention
 from converters.openmx.scfout import ScfOut, read_scfout
-from converters.openmx.text import Input, Output, parse_input, place_kpoints, read_output, read_species
+from converters.openmx.text import PRINTED, Input, Output, parse_input, place_kpoints, read_output, read_species
 from converters.physics.kspace import tolerance_of_levels
 
 NAME = "openmx"
@@ -176,7 +176,7 @@ def spectrum_of(stored: ScfOut, output: Output, given: Input, spin: Spin) -> Spe
     """The run's k-points and printed eigenvalues, with their filling at the electronic temperature."""
     if output.kpoints_kc is None or output.energies_skn is None:
         return None
-    mesh, criterion = given.words.get("scf.kgrid", "1 1 1"), given.words.get("scf.criterion", "1e-6")
+    mesh, criterion = given.words.get("scf.kgrid", "4 4 4"), given.words.get("scf.criterion", "1e-6")
     try:
         mesh_c = np.array([int(n) for n in mesh.split()[:3]]).reshape(3)
         tolerance = tolerance_of_levels(10 * float(criterion.split()[0]), MIXED)
@@ -185,8 +185,10 @@ def spectrum_of(stored: ScfOut, output: Output, given: Input, spin: Spin) -> Spe
         raise Refused(Kind.DAMAGED, stored.path, found, "three numbers and one") from error
     if stored.solver == CLUSTER:
         mesh_c = np.ones(3, dtype=int)
-    kpoints_kc, weights_k = place_kpoints(output.kpoints_kc, mesh_c)
-    whole = abs(weights_k.sum() - 1) < 1e-9
     energies_skn = output.energies_skn[: 2 if spin is Spin.COLLINEAR else 1] * HARTREE
-    width = stored.temperature * KELVIN
-    return Spectrum(kpoints_kc, weights_k, energies_skn, tolerance, "fermi" if whole else "", width)
+    placed, width = place_kpoints(output.kpoints_kc, mesh_c), stored.temperature * KELVIN
+    if placed is None:
+        equal_k = np.full(len(output.kpoints_kc), 1 / len(output.kpoints_kc))
+        return Spectrum(output.kpoints_kc, equal_k, energies_skn, tolerance, width=width, kpoint_error=PRINTED)
+    whole = abs(placed[1].sum() - 1) < 1e-9
+    return Spectrum(*placed, energies_skn, tolerance, "fermi" if whole else "", width)

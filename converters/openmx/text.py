@@ -13,6 +13,7 @@ from converters.errors import Kind, Refused
 
 # OpenMX moves its k-points off the mesh by these fractions; the five printed digits hide it.
 K_SHIFT_C = np.array([1e-6, -1e-6, 2e-6])
+PRINTED = 5e-6  # how far those digits are off
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,15 @@ def read_levels(path: Path, text: str, noncollinear: bool) -> tuple[Array | None
     return kpoints, np.array(tables).transpose(2, 0, 1)
 
 
-def place_kpoints(kpoints_kc: Array, mesh_c: Array) -> tuple[Array, Array]:
-    """The k-points that OpenMX used where it printed these, and their weights; half a mesh stands for all of it."""
+def place_kpoints(kpoints_kc: Array, mesh_c: Array) -> tuple[Array, Array] | None:
+    """The k-points that OpenMX used where it printed these, and their weights; half a mesh stands for all of it.
+
+    None where the printed ones are not of the mesh.
+    """
     steps = np.round((kpoints_kc + 0.5) * mesh_c - 0.5)
     exact_kc = (2 * steps + 1) / (2 * mesh_c) - 0.5
+    if np.abs(exact_kc - kpoints_kc).max() > 2 * PRINTED:
+        return None
     partner = np.mod(-exact_kc - exact_kc + 1e-9, 1) < 1e-6  # k = -k up to a reciprocal vector
     full = len(kpoints_kc) == mesh_c.prod()
     weights_k = np.where(full | partner.all(axis=1), 1.0, 2.0)

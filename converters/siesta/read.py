@@ -30,6 +30,9 @@ NAME = "siesta"
 # How exactly the printed eigenvalues are met (eV): by double-precision files, and by HSX of version 0, which is single.
 DOUBLE_TOLERANCE, SINGLE_TOLERANCE = 2e-6, 0.05
 
+# Fractions of k-points that are those of the mesh, which a cell that has changed a little may have moved.
+SAME_POINT = 1e-4
+
 # Files that hold H and S, best first, and their readers; then files that hold DM.
 HAMILTONIANS = {".TSHS": sparse.read_tshs, ".nc": sparse.read_nc, ".HSX": sparse.read_hsx, ".onlyS": sparse.read_tshs}
 DENSITIES = (".DM", ".nc", ".TSDE")
@@ -258,12 +261,13 @@ def read_spectrum(
     fermi = None if matrices.fermi is None else matrices.fermi * rydberg
     if ".KP" not in own:
         return None, fermi
-    kpoints_kv, weights_k = text.read_kpoints(own[".KP"])
+    kpoints_kv, weights_k, error_kv = text.read_kpoints(own[".KP"])
     k_cell_cc = output.k_cell_cc if matrices.k_cell_cc is None else matrices.k_cell_cc
     k_shift_c = output.k_shift_c if matrices.k_shift_c is None else matrices.k_shift_c
     kpoints_kc = kpoints_kv @ cell_cv.T / (2 * np.pi)
+    error = float((error_kv @ np.abs(cell_cv).T / (2 * np.pi)).max())
     if k_cell_cc is not None and k_shift_c is not None:
-        kpoints_kc = snap(kpoints_kc, k_cell_cc, k_shift_c)
+        kpoints_kc, error = snap(kpoints_kc, k_cell_cc, k_shift_c, error)
     energies_skn = np.empty((1, len(weights_k), 0))
     if ".EIG" in own:
         fermi, energies_skn = text.read_eigenvalues(own[".EIG"])
@@ -277,13 +281,21 @@ def read_spectrum(
     width = None if matrices.width is None else matrices.width * rydberg
     smearing = output.smearing if width is not None else ""
     spectrum = Spectrum(
-        kpoints_kc, weights_k / weights_k.sum(), energies_skn, tolerance, smearing, width or 0.0, output.fixed_moment
+        kpoints_kc,
+        weights_k / weights_k.sum(),
+        energies_skn,
+        tolerance,
+        smearing,
+        width or 0.0,
+        output.fixed_moment,
+        error,
     )
     return spectrum, fermi
 
 
-def snap(kpoints_kc: Array, k_cell_cc: Array, k_shift_c: Array) -> Array:
-    """The k-points of the mesh that are closest: files hold them with 7 digits."""
+def snap(kpoints_kc: Array, k_cell_cc: Array, k_shift_c: Array, error: float) -> tuple[Array, float]:
+    """The points of the mesh that printed k-points are, which are exact; other k-points as they are, and how far they may be off."""
     steps = kpoints_kc @ k_cell_cc.T - k_shift_c
     snapped = (np.round(steps) + k_shift_c) @ np.linalg.inv(k_cell_cc).T
-    return snapped if np.abs(snapped - kpoints_kc).max(initial=0) < 1e-4 else kpoints_kc
+    near = np.abs(snapped - kpoints_kc).max(initial=0) <= max(SAME_POINT, error)
+    return (snapped, 0.0) if near else (kpoints_kc, error)

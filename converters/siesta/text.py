@@ -9,6 +9,7 @@ import numpy as np
 
 from basis import Array
 from basis.shells import Shell
+from converters.codes.digits import rounding_of
 from converters.errors import Kind, Refused
 from converters.siesta.sparse import StoredSpecies
 
@@ -112,15 +113,16 @@ def read_eigenvalues(path: Path) -> tuple[float, Array]:
     return float(numbers[0]), rows.reshape(nk, channels, bands).swapaxes(0, 1)
 
 
-def read_kpoints(path: Path) -> tuple[Array, Array]:
-    """Cartesian k-points (1/Bohr) and their weights."""
-    numbers = read_numbers(path)
+def read_kpoints(path: Path) -> tuple[Array, Array, Array]:
+    """Cartesian k-points (1/Bohr), their weights, and how far each number of the k-points may be off for it was printed so."""
+    numbers, words = read_numbers(path), path.read_text(errors="replace").split()
     if not len(numbers) or len(numbers) != 1 + 5 * int(numbers[0]):
         raise Refused(Kind.DAMAGED, path, "is not a complete KP file", "the number of k-points and 5 numbers for each")
     rows = numbers[1:].reshape(-1, 5)
     if not rows[:, 4].sum() > 0:
         raise Refused(Kind.DAMAGED, path, f"has weights that sum to {rows[:, 4].sum():g}", "a positive sum")
-    return rows[:, 1:4], rows[:, 4]
+    error_kv = np.array([rounding_of(word) for word in words[1:]]).reshape(-1, 5)[:, 1:4]
+    return rows[:, 1:4], rows[:, 4], error_kv
 
 
 def read_variables(path: Path) -> str:

@@ -37,6 +37,7 @@ def write_record(frame: Frame) -> bytes:
         "smearing": spectrum.smearing,
         "width": spectrum.width,
         "fixed_moment": spectrum.fixed_moment,
+        "kpoint_error": spectrum.kpoint_error,
     }
     return json.dumps(record).encode()
 

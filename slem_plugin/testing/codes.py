@@ -70,7 +70,7 @@ def assert_same_frame(a: Frame, b: Frame) -> None:
     if a.spectrum is not None:
         for name in ("kpoints_kc", "weights_k", "energies_skn"):
             np.testing.assert_array_equal(getattr(a.spectrum, name), getattr(b.spectrum, name))
-        for name in ("tolerance", "smearing", "width", "fixed_moment"):
+        for name in ("tolerance", "smearing", "width", "fixed_moment", "kpoint_error"):
             assert getattr(a.spectrum, name) == getattr(b.spectrum, name)
 
 
