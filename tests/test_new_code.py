@@ -18,7 +18,8 @@ from tests import plain_program
 from tests.fixtures import scratch
 from tests.pages import blocks_of
 from workflows.cli import main
-from workflows.scf import Job, run_folder
+from workflows.scf.engines import Here
+from workflows.scf.work import Job, run_folders
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "new_code.md"
@@ -100,9 +101,10 @@ def test_scf_runs_it_from_a_prediction(tmp_path, monkeypatch):
     folder.mkdir()
     shutil.copy(plain_files() / "chains" / "ch" / "plain.in", folder)
     (frame,) = frames_in("plain", plain_files() / "chains" / "ch")
-    monkeypatch.setattr("workflows.scf.predict", lambda model, atoms: frame)
+    monkeypatch.setattr("workflows.scf.work.load_model", lambda path: None)
+    monkeypatch.setattr("workflows.scf.work.predict", lambda model, atoms: frame)
     command = f"{sys.executable} {plain_program.__file__} ."
-    outcome = run_folder(folder, None, Job(command, tmp_path / "model", compare=True))
+    (outcome,) = run_folders([folder], Job(Here(command), command, tmp_path / "model", compare=True))
     assert outcome.verdict == "ok"
     assert outcome.route == "dm"
     assert outcome.guess.progress.iterations == 1 < outcome.default.progress.iterations

@@ -67,7 +67,7 @@ def silicon_model(tmp_path_factory):
 
 def run_scf(*arguments):
     done = CliRunner().invoke(scf_command, [*map(str, arguments), "--json"], catch_exceptions=False)
-    return done.exit_code, json.loads(done.output)["runs"]
+    return done.exit_code, json.loads(done.stdout)["runs"]
 
 
 # PySCF, for real
@@ -88,10 +88,11 @@ def test_pyscf_starts_from_a_prediction_and_ends_in_the_same_energy(water_model,
         assert run["guess"]["progress"]["iterations"] < run["default"]["progress"]["iterations"]
         assert run["guess"]["progress"]["residuals"][0] < 0.1 * run["default"]["progress"]["residuals"][0]
         assert abs(run["difference"]) <= run["tolerance"] < 1e-4
+        assert run["atoms"] == 3
+        assert len(run["guess"]["progress"]["energies"]) == run["guess"]["progress"]["iterations"]
+        assert run["until_1meV_an_atom"][0] < run["until_1meV_an_atom"][1]
+        assert not run["weakness"]
     assert before == {path: path.read_text() for path in before}
-    code, runs = run_scf(folders[0], "--model", water_model, "--cmd", f"{sys.executable} run.py")
-    assert code == 1
-    assert "--overwrite" in runs[0]["verdict"]
 
 
 def test_atoms_unlike_those_learned_are_started_by_pyscf_itself(water_model, tmp_path):
@@ -212,6 +213,91 @@ def test_a_run_that_the_model_does_not_know_is_started_as_ever(silicon_model, si
     assert "no guess" in run["verdict"]
     assert "Si_gga_8au" in run["verdict"]
     assert run["use"].endswith("-slem-default")
+
+
+def test_the_same_command_goes_on_where_it_was(silicon_model, silicon_run):
+    """What ended well is not run again; what failed is; another command needs to be told that copies may go."""
+    command = stand_in(silicon_run, "(pathlib.Path(sys.argv[0]).parent / 'count').open('a').write('x')")
+    count = silicon_run.parent / "count"
+    first = run_scf(silicon_run, "--model", silicon_model, "--cmd", command)
+    assert run_scf(silicon_run, "--model", silicon_model, "--cmd", command) == first
+    assert len(count.read_text()) == 1
+    code, (run,) = run_scf(silicon_run, "--model", silicon_model, "--cmd", command, "--compare")
+    assert (code, len(count.read_text())) == (0, 2)
+    assert run["ratio"] == 1 / 8
+    code, (run,) = run_scf(silicon_run, "--model", silicon_model, "--cmd", command + " ")
+    assert code == 1
+    assert "--overwrite" in run["verdict"]
+    record = silicon_run.parent / "run-slem-guess" / "slem-scf.json"
+    record.write_text(record.read_text().replace('"returned": 0', '"returned": 1'))
+    assert run_scf(silicon_run, "--model", silicon_model, "--cmd", command)[0] == 0
+    assert len(count.read_text()) == 3
+
+
+def test_a_start_that_is_no_better_than_the_default_is_called_so(silicon_model, silicon_run):
+    change = "text = text.replace('deviation 5.3', 'deviation 9.3') if guessed else text"
+    code, (run,) = run_scf(silicon_run, "--model", silicon_model, "--cmd", stand_in(silicon_run, change), "--compare")
+    assert code == 0
+    assert "first residual is 9.4e-10, that one's 5.4e-10" in run["weakness"]
+
+
+def test_many_folders_run_at_once(silicon_model, silicon_run):
+    """Two runs, each of which waits for the other to begin."""
+    both = [silicon_run, silicon_run.parent / "other"]
+    shutil.copytree(*both)
+    wait = """
+import time
+place = pathlib.Path(sys.argv[0]).parent
+(place / ("begun-" + pathlib.Path.cwd().name)).touch()
+while len(list(place.glob("begun-*"))) < 2: time.sleep(0.05)
+"""
+    command = stand_in(silicon_run, wait)
+    code, runs = run_scf(*both, "--model", silicon_model, "--cmd", command, "-j", "2", "--timeout", "60")
+    assert code == 0, runs
+    assert [run["folder"] for run in runs] == [str(folder) for folder in both]
+
+
+QUEUE = """
+import pathlib, subprocess, sys
+place = pathlib.Path(sys.argv[0]).parent
+if sys.argv[1] == "submit":
+    (place / "submitted").open("a").write("x")
+    subprocess.run(sys.argv[2:], check=True)
+    (place / "held").write_text("waiting")
+    print("Submitted batch job 4711")
+elif (place / "held").exists():
+    (place / "asked").open("a").write("x")
+    if (place / "asked").read_text().count("x") > 2:
+        (place / "held").unlink()
+    print("4711 R")
+"""
+
+
+def test_jobs_of_a_queue_are_waited_for_and_found_again(silicon_model, silicon_run, monkeypatch):
+    """A queue that holds a job for three questions; the second call finds the job of the first and submits none."""
+    command, place = stand_in(silicon_run), silicon_run.parent
+    (place / "queue.py").write_text(QUEUE)
+    queue = f"{sys.executable} {place / 'queue.py'}"
+    arguments = (silicon_run, "--model", silicon_model, "--submit", f"{queue} submit {command}")
+    arguments += ("--queue", f"{queue} ask {{job}}", "--every", "0.01")
+    with monkeypatch.context() as patched:
+        patched.setattr("workflows.scf.engines.Queue.holds", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        done = CliRunner().invoke(scf_command, [*map(str, arguments)])
+    assert done.exit_code == 130
+    assert "jobs in a queue go on" in done.stderr
+    assert (place / "submitted").read_text() == "x"
+    code, (run,) = run_scf(*arguments)
+    assert code == 0, run
+    assert run["guess"]["seconds"] is None
+    assert (place / "submitted").read_text() == "x"
+    assert len((place / "asked").read_text()) == 3
+
+
+def test_a_queue_that_takes_no_job_says_why(silicon_model, silicon_run):
+    arguments = (silicon_run, "--model", silicon_model, "--submit", "echo invalid partition >&2; false")
+    code, (run,) = run_scf(*arguments)
+    assert code == 1
+    assert "invalid partition" in run["verdict"]
 
 
 def test_a_run_that_takes_too_long_is_ended(silicon_model, silicon_run):

@@ -22,7 +22,7 @@ from converters.physics.density_grid import Grid, density_on_grid
 from converters.physics.kspace import dense_at
 from converters.starts.density import operator_on_mesh
 from converters.starts.fit import without_magnetism
-from converters.starts.start import Options, Progress, Route, Target, Written, basis_file, replace_lines, residuals_of
+from converters.starts.start import Options, Progress, Route, Target, Written, basis_file, numbers_of, replace_lines
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -273,5 +273,6 @@ def read_progress(folder: Path) -> Progress:
         if start is None
         else start[1] in ("dm", "hr") or (start[1] == "file" and "Read electron density from file" in content)
     )
-    found = residuals_of([new or old for new, old in residuals], log.iterations)
-    return Progress(log.iterations, log.energy, log.converged, found, took)
+    found = numbers_of([new or old for new, old in residuals], log.iterations)
+    energies = numbers_of(re.findall(r"^\s*E_KohnSham\s+\S+\s+(\S+)", content, re.M), log.iterations)
+    return Progress(log.iterations, log.energy, log.converged, found, took, energies=energies)

@@ -23,7 +23,7 @@ from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.write import grid_of, is_spin_orbit, write_restart
 from converters.physics.density_grid import Grid, density_on_grid, superposed
 from converters.physics.kspace import require_mesh, uniform_mesh
-from converters.starts.start import Options, Progress, Route, Target, Written, basis_file, replace_lines, residuals_of
+from converters.starts.start import Options, Progress, Route, Target, Written, basis_file, numbers_of, replace_lines
 from converters.storage.files import write_whole
 
 if TYPE_CHECKING:
@@ -283,6 +283,6 @@ def read_progress(folder: Path) -> Progress:
         for content in said
         if "Could not find restart files" in content or "in reading the restart file" in content
     ]
-    residuals = residuals_of(norms, output.iterations)
+    residuals = numbers_of(norms, output.iterations)
     energy = None if output.energy is None else output.energy * HARTREE
     return Progress(output.iterations, energy, output.converged, residuals, next(iter([*lost, *found]), None))

@@ -8,7 +8,7 @@ from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.pyscf.molecule import is_checkpoint
 from converters.pyscf.start import ANNOUNCED, REFUSED, guess_of_checkpoint
-from converters.starts.start import Progress, Route, Written, residuals_of
+from converters.starts.start import Progress, Route, Written, numbers_of
 
 
 def write_start(frame: Frame, given: Path | None, folder: Path, route: str, how: str) -> tuple[Route, Written]:
@@ -40,23 +40,32 @@ def newest_log(folder: Path) -> str:
     """The text of the newest log of an SCF below a folder; nothing where there is none."""
     logs = [path for path in folder.rglob("*") if path.is_file() and path.suffix in (".log", ".out", ".txt")]
     texts = (path.read_text(errors="replace") for path in sorted(logs, key=lambda path: -path.stat().st_mtime))
-    return next((text for text in texts if "SCF energy = " in text), "")
+    return next((text for text in texts if "SCF energy = " in text or "\ncycle= " in text), "")
 
 
 def read_progress(folder: Path) -> Progress:
     """Cycles, energy and whether the guess was taken; cycles are printed at verbose 4."""
     text = newest_log(folder)
     endings = re.findall(r"^(converged )?SCF energy = +(\S+)", text, re.M)
-    if not endings:
-        return Progress()
     cycles = re.findall(r"^cycle= (\d+)", text, re.M)
-    gradients = re.findall(r"^cycle= \d+.*\|g\|= *(\S+)", text, re.M)
     iterations = int(cycles[-1]) if cycles else None
-    residuals = residuals_of(gradients, iterations)
+    if not endings:
+        return Progress(iterations)
+    gradients = re.findall(r"^cycle= \d+.*\|g\|= *(\S+)", text, re.M)
+    residuals = numbers_of(gradients, iterations)
     took = None if REFUSED in text else ANNOUNCED in text
     refused = re.search(re.escape(REFUSED) + "(.*)", text)
     note = refused[1].strip() if refused else ""
-    return Progress(iterations, float(endings[-1][1]) * HARTREE, bool(endings[-1][0]), residuals, took, note)
+    energies = numbers_of(re.findall(r"^cycle= \d+ E= *(\S+)", text, re.M), iterations)
+    in_ev = tuple(energy * HARTREE for energy in energies)
+    energy, converged = float(endings[-1][1]) * HARTREE, bool(endings[-1][0])
+    return Progress(iterations, energy, converged, residuals, took, note, in_ev, count_atoms(text))
+
+
+def count_atoms(text: str) -> int | None:
+    """The atoms that a log lists, at verbose 4; the last structure counts."""
+    numbers = re.findall(r"^\[INPUT\] num\. atoms = (\d+)", text, re.M)
+    return int(numbers[-1]) if numbers else None
 
 
 def energy_tolerance(folder: Path) -> float:

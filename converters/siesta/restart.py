@@ -22,7 +22,7 @@ from converters.physics.kspace import require_mesh, uniform_mesh
 from converters.siesta import text
 from converters.siesta.fdf import included_files, keyword, words_of
 from converters.siesta.write import Pattern, write_density
-from converters.starts.start import Options, Progress, Route, Target, Written, replace_lines, residuals_of
+from converters.starts.start import Options, Progress, Route, Target, Written, numbers_of, replace_lines
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -218,6 +218,8 @@ def read_progress(folder: Path) -> Progress:
     attempt = re.search(r"Attempting to read DM from file\.*\s*(\w+)", content)
     steps = re.findall(r"^\s*scf:\s*\d+\s.*$", content, re.M)
     columns = [re.findall(r"-?\d+\.\d{6}", step) for step in steps]  # they may run together
-    residuals = residuals_of([numbers[3] for numbers in columns if len(numbers) > 3], output.iterations)
+    iterations = output.iterations or len(steps) or None  # SIESTA says the number at the end
+    energies = numbers_of([numbers[1] for numbers in columns if len(numbers) > 3], iterations)
+    residuals = numbers_of([numbers[3] for numbers in columns if len(numbers) > 3], iterations)
     took = None if attempt is None else attempt[1].lower().startswith("succe")
-    return Progress(output.iterations, output.energy, output.converged, residuals, took)
+    return Progress(iterations, output.energy, output.converged, residuals, took, energies=energies)

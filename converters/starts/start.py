@@ -90,7 +90,10 @@ class Written:
 
 @dataclass(frozen=True)
 class Progress:
-    """How a run went: iterations, final energy (eV), what the code printed as its residual after each one, and whether it took the guess."""
+    """How a run went: iterations, final energy (eV), residual and energy (eV) after each iteration as the code printed them, and whether it took the guess.
+
+    `atoms` is for scripts, whose structure only the log knows.
+    """
 
     iterations: int | None = None
     energy: float | None = None
@@ -98,6 +101,8 @@ class Progress:
     residuals: tuple[float, ...] = ()
     took_guess: bool | None = None
     note: str = ""
+    energies: tuple[float, ...] = ()
+    atoms: int | None = None
 
 
 def basis_file(name: str, folders: Iterable[Path]) -> Path:
@@ -124,10 +129,10 @@ def replace_lines(keyed: Iterable[tuple[str, str]], new: Mapping[str, str], *, i
     return "\n".join([*lines, *left.values()]) + "\n"
 
 
-def residuals_of(words: Sequence[str], iterations: int | None) -> tuple[float, ...]:
-    """The residuals that a log prints, of the last SCF in it; stars, where a number had no room, are left out."""
+def numbers_of(words: Sequence[str], iterations: int | None) -> tuple[float, ...]:
+    """The numbers that a log prints after each iteration, of the last SCF in it; stars, where a number had no room, are left out."""
     last = words[-(iterations or 0) :]
-    return tuple(float(word) for word in last if re.fullmatch(r"\d+\.?\d*(?:[Ee][-+]?\d+)?", word))
+    return tuple(float(word) for word in last if re.fullmatch(r"-?\d+\.?\d*(?:[Ee][-+]?\d+)?", word))
 
 
 def leaves(folder: Path, path: Path) -> bool:

@@ -202,16 +202,23 @@ def export_command(
 
 @as_command(
     """  slem-scf run/ --model model --cmd "mpirun -np 4 abacus"
-  slem-scf runs/* --model model --cmd "siesta < si.fdf > si.out" --compare
+  slem-scf runs/* --model model --cmd "siesta < si.fdf > si.out" --compare -j 4
+  slem-scf runs/* --model model --submit "sbatch run.sh" -j 50
   slem-scf run/ --model model --cmd "python run.py" --compare -o scf.json""",
-    "the command was ended, and its copies of the run folder stay; --overwrite makes them anew",
+    "what ran here was ended, jobs in a queue go on; the same command goes on from there",
 )
 @click.argument("folders", metavar="RUN_DIR...", nargs=-1, required=True, type=EXISTING)
 @click.option("--model", "model_path", required=True, type=EXISTING, help="Model that predicts the start.")
-@click.option("--cmd", "command", required=True, help="The line that runs the code in its folder.")
+@click.option("--cmd", "command", help="The line that runs the code in its folder.")
+@click.option("--submit", help='The line that hands a run over to a queue, such as "sbatch run.sh", in place of --cmd.')
+@click.option("--queue", default="", help='How to ask for a job ("squeue -h -j {job}"); known for sbatch, qsub, bsub.')
+@click.option(
+    "--every", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds between two looks at a queue."
+)
+@click.option("-j", "at_once", type=click.IntRange(1), default=1, show_default=True, help="Runs or jobs at a time.")
 @click.option("--compare", is_flag=True, help="Run the default start too.")
 @click.option("--overwrite", is_flag=True, help="Replace the copies of an earlier call.")
-@click.option("--timeout", type=float, help="Longest time of one run, seconds.")
+@click.option("--timeout", type=float, help="Longest time of one run, seconds; only with --cmd.")
 @ROUTE
 @PURIFY
 @TEMPLATE
@@ -222,7 +229,11 @@ def export_command(
 def scf_command(
     folders: tuple[Path, ...],
     model_path: Path,
-    command: str,
+    command: str | None,
+    submit: str | None,
+    queue: str,
+    every: float,
+    at_once: int,
     compare: bool,
     overwrite: bool,
     timeout: float | None,
@@ -236,20 +247,27 @@ def scf_command(
 
     Each folder is copied to FOLDER-slem-guess (and FOLDER-slem-default), the guess is put there, and the command is run there.
     A guess that fails, is ignored or, with --compare, ends in another energy is no success: the default start is run and
-    named. PySCF: the script says mf.kernel(dm0=pyscf_guess(mf)) with pyscf_guess from slem_plugin.
+    named. The same command again runs only what is not finished. PySCF: the script says mf.kernel(dm0=pyscf_guess(mf)) with
+    pyscf_guess from slem_plugin.
     """
     from converters.starts.start import Options
     from converters.storage.files import write_whole
     from workflows.export import Request
-    from workflows.scf import Job, run_folders
+    from workflows.scf.engines import Engine, Here, Queue
+    from workflows.scf.work import Job, run_folders
     from workflows.terminal.progress import progress
-    from workflows.terminal.show import print_json, show_starts
+    from workflows.terminal.show import print_json
+    from workflows.terminal.show_starts import show_starts
 
+    line = submit or command
+    if line is None or (submit and command):
+        raise click.UsageError("say either --cmd or --submit")
+    engine: Engine = Queue(line, queue, every) if submit else Here(line, timeout)
     request = Request(route=route, purify=purify, options=Options(**options))
-    job = Job(command, model_path, compare, overwrite, timeout, request)
+    job = Job(engine, line, model_path, compare, overwrite, at_once, request)
     with progress("SCF runs") as tell:
         outcomes = run_folders(folders, job, tell)
-    done = {"command": command, "runs": [outcome.as_dict() for outcome in outcomes]}
+    done = {"command": line, "runs": [outcome.as_dict() for outcome in outcomes]}
     if output is not None:
         write_whole(output, json.dumps(done, indent=2).encode())
     if as_json:

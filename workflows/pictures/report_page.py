@@ -12,7 +12,7 @@ from basis.shells import LETTERS
 from workflows.pictures.bands import bands_or_levels
 from workflows.pictures.bands import draw as draw_bands
 from workflows.pictures.report_findings import Findings, Sample
-from workflows.scf import Outcome
+from workflows.scf.outcome import ROUGHLY, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -197,6 +197,8 @@ def runs_part(runs: Sequence[Outcome]) -> str:
         "route",
         "iterations",
         "default",
+        "until 1 meV an atom",
+        "default",
         "seconds",
         "default",
         "energy less that of the default, eV",
@@ -208,9 +210,8 @@ def runs_part(runs: Sequence[Outcome]) -> str:
 def run_row(run: Outcome) -> tuple[object, ...]:
     starts = (run.guess, run.default)
     iterations = ["" if start is None else start.progress.iterations or "?" for start in starts]
-    before = (run.seconds_before, 0.0)
-    seconds = [None if s is None else s.seconds + more for s, more in zip(starts, before, strict=True)]
-    return (run.folder, run.route, *iterations, *seconds, run.difference, run.verdict)
+    verdict = f"ok, but {run.weakness}" if run.ok and run.weakness else run.verdict
+    return (run.folder, run.route, *iterations, *run.until(ROUGHLY), *run.seconds, run.difference, verdict)
 
 
 def parity_figure(name: str, sample: Sample) -> str:

@@ -22,7 +22,6 @@ from workflows.terminal.debug import tracebacks_wanted
 
 if TYPE_CHECKING:
     from workflows.overlap import Made
-    from workflows.scf import Outcome
 
 COLOURS = {
     "converted": "green",
@@ -236,37 +235,3 @@ def show_export(done: Exported) -> None:
         out.print(Text(f"  {done.patched}: the input with these lines"), soft_wrap=True)
     for key, value in done.keywords.items():
         out.print(Text(f"    {key} {value}"), soft_wrap=True)
-
-
-def show_starts(outcomes: "Sequence[Outcome]") -> None:
-    """Iterations, times and energies of each folder, and what all of them gained."""
-    out = console()
-    columns = ("run", "route", "iterations", "default", "seconds", "default", "energy, eV", "difference", "verdict")
-    table = Table(*columns, box=None, header_style="bold")
-    for outcome in outcomes:
-        starts = (outcome.guess, outcome.default)
-        iterations = ["" if start is None else str(start.progress.iterations or "?") for start in starts]
-        seconds = [
-            "" if start is None else f"{start.seconds + before:.1f}"
-            for start, before in zip(starts, (outcome.seconds_before, 0.0), strict=True)
-        ]
-        energies = [
-            start.progress.energy for start in starts if start is not None and start.progress.energy is not None
-        ]
-        table.add_row(
-            Text(outcome.folder, overflow="fold"),
-            outcome.route,
-            *iterations,
-            *seconds,
-            f"{energies[0]:.6f}" if energies else "",
-            "" if outcome.difference is None else f"{outcome.difference:+.1e}",
-            Text(outcome.verdict, style="green" if outcome.ok else "red", overflow="fold"),
-        )
-    out.print(table)
-    for outcome in outcomes:
-        if outcome.use:
-            out.print(Text(f"{outcome.folder}: go on with {outcome.use}"), soft_wrap=True)
-    ratios = [outcome.ratio for outcome in outcomes if outcome.ok and outcome.ratio is not None]
-    if ratios:
-        saved, least = 1 - sum(ratios) / len(ratios), 1 - max(ratios)
-        out.print(f"{len(ratios)} runs compared: {saved:.0%} fewer iterations on average, {least:.0%} in the worst run")

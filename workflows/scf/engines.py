@@ -1,0 +1,147 @@
+"""Where the user's command runs: here, or as a job of a cluster's queue, which goes on when nobody watches."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Protocol
+
+from converters.errors import Kind, Refused
+from converters.starts.start import MODEL_VARIABLE
+from workflows.scf.judge import LOG, TOO_LONG
+
+# How a queue is asked for a job, by the program that takes jobs: it is there while the answer is neither empty nor a failure.
+QUERIES = {
+    "sbatch": "squeue --noheader --jobs {job}",
+    "qsub": "qstat {job}",
+    "bsub": "bjobs -noheader -r -p -s {job}",
+}
+# Seconds between two looks at a process and at its log; a log that takes long to read is looked at less often.
+LOOK, LOOK_AT_LOG = 0.1, 2.0
+SHARE_OF_LOOKING = 0.05
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The exit code of a run, and the seconds that it took; None where a queue does not say."""
+
+    returned: int
+    seconds: float | None
+
+
+class Engine(Protocol):
+    """Runs the user's command in a folder; when `stop` is set, waiting ends."""
+
+    @property
+    def stop(self) -> Event: ...
+
+    def begin(self, copy: Path, environment: Mapping[str, str]) -> str:
+        """Hand the run over and give the name of its job; "" where it begins when it is waited for."""
+
+    def wait(self, copy: Path, job: str, environment: Mapping[str, str], look: Callable[[], None]) -> Ended:
+        """Wait for the end of the run; `look` is called now and then."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """Processes of this machine. After `stop` they are all ended."""
+
+    command: str
+    timeout: float | None = None
+    stop: Event = field(default_factory=Event)
+
+    def begin(self, copy: Path, environment: Mapping[str, str]) -> str:
+        return ""
+
+    def wait(self, copy: Path, job: str, environment: Mapping[str, str], look: Callable[[], None]) -> Ended:
+        began = time.perf_counter()
+        with (copy / LOG).open("wb") as log:
+            process = subprocess.Popen(
+                self.command,
+                shell=True,  # the command is the user's own line, with its pipes and redirections
+                cwd=copy,
+                env=variables(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that all that it started can be ended with it
+            )
+            looking = Looking(look)
+            try:
+                while process.poll() is None:
+                    if self.stop.wait(LOOK):
+                        raise KeyboardInterrupt
+                    if self.timeout is not None and time.perf_counter() - began > self.timeout:
+                        return Ended(TOO_LONG, time.perf_counter() - began)
+                    looking.now_and_then()
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+        return Ended(process.returncode, time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Jobs of a cluster: `submit` hands one over and prints its name, `query` says whether it is still there. `stop` ends the watching, never a job."""
+
+    submit: str
+    query: str = ""
+    every: float = 30.0
+    stop: Event = field(default_factory=Event)
+
+    def begin(self, copy: Path, environment: Mapping[str, str]) -> str:
+        done = subprocess.run(
+            self.submit, shell=True, cwd=copy, env=variables(environment), capture_output=True, text=True, check=False
+        )
+        (copy / LOG).write_text(done.stdout + done.stderr)
+        found = re.findall(r"\b\d[\w.\[\]-]*", done.stdout)
+        if done.returncode or not found:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            raise Refused(Kind.NO_START, copy, f'was not taken by "{self.submit}": {said[-1] if said else "no answer"}')
+        return str(found[-1])
+
+    def wait(self, copy: Path, job: str, environment: Mapping[str, str], look: Callable[[], None]) -> Ended:
+        query = self.query_for(job)
+        while self.holds(query):
+            look()
+            if self.stop.wait(self.every):
+                raise KeyboardInterrupt
+        return Ended(0, None)
+
+    def query_for(self, job: str) -> str:
+        program = Path(self.submit.split()[0]).name
+        query = self.query or QUERIES.get(program, "")
+        if not query:
+            raise Refused(
+                Kind.NO_SUCH_CHOICE, program, "is no queue that is known", f"{', '.join(QUERIES)}, or --queue"
+            )
+        return query.replace("{job}", job)
+
+    def holds(self, query: str) -> bool:
+        done = subprocess.run(query, shell=True, capture_output=True, text=True, check=False)
+        return done.returncode == 0 and bool(done.stdout.strip())
+
+
+class Looking:
+    """Calls a function from time to time, less often the longer it takes."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self.look, self.next = look, time.perf_counter() + LOOK_AT_LOG
+
+    def now_and_then(self) -> None:
+        began = time.perf_counter()
+        if began >= self.next:
+            self.look()
+            took = time.perf_counter() - began
+            self.next = time.perf_counter() + max(LOOK_AT_LOG, took / SHARE_OF_LOOKING)
+
+
+def variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the command: the user's own, but for the model, which a default start must not find."""
+    return {key: value for key, value in os.environ.items() if key != MODEL_VARIABLE} | dict(environment)

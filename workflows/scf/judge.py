@@ -1,0 +1,45 @@
+"""The verdict on a run from a prediction: by itself, and beside the default start."""
+
+from dataclasses import replace
+
+from workflows.scf.outcome import Outcome, Start
+
+LOG = "slem-scf.log"  # what the command printed, in each copy
+NOT_FOUND, TOO_LONG = 127, 124  # exit codes
+
+
+def judge(start: Start) -> str:
+    """Why a run from a guess is no success, or "ok"."""
+    progress, log = start.progress, f"see {start.folder}/{LOG}"
+    if start.returned == NOT_FOUND:
+        return f"the command was not found; {log}"
+    if start.returned == TOO_LONG:
+        return f"the command took too long; {log}"
+    if progress.took_guess is False:
+        return f"the code ignored the guess; {log}"
+    if start.returned:
+        return f"the command failed with exit code {start.returned}; {log}"
+    if progress.energy is None or progress.iterations is None:
+        return f"the run left no energy; {log}"
+    if progress.converged is False:
+        return f"not converged after {progress.iterations} iterations"
+    if progress.note:
+        return f"the default start was taken: {progress.note}"
+    if progress.took_guess is None:
+        return f"nothing says that the code read the guess; {log}"
+    return "ok"
+
+
+def compare(outcome: Outcome) -> Outcome:
+    """The verdict beside the default start, which is what to go on with unless the guess led to the same state."""
+    default, apart = outcome.default, outcome.difference
+    if default is None or default.returned or default.progress.energy is None or default.progress.converged is False:
+        if outcome.ok:
+            return replace(outcome, notes=(*outcome.notes, "the default start did not converge"))
+        return replace(outcome, verdict=f"{outcome.verdict}; the default start failed too", use="")
+    if not outcome.ok or apart is None:
+        return replace(outcome, use=default.folder)
+    if abs(apart) <= outcome.tolerance:
+        return outcome
+    verdict = f"another state: {apart:+.2e} eV from the default start, allowed are {outcome.tolerance:.0e}"
+    return replace(outcome, verdict=verdict, use=default.folder)

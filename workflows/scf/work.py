@@ -1,0 +1,193 @@
+"""Runs of many folders: a guess in a copy of each, the user's command there, and the default start beside it where it is wanted or needed."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+
+from converters.errors import Refused
+from converters.starts.start import MODEL_VARIABLE, Progress, Target
+from converters.starts.targets import code_of_scripts, find_target, restart_module, script_module
+from slem_plugin.checkpoint import load_model
+from slem_plugin.model import Model
+from slem_plugin.prediction import predict
+from workflows.export import Request, export
+from workflows.scf.copies import DEFAULT, GUESS, Record, copy_of, earlier_record, fresh_copy, key_of
+from workflows.scf.engines import Engine
+from workflows.scf.judge import compare, judge
+from workflows.scf.outcome import Outcome, Start
+from workflows.terminal.progress import Tell, silent
+
+
+@dataclass(frozen=True)
+class Job:
+    """The engine that runs the command, the words that say what it runs, the model, and how the runs are made."""
+
+    engine: Engine
+    command: str
+    model_path: Path
+    compare: bool = False
+    overwrite: bool = False
+    at_once: int = 1
+    request: Request = field(default_factory=Request)
+
+
+class Board:
+    """What goes on in many folders, told as one line."""
+
+    def __init__(self, total: int, tell: Tell) -> None:
+        self.total, self.tell, self.done = total, tell, 0
+        self.running: dict[str, str] = {}
+        self.lock = Lock()
+
+    def say(self, folder: Path, what: str | None) -> None:
+        """What a folder does now; None when it is done."""
+        with self.lock:
+            if what is None:
+                self.done += 1
+                self.running.pop(folder.name, None)
+            else:
+                self.running[folder.name] = what
+            self.tell(self.done, self.total, "; ".join(f"{name} {what}" for name, what in self.running.items()))
+
+
+def run_folders(folders: Sequence[Path], job: Job, tell: Tell = silent) -> list[Outcome]:
+    """Start each run from the model's prediction, and with `compare` from its own default too.
+
+    The folders are never changed: the runs happen in copies beside them, so that relative paths still hold. A guess that
+    cannot be made, fails, is ignored or leads elsewhere is reported, and the default start is run in its place. What an
+    earlier call finished is not run again.
+    """
+    work = Work(load_model(job.model_path), job, Board(len(folders), tell))
+    with ThreadPoolExecutor(job.at_once) as pool:
+        futures = [pool.submit(work.run, folder) for folder in folders]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            job.engine.stop.set()
+            raise
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A folder whose run is to be started: what its input asks for (None: it is a script, which asks itself), and how its copies are read."""
+
+    target: Target | None
+    read_progress: Callable[[Path], Progress]
+    energy_tolerance: Callable[[Path], float]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Subject":
+        code = code_of_scripts(folder)
+        if code is not None:
+            script = script_module(code)
+            return cls(None, script.read_progress, script.energy_tolerance)
+        target = find_target(folder)
+        return cls(target, restart_module(target.code).read_progress, lambda _: target.energy_tolerance)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Runs one folder after the other, many at once; predictions are made one by one."""
+
+    model: Model
+    job: Job
+    board: Board
+    predicting: Lock = field(default_factory=Lock)
+
+    def run(self, folder: Path) -> Outcome:
+        outcome = Outcome(str(folder), "ok")
+        try:
+            outcome = self.run_guess(outcome, folder, Subject.of(folder))
+        except Refused as refusal:
+            outcome = replace(outcome, verdict=f"not run: {refusal}")
+        self.board.say(folder, None)
+        return outcome
+
+    def run_guess(self, outcome: Outcome, folder: Path, subject: Subject) -> Outcome:
+        job = self.job
+        wanted = asdict(replace(job.request, into=None))
+        key = key_of(folder, job.command, fingerprint(job.model_path), json.dumps(wanted, default=str))
+        record = earlier_record(folder, GUESS, key, job.overwrite)
+        plain_key = key_of(folder, job.command)
+        earlier = earlier_record(folder, DEFAULT, plain_key, job.overwrite)
+        if record is None:
+            record, refusal = self.stage(folder, subject, key)
+            outcome = replace(outcome, verdict=f"no guess: {refusal}" if refusal else "ok")
+        outcome = replace(outcome, route=record.route, notes=record.notes, seconds_before=record.seconds_before)
+        if outcome.ok:
+            environment = {MODEL_VARIABLE: str(job.model_path.resolve())} if subject.target is None else {}
+            guess = self.finish(folder, GUESS, subject, record, environment)
+            tolerance = subject.energy_tolerance(copy_of(folder, GUESS))
+            atoms = guess.progress.atoms if subject.target is None else len(subject.target.labels_a)
+            outcome = replace(outcome, guess=guess, verdict=judge(guess), use=guess.folder)
+            outcome = replace(outcome, tolerance=tolerance, atoms=atoms)
+        if job.compare or not outcome.ok:
+            if earlier is None:
+                fresh_copy(folder, DEFAULT, plain_key)
+                earlier = Record(plain_key)
+            default = self.finish(folder, DEFAULT, subject, earlier, {})
+            outcome = compare(replace(outcome, default=default))
+        return outcome
+
+    def stage(self, folder: Path, subject: Subject, key: str) -> tuple[Record, str]:
+        """A copy with the guess and the changed input in it, what is to be known about it, and why there is none."""
+        began = time.perf_counter()
+        self.board.say(folder, "waits for its prediction")
+        copy = fresh_copy(folder, GUESS, key)
+        record = Record(key, route=self.job.request.route)
+        refusal = ""
+        if subject.target is not None:
+            try:
+                record = self.put_guess(copy, subject.target, record)
+            except Refused as why:
+                refusal = str(why)
+        record = replace(record, seconds_before=time.perf_counter() - began)
+        record.save(copy)
+        return record, refusal
+
+    def put_guess(self, copy: Path, target: Target, record: Record) -> Record:
+        staged = copy / "slem-start"
+        with self.predicting:
+            done = export(predict(self.model, target.atoms), staged, self.job.request, target)
+        for path in sorted(staged.iterdir()):
+            os.replace(path, copy / path.name)
+        staged.rmdir()
+        return replace(record, route=done.route.name, notes=done.notes)
+
+    def finish(
+        self, folder: Path, kind: str, subject: Subject, record: Record, environment: Mapping[str, str]
+    ) -> Start:
+        """Run the command in a copy, or wait for its job, unless it is done; the copy remembers how it went."""
+        if record.start is not None:
+            return record.start
+        copy, engine = copy_of(folder, kind), self.job.engine
+        self.board.say(folder, f"{kind} start begins")
+        if not record.job:
+            record = replace(record, job=engine.begin(copy, environment))
+            record.save(copy)
+
+        def look() -> None:
+            try:
+                iterations = subject.read_progress(copy).iterations
+            except Refused:  # the log is being written
+                return
+            if iterations:
+                self.board.say(folder, f"{kind} start, iteration {iterations}")
+
+        ended = engine.wait(copy, record.job, environment, look)
+        start = Start(str(copy), ended.seconds, ended.returned, subject.read_progress(copy))
+        replace(record, start=start).save(copy)
+        return start
+
+
+def fingerprint(model_path: Path) -> str:
+    """A text that is another one when the model is."""
+    files = [model_path] if model_path.is_file() else sorted(model_path.glob("*.safetensors"))
+    return " ".join(f"{path.resolve()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)

@@ -1,0 +1,62 @@
+"""What people see of SCF runs that were started from predictions."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from workflows.scf.outcome import CLOSELY, ROUGHLY, Outcome
+from workflows.terminal.show import console
+
+# Energies an atom (eV) whose iterations are shown.
+NEAR = {"to 1 meV": ROUGHLY, "to 0.01 meV": CLOSELY}
+
+
+def show_starts(outcomes: Sequence[Outcome]) -> None:
+    """Iterations, times and energies of each folder beside those of the default start, and what all of them gained."""
+    out = console()
+    near = {name: size for name, size in NEAR.items() if any(any(outcome.until(size)) for outcome in outcomes)}
+    columns = ["run", "route"]
+    for name in ("iterations", *near, "seconds"):
+        columns += [name, "default"]
+    table = Table(*columns, "difference, eV", "verdict", box=None, header_style="bold")
+    for outcome in outcomes:
+        cells = [
+            "" if start is None else str(start.progress.iterations or "?") for start in (outcome.guess, outcome.default)
+        ]
+        for size in near.values():
+            cells += ["" if count is None else str(count) for count in outcome.until(size)]
+        cells += ["" if seconds is None else f"{seconds:.1f}" for seconds in outcome.seconds]
+        table.add_row(
+            Text(outcome.folder, overflow="fold"),
+            outcome.route,
+            *cells,
+            "" if outcome.difference is None else f"{outcome.difference:+.1e}",
+            verdict_of(outcome),
+        )
+    out.print(table)
+    if near:
+        out.print('"to 1 meV": iterations after which the energy stays within so much an atom of its end')
+    for outcome in outcomes:
+        if outcome.use:
+            out.print(Text(f"{outcome.folder}: go on with {outcome.use}"), soft_wrap=True)
+    if gain := gain_of(outcomes):
+        out.print(gain)
+
+
+def verdict_of(outcome: Outcome) -> Text:
+    if outcome.ok and outcome.weakness:
+        return Text(f"ok, but {outcome.weakness}", style="yellow", overflow="fold")
+    return Text(outcome.verdict, style="green" if outcome.ok else "red", overflow="fold")
+
+
+def gain_of(outcomes: Sequence[Outcome]) -> str:
+    """Iterations and time that all runs together saved; empty where no default start was run."""
+    compared = [outcome for outcome in outcomes if outcome.ok and outcome.ratio is not None]
+    ratios = [outcome.ratio for outcome in compared if outcome.ratio is not None]
+    if not ratios:
+        return ""
+    saved, least = 1 - sum(ratios) / len(ratios), 1 - max(ratios)
+    text = f"{len(ratios)} runs compared: {saved:.0%} fewer iterations on average, {least:.0%} in the worst run"
+    times = [outcome.time_ratio for outcome in compared if outcome.time_ratio is not None]
+    return f"{text}; {1 - sum(times) / len(times):.0%} less time, everything counted" if times else text
