@@ -203,7 +203,7 @@ def read_checked(run: Run, options: Options) -> list[Frame]:
     frames = []
     for frame in code_module(run.code).read_run(run):
         if options.drop_density:
-            frame = without_density(frame)
+            frame = without_density(frame, "that was asked for")
         elif options.rebuild_density:
             frame = rebuilt_density(frame, options.tolerances)
         if options.strict:

@@ -33,6 +33,12 @@ class Context:
         return text.flag(self.given, "gamma_only") == "1"
 
     @property
+    def symmetry(self) -> str:
+        """INPUT's symmetry, or what ABACUS takes where it says nothing."""
+        default = "0" if self.calculation in ("nscf", "md") or self.is_gamma_only else "1"
+        return text.flag(self.given, "symmetry", default)
+
+    @property
     def norb_a(self) -> Array:
         return np.array([self.basis[s].size for s in self.stru.species_a])
 

@@ -9,8 +9,12 @@ from basis import Array
 from basis.spin import Spin, to_pauli
 from converters.abacus import text
 from converters.abacus.context import Context
+from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Packed
+
+# Names of matrices of the second spin.
+SECOND_SPIN = re.compile(r"rs2(g\d+)?_nao|[km]s2(g\d+)?_nao|SPIN1\.csr|SPIN2_DM|data-1-H")
 
 
 def refuse_broken(packed: dict[str, Packed], spin: Spin, used: dict[str, list[Path]]) -> None:
@@ -27,14 +31,24 @@ def refuse_broken(packed: dict[str, Packed], spin: Spin, used: dict[str, list[Pa
         raise Refused(Kind.FAULTY_VERSION, used["H"][0], f"{found}: {cause}; rerun with another version")
 
 
+def refuse_other_spins(run: Run, components: int, log: text.Log) -> None:
+    """Refuse a run whose INPUT has other spins than its log, or whose second spin INPUT does not know."""
+    second = [path for path in run.matrices if components != 2 and SECOND_SPIN.search(path.name)]
+    if log.spins not in (None, components) or (second and log.spins is None):
+        found = f"has nspin {components}; {'the log' if log.spins else second[0].name} is of nspin {log.spins or 2}"
+        raise Refused(Kind.DAMAGED, "INPUT", found, "the INPUT of the run")
+
+
+def leaves_out_kpoints(context: Context) -> bool:
+    """Whether symmetry, beyond time reversal without spinors, stands for k-points that the run then leaves out."""
+    return context.symmetry == "1" or (context.symmetry == "0" and context.spin is Spin.SPINOR)
+
+
 def doubt_of_density(context: Context) -> str:
     """Why the DM file of a run may be wrong; empty when it cannot. Without symmetric k-points to leave out it is right."""
-    given = context.given
-    default = "0" if context.calculation in ("nscf", "md") or context.is_gamma_only else "1"
-    symmetry = text.flag(given, "symmetry", default)
-    if symmetry == "1" or (symmetry == "0" and context.spin is Spin.SPINOR):
+    if leaves_out_kpoints(context):
         wanted = "-1" if context.spin is Spin.SPINOR else "0 or -1"
-        return f"symmetry {symmetry} sums DM over a part of the k-points; rerun with symmetry {wanted}, or rebuild it from H and S"
+        return f"symmetry {context.symmetry} sums DM over a part of the k-points; rerun with symmetry {wanted}, or rebuild it from H and S"
     return ""
 
 

@@ -9,12 +9,16 @@ from basis.spin import Spin
 from converters.abacus import text
 from converters.abacus.context import Context
 from converters.abacus.convention import BOHR, RYDBERG
+from converters.abacus.faults import leaves_out_kpoints
 from converters.abacus.files import LEVELS
 from converters.frames.frame import Spectrum
 from converters.physics.kspace import tolerance_of_levels
 
 # Fractions of printed k-points that are those of the mesh.
 SAME_POINT = 1e-4
+
+# What ABACUS takes where INPUT says nothing; its versions differ in it.
+DEFAULTS = {"smearing_method": "gauss", "smearing_sigma": "0.015", "scf_thr": "1e-7"}
 
 # Levels (eV) move by this times the root of the density error in a mixing step.
 MIXED = 0.1
@@ -23,26 +27,19 @@ MIXED = 0.1
 def read_spectrum(context: Context, is_single_point: bool) -> Spectrum | None:
     """k-points of the whole mesh, with the eigenvalues that the code printed at some of them (NaN elsewhere)."""
     own = {path.name: path for path in context.run.others}
-    given, stru = context.given, context.stru
+    given = context.given
     files = [own[name] for name in LEVELS if name in own] if is_single_point else []
     levels = text.read_levels(files[0]) if files else None
-    mesh = None
-    if context.is_gamma_only:
-        mesh = np.zeros((1, 3)), np.ones(1)
-    elif (kpoints := Path(text.files_of(given)[1]).name) in own and "kspacing" not in given:
-        mesh = text.read_mesh(own[kpoints])
-    printed_kc, error = None, 0.0
-    if levels is not None:
-        to_fractions_vc = stru.cell_cv.T / (stru.lattice_constant * BOHR)
-        printed_kc, error = levels.kpoints_k @ to_fractions_vc, float((levels.error_k @ np.abs(to_fractions_vc)).max())
-        if mesh is not None and on_mesh(levels.kpoints_k, mesh[0]):  # older versions print fractional ones
-            printed_kc = levels.kpoints_k
+    mesh = mesh_of_run(context, own)
+    printed_kc, error = (None, 0.0) if levels is None else fractions_of(context, levels, mesh)
+    is_whole = True
     if mesh is not None and (printed_kc is None or on_mesh(printed_kc, mesh[0], error)):
         (kpoints_kc, weights_k), error = mesh, 0.0
     elif levels is not None and printed_kc is not None:
         # The lowest level is full: its occupation is the weight.
         full_k = levels.occupations_skn[0, :, 0]
         kpoints_kc, weights_k = printed_kc, full_k / full_k.sum()
+        is_whole = not leaves_out_kpoints(context)
     else:
         return None
     channels = 2 if context.spin is Spin.COLLINEAR else 1
@@ -51,10 +48,58 @@ def read_spectrum(context: Context, is_single_point: bool) -> Spectrum | None:
         energies_skn = np.full((channels, len(weights_k), levels.energies_skn.shape[2]), np.nan)
         place_k = closest_kpoint(printed_kc, kpoints_kc)
         energies_skn[:, place_k] = levels.energies_skn
-    smearing = text.SMEARINGS.get(given.get("smearing_method", "gauss").lower(), "")
-    width = text.number(given, "smearing_sigma", 0.015) * RYDBERG
-    tolerance = tolerance_of_levels(text.number(given, "scf_thr", 1e-7), MIXED)
-    return Spectrum(kpoints_kc, weights_k, energies_skn, tolerance, smearing, width, "nupdown" in given, error)
+    smearing = text.SMEARINGS.get(given.get("smearing_method", DEFAULTS["smearing_method"]).lower(), "")
+    sigma, threshold = (text.number(given, word, float(DEFAULTS[word])) for word in ("smearing_sigma", "scf_thr"))
+    width, tolerance = sigma * RYDBERG, tolerance_of_levels(threshold, MIXED)
+    return Spectrum(
+        kpoints_kc,
+        weights_k,
+        energies_skn,
+        tolerance,
+        smearing if is_whole else "",
+        width,
+        "nupdown" in given,
+        error,
+    )
+
+
+def mesh_of_run(context: Context, own: dict[str, Path]) -> tuple[Array, Array] | None:
+    """The k mesh of KPT where it is that of the run: its points are as many as the log says; with kspacing the log has to say it."""
+    if context.is_gamma_only:
+        return np.zeros((1, 3)), np.ones(1)
+    name = Path(text.files_of(context.given)[1]).name
+    mesh = text.read_mesh(own[name]) if name in own else None
+    count = context.log.kpoints
+    if mesh is None or (count is None and "kspacing" in context.given) or count not in (None, len(mesh[1])):
+        return None
+    return mesh
+
+
+def fractions_of(context: Context, levels: text.Levels, mesh: tuple[Array, Array] | None) -> tuple[Array, float]:
+    """The fractions of printed k-points, which older versions print themselves, and how far their digits are off."""
+    to_fractions_vc = context.stru.cell_cv.T / (context.stru.lattice_constant * BOHR)
+    error = float((levels.error_k @ np.abs(to_fractions_vc)).max())
+    if mesh is not None and on_mesh(levels.kpoints_k, mesh[0]):
+        return levels.kpoints_k, float(levels.error_k.max())
+    return levels.kpoints_k @ to_fractions_vc, error
+
+
+def note_of_levels(context: Context, spectrum: Spectrum | None) -> tuple[str, ...]:
+    """What a person should know of the levels: what INPUT does not say, and k-points that are not whole."""
+    if spectrum is None:
+        return ()
+    notes = defaults_taken(context.given)
+    if not spectrum.smearing and leaves_out_kpoints(context):
+        wanted = "the KPT of the run and its log" if "kspacing" in context.given else "the KPT of the run"
+        notes += (f"symmetry left out some k-points, and DM cannot be compared or built without {wanted}",)
+    return notes
+
+
+def defaults_taken(given: dict[str, str]) -> tuple[str, ...]:
+    """A note on what INPUT does not say about levels."""
+    needed = [word for word in DEFAULTS if word != "smearing_sigma" or given.get("smearing_method", "") != "fixed"]
+    missing = [f"{word} ({DEFAULTS[word]})" for word in needed if word not in given]
+    return (f"INPUT has no {', '.join(missing)}: ABACUS's defaults were taken",) if missing else ()
 
 
 def closest_kpoint(printed_kc: Array, mesh_kc: Array) -> Array:

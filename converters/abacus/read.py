@@ -15,9 +15,9 @@ from converters.abacus import csr, text
 from converters.abacus.context import MOVING, Context
 from converters.abacus.convention import BOHR, LAYOUT, RYDBERG, convention
 from converters.abacus.csr import Step
-from converters.abacus.faults import doubt_of_density, refuse_broken, refuse_old_sign
+from converters.abacus.faults import doubt_of_density, refuse_broken, refuse_old_sign, refuse_other_spins
 from converters.abacus.files import DENSE_FILES, DENSE_NAMES, NAME, per_step_names
-from converters.abacus.levels import read_spectrum
+from converters.abacus.levels import note_of_levels, read_spectrum
 from converters.abacus.spins import join_spins
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
@@ -47,6 +47,7 @@ def read_run(run: Run) -> Iterator[Frame]:
     log_path = next((path for path in run.others if path.name.startswith("running_")), None)
     log = text.read_log(log_path) if log_path else text.Log()
     components = text.spin_components(own["INPUT"], given)
+    refuse_other_spins(run, components, log)
     basis = text.read_species(run.main, stru, log, text.orbital_places(run.folder, given))
     context = Context(run, given, stru, log, basis, LAYOUT[components])
     steps = read_gamma_only(context) if any(p.name in DENSE_NAMES for p in run.matrices) else read_csr(context)
@@ -78,6 +79,9 @@ def read_csr(context: Context) -> Iterator[tuple[dict[str, list[Step]], dict[str
             raise Refused(
                 Kind.DAMAGED, context.run.main, f"has different numbers of ionic steps in its files: {counts}"
             )
+        if counts["S"] > 1 and context.calculation not in MOVING:
+            found = f'has {counts["S"]} ionic steps; INPUT says "calculation {context.calculation}"'
+            raise Refused(Kind.DAMAGED, files["S"][0], found, f"one of {', '.join(MOVING)}")
         for n in range(counts["S"]):
             yield {name: [steps[n] for steps in parts] for name, parts in read.items()}, files
 
@@ -132,6 +136,8 @@ def make_frame(context: Context, number: int, matrices: dict[str, list[Step]], u
     is_single_point = context.calculation not in MOVING
     folded = context.is_gamma_only and has_second_images(context)
     measured = {f"asymmetry of {name}": item.asymmetry * scale[name] for name, item in packed.items()}
+    spectrum = read_spectrum(context, is_single_point)
+    provenance = provenance_of(context, number, used, measured, origins_of(context, used, folded))
     return Frame(
         cell_cv=context.stru.cell_cv,
         pbc_c=np.ones(3, dtype=bool),
@@ -142,8 +148,8 @@ def make_frame(context: Context, number: int, matrices: dict[str, list[Step]], u
         spin=spin,
         operators=operators,
         outcome=outcome_of(context, is_single_point),
-        spectrum=read_spectrum(context, is_single_point),
-        provenance=provenance_of(context, number, used, measured, origins_of(context, used, folded)),
+        spectrum=spectrum,
+        provenance=replace(provenance, notes=(*note_of_levels(context, spectrum), *provenance.notes)),
         folded=folded,
     )
 

@@ -242,6 +242,8 @@ class Log:
     fermi: float | None = None
     electrons: float | None = None
     moment: float | None = None
+    spins: int | None = None
+    kpoints: int | None = None
 
 
 def read_log(path: Path) -> Log:
@@ -255,21 +257,27 @@ def read_log(path: Path) -> Log:
         if label:
             orbitals[label[1]] = tuple(Shell(int(l), zeta=z) for l, n in counts for z in range(1, min(int(n), 99) + 1))
     steps = re.findall(r"#ELEC ITER#\s+(\d+)", text) or re.findall(r"ELEC\s*=\s*(\d+)", text)
+    counted = len(steps) == (text.count("Electron density deviation") or len(steps))  # no line of a step is missing
     good = "#SCF IS CONVERGED#" in text or "charge density convergence is achieved" in text
     bad = "convergence has NOT been achieved" in text or "NOT CONVERGED" in text.upper().replace("#SCF IS ", "")
     energy = re.findall(r"!FINAL_ETOT_IS (-?[\d.]+) eV", text) or re.findall(r"final etot is (-?[\d.]+) eV", text)
-    fermi = re.findall(r"E_Fermi\s+-?[\d.]+\s+(-?[\d.]+)", text) or re.findall(r"EFERMI = (-?[\d.]+) eV", text)
+    last = text[max(text.rfind("#ELEC ITER#"), 0) :]
+    fermi = re.findall(r"E_Fermi\s+-?[\d.]+\s+(-?[\d.]+)", last) or re.findall(r"EFERMI = (-?[\d.]+) eV", text)
+    kpoints = re.search(r"^\s*nkstot\s*=\s*(\d+)\s*$", text, re.M)
+    spins = re.search(r"^\s*nspin\s*=\s*([124])\s*$", text, re.M)
     electrons = re.findall(r"Autoset the number of electrons\s*=\s*([\d.]+)|nelec\s*=\s*([\d.]+)", text)
     moment = re.findall(r"Total magnetism \(Bohr mag/cell\)\s*=\s*(-?[\d.eE+-]+)", text, re.I)
     return Log(
         version=version[1].lstrip("v") if version else "",
         orbitals=orbitals,
         converged=good and not bad if steps else None,
-        iterations=int(steps[-1]) if steps else None,
+        iterations=int(steps[-1]) if steps and counted else None,
         energy=float(energy[-1]) if energy else None,
         fermi=float(fermi[-1]) if fermi else None,
         electrons=float(next(filter(None, electrons[-1]))) if electrons else None,
         moment=float(moment[-1]) if moment else None,
+        spins=int(spins[1]) if spins else None,
+        kpoints=int(kpoints[1]) if kpoints else None,
     )
 
 

@@ -30,6 +30,8 @@ OVERLAP_ERROR = 0.03
 # Levels (eV) move by this times the root of ten criteria in a mixing step.
 MIXED = 0.3
 
+CRITERION = "1e-6"  # what OpenMX takes where the input has no scf.criterion
+
 CLUSTER = 2  # the solver that works at Gamma alone
 
 
@@ -54,12 +56,13 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
 
 def read_run(run: Run) -> Iterator[Frame]:
     stored = read_scfout(run.main)
-    given = parse_input(stored.text)
+    given = parse_input(stored.text, run.main)
     basis, species_a = read_species(run.main, given, stored.norb_a)
     spin = LAYOUT[stored.spin_switch]
     output = read_output(run.others[0], given, spin is Spin.SPINOR) if run.others else Output()
     packed = packed_of(stored, given, basis, species_a)
     pairs, operators = join_packed(packed)
+    spectrum = spectrum_of(stored, output, given, spin)
     yield Frame(
         cell_cv=stored.cell_cv * BOHR,
         pbc_c=np.ones(3, dtype=bool),
@@ -70,7 +73,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         spin=spin,
         operators=operators,
         outcome=outcome_of(stored, output, spin),
-        spectrum=spectrum_of(stored, output, given, spin),
+        spectrum=spectrum,
         provenance=Provenance(
             NAME,
             output.version or {0: "3.8 or older", 3: "3.9"}.get(stored.version, "3.7 to 3.9"),
@@ -78,11 +81,25 @@ def read_run(run: Run) -> Iterator[Frame]:
             run.source,
             files=run.digests(run.main, *run.others),
             settings={word: given.words.get(word.lower()) for word in NOTED} | {"scfout version": stored.version},
+            notes=notes_of(given, spectrum),
             origins=origins_of(run, tuple(operators), spin),
             form=FileForm(harmonics=harmonics_of(basis, convention)),
             measured={f"asymmetry of {name}": item.asymmetry for name, item in packed.items()},
         ),
     )
+
+
+def notes_of(given: Input, spectrum: Spectrum | None) -> tuple[str, ...]:
+    """What a person should know of the levels."""
+    if spectrum is None:
+        return ()
+    notes = []
+    if "scf.criterion" not in given.words:
+        notes += [f"the input has no scf.criterion; OpenMX's default, {CRITERION}, was taken"]
+    if not spectrum.smearing:
+        count = len(spectrum.weights_k)
+        notes += [f"the {count} k-points in the output are not those of scf.Kgrid; how levels were filled is not known"]
+    return tuple(notes)
 
 
 def packed_of(stored: ScfOut, given: Input, basis: Sequence[Species], species_a: Array) -> dict[str, Packed]:
@@ -176,7 +193,7 @@ def spectrum_of(stored: ScfOut, output: Output, given: Input, spin: Spin) -> Spe
     """The run's k-points and printed eigenvalues, with their filling at the electronic temperature."""
     if output.kpoints_kc is None or output.energies_skn is None:
         return None
-    mesh, criterion = given.words.get("scf.kgrid", "4 4 4"), given.words.get("scf.criterion", "1e-6")
+    mesh, criterion = given.words.get("scf.kgrid", "4 4 4"), given.words.get("scf.criterion", CRITERION)
     try:
         mesh_c = np.array([int(n) for n in mesh.split()[:3]]).reshape(3)
         tolerance = tolerance_of_levels(10 * float(criterion.split()[0]), MIXED)

@@ -27,7 +27,8 @@ class Input:
         return self.words.get(keyword, "off").lower() == "on"
 
 
-def parse_input(text: str) -> Input:
+def parse_input(text: str, place: str | Path = "input of OpenMX") -> Input:
+    """Keywords and blocks of a text; refused where a block does not end, for it would swallow what follows."""
     words, blocks, inside = {}, dict[str, list[list[str]]](), None
     for line in text.splitlines():
         fields = line.split("#")[0].split()
@@ -42,6 +43,8 @@ def parse_input(text: str) -> Input:
             blocks[inside].append(fields)
         elif len(fields) > 1:
             words[fields[0].lower()] = " ".join(fields[1:])
+    if inside is not None:
+        raise Refused(Kind.DAMAGED, place, f"begins the block <{inside} and does not end it")
     return Input(words, blocks)
 
 
@@ -116,15 +119,16 @@ class Output:
 def read_output(path: Path, given: Input, noncollinear: bool) -> Output:
     text = path.read_text(errors="replace")
     version = re.search(r"OpenMX Ver\. (\S+)", text)
-    steps = re.findall(r"SCF= *(\d+)\s+NormRD=", text)
+    steps = re.findall(r"SCF= *(\d+)\s+NormRD=.*?(?:Uele= *(-?\d+\.\d+))?$", text, re.M)
+    last_energy = re.findall(r"^\s*Uele\.\s+(-?\d+\.\d+)", text, re.M)
     most = int(float(given.words.get("scf.maxiter", "40").split()[0]))
     total = re.findall(r"^\s*Utot\.\s+(-?\d+\.\d+)", text, re.M)
     grid = re.search(r"Num\. of grids of a-, b-, and c-axes = *(\d+), *(\d+), *(\d+)", text)
     kpoints_kc, energies_skn = read_levels(path, text, noncollinear)
     return Output(
         version=version[1] if version else "",
-        converged=int(steps[-1]) < most if steps else None,
-        iterations=int(steps[-1]) if steps else None,
+        converged=int(steps[-1][0]) < most if steps else None,
+        iterations=int(steps[-1][0]) if steps and steps[-1][1] in last_energy[-1:] else None,
         energy=float(total[-1]) if total and float(total[-1]) else None,
         kpoints_kc=kpoints_kc,
         energies_skn=energies_skn,

@@ -12,12 +12,18 @@ from converters.physics.checks import Result, Tolerances, check_frame, require_s
 from converters.physics.kspace import Filling, density_matrix
 
 
-def without_density(frame: Frame, why: str = "") -> Frame:
-    """The frame without its DM, which says why."""
+def without_density(frame: Frame, why: str) -> Frame:
+    """The frame without its DM, which says why; as it is where it has none."""
+    if "DM" not in frame.operators:
+        return frame
     operators = {name: operator for name, operator in frame.operators.items() if name != "DM"}
     origins = {name: origin for name, origin in frame.provenance.origins.items() if name != "DM"}
-    notes = (*frame.provenance.notes, f"DM is left out: {why}") if why else frame.provenance.notes
-    return replace(frame, operators=operators, provenance=replace(frame.provenance, origins=origins, notes=notes))
+    provenance = replace(frame.provenance, origins=origins)
+    return with_note(replace(frame, operators=operators, provenance=provenance), f"DM is left out: {why}")
+
+
+def with_note(frame: Frame, note: str) -> Frame:
+    return replace(frame, provenance=replace(frame.provenance, notes=(*frame.provenance.notes, note)))
 
 
 def sound_without_bad_density(frame: Frame, tolerances: Tolerances) -> tuple[Frame, list[Result]]:
@@ -38,16 +44,32 @@ def is_sound(frame: Frame, tolerances: Tolerances) -> bool:
     return all(result.ok is not False for result in check_frame(frame, tolerances))
 
 
+def lacking_for_density(frame: Frame) -> str:
+    """Why DM cannot be made of H and S; nothing where it can."""
+    spectrum = frame.spectrum
+    if missing := [name for name in ("H", "S") if name not in frame.operators]:
+        return f"there is no {' and no '.join(missing)}"
+    if spectrum is None or not len(spectrum.weights_k) or not spectrum.smearing:
+        return "the files do not say at which k-points levels were filled, and how"
+    if frame.outcome.electrons is None:
+        return "the files do not say how many electrons there are"
+    if spectrum.fixed_moment and frame.outcome.moment is None:
+        return "the moment was held fixed, and the files do not say at which value"
+    return ""
+
+
 def rebuilt_density(frame: Frame, tolerances: Tolerances) -> Frame:
-    """The frame with the DM of its (H, S), where its own is missing, not whole or wrong, and the files say how levels were filled."""
-    spectrum, own = frame.spectrum, frame.operators.get("DM")
-    if spectrum is None or not spectrum.smearing or frame.outcome.electrons is None:
+    """The frame with the DM of its (H, S), where its own is missing, not whole or wrong; where it cannot be built, the frame says why."""
+    own = frame.operators.get("DM")
+    if own is not None and frame.origin("DM").is_whole and is_sound(frame, tolerances):
         return frame
-    kept = own is not None and frame.origin("DM").is_whole and is_sound(frame, tolerances)
-    if kept or not {"H", "S"} <= set(frame.operators):
+    spectrum, electrons = frame.spectrum, frame.outcome.electrons
+    if lacking := lacking_for_density(frame):
+        return with_note(frame, f"DM is not built: {lacking}")
+    if spectrum is None or electrons is None:
         return frame
     moment = frame.outcome.moment if spectrum.fixed_moment else None
-    filling = Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width, moment)
+    filling = Filling(electrons, spectrum.smearing, spectrum.width, moment)
     built_sx = density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling).values_sx
     known_x = None if own is None else own.known_x
     values_sx = built_sx if known_x is None else np.where(known_x, built_sx, 0)

@@ -193,7 +193,7 @@ def find_log(energy: float, candidates: Sequence[Path]) -> Log:
             if abs(float(ending[2]) - energy) < 1e-9 * max(1.0, abs(energy)):
                 head = text[: ending.start()]
                 own = head[max(head.rfind("\n********"), 0) :]  # a log may have several runs
-                cycles, width = last(r"^cycle= (\d+)", own), last(r"^ *sigma = (\d+\.?\d*(?:e-?\d+)?) ", own)
+                cycles, width = last_cycle(own), last(r"^ *sigma = (\d+\.?\d*(?:e-?\d+)?) ", own)
                 kind = SMEARINGS.get(last(r"^Smearing method = (\w+)", own), "") if width else ""
                 return Log(
                     converged=bool(ending[1]),
@@ -204,6 +204,17 @@ def find_log(energy: float, candidates: Sequence[Path]) -> Log:
                     files=(path,),
                 )
     return Log()
+
+
+def last_cycle(log: str) -> str:
+    """The number of the last cycle, or nothing where the change of energy after it shows that its line is missing."""
+    number, energy = (re.findall(r"^cycle= (\d+) E= (\S+)", log, re.M) or [("", "0")])[-1]
+    after = re.search(r"^Extra cycle +E= (\S+) +delta_E= (\S+)", log, re.M)
+    if number and after:
+        change = float(after[2])
+        if abs(float(after[1]) - float(energy) - change) > 0.01 * abs(change) + 1e-14 * abs(float(energy)):
+            return ""
+    return number
 
 
 def last(pattern: str, text: str) -> str:

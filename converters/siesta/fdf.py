@@ -51,10 +51,14 @@ def lines_of(path: Path) -> Iterator[Line]:
 
 @dataclass(frozen=True)
 class Fdf:
-    """An input file: keywords without case and the characters . - _, and blocks. Files that it includes are not followed."""
+    """An input file: keywords without case and the characters . - _, and blocks. Files that it includes are not followed.
+
+    `is_whole` says that it takes nothing from other files.
+    """
 
     words: dict[str, list[str]]
     blocks: dict[str, list[list[str]]]
+    is_whole: bool = True
 
     def number_of(self, label: str) -> int | None:
         """Atomic number of a species label."""
@@ -81,21 +85,28 @@ class Fdf:
         return vectors_cv if plain and np.isfinite(vectors_cv).all() else None
 
     def smearing(self) -> str:
-        """ "fermi", which is SIESTA's default, or nothing for what a frame has no name for."""
-        function = self.words.get("occupationfunction", ["fd"])
+        """ "fermi", which is SIESTA's default, or nothing for what a frame has no name for and what may stand in another file."""
+        function = self.words.get("occupationfunction", ["fd" if self.is_whole else ""])
         return "fermi" if function[0].lower() in ("fd", "fermi-dirac") else ""
+
+    def fixes_moment(self) -> bool:
+        """Whether each spin has its own electron number."""
+        given = [self.words[key][0].lower() for key in ("spinfix", "fixspin") if key in self.words]
+        return bool(given) and given[0].strip(".") in ("true", "t", "yes", "y", "1")
 
 
 def read_fdf(path: Path) -> Fdf:
     words: dict[str, list[str]] = {}
     blocks: dict[str, list[list[str]]] = {}
+    is_whole = True
     for line in lines_of(path):
+        is_whole &= not line.source
         if line.block:
             rows = blocks.setdefault(keyword(line.block), [])
             rows += [list(line.words)] if line.key != "%block" else []
         elif not line.key.startswith("%"):
             words.setdefault(line.key, list(line.words[1:]) or ["true"])  # the first one counts
-    return Fdf(words, blocks)
+    return Fdf(words, blocks, is_whole)
 
 
 def included_files(path: Path, outer: tuple[Path, ...] = ()) -> Iterator[Path]:

@@ -67,8 +67,8 @@ def read_run(run: Run) -> Iterator[Frame]:
     matrices, used = read_matrices(run, own)
     density, used["DM"] = read_density(run, own, matrices)
     output_path, output = find_output(run)
-    if output_path is None and ".fdf" in own:
-        output = replace(output, smearing=fdf.read_fdf(own[".fdf"]).smearing())
+    if ".fdf" in own:
+        output = with_filling(output, output_path is None, fdf.read_fdf(own[".fdf"]))
     constants = find_constants(own, matrices, output.version)
     rydberg, bohr = constants.rydberg, constants.bohr
     structure = read_structure(run, own, matrices, bohr)
@@ -107,7 +107,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         str(run.main),
         run.source,
         files=run.digests(*dict.fromkeys(used.values()), *texts),
-        notes=(*structure.notes, *matrices.notes, *constants.notes),
+        notes=(*structure.notes, *matrices.notes, *precision_of(matrices), *constants.notes),
         origins=origins_read(files, *treatments, energies=scaled(constants.rydberg, "eV per Ry")),
         form=form_of(matrices, constants, structure.basis),
         measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()}
@@ -240,6 +240,18 @@ def decide_density(frame: Frame) -> Frame:
     origin = frame.origin("DM")
     conjugated = replace(origin, treatments=(*origin.treatments, Treatment(Step.CONJUGATED, reason=reason)))
     return with_matrix(frame, "DM", replace(operators["DM"], values_sx=other_sx), conjugated)
+
+
+def with_filling(output: text.Output, is_missing: bool, given: fdf.Fdf) -> text.Output:
+    """An output with what the input says of how levels were filled, where both agree or the output is missing."""
+    known = given.smearing() if is_missing or "occupationfunction" in given.words else output.smearing
+    smearing = known if is_missing or known == output.smearing else ""
+    return replace(output, smearing=smearing, fixed_moment=output.fixed_moment or given.fixes_moment())
+
+
+def precision_of(matrices: Matrices) -> tuple[str, ...]:
+    """What a person should know of matrices that have fewer digits than others."""
+    return (f"H and S of {matrices.path.name} are in single precision",) if matrices.single else ()
 
 
 def find_output(run: Run) -> tuple[Path | None, text.Output]:

@@ -1,7 +1,8 @@
 """The atoms of a SIESTA run and the orbitals that they have, from whichever file has them."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from converters.errors import Kind, Refused
 from converters.frames.neighbours import is_place
 from converters.siesta import sparse, text
 from converters.siesta.fdf import Fdf, read_fdf
-from converters.siesta.orbitals import read_ion
+from converters.siesta.orbitals import Orbitals, read_ion
 from converters.siesta.sparse import Matrices, StoredSpecies
 
 # Atomic numbers above are SIESTA's own for ghosts, floating orbitals and mixtures.
@@ -72,18 +73,51 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices, bohr: flo
         raise Refused(
             Kind.DAMAGED, run.main, f"has {len(positions_av)} atoms and the orbitals of {len(species_a)}", "the same"
         )
-    if not (is_place(cell_cv).all() and is_place(positions_av).all() and np.linalg.det(cell_cv)):
-        raise Refused(Kind.DAMAGED, run.main, "has a cell or positions that are not finite numbers of three dimensions")
+    require_places(run, cell_cv, positions_av)
+    kinds = tuple(completed_by_ions(run, kind) for kind in kinds)
     given = read_fdf(own[".fdf"]) if ".fdf" in own else Fdf({}, {})
     numbers = [kind.number or given.number_of(kind.label) for kind in kinds]
     if number_a is not None and len(number_a) == len(species_a):
         numbers = [int(number_a[np.argmax(species_a == s)]) for s in range(len(kinds))]
     basis = tuple(species_of(run, kind, number) for kind, number in zip(kinds, numbers, strict=True))
-    guessed = [kind.label for kind, number in zip(kinds, numbers, strict=True) if number is None]
-    notes = (
-        (f"no file has the atomic numbers; the labels {', '.join(guessed)} were taken as elements",) if guessed else ()
-    )
+    notes = notes_of(kinds, numbers)
     return StoredStructure(cell_cv, positions_av, species_a, kinds, basis, matrices.sparse.cells_c, notes)
+
+
+def require_places(run: Run, cell_cv: Array, positions_av: Array) -> None:
+    if not (is_place(cell_cv).all() and is_place(positions_av).all() and np.linalg.det(cell_cv)):
+        raise Refused(Kind.DAMAGED, run.main, "has a cell or positions that are not finite numbers of three dimensions")
+
+
+def notes_of(kinds: Sequence[StoredSpecies], numbers: Sequence[int | None]) -> tuple[str, ...]:
+    """What a person should know of the species: what was guessed, and what no file says."""
+    guessed = ", ".join(kind.label for kind, number in zip(kinds, numbers, strict=True) if number is None)
+    unknown = ", ".join(kind.label for kind in kinds if not kind.radii)
+    notes = [f"no file has the atomic numbers; the labels {guessed} were taken as elements"] if guessed else []
+    if unknown:
+        notes += [f"no file says how far the orbitals of {unknown} reach and which of them are polarisation shells"]
+    return tuple(notes)
+
+
+def completed_by_ions(run: Run, kind: StoredSpecies) -> StoredSpecies:
+    """A species of an HSX file, which has no radii and marks no polarisation shells, with what its ion file says, if that is there."""
+    path = ion_file(run, kind.label)
+    if kind.radii or path is None:
+        return kind
+    orbitals = read_ion(path)
+    own, theirs = ([(shell.l, shell.n, shell.zeta) for shell in shells] for shells in (kind.shells, orbitals.shells))
+    return replace(kind, shells=orbitals.shells, radii=printed_radii(orbitals)) if own == theirs else kind
+
+
+def ion_file(run: Run, label: str) -> Path | None:
+    """The ion file of a species beside the matrices."""
+    paths = [run.folder / f"{label}{suffix}" for suffix in IONS if "/" not in label]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def printed_radii(orbitals: Orbitals) -> tuple[float, ...]:
+    """Radii with the digits of ORB_INDX."""
+    return tuple(np.round(orbitals.cutoffs, 3).tolist())
 
 
 def orbitals_beside(run: Run, own: dict[str, Path]) -> tuple[tuple[StoredSpecies, ...], Array]:
@@ -92,16 +126,13 @@ def orbitals_beside(run: Run, own: dict[str, Path]) -> tuple[tuple[StoredSpecies
         if suffix in own and (matrices := read(own[suffix])).species_a is not None:
             return matrices.kinds, matrices.species_a
     labels = read_fdf(own[".fdf"]).labels() if ".fdf" in own else []
-    files = [
-        next((path for path in (run.folder / f"{label}{suffix}" for suffix in IONS) if path.is_file()), None)
-        for label in labels
-    ]
+    files = [ion_file(run, label) for label in labels]
     if not labels or None in files or ".XV" not in own:
         wanted = "ORB_INDX, HSX or nc of the same label, or the ion files of its species beside fdf and XV"
         raise Refused(Kind.MISSING_FILES, run.main, "does not say which orbitals its atoms have", wanted)
     orbitals = [read_ion(path) for path in files if path is not None]
     kinds = [
-        StoredSpecies(label, one.shells, one.number, tuple(np.round(one.cutoffs, 3).tolist()))
+        StoredSpecies(label, one.shells, one.number, printed_radii(one))
         for label, one in zip(labels, orbitals, strict=True)
     ]
     return tuple(kinds), text.read_species_numbers(own[".XV"]) - 1
