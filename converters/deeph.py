@@ -24,8 +24,9 @@ from basis.shells import Shell, Species, cell_shells
 from basis.spin import Spin
 from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, refused_by_system
-from converters.frames.blocks import Elements, Pairs, join_packed, pack_elements, reorder_elements
+from converters.frames.blocks import join_packed, pack_elements, reorder_elements
 from converters.frames.frame import Frame, Outcome, Provenance
+from converters.frames.keyed import Blocks, blocks_of, elements_of
 from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import AVERAGED, REORDERED, FileForm, Origin, Step, Treatment, origins_read
 from converters.openmx.convention import convention as openmx_order
@@ -45,8 +46,10 @@ OVERLAP_ERROR = 0.03
 
 
 def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
-    """One run for a folder with info.json and the matrices of either layout."""
+    """One run for a folder with info.json and the matrices of either layout; DeePTB's have positions in files of other names."""
     names = {path.name for path in files}
+    if "positions.dat" in names or any(name.endswith(".traj") for name in names):
+        return
     for layout in (OLD_FILES, NEW_FILES):
         matrices = tuple(folder / name for name in layout.values() if name in names)
         if matrices and "info.json" in names:
@@ -83,9 +86,8 @@ def read_run(run: Run) -> Iterator[Frame]:
     yield min(frames, key=two_centre_violation) if "S" in blocks else frames[0]
 
 
-# What the files hold: blocks by (R1, R2, R3, i, j), atoms from 0
+# What the files hold
 
-Blocks = dict[tuple[int, ...], Array]
 StoredStructure = tuple[Array, Array, tuple[Species, ...], Array]
 
 
@@ -203,7 +205,7 @@ def make_frame(
     norb_a = np.array([basis[s].size for s in species_a])
     spin = Spin.SPINOR if spinful else Spin.NONE
     layouts = {name: Spin.NONE if name == "S" else spin for name in blocks}
-    elements = {name: elements_of(run, name, found, norb_a, layouts[name]) for name, found in blocks.items()}
+    elements = {name: elements_of(run.main, name, found, norb_a, layouts[name]) for name, found in blocks.items()}
     moves = to_standard(cell_shells(basis, species_a), order)
     packed = {
         name: pack_elements(reorder_elements(item, *moves), norb_a, layouts[name]) for name, item in elements.items()
@@ -243,44 +245,6 @@ def origins_of(run: Run, names: tuple[str, ...]) -> dict[str, Origin]:
     return origins
 
 
-def elements_of(run: Run, name: str, blocks: Blocks, norb_a: Array, layout: Spin) -> Elements:
-    """All elements of some blocks; a block whose partner is missing gets it."""
-    keys = np.array(list(blocks))
-    if not len(keys) or keys[:, 3:].min() < 0 or keys[:, 3:].max() >= len(norb_a) or np.abs(keys[:, :3]).max() > 10_000:
-        raise Refused(
-            Kind.DAMAGED, run.main, f"has blocks of {name} between atoms that do not exist", f"1 to {len(norb_a)}"
-        )
-    width = 2 if layout is Spin.SPINOR else 1
-    whole: dict[tuple[int, ...], Array] = {}
-    for (*R, i, j), block in blocks.items():
-        if name == "S" and block.shape == (2 * norb_a[i], 2 * norb_a[j]):
-            block = block[: norb_a[i], : norb_a[j]].real  # written once for each spin
-        if block.shape != (width * norb_a[i], width * norb_a[j]):
-            wanted = (width * int(norb_a[i]), width * int(norb_a[j]))
-            raise Refused(
-                Kind.DAMAGED,
-                run.main,
-                f"has a block of {name} of shape {block.shape} for atoms {i + 1}, {j + 1}",
-                f"{wanted}",
-            )
-        whole[(*R, i, j)] = block
-        whole.setdefault((*(-r for r in R), j, i), block.conj().T)
-    keys = np.array(list(whole))
-    full = Pairs(keys[:, 3], keys[:, 4], keys[:, :3], norb_a)
-    values_sx = np.concatenate(
-        [spin_components(block, width).reshape(width**2, -1) for block in whole.values()], axis=1
-    )
-    row_x, column_x = full.row_column_x
-    R_tc, t_p = np.unique(full.R_pc, axis=0, return_inverse=True)
-    return Elements(row_x, column_x, t_p.ravel()[full.pair_x], R_tc, values_sx.astype(layout.dtype))
-
-
-def spin_components(block: Array, width: int) -> Array:
-    """The spin blocks (uu, ud, du, dd) of a block with all up orbitals first."""
-    rows, columns = block.shape[0] // width, block.shape[1] // width
-    return block.reshape(width, rows, width, columns).transpose(0, 2, 1, 3).reshape(width**2, rows, columns)
-
-
 def write(frame: Frame, folder: Path, *, layout: str = "2026") -> list[Path]:
     """Write the folder of a frame in the layout "2026" or "legacy"; returns the files."""
     if frame.spin is Spin.COLLINEAR:
@@ -303,26 +267,6 @@ def write(frame: Frame, folder: Path, *, layout: str = "2026") -> list[Path]:
             (write_old_blocks if is_old else write_new_blocks)(file, blocks_of(frame, name, order))
         written.append(path)
     return written
-
-
-def blocks_of(frame: Frame, name: str, order: Convention) -> Blocks:
-    """All blocks of an operator, both halves, in another orbital order."""
-    layout = frame.layout(name)
-    start = frame.pairs.orbital_start_a
-    moves = np.argsort(to_standard(cell_shells(frame.basis, frame.species_a), order)[0])
-    width = 2 if layout is Spin.SPINOR else 1
-    blocks = {}
-    for p in range(len(frame.pairs)):
-        i, j, R = int(frame.pairs.i_p[p]), int(frame.pairs.j_p[p]), frame.pairs.R_pc[p].tolist()
-        known_x = frame.operators[name].known_x
-        if known_x is not None and not known_x[frame.pairs.start_p[p] : frame.pairs.start_p[p + 1]].any():
-            continue
-        rows, columns = (moves[start[a] : start[a + 1]] - start[a] for a in (i, j))
-        block = frame.block_of_pair(name, p)[:, rows[:, None], columns]
-        joined = block.reshape(width, width, *block.shape[1:]).transpose(0, 2, 1, 3).reshape(width * len(rows), -1)
-        blocks[(*R, i, j)] = joined
-        blocks[(*(-r for r in R), j, i)] = joined.conj().T
-    return blocks
 
 
 def write_old_blocks(file: h5py.File, blocks: Blocks) -> None:

@@ -48,10 +48,14 @@ def table():
 
 
 def short_table():
-    """What each code can do, for README.md."""
+    """What each code can do, for README.md; formats of models, which no code starts from, share a row."""
+    codes = [about for about in KNOWN.values() if about.routes]
+    formats = [about for about in KNOWN.values() if not about.routes]
     lines = ["| code | read | write | spin |", "|---|---|---|---|"]
-    for about in KNOWN.values():
+    for about in codes:
         lines.append(f"| {about.title} {about.versions} | {about.reads} | {about.writes} | {about.spins} |")
+    titles, written = (", ".join(one.title for one in some) for some in (formats, [f for f in formats if f.writes]))
+    lines.append(f"| models | [their data](docs/peers.md): {titles} | {written} | none, spinor |")
     return "\n".join(lines)
 
 
@@ -60,7 +64,16 @@ def long_table():
     lines = ["| code | versions | read | write | spin | k-points | radial functions | starts from |", "|" + "---|" * 8]
     for about in KNOWN.values():
         functions, routes = ", ".join(about.functions) or "none", ", ".join(about.routes) or "no code"
-        cells = [about.title, about.versions, about.reads, about.writes, about.spins, about.kpoints, functions, routes]
+        cells = [
+            about.title,
+            about.versions,
+            about.reads,
+            about.writes or "nothing",
+            about.spins,
+            about.kpoints,
+            functions,
+            routes,
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

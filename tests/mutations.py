@@ -87,7 +87,8 @@ def run_format(title, code, source, count, seed):
 
 def formats(scratch):
     """(title, code, run folder) of each format, unpacked or written into a scratch folder."""
-    from converters import deeph
+    from converters import deeph, deeptb
+    from converters.starts.start import Options
     from tests.fixtures import frames_of, unpacked
     from tests.test_pyscf_files import checkpoint_folder
 
@@ -117,6 +118,10 @@ def formats(scratch):
         folder.mkdir()
         deeph.write(frame, folder, layout=layout)
         yield f"DeepH {layout}", "deeph", folder
+    folder = scratch / "deeptb"
+    folder.mkdir()
+    deeptb.write_matrices(frame, folder, Options())
+    yield "DeePTB", "deeptb", folder
     folder = scratch / "pyscf"
     folder.mkdir()
     checkpoint_folder(folder)
