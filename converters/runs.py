@@ -9,6 +9,7 @@ from converters.codes.known import KNOWN
 from converters.codes.protocols import Code
 from converters.codes.run import Run
 from converters.errors import Kind, Refused, reading, refused_by_system
+from converters.leftovers import is_pointer, nothing_to_read, refused_pointers, without_pointers
 
 
 def code_module(name: str) -> Code:
@@ -24,7 +25,7 @@ def search(path: Path, codes: list[str]) -> Iterator[Run | Refused]:
         empty = False
         yield item
     if empty:
-        yield Refused(Kind.NO_RUN, path, "holds nothing to read", f"runs of {' or '.join(codes)}")
+        yield nothing_to_read(path, codes)
 
 
 def counted(name: str) -> tuple[list[str | int], str]:
@@ -68,13 +69,18 @@ def understood(folder: Path, codes: list[str]) -> list[Run | Refused]:
         for path in files
         if not os.access(path, os.R_OK)
     ]
+    pointers = [path for path in files if is_pointer(path)]
+    files = [path for path in files if path not in pointers]
     try:
         with reading(folder):
-            runs = [run for code in codes for run in code_module(code).find_runs(folder, files)] if files else []
+            found = [run for code in codes for run in code_module(code).find_runs(folder, files)] if files else []
     except Refused as refusal:
         return [*closed, refusal]
-    found = sorted({run.code for run in runs})
-    if len(found) > 1:
-        reason = f"holds runs of {' and '.join(found)}; expected one code"
+    pointers += [path for run in found for path in run.matrices + run.others if is_pointer(path)]
+    closed += refused_pointers(folder, pointers, codes)
+    runs = [whole for run in found if (whole := without_pointers(run)) is not None]
+    names = sorted({run.code for run in runs})
+    if len(names) > 1:
+        reason = f"holds runs of {' and '.join(names)}; expected one code"
         return [*closed, Refused(Kind.AMBIGUOUS, folder, reason)]
     return [*closed, *runs]

@@ -30,6 +30,7 @@ class About:
     operators: tuple[str, ...] = ("H", "S", "DM")
     kpoints: str = "k mesh"
     files: tuple[str, ...] = ()  # that are read of a run
+    matrices_from: str = ""  # what an input needs so that its run leaves them
     results: tuple[str, ...] = ()  # that a run leaves and a copy of it must not start from, besides its logs
     inputs: tuple[str, ...] = ()  # of runs that are to start
     structures: str = ""  # regular expression of the names of structure files that this code alone writes

@@ -157,7 +157,9 @@ def check_unit_diagonal(frame: Frame, tolerances: Tolerances) -> Result:
     if len(diagonals) != frame.natoms:
         return Result("S_ii = 1", False, len(diagonals), f"expected onsite blocks of all {frame.natoms} atoms")
     worst = max((float(np.abs(diagonal - 1).max(initial=0)) for diagonal in diagonals), default=0.0)
-    return at_most("S_ii = 1", worst, max(tolerances.unit_diagonal, frame.origin("S").error))
+    result = at_most("S_ii = 1", worst, max(tolerances.unit_diagonal, frame.origin("S").error))
+    causes = "S is not of normalised orbitals, or cut off in reciprocal space at a low energy"
+    return result if result.ok else replace(result, expected=f"{result.expected}; else {causes}")
 
 
 def check_two_centre(frame: Frame, tolerances: Tolerances) -> Result:

@@ -77,12 +77,12 @@ def checkpoint_text(path: Path) -> str:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """True for a checkpoint file of an SCF, and for a damaged one, which is to be reported and not passed over."""
+    """True for a checkpoint file of an SCF, and for one of what follows an SCF or a damaged one, which are to be reported."""
     if not starts_with(path, HDF5_MAGIC):
         return False
     try:
         with open_hdf5(path) as file:
-            return "mol" in file and "scf" in file
+            return {"mol", "scf"} <= set(file) or "mcscf" in file
     except (OSError, RuntimeError):
         return path.suffix in (".chk", ".chkfile")
 

@@ -109,6 +109,9 @@ def read_run(run: Run) -> Iterator[Frame]:
     path = run.main
     try:
         with open_hdf5(path) as file:
+            if absent := [name for name in ("scf", "mol") if name not in file]:
+                found = f"has no {absent[0]} beside {', '.join(file)}"
+                raise Refused(Kind.MISSING_FILES, path, found, "the checkpoint file of the SCF (mf.chkfile)")
             names = {key.removesuffix(LIST): key for key in file["scf"]}
             lists = {name: whole(file["scf"][key]) for name, key in names.items() if name in STORED}
             description = file["mol"][()]

@@ -23,12 +23,14 @@ from converters.siesta.constants import Constants, find_constants
 from converters.siesta.convention import convention, spinor_of
 from converters.siesta.sparse import LAYOUT, Matrices, Sparse
 from converters.siesta.structure import StoredStructure, read_structure
-from converters.storage.files import HDF5_MAGIC, starts_with
+from converters.storage.files import HDF5_MAGIC, open_hdf5, starts_with
 
 NAME = "siesta"
 
 # How exactly the printed eigenvalues are met (eV): by double-precision files, and by HSX of version 0, which is single.
 DOUBLE_TOLERANCE, SINGLE_TOLERANCE = 2e-6, 0.05
+# What solvers leave between two diagonalisations (eV), beyond the digits that are printed.
+EXACT_TOLERANCE = 5e-7
 
 # Fractions of k-points that are those of the mesh, which a cell that has changed a little may have moved.
 SAME_POINT = 1e-4
@@ -55,10 +57,19 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
 
 
 def is_sparse(path: Path) -> bool:
-    """True for a file that begins like a Fortran record (a length of 4 to 20 bytes), or like NetCDF-4."""
+    """True for a file that begins like a Fortran record (a length of 4 to 20 bytes), or like a NetCDF-4 file with matrices."""
     if path.suffix == ".nc":
-        return starts_with(path, HDF5_MAGIC)
+        return starts_with(path, HDF5_MAGIC) and has_matrices(path)
     return any(starts_with(path, bytes([length, 0, 0, 0])) for length in (4, 8, 16, 20))
+
+
+def has_matrices(path: Path) -> bool:
+    """False for nc files of grids, of molecular dynamics, of TBtrans; damaged ones are for the reader to refuse."""
+    try:
+        with open_hdf5(path) as file:
+            return "SPARSE" in file
+    except (OSError, RuntimeError):
+        return True
 
 
 def read_run(run: Run) -> Iterator[Frame]:
@@ -281,7 +292,9 @@ def read_spectrum(
     if k_cell_cc is not None and k_shift_c is not None:
         kpoints_kc, error = snap(kpoints_kc, k_cell_cc, k_shift_c, error)
     energies_skn = np.empty((1, len(weights_k), 0))
+    tolerance = SINGLE_TOLERANCE if matrices.single else DOUBLE_TOLERANCE
     if ".EIG" in own:
+        tolerance = max(tolerance, text.rounding_of_levels(own[".EIG"]) + EXACT_TOLERANCE)
         fermi, energies_skn = text.read_eigenvalues(own[".EIG"])
         if energies_skn.shape[1] != len(weights_k):
             raise Refused(
@@ -289,7 +302,6 @@ def read_spectrum(
                 own[".EIG"],
                 f"has {energies_skn.shape[1]} k-points; {own['.KP'].name} has {len(weights_k)}",
             )
-    tolerance = SINGLE_TOLERANCE if matrices.single else DOUBLE_TOLERANCE
     width = None if matrices.width is None else matrices.width * rydberg
     smearing = output.smearing if width is not None else ""
     spectrum = Spectrum(

@@ -4,6 +4,7 @@ All hold one scheme: for each orbital of the cell a row of columns in an auxilia
 has arbitrary entries for images without elements, so the order of images is taken from the rule that SIESTA follows.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -352,7 +353,8 @@ def read_nc(path: Path) -> Matrices:
     except OSError as error:
         raise refused_by_system(path, error) from error
     except (KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
-        raise Refused(Kind.DAMAGED, path, f"is not a complete SIESTA nc file: {error}") from error
+        reason = re.sub(r".*object '([^']+)' doesn't exist.*", r"it has no \1", str(error))
+        raise Refused(Kind.DAMAGED, path, f"is not a complete SIESTA nc file: {reason}") from error
 
 
 # NetCDF fills what nobody wrote with 9.97e36.

@@ -113,6 +113,12 @@ def read_eigenvalues(path: Path) -> tuple[float, Array]:
     return float(numbers[0]), rows.reshape(nk, channels, bands).swapaxes(0, 1)
 
 
+def rounding_of_levels(path: Path) -> float:
+    """How far an eigenvalue (eV) may be off for it was printed so: SIESTA up to 4.0 prints five decimals, later ones more."""
+    words = path.read_text(errors="replace").split()[4:]
+    return max((rounding_of(word) for word in words if "." in word), default=0.0)
+
+
 def read_kpoints(path: Path) -> tuple[Array, Array, Array]:
     """Cartesian k-points (1/Bohr), their weights, and how far each number of the k-points may be off for it was printed so."""
     numbers, words = read_numbers(path), path.read_text(errors="replace").split()

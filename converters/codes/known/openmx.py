@@ -31,6 +31,7 @@ ABOUT = About(
     layouts=("none", "collinear", "spinor"),
     kpoints="k mesh, cluster",
     files=("*.scfout", "*.out"),
+    matrices_from="HS.fileout on",
     results=("*_rst", "*.scfout"),
     inputs=("*.dat",),
     structures=r".*\.dat",

@@ -34,6 +34,7 @@ ABOUT = About(
         *("*.TSHS", "*.DM", "*.HSX", "*.onlyS", "*.TSDE", "*.nc", "H_DMGEN", "H_MIXED"),
         *("*.ORB_INDX", "*.XV", "*.STRUCT_OUT", "*.EIG", "*.KP", "*.fdf", "*.out", "*.log", "OUTVARS.yml"),
     ),
+    matrices_from="TS.HS.Save true",
     results=("*.DM", "*.TSHS", "*.HSX", "*.TSDE"),
     inputs=("*.fdf",),
     structures=r".*\.fdf",

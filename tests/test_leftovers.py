@@ -1,0 +1,103 @@
+"""Folders with less than a run: pointers of Git LFS, inputs alone, files of other programs; what is there is read, and the rest is named."""
+
+import h5py
+import pytest
+
+from converters.errors import Kind, Refused
+from converters.leftovers import POINTER
+from converters.runs import search
+from slem_plugin.testing.codes import frames_in
+from tests.fixtures import unpacked
+from workflows.convert import Options, read_checked
+
+CODES = ["abacus", "deeph", "openmx", "pyscf", "siesta"]
+LEVELS = "eigenvalues against the printed ones"
+
+
+def copy_of(code, name, folder):
+    for path in sorted(unpacked(code, name).rglob("*")):
+        target = folder / path.relative_to(unpacked(code, name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            target.write_bytes(path.read_bytes())
+    return folder
+
+
+def make_pointer(path):
+    path.write_bytes(POINTER + b".github.com/spec/v1\noid sha256:00\nsize 254314\n")
+
+
+def test_a_pointer_costs_its_own_file_alone(tmp_path):
+    folder = copy_of("siesta", "si2", tmp_path)
+    (density,) = folder.glob("*.DM")
+    make_pointer(density)
+    refusal, run = search(folder, CODES)
+    assert refusal.kind is Kind.MISSING_FILES
+    assert density.name in refusal.reason
+    assert "git lfs pull" in refusal.reason
+    (frame,) = read_checked(run, Options())
+    assert {"H", "S"} <= set(frame.operators)
+    assert density.name not in frame.provenance.files
+
+
+def test_pointers_below_a_run_are_named(tmp_path):
+    folder = copy_of("abacus", "si2", tmp_path)
+    matrices = [path for path in folder.rglob("*.csr") if not path.name.startswith("sr")]
+    for path in matrices:
+        make_pointer(path)
+    refusal, run = search(folder, CODES)
+    assert isinstance(refusal, Refused)
+    assert matrices[0].name in refusal.reason
+    (frame,) = read_checked(run, Options())
+    assert set(frame.operators) == {"S"}
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "text", "wanted"),
+    [
+        ("SIESTA", "run.fdf", "SystemLabel si\n", "TS.HS.Save true"),
+        ("OpenMX", "si.dat", "System.Name si\n", "HS.fileout on"),
+    ],
+)
+def test_an_input_alone_says_what_to_switch_on(code, name, text, wanted, tmp_path):
+    (tmp_path / name).write_text(text)
+    for path in (tmp_path, tmp_path / name):
+        (refusal,) = search(path, CODES)
+        assert refusal.kind is Kind.NO_RUN
+        assert f"{name} is an input of {code}" in refusal.reason
+        assert wanted in refusal.reason
+
+
+def test_other_nc_files_are_no_runs_and_foreign_ones_say_what_they_lack(tmp_path):
+    with h5py.File(tmp_path / "grid.nc", "w") as file:
+        file["gridfunc"] = [0.0]
+    (refusal,) = search(tmp_path, CODES)
+    assert "holds nothing to read" in refusal.reason
+    with h5py.File(tmp_path / "model.nc", "w") as file:
+        file.create_group("SPARSE")
+    with pytest.raises(Refused, match="not a complete SIESTA nc file: it has no SETTINGS"):
+        frames_in("siesta", tmp_path)
+
+
+def test_checkpoints_of_other_methods_are_refused(tmp_path):
+    with h5py.File(tmp_path / "cas.chk", "w") as file:
+        file["mcscf/e_tot"] = -1.0
+    with pytest.raises(Refused, match=r"has no scf beside mcscf; expected the checkpoint file of the SCF"):
+        frames_in("pyscf", tmp_path)
+
+
+@pytest.mark.parametrize(("shift", "passes"), [(0.0, True), (2e-5, False)])
+def test_levels_are_as_exact_as_they_are_printed(shift, passes, tmp_path):
+    """SIESTA up to 4.0 prints five decimals; a level that is off by more is found."""
+    folder = copy_of("siesta", "si2", tmp_path)
+    (levels,) = folder.glob("*.EIG")
+    head, *rows = levels.read_text().split("\n", 2)
+    words = [f"{float(word):.5f}" if "." in word else word for word in " ".join(rows).split()]
+    words[5] = f"{float(words[5]) + shift:.5f}"
+    levels.write_text("\n".join([head, *words]))
+    (run,) = search(folder, CODES)
+    if passes:
+        assert read_checked(run, Options())
+    else:
+        with pytest.raises(Refused, match=LEVELS):
+            read_checked(run, Options())
