@@ -20,6 +20,7 @@ from converters.frames.folding import fold
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import FOLDED, REORDERED, FileForm, Made, Origin, scaled
+from converters.pyscf.levels import Levels, make_levels
 from converters.pyscf.molecule import (
     checkpoint_text,
     convention,
@@ -29,6 +30,7 @@ from converters.pyscf.molecule import (
     make_functions,
     overlaps,
 )
+from converters.pyscf.spinors import spinors_in_harmonics
 from converters.pyscf.start import is_symmetric
 from converters.storage.files import open_hdf5
 
@@ -40,11 +42,6 @@ SMEARINGS = {"fermi": "fermi", "gauss": "gauss"}
 STORED = ("mo_coeff", "mo_energy", "mo_occ", "e_tot", "kpts", "kpt")
 # How PySCF names the lists in its checkpoint files, such as the occupations of smeared levels on a k mesh.
 LIST = "__from_list__"
-
-# PySCF stores its levels in full, so only rounding separates them from those of the restored H (eV).
-LEVEL_TOLERANCE = 1e-7
-# Orbitals of a run miss no more than this to be orthonormal in its S, whatever its conditioning.
-MOST_MISSING = 1e-6
 
 
 # From objects
@@ -64,9 +61,12 @@ def frame_from_scf(mf: Any) -> Frame:
 
     mesh = isinstance(mf, KSCF)
     kpoints_kc = np.reshape(mf.kpts if mesh else mf.kpt, (-1, 3)) if hasattr(mf, "cell") else None
-    orbitals = (as_array(array, place) for array in (mf.mo_coeff, mf.mo_energy, mf.mo_occ))
-    levels = make_levels(place, int(mf.mol.nao_nr()), mesh, *orbitals)
+    coeff, *rest = (as_array(array, place) for array in (mf.mo_coeff, mf.mo_energy, mf.mo_occ))
+    U_MM = spinors_in_harmonics(mf.mol, coeff)
+    levels = make_levels(place, int(mf.mol.nao_nr()), mesh, coeff if U_MM is None else U_MM @ coeff, *rest)
     fock = None if levels.complete else np.asarray(mf.get_fock(dm=mf.make_rdm1()))
+    if fock is not None and U_MM is not None:
+        fock = U_MM @ fock @ U_MM.conj().T
     width = float(getattr(mf, "sigma", None) or 0) * HARTREE
     kind = SMEARINGS.get(getattr(mf, "smearing_method", None) or "", "") if width else ""
     cycles = int(getattr(mf, "cycles", 0)) or None
@@ -84,7 +84,8 @@ def as_array(per_k: Any, place: str | Path) -> Array:
     try:
         return np.array(per_k)
     except ValueError as error:
-        raise Refused(Kind.BAD_PHYSICS, place, "has other numbers of orbitals at other k-points", "the same") from error
+        reason = "lacks linearly dependent orbitals at some k-points and so does not determine H"
+        raise Refused(Kind.UNSUPPORTED, place, reason, "as many orbitals as functions at each of them") from error
 
 
 def pyscf_version() -> str:
@@ -128,6 +129,8 @@ def read_run(run: Run) -> Iterator[Frame]:
     kpoints_kc = None if kpoints is None else np.reshape(kpoints, (-1, 3))
     molecule = load_molecule(path, description)
     norb = int(molecule.nao_nr())
+    if (U_MM := spinors_in_harmonics(molecule, stored["mo_coeff"])) is not None:
+        stored["mo_coeff"] = U_MM @ stored["mo_coeff"]
     levels = make_levels(path, norb, mesh, stored["mo_coeff"], stored["mo_energy"], stored["mo_occ"])
     if not levels.complete:
         lost = levels.coeff_skMn.shape[-2] - levels.coeff_skMn.shape[-1]
@@ -226,83 +229,6 @@ def last(pattern: str, text: str) -> str:
 
 
 # What both have in common
-
-
-@dataclass(frozen=True, eq=False)
-class Levels:
-    """Orbitals of a run in one shape: spin channel, k-point, orbital of PySCF's order, level; energies in Hartree."""
-
-    spin: Spin
-    coeff_skMn: Array
-    energy_skn: Array
-    occupation_skn: Array
-
-    @property
-    def complete(self) -> bool:
-        """False when linearly dependent orbitals were dropped."""
-        return self.coeff_skMn.shape[-2] == self.coeff_skMn.shape[-1]
-
-    def fock(self, S_kMM: Array) -> Array:
-        """The matrix F = S C e C^dagger S that has these levels."""
-        SC_skMn = S_kMM @ self.coeff_skMn
-        return (SC_skMn * self.energy_skn[:, :, None]) @ SC_skMn.conj().swapaxes(-1, -2)
-
-    def density(self) -> Array:
-        return (self.coeff_skMn * self.occupation_skn[:, :, None]) @ self.coeff_skMn.conj().swapaxes(-1, -2)
-
-    def tolerance(self, S_kMM: Array) -> float:
-        """How exactly (eV) these levels can be found again from H and S.
-
-        Where S is nearly singular its rounding moves levels: by e_n times what the orbitals miss to be orthonormal in S.
-        """
-        SC_skMn = S_kMM @ self.coeff_skMn
-        missing_sknn = self.coeff_skMn.conj().swapaxes(-1, -2) @ SC_skMn - np.eye(SC_skMn.shape[-1])
-        off = float(np.abs(missing_sknn).sum(axis=-1).max())
-        if not off < MOST_MISSING:
-            return LEVEL_TOLERANCE  # another S, which the levels will show
-        moved = np.abs(self.energy_skn[..., None] * missing_sknn).sum(axis=-1).max()
-        return max(LEVEL_TOLERANCE, float(moved) * HARTREE)
-
-    def is_aufbau(self) -> bool:
-        """True when exactly the lowest levels are filled, over all k-points, in each spin that has its own number."""
-        most = 2.0 if self.spin is Spin.NONE else 1.0
-        for e_kn, f_kn in zip(self.energy_skn, self.occupation_skn, strict=True):
-            full = f_kn > most / 2
-            if np.abs(f_kn - most * full).max(initial=0) > 1e-10:
-                return False
-            if full.any() and not full.all() and e_kn[full].max() > e_kn[~full].min():
-                return False
-        return True
-
-
-def make_levels(place: str | Path, norb: int, mesh: bool, mo_coeff: Array, mo_energy: Array, mo_occ: Array) -> Levels:
-    """Levels of PySCF's arrays, which begin with an axis of spins (UHF) and one of k-points (`mesh`) where there are."""
-    C, e, f = np.asarray(mo_coeff), np.asarray(mo_energy, dtype=float), np.asarray(mo_occ, dtype=float)
-    spins = C.ndim - 2 - mesh
-    if (
-        spins not in (0, 1)
-        or e.shape != f.shape
-        or C.shape[:-2] + C.shape[-1:] != e.shape
-        or C.shape[-2] not in (norb, 2 * norb)
-    ):
-        raise Refused(
-            Kind.DAMAGED,
-            place,
-            f"has orbitals {C.shape}, energies {e.shape}, occupations {f.shape}",
-            f"{norb} orbitals",
-        )
-    for name, array in (("coefficients", C), ("energies", e), ("occupations", f)):
-        if not np.isfinite(array).all():
-            raise Refused(Kind.BAD_PHYSICS, place, f"has a NaN or infinity in its orbital {name}", "finite numbers")
-    if not mesh:
-        C, e, f = np.expand_dims(C, -3), np.expand_dims(e, -2), np.expand_dims(f, -2)
-    if spins:
-        return Levels(Spin.COLLINEAR, C, e, f)
-    if C.shape[-2] == 2 * norb:
-        return Levels(Spin.SPINOR, C[None], e[None], f[None])
-    if np.isin(f, (0, 1, 2)).all() and (f == 1).any():  # ROHF
-        return Levels(Spin.COLLINEAR, np.stack([C, C]), np.stack([e, e]), np.stack([f > 0, f == 2]).astype(float))
-    return Levels(Spin.NONE, C[None], e[None], f[None])
 
 
 def make_frame(
