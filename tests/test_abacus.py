@@ -11,6 +11,8 @@ from basis.spin import Spin, to_pauli
 from converters import abacus
 from converters.abacus import csr, text
 from converters.abacus.convention import BOHR
+from converters.abacus.dense import read_dense
+from converters.abacus.log import read_levels
 from converters.abacus.write import stored
 from converters.errors import Refused
 from converters.frames.origin import Made
@@ -292,7 +294,7 @@ def test_gamma_matrices_of_all_generations_are_one(tmp_path):
     output = folder / "OUT.ABACUS"
     (output / "dmg1_nao.txt").unlink()
     for old, new in (("hk_nao.txt", "data-0-H"), ("sk_nao.txt", "data-0-S")):
-        M_MM = csr.read_dense(output / old)
+        M_MM = read_dense(output / old)[0].M_MM
         triangle = (
             f"{len(M_MM)} " + "\n".join(" ".join(map(repr, row[n:].tolist())) for n, row in enumerate(M_MM)) + "\n"
         )
@@ -311,7 +313,7 @@ def test_levels_of_older_versions(tmp_path):
     (frame,) = frames_of("abacus", "si2")
     folder = shutil.copytree(unpacked("abacus", "si2"), tmp_path / "run")
     output = folder / "OUT.ABACUS"
-    levels = text.read_levels(output / "eig_occ.txt")
+    levels = read_levels(output / "eig_occ.txt")
     kpoints_kv, energies_skn, occupations_skn = levels.kpoints_k, levels.energies_skn, levels.occupations_skn
     lattice = text.read_stru(folder / "STRU").lattice_constant * BOHR
     blocks = []

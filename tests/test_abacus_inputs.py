@@ -9,6 +9,7 @@ import pytest
 from converters.abacus import text
 from converters.abacus.convention import BOHR
 from converters.abacus.faults import version_key
+from converters.abacus.log import Log
 from converters.errors import Refused
 from converters.runs import search
 from slem_plugin.testing.codes import assert_same_frame
@@ -41,7 +42,7 @@ def test_stru_knows_every_kind_of_coordinates(kind, position, expected, tmp_path
     assert stru.labels == ("Si", "O1")
     assert stru.species_a.tolist() == [0, 0, 1]
     np.testing.assert_allclose(stru.positions_av[2] / (10 * BOHR), expected, atol=1e-12)
-    species = text.read_species(tmp_path / "STRU", stru, text.Log(), ())
+    species = text.read_species(tmp_path / "STRU", stru, Log(), ())
     assert [(s.name, s.number, str(s)) for s in species] == [("Si", 14, "Si 2s2p1d"), ("O1", 8, "O1 2s1p")]
 
 

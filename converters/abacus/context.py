@@ -8,6 +8,7 @@ from basis import Array
 from basis.shells import Species
 from basis.spin import Spin
 from converters.abacus import text
+from converters.abacus.log import Log
 from converters.codes.run import Run
 
 MOVING = ("md", "relax", "cell-relax")  # calculations of several ionic steps
@@ -20,13 +21,23 @@ class Context:
     run: Run
     given: dict[str, str]
     stru: text.Stru
-    log: text.Log
+    log: Log
     basis: tuple[Species, ...]
     spin: Spin
 
     @property
     def calculation(self) -> str:
         return self.given.get("calculation", "scf").lower()
+
+    @property
+    def moves(self) -> bool:
+        """Whether the run has several ionic steps."""
+        return self.calculation in MOVING
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether an MD run goes on from where another one ended."""
+        return text.flag(self.given, "md_restart") == "1"
 
     @property
     def is_gamma_only(self) -> bool:

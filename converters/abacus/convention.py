@@ -14,10 +14,14 @@ RYDBERG, BOHR = 13.605698, 0.529177
 LAYOUT = {1: Spin.NONE, 2: Spin.COLLINEAR, 4: Spin.SPINOR}
 
 
+def magnetic_numbers(l: int) -> list[int]:
+    """m in ABACUS's order: 0, 1, -1, 2, -2, .. ."""
+    return [0] + [sign * m for m in range(1, l + 1) for sign in (1, -1)]
+
+
 def convention(l: int) -> Sequence[str]:
-    """m = 0, 1, -1, 2, -2, .. with the Condon-Shortley phase: p = z, -x, -y."""
-    order = [0] + [sign * m for m in range(1, l + 1) for sign in (1, -1)]
-    return [f"-{label_of(m)}" if m % 2 else label_of(m) for m in order]
+    """The functions in this order, with the Condon-Shortley phase: p = z, -x, -y."""
+    return [f"-{label_of(m)}" if m % 2 else label_of(m) for m in magnetic_numbers(l)]
 
 
 def density_from_pauli(file_s: Array) -> Array:

@@ -1,4 +1,4 @@
-"""ABACUS's sparse matrices in text, of all generations, and its dense Gamma-only matrices.
+"""ABACUS's sparse matrices in text, of all generations.
 
 A file holds one or more ionic steps; a step holds blocks, one for each lattice vector R: values, column indices and row
 pointers. New files (3.11) begin a step with "--- Ionic Step n ---" and carry the structure, old ones with "STEP: n" or
@@ -19,7 +19,7 @@ from converters.frames.blocks import Elements
 from converters.storage.files import write_whole
 
 NEW_STEP = re.compile(r"^[ \t]*--- Ionic Step (\d+) ---[ \t]*$", re.M)
-OLD_STEP = re.compile(r"^[ \t]*(?:IONIC_)?STEP:[ \t]*(\d+)[ \t]*$", re.M)
+OLD_STEP = re.compile(r"^[ \t]*(IONIC_)?STEP:[ \t]*(\d+)[ \t]*$", re.M)
 OLD_HEAD = re.compile(r"\s*Matrix Dimension of \w+\(R\):\s*(\d+)\s*Matrix number of \w+\(R\):\s*(\d+)")
 DIRECT = re.compile(r"^[ \t]*Direct[ \t]*$", re.M)
 COMMENT = re.compile(r"^[ \t]*#.*$", re.M)
@@ -28,13 +28,14 @@ LARGEST_BASIS = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One ionic step of a file: the matrix, and the geometry where the file carries it (cell in Angstrom, 6 digits)."""
+    """One ionic step of a file: the matrix, and the geometry where the file carries it (cell in Angstrom, mostly with 6 digits)."""
 
-    number: int
+    number: int  # from 1
     norb: int
     matrix: Elements
     cell_cv: Array | None = None
     fractional_ac: Array | None = None
+    cell_is_exact: bool = False
 
 
 def read_steps(path: Path) -> list[Step]:
@@ -43,12 +44,18 @@ def read_steps(path: Path) -> list[Step]:
     is_new = NEW_STEP.search(text) is not None
     mark = NEW_STEP if is_new else OLD_STEP
     found = list(mark.finditer(text))
-    starts = [(int(match[1]), match.end()) for match in found] or [(0, 0)]
+    starts = [(number_of_step(match), match.end()) for match in found] or [(1, 0)]
     stops = [match.start() for match in found[1:]] + [len(text)]
     steps: dict[int, Step] = {}
     for (number, start), stop in zip(starts, stops, strict=True):
         steps[number] = (read_new if is_new else read_old)(path, number, text, start, stop)
     return [steps[number] for number in sorted(steps)]
+
+
+def number_of_step(head: re.Match[str]) -> int:
+    """The ionic step, from 1; a line STEP counts from 0."""
+    number = int(head[head.lastindex or 1])
+    return number if head.re is NEW_STEP or head[1] else number + 1
 
 
 def numbers_of(path: Path, text: str, what: str) -> Array:
@@ -80,6 +87,13 @@ def read_new(path: Path, number: int, text: str, start: int, stop: int) -> Step:
     head = text[start : coordinates.start()]
     norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", head)
     blocks = first_number(path, r"^\s*(\d+)\s+# number of Bravais lattice vector R", head)
+    lattice_cv, fractional_ac, body = read_structure(path, text, coordinates, head, stop)
+    matrix = read_blocks(path, parts_between_comments(text, body, stop), norb, blocks, empty_has_pointers=True)
+    return Step(number, norb, matrix, lattice_cv, fractional_ac)
+
+
+def read_structure(path: Path, text: str, coordinates: re.Match[str], head: str, stop: int) -> tuple[Array, Array, int]:
+    """The cell (Angstrom) and the fractional coordinates in a header, and where it ends; `head` is its part before the coordinates."""
     lines = [line.split() for line in head.splitlines() if line.strip() and "#" not in line]
     try:
         lattice_cv = float(lines[1][0]) * np.array(lines[2:5], dtype=float).reshape(3, 3)
@@ -88,8 +102,7 @@ def read_new(path: Path, number: int, text: str, start: int, stop: int) -> Step:
         fractional_ac = np.array([line.split()[:3] for line in positions], dtype=float).reshape(natoms, 3)
     except (ValueError, IndexError) as error:
         raise Refused(Kind.DAMAGED, path, f"has a header that cannot be read: {error}") from error
-    matrix = read_blocks(path, parts_between_comments(text, body, stop), norb, blocks, empty_has_pointers=True)
-    return Step(number, norb, matrix, lattice_cv, fractional_ac)
+    return lattice_cv, fractional_ac, body
 
 
 def take_lines(text: str, start: int, stop: int, count: int) -> tuple[list[str], int]:
@@ -205,49 +218,6 @@ def split_blocks(
         raise Refused(
             Kind.DAMAGED, path, f"goes on after its {blocks} blocks with {len(stream.numbers) - stream.at} numbers"
         )
-
-
-def read_dense(path: Path) -> Array:
-    """A Gamma-only matrix, of the first ionic step: an upper triangle, or all elements after the structure.
-
-    The triangle stands under "Row i", or after the number of orbitals in files before 3.9.
-    """
-    text = path.read_text(errors="replace")
-    steps = re.split(r"^\s*#\s*ionic step\s+\d+\s*$", text, flags=re.M)
-    text = steps[1] if len(steps) > 1 else text
-    rows = re.split(r"^\s*Row\s+\d+\s*$", re.sub(r"^#-+$", "", text, flags=re.M), flags=re.M)
-    if len(rows) > 1:
-        norb = first_number(path, r"^\s*#\s*rows\s+(\d+)", rows[0])
-        parts = [numbers_of(path, row, f"row {number + 1}") for number, row in enumerate(rows[1:])]
-        if [len(part) for part in parts] != list(range(norb, 0, -1)):
-            raise Refused(Kind.DAMAGED, path, f"has {len(parts)} rows", f"the upper triangle of {norb} rows")
-        return whole_of_triangle(norb, np.concatenate(parts))
-    if (head := re.match(r"\s*(\d+)\s", text)) and "#" not in text:
-        norb, numbers = int(head[1]), numbers_of(path, text, "the matrix")
-        size = 1 + norb * (norb + 1) // 2
-        if not 0 < norb <= LARGEST_BASIS or len(numbers) % size or (numbers[::size] != norb).any():
-            raise Refused(Kind.DAMAGED, path, f"has {len(numbers)} numbers", f"upper triangles of {norb} rows")
-        return whole_of_triangle(norb, numbers[-size + 1 :])  # one after each iteration in some versions
-    norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", text)
-    coordinates = DIRECT.search(text)
-    if coordinates is None:
-        raise Refused(Kind.DAMAGED, path, 'has no line "Direct" in its header')
-    numbers = numbers_of(path, text[coordinates.end() :], "the matrix")
-    if norb > LARGEST_BASIS or len(numbers) < norb**2 or (len(numbers) - norb**2) % 3:
-        raise Refused(
-            Kind.DAMAGED,
-            path,
-            f"has {len(numbers)} numbers after its header",
-            f"positions and {norb} x {norb} elements",
-        )
-    return numbers[-(norb**2) :].reshape(norb, norb)
-
-
-def whole_of_triangle(norb: int, numbers: Array) -> Array:
-    """The symmetric matrix of an upper triangle."""
-    upper = np.zeros((norb, norb))
-    upper[np.triu_indices(norb)] = numbers
-    return upper + np.triu(upper, 1).T
 
 
 def write_new(

@@ -7,14 +7,14 @@ import numpy as np
 
 from basis import Array
 from basis.spin import Spin, to_pauli
-from converters.abacus import text
 from converters.abacus.context import Context
+from converters.abacus.log import Log
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Packed
 
 # Names of matrices of the second spin.
-SECOND_SPIN = re.compile(r"rs2(g\d+)?_nao|[km]s2(g\d+)?_nao|SPIN1\.csr|SPIN2_DM|data-1-H")
+SECOND_SPIN = re.compile(r"rs2(g\d+)?_nao|[km]s2(g\d+)?_nao|SPIN1\.csr|SPIN2_DM|data-1-H|(HR|DM)1\.npz")
 
 
 def refuse_broken(packed: dict[str, Packed], spin: Spin, used: dict[str, list[Path]]) -> None:
@@ -31,7 +31,7 @@ def refuse_broken(packed: dict[str, Packed], spin: Spin, used: dict[str, list[Pa
         raise Refused(Kind.FAULTY_VERSION, used["H"][0], f"{found}: {cause}; rerun with another version")
 
 
-def refuse_other_spins(run: Run, components: int, log: text.Log) -> None:
+def refuse_other_spins(run: Run, components: int, log: Log) -> None:
     """Refuse a run whose INPUT has other spins than its log, or whose second spin INPUT does not know."""
     second = [path for path in run.matrices if components != 2 and SECOND_SPIN.search(path.name)]
     if log.spins not in (None, components) or (second and log.spins is None):

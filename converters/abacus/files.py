@@ -1,7 +1,7 @@
-"""Which files of an ABACUS folder belong to a run, and which matrices belong to one ionic step."""
+"""Which files of an ABACUS folder belong to a run, and what its matrices are called."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from converters.abacus import text
@@ -10,32 +10,36 @@ from converters.errors import Kind, Refused
 
 NAME = "abacus"
 
-# Names of the matrices in each generation: {s} is the spin from 1, {z} from 0, {g} the ionic step or nothing.
-NEW_FILES = {"H": "hrs{s}{g}_nao.csr", "S": "srs1{g}_nao.csr", "DM": "dmrs{s}{g}_nao.csr"}
-
-OLD_FILES = {
-    "H": "data-HR-sparse_SPIN{z}.csr",
-    "S": "data-SR-sparse_SPIN0.csr",
-    "DM": "data-DMR-sparse_SPIN{z}.csr",
+# Names of real-space matrices by the kind of file: {s} is the spin from 1, {z} from 0, {g} the ionic step or nothing. Files of
+# NumPy have one step, the last. Of several names the first that is there is taken.
+NEW_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+    ".csr": {"H": ("hrs{s}{g}_nao",), "S": ("srs1{g}_nao", "sr{g}_nao"), "DM": ("dmrs{s}{g}_nao",)},
+    ".dat": {"H": ("hrs{s}{g}_nao",), "S": ("sr{g}_nao",), "DM": ()},
+    ".npz": {
+        "H": ("hrs{s}_nao", "output_HR{z}"),
+        "S": ("sr_nao", "output_SR"),
+        "DM": ("dmrs{s}_nao", "output_DM{z}"),
+    },
 }
+OLD_NAMES = {"H": "data-HR-sparse_SPIN{z}.csr", "S": "data-SR-sparse_SPIN0.csr", "DM": "data-DMR-sparse_SPIN{z}.csr"}
+OLD_ARRAYS: dict[str, tuple[str, ...]] = {"H": ("output_HR{z}.npz",), "S": (), "DM": ("output_DM{z}.npz",)}
 
-# Dense matrices of runs at Gamma alone, of each generation; with k-points the same names hold matrices of k-points.
-DENSE_FILES = (
-    {"H": ("hk_nao.txt",), "S": ("sk_nao.txt",), "DM": ("dmg1_nao.txt",)},
-    {"H": ("hks1_nao.txt", "hks2_nao.txt"), "S": ("sk_nao.txt",), "DM": ("dms1g1_nao.txt", "dms2g1_nao.txt")},
-    {"H": ("data-0-H",), "S": ("data-0-S",), "DM": ("SPIN1_DM",)},
-    {"H": ("data-0-H", "data-1-H"), "S": ("data-0-S",), "DM": ("SPIN1_DM", "SPIN2_DM")},
-)
-DENSE_NAMES = {name for generation in DENSE_FILES for names in generation.values() for name in names}
-
-OVERLAP_FILES = ("sr_nao.csr", "SR.csr")
+# Names of dense matrices of runs at Gamma alone: {S} is s1 or s2 where there are two spins. With k-points they are matrices of k-points.
+DENSE_NAMES = {
+    "H": ("hk{S}{g}_nao.txt", "hk{S}{g}_nao.dat", "data-{z}-H"),
+    "S": ("sk{g}_nao.txt", "sk{g}_nao.dat", "data-0-S"),
+    "DM": ("dm{S}{g}_nao.txt", "SPIN{s}_DM"),
+}
 
 # Files of eigenvalues, of 3.11 and of older versions.
 LEVELS = ("eig_occ.txt", "istate.info")
+TRAJECTORY = "MD_dump"
 
 MATRIX = re.compile(
-    r"(hrs\d|srs1|dmrs\d)(g\d+)?_nao\.csr|(\d+_)?data-(HR|SR|DMR)-sparse_SPIN\d\.csr|sr_nao\.csr|SR\.csr"
+    r"(hrs\d|srs1|sr|dmrs\d)(g\d+)?_nao\.(csr|dat|npz)|output_(HR\d|SR|DM\d)\.npz|(\d+_)?data-(HR|SR|DMR)-sparse_SPIN\d\.csr|SR\.csr"
 )
+DENSE = re.compile(r"(hk(s[12])?|sk|dm(s[12])?)(g\d+)?_nao\.(txt|dat)|data-[01]-H|data-0-S|SPIN[12]_DM")
+HAMILTONIAN = re.compile(r"hrs|hk|-HR-|_HR|-H$")
 
 
 def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
@@ -52,8 +56,9 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
         start = (folder / given.get("read_file_dir", ".")).resolve()
         claimed = tuple(path for path in (output, start) if path.is_dir() and path.resolve() != folder.resolve())
         texts = [path for path in (found, *(folder / name for name in text.files_of(given))) if path.is_file()]
-        texts += sorted(output.glob("running_*.log")) + [output / name for name in LEVELS if (output / name).is_file()]
-        matrices = matrix_files(output, text.flag(given, "gamma_only") == "1")
+        texts += sorted(output.glob("running_*.log"))
+        texts += [output / name for name in (*LEVELS, TRAJECTORY) if (output / name).is_file()]
+        matrices = matrix_files(folder, output, text.flag(given, "gamma_only") == "1")
         yield Run(NAME, folder, tuple(matrices) or (found,), tuple(texts), claimed)
     elif any(MATRIX.fullmatch(name) for name in names):
         above = folder.resolve().parent
@@ -75,39 +80,49 @@ def is_input(path: Path) -> bool:
         return stream.read(4096).lstrip().upper().startswith(b"INPUT_PARAMETERS")
 
 
-def matrix_files(output: Path, at_gamma: bool) -> list[Path]:
-    """Matrices in an OUT folder and in its folder of MD steps; dense ones of a run at Gamma alone."""
-    places = [folder for folder in (output, output / "matrix") if folder.is_dir()]
-    found = [path for folder in places for path in sorted(folder.iterdir()) if path.is_file()]
-    dense = DENSE_NAMES if at_gamma else set()
-    matrices = [path for path in found if MATRIX.fullmatch(path.name) or path.name in dense]
-    return sorted(matrices, key=lambda path: not re.search(r"hrs|hks?\d?_|-HR-|-H$", path.name))  # H names the run
+def matrix_files(folder: Path, output: Path, at_gamma: bool) -> list[Path]:
+    """Matrices in an OUT folder and in its folder of MD steps; dense ones of a run at Gamma alone.
+
+    Versions before 3.11 write files of NumPy where they run.
+    """
+    places = [place for place in (output, output / "matrix") if place.is_dir()]
+    found = [path for place in places for path in sorted(place.iterdir()) if path.is_file()]
+    found += [path for path in sorted(folder.glob("output_*.npz")) if output != folder and path.is_file()]
+    matrices = [path for path in found if MATRIX.fullmatch(path.name) or (at_gamma and DENSE.fullmatch(path.name))]
+    return sorted(matrices, key=lambda path: not HAMILTONIAN.search(path.name))  # H names the run
 
 
-def per_step_names(present: dict[str, Path], spins: int) -> list[dict[str, list[str]]]:
-    """File names of each group of files: all steps in one, one group for each step, or the overlap alone."""
-    groups = []
-    steps = sorted({int(m[1]) for name in present if (m := re.fullmatch(r"(?:[hs]rs\d)g(\d+)_nao\.csr", name))})
-    for mark in [f"g{step}" for step in steps] or ([""] if "srs1_nao.csr" in present else []):
-        groups.append(
-            {
-                name: [form.format(s=s + 1, g=mark) for s in range(1 if name == "S" else spins)]
-                for name, form in NEW_FILES.items()
-            }
-        )
-    old = sorted({int(m[1]) for name in present if (m := re.fullmatch(r"(\d+)_data-SR-sparse_SPIN0\.csr", name))})
-    for step in old:
-        shift = {"H": step, "S": step, "DM": step + 1}  # DM of a step is numbered one higher
-        groups.append(
-            {
-                name: [f"{shift[name]}_{form.format(z=z)}" for z in range(1 if name == "S" else spins)]
-                for name, form in OLD_FILES.items()
-            }
-        )
-    if "data-SR-sparse_SPIN0.csr" in present:
-        groups.append(
-            {name: [form.format(z=z) for z in range(1 if name == "S" else spins)] for name, form in OLD_FILES.items()}
-        )
-    if not groups:
-        groups = [{"S": [name]} for name in OVERLAP_FILES if name in present] or [{"S": ["srs1_nao.csr"]}]
-    return groups
+def kinds_of_files(given: dict[str, str], moves: bool) -> list[str]:
+    """The kinds of files of real-space matrices, first the one that the run was asked for."""
+    asked = {"1": ".csr", "2": ".dat", "3": ".npz"}.get(text.flag(given, "out_hsr"))
+    if asked is None:  # before out_hsr there was one keyword for each
+        asked = ".npz" if text.flag(given, "out_hsr_npz") == "1" and not moves else ".csr"
+    return sorted(NEW_NAMES, key=lambda kind: kind != asked)
+
+
+def steps_in_names(present: Mapping[str, Path], pattern: str) -> list[int]:
+    """The numbers in the names of files."""
+    return sorted({int(match[1]) for name in present if (match := re.fullmatch(pattern, name))})
+
+
+def names_of_parts(forms: Iterable[str], spins: int, g: str = "") -> Iterator[list[str]]:
+    """Names of the files of a matrix in each form, one for each spin."""
+    for form in forms:
+        yield [
+            form.format(s=s + 1, z=s, g=g, S=f"s{s + 1}" if spins == 2 else "")
+            for s in range(spins if re.search(r"\{[szS]\}", form) else 1)
+        ]
+
+
+def first_whole(present: Mapping[str, Path], candidates: Iterable[list[str]]) -> list[Path]:
+    """The files of the first candidate that are all there; none where no file of any is."""
+    alone: tuple[Path, list[str]] | None = None
+    for names in candidates:
+        there = [present[name] for name in names if name in present]
+        if len(there) == len(names):
+            return there
+        if there and alone is None:
+            alone = there[0], names
+    if alone is not None:
+        raise Refused(Kind.NO_RUN, alone[0], "is alone", " and ".join(alone[1]))
+    return []

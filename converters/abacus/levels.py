@@ -11,6 +11,8 @@ from converters.abacus.context import Context
 from converters.abacus.convention import BOHR, RYDBERG
 from converters.abacus.faults import leaves_out_kpoints
 from converters.abacus.files import LEVELS
+from converters.abacus.log import Levels, read_levels
+from converters.abacus.structures import Geometry
 from converters.frames.frame import Spectrum
 from converters.physics.kspace import tolerance_of_levels
 
@@ -24,14 +26,14 @@ DEFAULTS = {"smearing_method": "gauss", "smearing_sigma": "0.015", "scf_thr": "1
 MIXED = 0.1
 
 
-def read_spectrum(context: Context, is_single_point: bool) -> Spectrum | None:
-    """k-points of the whole mesh, with the eigenvalues that the code printed at some of them (NaN elsewhere)."""
+def read_spectrum(context: Context, number: int, geometry: Geometry) -> Spectrum | None:
+    """k-points of the whole mesh, with the eigenvalues that the code printed at some of them in a step (NaN elsewhere)."""
     own = {path.name: path for path in context.run.others}
     given = context.given
-    files = [own[name] for name in LEVELS if name in own] if is_single_point else []
-    levels = text.read_levels(files[0]) if files else None
+    files = [own[name] for name in LEVELS if name in own]
+    levels = read_levels(files[0], number if context.moves else None) if files else None
     mesh = mesh_of_run(context, own)
-    printed_kc, error = (None, 0.0) if levels is None else fractions_of(context, levels, mesh)
+    printed_kc, error = (None, 0.0) if levels is None else fractions_of(context, geometry, levels, mesh)
     is_whole = True
     if mesh is not None and (printed_kc is None or on_mesh(printed_kc, mesh[0], error)):
         (kpoints_kc, weights_k), error = mesh, 0.0
@@ -75,9 +77,11 @@ def mesh_of_run(context: Context, own: dict[str, Path]) -> tuple[Array, Array] |
     return mesh
 
 
-def fractions_of(context: Context, levels: text.Levels, mesh: tuple[Array, Array] | None) -> tuple[Array, float]:
+def fractions_of(
+    context: Context, geometry: Geometry, levels: Levels, mesh: tuple[Array, Array] | None
+) -> tuple[Array, float]:
     """The fractions of printed k-points, which older versions print themselves, and how far their digits are off."""
-    to_fractions_vc = context.stru.cell_cv.T / (context.stru.lattice_constant * BOHR)
+    to_fractions_vc = geometry.cell_cv.T / (context.stru.lattice_constant * BOHR)
     error = float((levels.error_k @ np.abs(to_fractions_vc)).max())
     if mesh is not None and on_mesh(levels.kpoints_k, mesh[0]):
         return levels.kpoints_k, float(levels.error_k.max())

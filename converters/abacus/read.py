@@ -7,21 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from basis import Array
 from basis.conventions import to_standard
 from basis.shells import cell_shells
 from basis.spin import Spin
-from converters.abacus import csr, text
+from converters.abacus import text
 from converters.abacus.context import MOVING, Context
 from converters.abacus.convention import BOHR, LAYOUT, RYDBERG, convention
 from converters.abacus.csr import Step
 from converters.abacus.faults import doubt_of_density, refuse_broken, refuse_old_sign, refuse_other_spins
-from converters.abacus.files import DENSE_FILES, DENSE_NAMES, NAME, per_step_names
+from converters.abacus.files import NAME
 from converters.abacus.levels import note_of_levels, read_spectrum
+from converters.abacus.log import Log, read_log
 from converters.abacus.spins import join_spins
+from converters.abacus.steps import IonicStep, read_steps
+from converters.abacus.structures import Geometry, geometry_of, structures_of
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
-from converters.frames.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
+from converters.frames.blocks import Packed, join_packed, pack_elements, reorder_elements
 from converters.frames.folding import Images
 from converters.frames.frame import Frame, Outcome, Provenance
 from converters.frames.orbitals import harmonics_of
@@ -45,113 +47,76 @@ def read_run(run: Run) -> Iterator[Frame]:
         )
     stru = text.read_stru(own[Path(text.files_of(given)[0]).name], given.get("latname", "none"))
     log_path = next((path for path in run.others if path.name.startswith("running_")), None)
-    log = text.read_log(log_path) if log_path else text.Log()
+    log = read_log(log_path) if log_path else Log()
     components = text.spin_components(own["INPUT"], given)
     refuse_other_spins(run, components, log)
     basis = text.read_species(run.main, stru, log, text.orbital_places(run.folder, given))
-    context = Context(run, given, stru, log, basis, LAYOUT[components])
-    steps = read_gamma_only(context) if any(p.name in DENSE_NAMES for p in run.matrices) else read_csr(context)
-    for number, (matrices, used) in enumerate(steps):
-        yield make_frame(context, number, matrices, used)
+    yield from read_frames(Context(run, given, stru, log, basis, LAYOUT[components]))
 
 
-def read_csr(context: Context) -> Iterator[tuple[dict[str, list[Step]], dict[str, list[Path]]]]:
-    """Matrices of each ionic step: name to one step of each spin, and the files that they are from."""
-    present = {path.name: path for path in context.run.matrices}
-    spins = 2 if context.spin is Spin.COLLINEAR else 1
-    for names in per_step_names(present, spins):
-        files = {name: [present[f] for f in wanted if f in present] for name, wanted in names.items()}
-        files = {name: paths for name, paths in files.items() if paths}
-        for name, paths in files.items():
-            if len(paths) != len(names[name]):
-                raise Refused(Kind.NO_RUN, paths[0], "is alone", f"{' and '.join(names[name])}")
-        if "S" not in files:
-            found = next(iter(names.values()))[0]
-            raise Refused(
-                Kind.MISSING_FILES,
-                context.run.main,
-                f"has no overlap beside {found}",
-                f"{names.get('S', ['srs1_nao.csr'])[0]}",
-            )
-        read = {name: [csr.read_steps(path) for path in paths] for name, paths in files.items()}
-        counts = {name: len(steps[0]) for name, steps in read.items()}
-        if len({len(steps) for parts in read.values() for steps in parts}) != 1:
-            raise Refused(
-                Kind.DAMAGED, context.run.main, f"has different numbers of ionic steps in its files: {counts}"
-            )
-        if counts["S"] > 1 and context.calculation not in MOVING:
-            found = f'has {counts["S"]} ionic steps; INPUT says "calculation {context.calculation}"'
-            raise Refused(Kind.DAMAGED, files["S"][0], found, f"one of {', '.join(MOVING)}")
-        for n in range(counts["S"]):
-            yield {name: [steps[n] for steps in parts] for name, parts in read.items()}, files
+def read_frames(context: Context) -> Iterator[Frame]:
+    """The frames of the steps whose structure is known; the last one says which are not."""
+    told = structures_of(context)
+    held, left_out = None, []
+    for n, step in enumerate(read_steps(context)):
+        if n and not context.moves:
+            found = f'has several ionic steps; INPUT says "calculation {context.calculation}"'
+            raise Refused(Kind.DAMAGED, step.files["S"][0], found, f"one of {', '.join(MOVING)}")
+        geometry = geometry_of(context, step.number, step.parts, step.files, told)
+        if geometry is None:
+            left_out.append(str(step.number))
+            continue
+        if held is not None:
+            yield held
+        held = make_frame(context, n, step, geometry)
+    if held is None:
+        reason = (
+            "does not carry the structure of its ionic steps, and no MD_dump has it; convert single-point runs of them"
+        )
+        raise Refused(Kind.UNSUPPORTED, context.run.main, reason)
+    note = f"ionic steps whose structure is in no file are not read: {', '.join(left_out)}"
+    provenance = replace(held.provenance, notes=(*held.provenance.notes, *([note] if left_out else [])))
+    yield replace(held, provenance=provenance)
 
 
-def read_gamma_only(context: Context) -> Iterator[tuple[dict[str, list[Step]], dict[str, list[Path]]]]:
-    """Dense matrices of a gamma_only run: the sum over all images of each block, given to the closest one.
-
-    Of a run of several ionic steps the first is read: it is that of STRU, and these files do not have the atoms of the others.
-    """
-    files = dense_files(context)
-    stru, norb_a = context.stru, context.norb_a
-    images, norb = Images.of(stru.positions_av, stru.cell_cv), int(norb_a.sum())
-    row_e, column_e = (index.ravel() for index in np.indices((norb, norb)))
-    home_tc = np.zeros((1, 3), dtype=np.int64)
-    steps: dict[str, list[Step]] = {}
-    for name, paths in files.items():
-        steps[name] = []
-        for path in paths:
-            M_MM = csr.read_dense(path)
-            if len(M_MM) != norb:
-                raise Refused(Kind.DAMAGED, path, f"has {len(M_MM)} orbitals", f"{norb}")
-            dense = Elements(row_e, column_e, np.zeros_like(row_e), home_tc, M_MM.reshape(1, -1))
-            steps[name].append(Step(1, norb, images.place(dense, norb_a)))
-    yield steps, files
-
-
-def dense_files(context: Context) -> dict[str, list[Path]]:
-    """The dense matrices of a run, one file for each spin."""
-    present = {path.name: path for path in context.run.matrices}
-    spins = 2 if context.spin is Spin.COLLINEAR else 1
-    found = {}
-    for generation in DENSE_FILES:
-        if len(generation["H"]) == spins:
-            for name, names in generation.items():
-                if name not in found and all(file in present for file in names):
-                    found[name] = [present[file] for file in names]
-    if "S" not in found:
-        raise Refused(Kind.MISSING_FILES, context.run.main, "has no overlap beside it", "sk_nao.txt (out_mat_hs 1)")
-    return found
-
-
-def make_frame(context: Context, number: int, matrices: dict[str, list[Step]], used: dict[str, list[Path]]) -> Frame:
+def make_frame(context: Context, number: int, step: IonicStep, geometry: Geometry) -> Frame:
     spin = context.spin
-    positions_av = positions_of(context, matrices, used)
-    packed = pack(context, matrices, used)
-    refuse_broken(packed, spin, used)
+    matrices = step.parts
+    if context.is_gamma_only:
+        images = Images.of(geometry.positions_av, geometry.cell_cv)
+        matrices = {name: [at_images(part, images, context) for part in parts] for name, parts in matrices.items()}
+    packed = pack(context, matrices, step.files)
+    refuse_broken(packed, spin, step.files)
     scale = {"H": RYDBERG, "S": 1.0, "DM": 1.0}
     pairs, operators = join_packed(packed)
     operators = {name: replace(o, values_sx=o.values_sx * scale[name]) for name, o in operators.items()}
     if "DM" in operators and spin is Spin.SPINOR:
-        refuse_old_sign(context, operators["DM"].values_sx, used["DM"][0])
-    is_single_point = context.calculation not in MOVING
-    folded = context.is_gamma_only and has_second_images(context)
+        refuse_old_sign(context, operators["DM"].values_sx, step.files["DM"][0])
+    folded = context.is_gamma_only and has_second_images(context, geometry)
     measured = {f"asymmetry of {name}": item.asymmetry * scale[name] for name, item in packed.items()}
-    spectrum = read_spectrum(context, is_single_point)
-    provenance = provenance_of(context, number, used, measured, origins_of(context, used, folded))
+    spectrum = read_spectrum(context, step.number, geometry)
+    provenance = provenance_of(context, number, step.files, measured, origins_of(context, step.files, folded))
     return Frame(
-        cell_cv=context.stru.cell_cv,
+        cell_cv=geometry.cell_cv,
         pbc_c=np.ones(3, dtype=bool),
-        positions_av=positions_av,
+        positions_av=geometry.positions_av,
         species_a=context.stru.species_a,
         basis=context.basis,
         pairs=pairs,
         spin=spin,
         operators=operators,
-        outcome=outcome_of(context, is_single_point),
+        outcome=outcome_of(context, step.number),
         spectrum=spectrum,
         provenance=replace(provenance, notes=(*note_of_levels(context, spectrum), *provenance.notes)),
         folded=folded,
     )
+
+
+def at_images(step: Step, images: Images, context: Context) -> Step:
+    """The sums over all images of blocks, given to the closest ones."""
+    if step.norb != context.dimension:
+        return step  # `pack` says so
+    return replace(step, matrix=images.place(step.matrix, context.norb_a))
 
 
 def pack(context: Context, matrices: dict[str, list[Step]], used: dict[str, list[Path]]) -> dict[str, Packed]:
@@ -168,15 +133,16 @@ def pack(context: Context, matrices: dict[str, list[Step]], used: dict[str, list
     return packed
 
 
-def outcome_of(context: Context, is_single_point: bool) -> Outcome:
-    """What the log says; of a run with several steps only what holds for all of them."""
+def outcome_of(context: Context, number: int) -> Outcome:
+    """What the log says of the SCF of a step."""
     log = context.log
     wanted = text.number(context.given, "nelec", 0)
     electrons = wanted if wanted > 0 else log.electrons
-    if not is_single_point:
-        return Outcome(electrons=electrons, converged=log.converged)
-    moment = log.moment if context.spin is Spin.COLLINEAR else None
-    return Outcome(log.energy, log.fermi, electrons, moment, log.converged, log.iterations)
+    if context.moves and number not in log.steps:
+        return Outcome(electrons=electrons, converged=log.last.converged)
+    scf = log.steps[number] if context.moves else log.last
+    moment = scf.moment if context.spin is Spin.COLLINEAR else None
+    return Outcome(scf.energy, scf.fermi, electrons, moment, scf.converged, scf.iterations)
 
 
 def origins_of(context: Context, used: dict[str, list[Path]], folded: bool) -> dict[str, Origin]:
@@ -215,35 +181,11 @@ def provenance_of(
     )
 
 
-def positions_of(context: Context, matrices: dict[str, list[Step]], used: dict[str, list[Path]]) -> Array:
-    """Positions of the step (Angstrom): those in the matrix file where it has them, in the cell of STRU."""
-    step, path, stru = matrices["S"][0], used["S"][0], context.stru
-    moves = context.calculation in MOVING
-    if step.fractional_ac is None or step.cell_cv is None:
-        if moves and not context.is_gamma_only:
-            raise Refused(
-                Kind.UNSUPPORTED,
-                path,
-                "does not carry the structure of its ionic steps; convert single-point runs of them",
-            )
-        return stru.positions_av
-    if step.fractional_ac.shape != stru.positions_av.shape:
-        raise Refused(Kind.DAMAGED, path, f"has {len(step.fractional_ac)} atoms; STRU has {len(stru.positions_av)}")
-    if np.abs(step.cell_cv - stru.cell_cv).max() > 2e-5 * max(1.0, np.abs(stru.cell_cv).max()):
-        reason = "is of another cell than STRU and has only 6 digits of its own; convert single-point runs of its steps"
-        raise Refused(Kind.UNSUPPORTED, path, reason)
-    positions_av = step.fractional_ac @ stru.cell_cv
-    between_ac = np.linalg.solve(stru.cell_cv.T, (positions_av - stru.positions_av).T).T
-    if not moves and np.abs(between_ac - np.round(between_ac)).max() > 1e-5:
-        raise Refused(Kind.MISSING_FILES, path, "is of other positions than STRU", "the STRU of the run")
-    return positions_av
-
-
-def has_second_images(context: Context) -> bool:
+def has_second_images(context: Context, geometry: Geometry) -> bool:
     """True when the radii in the names of the orbital files (.._6au_..) reach a second image of some atom."""
     names = [re.search(r"_(\d+(?:\.\d+)?)au_", species.radial) for species in context.basis]
     radii = np.array([float(match[1]) * BOHR if match else np.inf for match in names])
     radius_a = radii[context.stru.species_a]
     everywhere_aa = np.zeros((len(radius_a), len(radius_a)), dtype=bool)  # dense matrices do not show how far H reaches
-    images = Images.of(context.stru.positions_av, context.stru.cell_cv)
+    images = Images.of(geometry.positions_av, geometry.cell_cv)
     return images.are_summed(everywhere_aa, np.add.outer(radius_a, radius_a))

@@ -13,6 +13,7 @@ from basis.spin import Spin
 from converters.abacus import text
 from converters.abacus.convention import BOHR, LAYOUT, RYDBERG
 from converters.abacus.files import is_input
+from converters.abacus.log import read_log
 from converters.abacus.orbitals import read_orbitals
 from converters.abacus.write import generation, write
 from converters.errors import Kind, Refused
@@ -265,7 +266,7 @@ def read_progress(folder: Path) -> Progress:
     if not logs:
         return Progress()
     content = logs[-1].read_text(errors="replace")
-    log = text.read_log(logs[-1])
+    last = read_log(logs[-1]).last
     residuals = re.findall(r"Electron density deviation\s+(\S+)|Density error is\s+(\S+)", content)
     start = re.search(r"init_chg\s*=\s*(\w+)", content)
     took = (
@@ -273,6 +274,6 @@ def read_progress(folder: Path) -> Progress:
         if start is None
         else start[1] in ("dm", "hr") or (start[1] == "file" and "Read electron density from file" in content)
     )
-    found = numbers_of([new or old for new, old in residuals], log.iterations)
-    energies = numbers_of(re.findall(r"^\s*E_KohnSham\s+\S+\s+(\S+)", content, re.M), log.iterations)
-    return Progress(log.iterations, log.energy, log.converged, found, took, energies=energies)
+    found = numbers_of([new or old for new, old in residuals], last.iterations)
+    energies = numbers_of(re.findall(r"^\s*E_KohnSham\s+\S+\s+(\S+)", content, re.M), last.iterations)
+    return Progress(last.iterations, last.energy, last.converged, found, took, energies=energies)

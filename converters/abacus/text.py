@@ -1,8 +1,8 @@
-"""ABACUS's text files: INPUT, STRU, KPT, running_*.log and eig_occ.txt."""
+"""ABACUS's text files that a user writes: INPUT, STRU and KPT."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from basis import Array
 from basis.shells import LETTERS, Shell, Species, parse_shells
 from converters.abacus.convention import BOHR
-from converters.codes.digits import rounding_of
+from converters.abacus.log import Log
 from converters.codes.elements import element_named
 from converters.errors import Kind, Refused
 from converters.frames.neighbours import is_place
@@ -230,57 +230,6 @@ def read_mesh(path: Path) -> tuple[Array, Array] | None:
     return uniform_mesh(mesh, shift / mesh if kind[0] == "g" else (1 - mesh + shift) / (2 * mesh))
 
 
-@dataclass(frozen=True)
-class Log:
-    """What running_*.log says; None where it says nothing. Energies in eV."""
-
-    version: str = ""
-    orbitals: dict[str, tuple[Shell, ...]] = field(default_factory=dict)
-    converged: bool | None = None
-    iterations: int | None = None
-    energy: float | None = None
-    fermi: float | None = None
-    electrons: float | None = None
-    moment: float | None = None
-    spins: int | None = None
-    kpoints: int | None = None
-
-
-def read_log(path: Path) -> Log:
-    """The last SCF of a log of the 3.8 or the 3.11 series."""
-    text = path.read_text(errors="replace")
-    version = re.search(r"ABACUS (v\S+)", text) or re.search(r"Version:\s*(\S+)", text)
-    orbitals = {}
-    for part in re.split(r"READING ATOM TYPE\s+\d+", text)[1:]:
-        label = re.search(r"[Aa]tom label\s*=\s*(\S+)", part)
-        counts = re.findall(r"L=(\d+), number of zeta\s*=\s*(\d+)", part[:2000])
-        if label:
-            orbitals[label[1]] = tuple(Shell(int(l), zeta=z) for l, n in counts for z in range(1, min(int(n), 99) + 1))
-    steps = re.findall(r"#ELEC ITER#\s+(\d+)", text) or re.findall(r"ELEC\s*=\s*(\d+)", text)
-    counted = len(steps) == (text.count("Electron density deviation") or len(steps))  # no line of a step is missing
-    good = "#SCF IS CONVERGED#" in text or "charge density convergence is achieved" in text
-    bad = "convergence has NOT been achieved" in text or "NOT CONVERGED" in text.upper().replace("#SCF IS ", "")
-    energy = re.findall(r"!FINAL_ETOT_IS (-?[\d.]+) eV", text) or re.findall(r"final etot is (-?[\d.]+) eV", text)
-    last = text[max(text.rfind("#ELEC ITER#"), 0) :]
-    fermi = re.findall(r"E_Fermi\s+-?[\d.]+\s+(-?[\d.]+)", last) or re.findall(r"EFERMI = (-?[\d.]+) eV", text)
-    kpoints = re.search(r"^\s*nkstot\s*=\s*(\d+)\s*$", text, re.M)
-    spins = re.search(r"^\s*nspin\s*=\s*([124])\s*$", text, re.M)
-    electrons = re.findall(r"Autoset the number of electrons\s*=\s*([\d.]+)|nelec\s*=\s*([\d.]+)", text)
-    moment = re.findall(r"Total magnetism \(Bohr mag/cell\)\s*=\s*(-?[\d.eE+-]+)", text, re.I)
-    return Log(
-        version=version[1].lstrip("v") if version else "",
-        orbitals=orbitals,
-        converged=good and not bad if steps else None,
-        iterations=int(steps[-1]) if steps and counted else None,
-        energy=float(energy[-1]) if energy else None,
-        fermi=float(fermi[-1]) if fermi else None,
-        electrons=float(next(filter(None, electrons[-1]))) if electrons else None,
-        moment=float(moment[-1]) if moment else None,
-        spins=int(spins[1]) if spins else None,
-        kpoints=int(kpoints[1]) if kpoints else None,
-    )
-
-
 def read_species(path: Path, stru: Stru, log: Log, places: Sequence[Path]) -> tuple[Species, ...]:
     """Species with their shells from the log, else from the orbital files in some folders, else from the names of these (.._2s2p1d.orb)."""
     basis = []
@@ -314,65 +263,3 @@ def element_number(path: Path, label: str, pseudopotential: str) -> int:
         if number := element_named(name) or element_named(name[:1]):
             return number
     raise Refused(Kind.MISSING_FILES, path, f"does not say which element {label} is", "its symbol at the beginning")
-
-
-@dataclass(frozen=True, eq=False)
-class Levels:
-    """Printed k-points, how far their digits are off, eigenvalues (eV) and occupations.
-
-    k-points are Cartesian (2 pi / lattice constant), or fractional in older versions.
-    """
-
-    kpoints_k: Array
-    error_k: Array
-    energies_skn: Array
-    occupations_skn: Array
-
-
-def read_levels(path: Path) -> Levels | None:
-    """The levels of the last step."""
-    text = re.split(r"^\s*\d+\s+# ionic step", path.read_text(errors="replace"), flags=re.M)[-1]
-    heads = list(re.finditer(r"^ *spin=(\d+) k-point=(\d+)/(\d+) Cartesian=(\S+) +(\S+) +(\S+).*$", text, re.M))
-    if not heads:
-        return read_older_levels(path)
-    tables = []
-    for head, stop in zip(heads, [*(match.start() for match in heads[1:]), len(text)], strict=True):
-        try:
-            tables.append(np.array(text[head.end() : stop].split(), dtype=float).reshape(-1, 3)[:, 1:])
-        except ValueError as error:
-            raise Refused(
-                Kind.DAMAGED, path, f"has eigenvalues at k-point {head[2]} that cannot be read: {error}"
-            ) from error
-    nk, spins = int(heads[0][3]), max(int(head[1]) for head in heads)
-    if len({len(table) for table in tables}) != 1 or len(tables) != nk * spins:
-        raise Refused(Kind.DAMAGED, path, f"has {len(tables)} tables of eigenvalues", f"{spins} x {nk} of one length")
-    levels = np.array(tables).reshape(spins, nk, -1, 2)
-    return Levels(*kpoints_of(path, [head.groups()[3:] for head in heads[:nk]]), levels[..., 0], levels[..., 1])
-
-
-def kpoints_of(path: Path, words_kv: Sequence[Sequence[str]]) -> tuple[Array, Array]:
-    """The k-points of the heads of tables of eigenvalues, and how far their digits are off."""
-    try:
-        kpoints_kv = np.array(words_kv, dtype=float)
-        return kpoints_kv, np.array([[rounding_of(word) for word in words] for words in words_kv])
-    except ValueError as error:
-        raise Refused(Kind.DAMAGED, path, f"has a k-point that is not three numbers: {error}") from error
-
-
-def read_older_levels(path: Path) -> Levels | None:
-    """The same from istate.info of versions before 3.11, whose k-points are fractional or Cartesian."""
-    content = path.read_text(errors="replace")
-    heads = list(re.finditer(r"^BAND\b.*?Kpoint = (\d+)\s+\((\S+) (\S+) (\S+)\)[ \t]*$", content, re.M))
-    if not heads:
-        return None
-    tables = []
-    for head, stop in zip(heads, [*(match.start() for match in heads[1:]), len(content)], strict=True):
-        rows = [line.split() for line in content[head.end() : stop].splitlines() if line.split()]
-        try:
-            tables.append(np.array(rows, dtype=float)[:, 1:])
-        except (ValueError, IndexError) as error:
-            raise Refused(Kind.DAMAGED, path, f"has eigenvalues at k-point {head[1]} that cannot be read") from error
-    if len({table.shape for table in tables}) != 1 or tables[0].shape[1] not in (2, 4):
-        raise Refused(Kind.DAMAGED, path, "has tables of eigenvalues of different lengths", "one length")
-    levels = np.array(tables).reshape(len(tables), len(tables[0]), -1, 2).transpose(2, 0, 1, 3)
-    return Levels(*kpoints_of(path, [head.groups()[1:] for head in heads]), levels[..., 0], levels[..., 1])
