@@ -1,4 +1,4 @@
-"""Starts of ABACUS, SIESTA and OpenMX: files that the codes accepted, or that they wrote themselves."""
+"""Starts of ABACUS and SIESTA: files that the codes accepted, or that they wrote themselves."""
 
 import re
 from dataclasses import replace
@@ -11,10 +11,6 @@ from converters.abacus import restart as abacus
 from converters.errors import Refused
 from converters.frames.blocks import Operator
 from converters.frames.frame import Provenance
-from converters.openmx import restart as openmx
-from converters.openmx.scfout import read_scfout
-from converters.openmx.write import grid_of
-from converters.runs import code_module, search
 from converters.siesta import restart as siesta
 from converters.siesta.sparse import read_density_file
 from converters.starts.start import Options
@@ -188,85 +184,3 @@ def test_siesta_progress_tells_whether_the_density_was_read(tmp_path):
     for word, took in (("Succeeded", True), ("Failed", False)):
         (tmp_path / "si2.out").write_text(output + f"\nAttempting to read DM from file... {word}...\n")
         assert siesta.read_progress(tmp_path).took_guess is took
-
-
-# OpenMX
-def restart_numbers(path, norb):
-    data = path.read_bytes()
-    header = np.frombuffer(data, "<i4", 10)
-    rows = np.frombuffer(data, "<i4", 6 * (header[8] + 1), 40)
-    return header, rows, np.frombuffer(data, "<f8", -1, 40 + rows.nbytes)
-
-
-@pytest.mark.parametrize(("name", "label"), [("soc", "gaas"), ("si2_v38", "si2")])
-def test_openmx_gets_its_own_restart_files_back(name, label, tmp_path):
-    (frame,), folder = frames_of("openmx", name), unpacked("openmx", name)
-    target = find_target(folder)
-    done = exported(frame, tmp_path, target, route="h")
-    stem = label if name == "si2_v38" else "guess"
-    for a in range(frame.natoms):
-        mine, own = (
-            restart_numbers(path, frame.pairs.norb_a)
-            for path in (tmp_path / f"{stem}_rst/{stem}.rst{a + 1}", folder / f"{label}_rst/{label}.rst{a + 1}")
-        )
-        for position in (0, 1):
-            np.testing.assert_array_equal(mine[position], own[position])
-        np.testing.assert_allclose(mine[2][1:], own[2][1:], atol=2e-8)  # the first number is not read
-    line = (tmp_path / f"{stem}_rst/{stem}.crst_check").read_text()
-    assert line == (folder / f"{label}_rst/{label}.crst_check").read_text().strip()
-    if name == "si2_v38":
-        text = done.patched.read_text()
-        assert re.search(r"^scf.Hubbard.U +on$", text, re.M)
-        assert " Si 1s 0.0 2s 0.0 1p 0.0 2p 0.0 1d 0.0" in text
-        assert len(re.findall(r"^ *\d+ +Si .* off$", text, re.M)) == 2
-        assert "scf.restart.filename" not in text
-        assert any("keep a copy" in note for note in done.notes)
-
-
-def test_openmx_starts_spin_orbit_runs_from_h_alone(tmp_path):
-    (frame,), target = frames_of("openmx", "soc"), find_target(unpacked("openmx", "soc"))
-    assert openmx.choose_route(frame, target, Options()).name == "h"
-    with pytest.raises(Refused, match="diagonalises the H"):
-        exported(frame, tmp_path, target, route="charge")
-
-
-def test_openmx_warns_of_mixers_that_lose_a_guess():
-    target = find_target(unpacked("openmx", "spin"))
-    assert any("StartPulay 6" in note for note in openmx.advice(target))
-    loose = replace(target, settings={**target.settings, "scf.criterion": "1e-6"})
-    assert any("iteration 2" in note for note in openmx.advice(loose))
-
-
-def test_openmx_gets_the_density_that_it_wrote(tmp_path):
-    files = distributed("openmx")
-    for name, label in (("si2", "si2"), ("spin", "fe"), ("mos2", "mos2"), ("si2_v38", "si2")):
-        (run,) = search(files / name, ["openmx"])
-        (frame,) = code_module("openmx").read_run(run)
-        done = exported(frame, tmp_path / name, find_target(files / name), basis_dir=files / "pao")
-        assert done.route.name == "charge"
-        charges = [path for path in done.files if path.name.endswith("_0_0")]
-        assert len(charges) == frame.spin.components
-        for path in charges:
-            own = np.fromfile(files / name / f"{label}_rst" / path.name.replace("guess", label))
-            assert np.abs(np.fromfile(path) - own).max() < 2e-7, name  # of up to 0.4
-
-
-def test_openmx_spinor_densities_are_those_that_it_wrote(tmp_path):
-    files = distributed("openmx")
-    (run,) = search(files / "soc", ["openmx"])
-    (frame,) = code_module("openmx").read_run(run)
-    template = read_scfout(files / "soc/gaas.scfout")
-    paths = openmx.write_charge(frame, tmp_path, template, "guess", Options(basis_dir=files / "pao"))
-    for path in paths:
-        own = np.fromfile(files / "soc/gaas_rst" / path.name.replace("guess", "gaas"))
-        assert np.abs(np.fromfile(path) - own).max() < 2e-7
-
-
-def test_openmx_grid_is_centred_on_the_atoms():
-    printouts = sorted(distributed("openmx").glob("*/*.std"))
-    assert len(printouts) > 5
-    for std in printouts:
-        printed = re.search(r"Grid_Origin\s+(\S+)\s+(\S+)\s+(\S+)", std.read_text())
-        template = read_scfout(std.with_suffix(".scfout"))
-        origin = openmx.grid_origin(template, grid_of(template))
-        np.testing.assert_allclose(origin / openmx.BOHR, np.array(printed.groups(), dtype=float), atol=1e-8)

@@ -36,7 +36,6 @@ class About:
     structures: str = ""  # regular expression of the names of structure files that this code alone writes
     functions: tuple[str, ...] = ()  # radial functions, as --basis is given them
     basis_files: tuple[str, ...] = ()  # of radial functions, that are looked for in --basis-dir
-    template: str = ""  # file of an earlier run that a start is made from
     grid: str = ""  # points in space that can be asked for
     routes: tuple[str, ...] = ()  # what its runs can start from
     load_restart: "Callable[[], Restart] | None" = None

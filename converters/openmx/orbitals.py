@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
-from scipy.integrate import trapezoid
+from scipy.interpolate import CubicHermiteSpline
 
 from basis import Array
 from basis.radial import Functions, TabulatedFunction
@@ -94,14 +96,36 @@ def read_species(path: Path, selection: str) -> tuple[Species, Functions]:
     return species, read_orbitals(path, species)
 
 
-def read_atomic_density(path: Path, electrons: float) -> TabulatedFunction:
-    """Density (electrons / Angstrom^3) of the valence electrons of an atom (not times 4 pi), scaled to their number."""
+def read_atomic_density(path: Path, electrons: float) -> "AtomicDensity":
+    """Density of the valence electrons of an atom, scaled to their number."""
     content = path.read_text(errors="replace")
     table = read_table(path, content, "valence.charge.density")
-    r_g, density_g = table[:, 1], table[:, 2]
-    held = 4 * np.pi * trapezoid(density_g * r_g**3, np.log(r_g))
-    scaled_g = density_g * electrons / held / BOHR**3
-    return curve_of(path, r_g * BOHR, scaled_g, cutoff_of(path, content) * BOHR, np.sqrt(DEFAULT_CUTOFF) / BOHR)
+    x_g, density_g = table[:, 0], table[:, 2]
+    held = 4 * np.pi * (x_g[1] - x_g[0]) * float((density_g * np.exp(3 * x_g)).sum())
+    scaled_g = density_g * electrons / held if held else density_g
+    return AtomicDensity(x_g + np.log(BOHR), scaled_g / BOHR**3, cutoff_of(path, content) * BOHR)
+
+
+@dataclass(frozen=True, eq=False)
+class AtomicDensity:
+    """A density (electrons / Angstrom^3, not times 4 pi) as OpenMX interpolates it: cubic pieces in x = ln r, with the slopes of their neighbours."""
+
+    x_g: Array
+    values_g: Array
+    cutoff: float
+
+    def __call__(self, r: Array) -> Array:
+        x = np.log(np.maximum(r, 1e-12))
+        return np.where(r <= self.cutoff, self._curve(np.clip(x, self.x_g[0], self.x_g[-1])), 0.0)
+
+    @cached_property
+    def _curve(self) -> CubicHermiteSpline:
+        return CubicHermiteSpline(self.x_g, self.values_g, np.gradient(self.values_g, self.x_g))
+
+
+def read_cutoff(path: Path) -> float:
+    """Radius (Angstrom) at which the orbitals of a file end."""
+    return cutoff_of(path, path.read_text(errors="replace")) * BOHR
 
 
 def cutoff_of(path: Path, content: str) -> float:

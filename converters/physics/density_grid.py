@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +20,15 @@ BOX = 8
 Orbitals = Sequence[Sequence[RadialFunction]]  # of each species, of each of its shells
 
 
+class Spherical(Protocol):
+    """A function of the distance that ends at a cutoff."""
+
+    @property
+    def cutoff(self) -> float: ...
+
+    def __call__(self, r: Array) -> Array: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Points (n / shape) cell + origin (Angstrom), and the length in which the code counts density, its Bohr radius."""
@@ -32,7 +42,8 @@ def density_on_grid(frame: Frame, orbitals: Orbitals, grid: Grid) -> Array:
     """Density (electrons / Bohr^3) at each point: total; up and down; or total and magnetisation x, y, z for spinors."""
     cell_cv, positions_av = frame.cell_cv, frame.positions_av
     density = np.zeros((frame.spin.components, *grid.shape_c))
-    atoms = SphereImages.of(frame, orbitals, cell_cv, positions_av)
+    radius_s = np.array([max((R.cutoff for R in shells), default=0.0) for shells in orbitals])
+    atoms = SphereImages(cell_cv, positions_av, frame.species_a, radius_s, frame.pbc_c)
     for box in boxes(grid.shape_c):
         points_gv, shape = grid_points(box, grid, cell_cv)
         i_n, R_nc = atoms.reaching(points_gv)
@@ -45,18 +56,19 @@ def density_on_grid(frame: Frame, orbitals: Orbitals, grid: Grid) -> Array:
     return density
 
 
-def superposed(frame: Frame, functions: Sequence[RadialFunction], grid: Grid) -> Array:
+def superposed(frame: Frame, functions: Sequence[Spherical], grid: Grid) -> Array:
     """Sum over all atoms of a function of the distance, one for each species, at each point."""
     cell_cv, positions_av = frame.cell_cv, frame.positions_av
     total = np.zeros(grid.shape_c)
-    atoms = SphereImages.of(frame, [[function] for function in functions], cell_cv, positions_av)
+    radius_s = np.array([function.cutoff for function in functions])
+    atoms = SphereImages(cell_cv, positions_av, frame.species_a, radius_s, frame.pbc_c)
     for box in boxes(grid.shape_c):
         points_gv, shape = grid_points(box, grid, cell_cv)
+        i_n, R_nc = atoms.reaching(points_gv)
+        r_ng = np.linalg.norm(points_gv - (positions_av[i_n] + R_nc @ cell_cv)[:, None], axis=-1)
         values_g = np.zeros(len(points_gv))
-        for i, R_c in zip(*atoms.reaching(points_gv), strict=True):
-            values_g += functions[frame.species_a[i]](
-                np.linalg.norm(points_gv - positions_av[i] - R_c @ cell_cv, axis=1)
-            )
+        for s in np.unique(frame.species_a[i_n]).tolist():
+            values_g += functions[s](r_ng[frame.species_a[i_n] == s]).sum(axis=0)
         total[box] = values_g.reshape(shape) * grid.bohr**3
     return total
 
@@ -78,20 +90,20 @@ def boxes(shape_c: tuple[int, int, int]) -> Iterator[tuple[slice, slice, slice]]
 
 @dataclass(frozen=True, eq=False)
 class SphereImages:
-    """Atoms in cells around a point, with the radius of their largest orbital."""
+    """Atoms in cells around a point, with the radius of the largest orbital of each species."""
 
     cell_cv: Array
     positions_av: Array
-    radius_a: Array
+    species_a: Array
+    radius_s: Array
     pbc_c: Array
 
-    @classmethod
-    def of(cls, frame: Frame, orbitals: Orbitals, cell_cv: Array, positions_av: Array) -> "SphereImages":
-        radius_s = np.array([max((R.cutoff for R in shells), default=0.0) for shells in orbitals])
-        return cls(cell_cv, positions_av, radius_s[frame.species_a], frame.pbc_c)
+    @property
+    def radius_a(self) -> Array:
+        return np.asarray(self.radius_s[self.species_a])
 
     def reaching(self, points_gv: Array) -> tuple[Array, Array]:
-        """Atoms and cells whose orbitals reach into the box around some points."""
+        """Atoms and cells whose orbitals reach into the box around some points, sorted by their species."""
         middle_v = (points_gv.min(axis=0) + points_gv.max(axis=0)) / 2
         reach = np.linalg.norm(points_gv - middle_v, axis=1).max() + self.radius_a.max()
         between_ac = (middle_v - self.positions_av) @ np.linalg.inv(self.cell_cv)
@@ -102,21 +114,27 @@ class SphereImages:
         away_an = np.linalg.norm(self.positions_av[:, None] + R_anc @ self.cell_cv - middle_v, axis=-1)
         near_an = away_an < reach - self.radius_a.max() + self.radius_a[:, None]
         i_n, n_n = np.nonzero(near_an)
-        return i_n, R_anc[i_n, n_n]
+        order = np.argsort(self.species_a[i_n], kind="stable")
+        return i_n[order], R_anc[i_n, n_n][order]
 
 
 def orbital_values(frame: Frame, orbitals: Orbitals, points_gv: Array, i_n: Array, centres_nv: Array) -> Array:
-    """Values of all orbitals of some atoms at some points."""
+    """Values of all orbitals of some atoms, sorted by their species, at some points."""
     columns = []
-    for i, centre_v in zip(i_n.tolist(), centres_nv, strict=True):
-        species, radials = frame.basis[frame.species_a[i]], orbitals[frame.species_a[i]]
-        vectors_gv = points_gv - centre_v
-        r_g = np.linalg.norm(vectors_gv, axis=1)
-        directions_gv = vectors_gv / np.maximum(r_g, 1e-12)[:, None]
-        harmonics = solid_harmonics(max(shell.l for shell in species.shells), directions_gv)
-        for l in {shell.l for shell in species.shells} - {0}:
-            harmonics[l][r_g < 1e-12] = 0.0  # R(r) goes like r^l
-        columns += [R(r_g)[:, None] * harmonics[shell.l] for shell, R in zip(species.shells, radials, strict=True)]
+    for s in np.unique(frame.species_a[i_n]).tolist():
+        shells, radials = frame.basis[s].shells, orbitals[s]
+        vectors_ngv = points_gv - centres_nv[frame.species_a[i_n] == s, None]
+        r_ng = np.linalg.norm(vectors_ngv, axis=-1)
+        r_q = r_ng.ravel()
+        harmonics = solid_harmonics(
+            max(shell.l for shell in shells), vectors_ngv.reshape(-1, 3) / np.maximum(r_q, 1e-12)[:, None]
+        )
+        for l in {shell.l for shell in shells} - {0}:
+            harmonics[l][r_q < 1e-12] = 0.0  # R(r) goes like r^l
+        phi_qM = np.concatenate(
+            [R(r_q)[:, None] * harmonics[shell.l] for shell, R in zip(shells, radials, strict=True)], axis=1
+        )
+        columns.append(phi_qM.reshape(*r_ng.shape, -1).swapaxes(0, 1).reshape(len(points_gv), -1))
     return np.concatenate(columns, axis=1)
 
 

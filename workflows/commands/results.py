@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from workflows.commands.outputs import new_output
-from workflows.commands.shared import CODES, EXISTING, GRID, JSON, OUTPUT, PURIFY, ROUTE, TEMPLATE, as_command
+from workflows.commands.shared import CODES, EXISTING, GRID, JSON, OUTPUT, PURIFY, ROUTE, as_command
 
 
 @as_command(
@@ -151,8 +151,9 @@ def numbers_of(text: str, separator: str, option: str, counts: tuple[int, int]) 
     "--into", type=EXISTING, help="The run to start: its folder or input file, which is read and never changed."
 )
 @click.option("--overlap", type=EXISTING, help="A run of the code to take S from, in place of the predicted one.")
-@TEMPLATE
-@click.option("--basis-dir", type=EXISTING, help="Folder of the radial functions, for densities on a grid.")
+@click.option(
+    "--basis-dir", type=EXISTING, help="Folder of the radial functions, where the input of the run does not name it."
+)
 @GRID
 @click.option("--electrons", type=float, help="Electrons that DM is to hold; default: those of the run.")
 @click.option("--non-magnetic", "nonmagnetic", is_flag=True, help="Remove the spin density of spinor matrices.")
@@ -221,8 +222,9 @@ def export_command(
 @click.option("--timeout", type=float, help="Longest time of one run, seconds; only with --cmd.")
 @ROUTE
 @PURIFY
-@TEMPLATE
-@click.option("--basis-dir", type=EXISTING, help="Folder of the radial functions, for densities on a grid.")
+@click.option(
+    "--basis-dir", type=EXISTING, help="Folder of the radial functions, where the input of the run does not name it."
+)
 @click.option("--target-version", "version", default="", help="Version of the code, such as 3.8.")
 @click.option(*OUTPUT, type=click.Path(path_type=Path), help="JSON of all runs, for slem-report --scf.")
 @JSON

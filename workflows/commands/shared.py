@@ -103,7 +103,6 @@ def among_codes(what: str) -> str:
     return ", ".join(dict.fromkeys(word for about in KNOWN.values() for word in getattr(about, what)))
 
 
-TEMPLATE = click.option("--template", type=EXISTING, help=f"{by_code('template')}.")
 GRID = click.option("--grid", type=int, nargs=3, help=f"{by_code('grid')}.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary on stdout.")
 DASK = click.option("--dask", metavar="ADDRESS", help="Work on a dask.distributed cluster, such as tcp://host:8786.")

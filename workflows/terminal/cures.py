@@ -28,7 +28,7 @@ CURES = {
     Kind.OTHER_STRUCTURE: "Predict the structure of the run that is to be started; atoms are matched by their positions, so their order does not matter.",
     Kind.ELECTRONS: "Say how many electrons the cell has, with --electrons: pseudopotentials decide it, so a structure alone does not say it.",
     Kind.MISSING_MATRIX: "slem-info lists the operators of a dataset or a model. S can come from a run (--overlap), or from radial functions (slem-overlap).",
-    Kind.NO_START: "docs/restart.md has a table of what each code can start from: choose with --route, give --grid or the folder of the run with --into, or one finished run of the same structure with --template. The default start of the code is always there: slem-scf falls back to it.",
+    Kind.NO_START: "docs/restart.md has a table of what each code can start from: choose with --route, give --grid, or the run itself with --into. The default start of the code is always there: slem-scf falls back to it.",
     Kind.NO_BANDS: "Bands need a lattice, occupied levels, and a frame of at most some thousand orbitals; larger ones have densities of states (slem-spectrum).",
     Kind.NO_SUCH_CHOICE: "Frames, atoms and structures are counted from 0; --help has examples.",
     Kind.CONFIGURATION: "docs/training.md lists the keys with their defaults.",

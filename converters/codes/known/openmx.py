@@ -37,7 +37,6 @@ ABOUT = About(
     structures=r".*\.dat",
     functions=("PAO/Si7.0-s2p2d1",),
     basis_files=(".pao",),
-    template=".scfout file of a cheap run of the same structure",
     routes=("charge", "h2dm", "h"),
     load_restart=load_restart,
 )
