@@ -22,7 +22,7 @@ from tests.fixtures import frames_of, unpacked
 from tests.test_export import exported
 
 BOHR = 0.529177249
-FIXTURES = ("h2o", "f_orb_h2o", "f_orb_h2o_rot", "spin", "soc", "si2_v38")
+FIXTURES = ("h2o", "f_orb_h2o", "f_orb_h2o_rot", "spin", "soc", "si2_v38", "skew")
 
 
 @pytest.fixture(scope="module")
@@ -170,9 +170,21 @@ def test_a_molecule_has_the_cell_that_openmx_makes(radii, tmp_path):
         read_target(dat)
 
 
+def test_fractional_coordinates_begin_where_the_grid_does():
+    """A skew cell and atoms outside of it; OpenMX printed where it put them and its grid."""
+    folder = unpacked("openmx", "skew")
+    target = find_target(folder)
+    np.testing.assert_allclose(target.positions_av / BOHR, read_scfout(folder / "skew.scfout").positions_av, atol=1e-12)
+    moved = replace(target, settings={**target.settings, "scf.fixed.grid": "0.3 0.4 -0.7"})
+    assert (folder / "skew_rst/skew.crst_check").read_text() == "1 9 10 12 1"
+    assert grid.grid_of(target).shape_c == (9, 10, 12)
+    np.testing.assert_allclose(grid.grid_of(target).origin_v, 0)
+    np.testing.assert_allclose(grid.grid_of(moved).origin_v / BOHR, [0.3, 0.4, -0.7])
+
+
 def test_the_grid_is_where_openmx_printed_it():
-    printouts = sorted(distributed("openmx").glob("*/*.std"))
-    assert len(printouts) > 5
+    printouts = [*sorted(distributed("openmx").glob("*/*.std")), unpacked("openmx", "skew") / "skew.std"]
+    assert len(printouts) > 6
     for std in printouts:
         printed = re.search(r"Grid_Origin\s+(\S+)\s+(\S+)\s+(\S+)", std.read_text())
         found = grid.grid_of(read_target(std.with_suffix(".dat")))
@@ -190,11 +202,11 @@ def frame_in(folder) -> Frame:
 
 def test_densities_are_those_that_openmx_wrote(tmp_path):
     files = distributed("openmx")
-    for name in ("si2", "spin", "mos2", "si2_v38"):
-        frame = frame_in(files / name)
-        done = exported(frame, tmp_path / name, find_target(files / name), basis_dir=files / "pao")
+    for folder in (*(files / name for name in ("si2", "spin", "mos2", "si2_v38")), unpacked("openmx", "skew")):
+        frame, name = frame_in(folder), folder.name
+        done = exported(frame, tmp_path / name, find_target(folder), basis_dir=files / "pao")
         assert done.route.name == "charge"
-        _, _, rst = own_files(files / name)
+        _, _, rst = own_files(folder)
         charges = [path for path in done.files if path.name.endswith("_0_0")]
         assert len(charges) == frame.spin.components
         for path in charges:

@@ -36,6 +36,9 @@ CASES = [
     ("openmx", "spin", "h", 3),
     ("openmx", "spin", "charge", 5),
     ("openmx", "soc", "h", 2),
+    ("openmx", "skew", "h", 2),
+    ("openmx", "skew", "charge", 3),
+    ("openmx", "h2o", "charge", 3),
 ]
 
 

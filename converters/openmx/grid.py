@@ -19,16 +19,27 @@ FACTORS = (2, 3, 5, 7)  # of the numbers of points
 def grid_of(target: Target) -> Grid:
     """The grid that a run will have.
 
-    Its first point is that of scf.fixed.grid; else it is centred on the atoms, and with fractional coordinates begins where these begin.
+    Its first point is that of scf.fixed.grid; else it is centred on the atoms, and with fractional coordinates it is the origin.
     """
     words = target.settings
     if str(words.get("esm.switch", "off")).lower() != "off":
         raise Refused(Kind.NO_START, target.path, "moves its grid (ESM.switch); the density on it is not known")
     shape_c = points_of(target)
-    fixed_v = numbers_of(target.path, words, "scf.fixed.grid")
-    if str(words.get("atoms.speciesandcoordinates.unit", "ang")).lower() == "frac":
-        return Grid(shape_c, np.zeros(3), BOHR)
-    return Grid(shape_c, centred(target, shape_c) if fixed_v is None else np.array(fixed_v) * BOHR, BOHR)
+    origin_v = fixed_origin(target.path, words)
+    return Grid(shape_c, centred(target, shape_c) if origin_v is None else origin_v, BOHR)
+
+
+def fixed_origin(path: Path, words: Mapping[str, str]) -> Array | None:
+    """The first grid point (Angstrom) where it does not follow from the atoms."""
+    if words.get("atoms.speciesandcoordinates.unit", "ang").lower() == "frac":
+        return origin_of_fractions(path, words)
+    given = numbers_of(path, words, "scf.fixed.grid")
+    return None if given is None else np.array(given) * BOHR
+
+
+def origin_of_fractions(path: Path, words: Mapping[str, str]) -> Array:
+    """Where fractional coordinates count from (Angstrom)."""
+    return np.array(numbers_of(path, words, "scf.fixed.grid") or np.zeros(3)) * BOHR
 
 
 def points_of(target: Target) -> tuple[int, int, int]:

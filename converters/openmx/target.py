@@ -13,7 +13,7 @@ from basis.units import HARTREE, KELVIN
 from converters.errors import Kind, Refused
 from converters.openmx import text
 from converters.openmx.convention import BOHR
-from converters.openmx.grid import FACTORS, energy_cutoff
+from converters.openmx.grid import FACTORS, energy_cutoff, origin_of_fractions
 from converters.openmx.orbitals import read_cutoff
 from converters.physics.kspace import require_mesh, uniform_mesh
 from converters.starts.start import Target, basis_file
@@ -98,7 +98,9 @@ def read_places(path: Path, given: text.Input, places_av: Array, radials_a: list
     except ValueError as error:
         raise Refused(Kind.DAMAGED, path, "has no three Atoms.UnitVectors", "three of three numbers") from error
     cell_cv = cell_cv * (BOHR if given.words.get("atoms.unitvectors.unit", "ang").lower() == "au" else 1.0)
-    return cell_cv, moved_inside(places_av) @ cell_cv if place == "frac" else positions_av
+    if place == "frac":
+        positions_av = moved_inside(places_av) @ cell_cv + origin_of_fractions(path, given.words)
+    return cell_cv, positions_av
 
 
 def moved_inside(fractional_ac: Array) -> Array:
