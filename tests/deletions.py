@@ -225,14 +225,14 @@ def try_one(task: tuple[str, Path, list[Frame], tuple[str, ...], int | None]) ->
 
 
 def sources(only: str = "") -> Iterator[tuple[str, str, Path]]:
-    """(code, name, folder) of each fixture that is a whole run, and of runs that are made here: DeepH and PySCF."""
+    """(code, name, folder) of each fixture that is a whole run, and of runs that are made here: DeepH, DeePTB and PySCF."""
     from tests.fixtures import unpacked
     from tests.test_abacus import TestAbacus
     from tests.test_openmx import TestOpenmx
     from tests.test_siesta import TestSiesta
 
     names = [(contract.code, name) for contract in (TestAbacus, TestOpenmx, TestSiesta) for name in contract.good]
-    made = [("deeph", "legacy"), ("deeph", "2026"), ("pyscf", "water")]
+    made = [("deeph", "legacy"), ("deeph", "2026"), ("deeptb", "h2o"), ("pyscf", "water")]
     for code, name in (*names, *made):
         if only in f"{code} {name}":
             yield code, name, unpacked(code, name) if (code, name) in names else made_here(code, name)
@@ -243,8 +243,11 @@ def made_here(code: str, name: str) -> Path:
     """The folder of a run that is no fixture."""
     from converters import deeph
     from tests.fixtures import frames_of, scratch
+    from tests.test_deeptb import dftio_folder
     from tests.test_pyscf_files import checkpoint_folder
 
+    if code == "deeptb":
+        return Path(dftio_folder(name))
     folder = scratch()[1] / "made" / f"{code} {name}"
     folder.mkdir(parents=True)
     if code == "deeph":

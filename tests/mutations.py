@@ -90,6 +90,7 @@ def formats(scratch):
     from converters import deeph, deeptb
     from converters.starts.start import Options
     from tests.fixtures import frames_of, unpacked
+    from tests.test_deeptb import dftio_folder
     from tests.test_pyscf_files import checkpoint_folder
 
     for title, code, name, dropped in [
@@ -122,6 +123,7 @@ def formats(scratch):
     folder.mkdir()
     deeptb.write_matrices(frame, folder, Options())
     yield "DeePTB", "deeptb", folder
+    yield "DeePTB", "deeptb", shutil.copytree(dftio_folder("h2o"), scratch / "deeptb")
     folder = scratch / "pyscf"
     folder.mkdir()
     checkpoint_folder(folder)

@@ -13,7 +13,7 @@ from workflows.convert import Options, read_checked
 
 SMALL = (
     *("abacus h2o", "abacus h2o_gamma_only", "openmx h2o", "siesta h2o", "siesta nc_o2"),
-    *("deeph legacy", "deeph 2026", "pyscf water"),
+    *("deeph legacy", "deeph 2026", "deeptb h2o", "pyscf water"),
 )
 
 

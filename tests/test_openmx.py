@@ -161,3 +161,12 @@ def test_a_scfout_cut_anywhere_says_what_is_missing(tmp_path):
         (tmp_path / "h2o.scfout").write_bytes(raw[:size])
         with pytest.raises(Refused, match=r"scfout byte \d+: has \d+ bytes left in the file; expected .* of \d+ bytes"):
             read_scfout(tmp_path / "h2o.scfout")
+
+
+@pytest.mark.parametrize("word", ["b0.33333", "nan"])
+def test_a_damaged_kpoint_is_refused(word, tmp_path):
+    folder = shutil.copytree(unpacked("openmx", "si2_v38"), tmp_path / "run")
+    path = folder / "si2.out"
+    path.write_text(path.read_text().replace("k1=  -0.33333", f"k1=  {word}", 1))
+    with pytest.raises(Refused, match="has a k-point that is not three numbers"):
+        list(openmx.read_run(next(search(folder, ["openmx"]))))

@@ -1,6 +1,7 @@
 """OpenMX's text: the input (inside .scfout and as .dat) and the main output."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,8 +160,18 @@ def read_levels(path: Path, text: str, noncollinear: bool) -> tuple[Array | None
         tables.append(np.array(levels, dtype=float).reshape(-1, columns))
     if len({len(table) for table in tables}) != 1 or not len(tables[0]):
         raise Refused(Kind.DAMAGED, path, "has k-points with different numbers of eigenvalues")
-    kpoints = np.array([mark.groups() for mark in marks], dtype=float) if marks else np.zeros((1, 3))
-    return kpoints, np.array(tables).transpose(2, 0, 1)
+    return kpoints_of(path, [mark.groups() for mark in marks]), np.array(tables).transpose(2, 0, 1)
+
+
+def kpoints_of(path: Path, words_kc: Sequence[Sequence[str]]) -> Array:
+    """The k-points of the heads of tables of levels; Gamma where there are none."""
+    try:
+        kpoints_kc = np.array(words_kc or [["0"] * 3], dtype=float)
+    except ValueError as error:
+        raise Refused(Kind.DAMAGED, path, f"has a k-point that is not three numbers: {error}") from error
+    if not np.isfinite(kpoints_kc).all():
+        raise Refused(Kind.DAMAGED, path, "has a k-point that is not three numbers")
+    return kpoints_kc
 
 
 def place_kpoints(kpoints_kc: Array, mesh_c: Array) -> tuple[Array, Array] | None:

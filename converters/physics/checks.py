@@ -21,7 +21,7 @@ from converters.physics import kspace
 from converters.physics.moves import level_moves
 from converters.physics.overlap import Overlap
 
-COMPARISON = "DM against f(H, S)"
+COMPARISON, LEVELS = "DM against f(H, S)", "eigenvalues against the printed ones"
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,10 @@ def check_frame(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[Res
         results += [check_electrons(frame, tolerances), *check_moment(frame, tolerances)]
     if {"H", "S"} <= set(frame.operators) and frame.spectrum is not None:
         results += check_spectrum(frame, frame.spectrum, tolerances)
+    elif "H" in frame.operators and not frame.predicted:
+        results.append(
+            not_done(LEVELS, "there is no S" if frame.spectrum else "the files do not say at which k-points")
+        )
     if (doubt := frame.origin("DM").doubt) and "DM" in frame.operators:
         results.append(check_doubt(results, doubt))
     return results
@@ -268,12 +272,14 @@ def check_moment(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
 def check_spectrum(frame: Frame, spectrum: Spectrum, tolerances: Tolerances) -> Iterator[Result]:
     """Eigenvalues against the printed ones, and DM against the levels of (H, S) filled as the run filled them."""
     if frame.norb > tolerances.largest_dense:
-        yield not_done("eigenvalues", f"{frame.norb} orbitals are more than {tolerances.largest_dense}")
+        yield not_done(LEVELS, f"{frame.norb} orbitals are more than {tolerances.largest_dense}")
         return
     try:
         energies_skn = kspace.eigenvalues(frame, spectrum.kpoints_kc)
         if spectrum.energies_skn.size:
             yield compare_eigenvalues(frame, energies_skn, spectrum)
+        elif not frame.predicted:
+            yield not_done(LEVELS, "the files have no levels")
         if "DM" in frame.operators:
             yield compare_density(frame, spectrum, energies_skn, tolerances)
     except (linalg.LinAlgError, ValueError, RuntimeError) as error:
@@ -282,7 +288,7 @@ def check_spectrum(frame: Frame, spectrum: Spectrum, tolerances: Tolerances) -> 
 
 def compare_eigenvalues(frame: Frame, found_skn: Array, spectrum: Spectrum) -> Result:
     """Largest difference to the printed levels, beyond what the few digits of printed k-points may have moved them."""
-    name, printed_skn = "eigenvalues against the printed ones", spectrum.energies_skn
+    name, printed_skn = LEVELS, spectrum.energies_skn
     if found_skn.shape[0] != printed_skn.shape[0] or found_skn.shape[2] < printed_skn.shape[2]:
         return Result("eigenvalues", False, None, f"expected the shape {printed_skn.shape}, found {found_skn.shape}")
     difference_skn = np.abs(found_skn[:, :, : printed_skn.shape[2]] - printed_skn)

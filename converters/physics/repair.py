@@ -71,9 +71,15 @@ def rebuilt_density(frame: Frame, tolerances: Tolerances) -> Frame:
     moment = frame.outcome.moment if spectrum.fixed_moment else None
     filling = Filling(electrons, spectrum.smearing, spectrum.width, moment)
     built_sx = density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling).values_sx
-    known_x = None if own is None else own.known_x
+    known_x = frame.operators["H" if own is None else "DM"].known_x  # a code stores both on one pattern
     values_sx = built_sx if known_x is None else np.where(known_x, built_sx, 0)
+    return with_matrix(frame, "DM", Operator(values_sx, known_x), Origin(Made.FILLED, treatments=replaced(frame)))
+
+
+def replaced(frame: Frame) -> tuple[Treatment, ...]:
+    """What is said of the code's own DM, if there is one, in whose place another is put."""
+    if "DM" not in frame.operators:
+        return ()
     broken = frame.origin("DM")
-    reason = "there was none" if own is None else broken.doubt or broken.parts.value * (not broken.is_whole)
-    replaced = Treatment(Step.REPLACED, reason=reason or "it failed the checks")
-    return with_matrix(frame, "DM", Operator(values_sx, known_x), Origin(Made.FILLED, treatments=(replaced,)))
+    reason = broken.doubt or broken.parts.value * (not broken.is_whole)
+    return (Treatment(Step.REPLACED, reason=reason or "it failed the checks"),)

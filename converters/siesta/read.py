@@ -118,7 +118,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         str(run.main),
         run.source,
         files=run.digests(*dict.fromkeys(used.values()), *texts),
-        notes=(*structure.notes, *matrices.notes, *precision_of(matrices), *constants.notes),
+        notes=(*structure.notes, *matrices.notes, *notes_of(matrices, used), *constants.notes),
         origins=origins_read(files, *treatments, energies=scaled(constants.rydberg, "eV per Ry")),
         form=form_of(matrices, constants, structure.basis),
         measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()}
@@ -260,9 +260,12 @@ def with_filling(output: text.Output, is_missing: bool, given: fdf.Fdf) -> text.
     return replace(output, smearing=smearing, fixed_moment=output.fixed_moment or given.fixes_moment())
 
 
-def precision_of(matrices: Matrices) -> tuple[str, ...]:
-    """What a person should know of matrices that have fewer digits than others."""
-    return (f"H and S of {matrices.path.name} are in single precision",) if matrices.single else ()
+def notes_of(matrices: Matrices, used: dict[str, Path]) -> tuple[str, ...]:
+    """What a person should know of matrices from files that are not the best ones."""
+    notes = [f"H and S of {matrices.path.name} are in single precision"] if matrices.single else []
+    if "DM" in used and used["DM"].suffix == ".TSDE":
+        notes += [f"DM is that of {used['DM'].name}, which may be a mixing step from the last one"]
+    return tuple(notes)
 
 
 def find_output(run: Run) -> tuple[Path | None, text.Output]:

@@ -13,6 +13,8 @@ from converters.codes.digits import rounding_of
 from converters.errors import Kind, Refused
 from converters.siesta.sparse import StoredSpecies
 
+LARGEST_RADIUS = 1000  # Bohr; no orbital reaches so far
+
 
 def read_numbers(path: Path) -> Array:
     """All numbers of a file that holds nothing else."""
@@ -38,6 +40,8 @@ def read_orbital_index(path: Path) -> tuple[tuple[StoredSpecies, ...], Array]:
             atoms = np.array([int(row[1]) for row in rows])
             orbitals = [(int(row[5]), int(row[6]), int(row[8]), row[9] == "T", float(row[11])) for row in rows]
             labels = [row[3] for row in rows]
+            if not all(0 <= radius < LARGEST_RADIUS for *_, radius in orbitals):
+                raise ValueError("an orbital has a radius that none has")
             kind_ids = [int(row[2]) for row in rows]
         except (ValueError, IndexError) as error:
             raise Refused(Kind.DAMAGED, path, f"is not a complete ORB_INDX file: {error}") from error
