@@ -7,6 +7,7 @@ the home cell before all others.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Layout:
     species_a: Array
     pairs: Pairs
 
-    @property
+    @cached_property
     def neighbours_a(self) -> Array:
         """Neighbours of each atom, itself not counted."""
         return np.bincount(self.pairs.i_p) - 1

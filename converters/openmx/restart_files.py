@@ -35,11 +35,11 @@ def atom_file(layout: Layout, values: dict[str, Array], a: int) -> bytes:
     """The bytes of the .rst file of atom a."""
     pairs, switch, species_a = layout.pairs, layout.spin_switch, layout.species_a
     norb_a, sets = pairs.norb_a, SETS[switch]
-    p = np.flatnonzero(pairs.i_p == a)
-    j_p, mine = pairs.j_p[p], slice(pairs.start_p[p[0]], pairs.start_p[p[-1] + 1])
+    first, last = np.searchsorted(pairs.i_p, [a, a + 1]).tolist()
+    j_p, mine = pairs.j_p[first:last], slice(pairs.start_p[first], pairs.start_p[last])
     header = [switch, sets, len(norb_a) + 1, int(layout.neighbours_a.max()) + 7, layout.largest, len(norb_a)]
-    header += [int(species_a[a]), int(norb_a[a]), len(p) - 1, int(layout.spin_orbit)]
-    rows = [j_p + 1, *pairs.R_pc[p].T, species_a[j_p], norb_a[j_p]]
+    header += [int(species_a[a]), int(norb_a[a]), last - first - 1, int(layout.spin_orbit)]
+    rows = [j_p + 1, *pairs.R_pc[first:last].T, species_a[j_p], norb_a[j_p]]
     wanted = {"H": sets, "iH": 3 if switch == 3 else 0, "DM": sets}
     blocks = [
         values[name][:, mine] if name in values else np.zeros((n, mine.stop - mine.start)) for name, n in wanted.items()
