@@ -32,7 +32,7 @@ from converters.frames.origin import AVERAGED, REORDERED, FileForm, Origin, Step
 from converters.openmx.convention import convention as openmx_order
 from converters.physics.checks import two_centre_violation
 from converters.starts.start import Options
-from converters.storage.files import draft_hdf5, open_hdf5
+from converters.storage.files import HDF5_MAGIC, draft_hdf5, open_hdf5, starts_with
 
 NAME = "deeph"
 
@@ -46,14 +46,28 @@ OVERLAP_ERROR = 0.03
 
 
 def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
-    """One run for a folder with info.json and the matrices of either layout; DeePTB's have positions in files of other names."""
+    """One run for a folder with the matrices of either layout and info.json, which those of 2026 that lack it are asked for.
+
+    DeePTB's have positions in files of other names.
+    """
     names = {path.name for path in files}
     if "positions.dat" in names or any(name.endswith(".traj") for name in names):
         return
     for layout in (OLD_FILES, NEW_FILES):
         matrices = tuple(folder / name for name in layout.values() if name in names)
-        if matrices and "info.json" in names:
+        if matrices and ("info.json" in names or holds_pairs(matrices[0])):
             yield Run(NAME, folder, matrices, tuple(path for path in files if path.suffix in (".dat", ".json", "")))
+
+
+def holds_pairs(path: Path) -> bool:
+    """True for a file of the layout of 2026."""
+    if not starts_with(path, HDF5_MAGIC):
+        return False
+    try:
+        with open_hdf5(path) as file:
+            return {"atom_pairs", "chunk_shapes", "entries"} <= set(file)
+    except (OSError, RuntimeError):
+        return False
 
 
 def find_functions(run: Run, frame: Frame, folders: Sequence[Path]) -> Iterator[FoundFunctions]:
@@ -92,6 +106,10 @@ StoredStructure = tuple[Array, Array, tuple[Species, ...], Array]
 
 
 def read_info(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise Refused(
+            Kind.MISSING_FILES, path.parent, "has no info.json beside its matrices", "a whole folder of DeepH"
+        )
     try:
         info = json.loads(path.read_text())
     except (ValueError, OSError) as error:

@@ -34,9 +34,10 @@ def unpacked_copy(folder, scratch):
 
 
 def outcome_of(folder):
-    """(frame, note) of the first run of a folder, or the refusal."""
+    """(frame, note) of the first run of a folder, or the refusal; where there is no run, why not."""
     with np.errstate(all="ignore"):
-        run = next(search(folder, list(KNOWN)))
+        found = list(search(folder, list(KNOWN)))
+        run = next((item for item in found if not isinstance(item, Refused)), found[0])
         if isinstance(run, Refused):
             return run
         try:

@@ -119,3 +119,33 @@ def test_a_table_of_levels_without_its_head_is_not_compared(tmp_path):
     path.write_text("".join(lines[:3] + lines[4:]))
     (frame,) = read_folder(folder)
     assert frame.spectrum.energies_skn.size == 0
+
+
+def test_gamma_only_matrices_with_a_spin_in_every_name(tmp_path):
+    """3.9.0.6 to 3.9.0.13 name the spin where there is one alone."""
+    folder = copy_of("h2o_gamma_only", tmp_path)
+    (expected,) = read_folder(folder)
+    for old, new in (("hk_nao", "hks1_nao"), ("sk_nao", "sks1_nao"), ("dmg1_nao", "dms1_nao")):
+        (path,) = folder.rglob(f"{old}.txt")
+        path.rename(path.with_name(f"{new}.txt"))
+    (frame,) = read_folder(folder)
+    for name in ("H", "S", "DM"):
+        np.testing.assert_array_equal(frame.operators[name].values_sx, expected.operators[name].values_sx)
+
+
+def test_gamma_only_runs_without_matrices_are_told_their_own_keywords(tmp_path):
+    folder = copy_of("h2o_gamma_only", tmp_path)
+    for path in folder.rglob("*_nao.txt"):
+        path.unlink()
+    with pytest.raises(Refused, match=r"holds no matrices; switch on out_mat_hs 1 and out_dmk 1"):
+        read_folder(folder)
+
+
+def test_an_input_that_is_none_gives_way_to_the_copy_of_the_run(tmp_path):
+    """As where a link INPUT -> INPUT-scf was copied as a text."""
+    folder = copy_of("h2o", tmp_path)
+    (expected,) = read_folder(folder)
+    shutil.copy(folder / "INPUT", folder / "OUT.ABACUS" / "INPUT")
+    (folder / "INPUT").write_text("INPUT-scf")
+    (frame,) = read_folder(folder)
+    np.testing.assert_array_equal(frame.operators["H"].values_sx, expected.operators["H"].values_sx)

@@ -6,6 +6,7 @@ import pytest
 from converters.errors import Kind, Refused
 from converters.leftovers import POINTER
 from converters.runs import search
+from converters.siesta.constants import LEGACY, MODERN, votes_of_version
 from slem_plugin.testing.codes import frames_in
 from tests.fixtures import unpacked
 from workflows.convert import Options, read_checked
@@ -101,3 +102,28 @@ def test_levels_are_as_exact_as_they_are_printed(shift, passes, tmp_path):
     else:
         with pytest.raises(Refused, match=LEVELS):
             read_checked(run, Options())
+
+
+def test_a_damaged_ion_file_costs_the_radial_functions_alone(tmp_path):
+    folder = copy_of("siesta", "hsx", tmp_path)
+    for run in search(folder, CODES):
+        (label,) = {species.name for species in read_checked(run, Options())[0].basis}
+        (run.folder / f"{label}.ion.xml").write_text("version https")
+        assert {"H", "S"} <= set(read_checked(run, Options())[0].operators)
+
+
+@pytest.mark.parametrize(
+    ("version", "constants"),
+    [("#SIESTA_VERSION#", []), ("", []), ("4.1.5", [LEGACY]), ("trunk-428", [LEGACY]), ("5.2.0", [MODERN])],
+)
+def test_a_version_without_a_number_is_none(version, constants):
+    """Builds of SIESTA 5 exist that print a placeholder."""
+    assert [found for found, _ in votes_of_version(version)] == constants
+
+
+def test_matrices_of_deeph_alone_say_what_they_lack(tmp_path):
+    with h5py.File(tmp_path / "hamiltonian.h5", "w") as file:
+        for name in ("atom_pairs", "chunk_shapes", "chunk_boundaries", "entries"):
+            file[name] = [0]
+    with pytest.raises(Refused, match=r"has no info\.json beside its matrices; expected a whole folder of DeepH"):
+        frames_in("deeph", tmp_path)

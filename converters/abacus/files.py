@@ -24,11 +24,11 @@ NEW_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
 OLD_NAMES = {"H": "data-HR-sparse_SPIN{z}.csr", "S": "data-SR-sparse_SPIN0.csr", "DM": "data-DMR-sparse_SPIN{z}.csr"}
 OLD_ARRAYS: dict[str, tuple[str, ...]] = {"H": ("output_HR{z}.npz",), "S": (), "DM": ("output_DM{z}.npz",)}
 
-# Names of dense matrices of runs at Gamma alone: {S} is s1 or s2 where there are two spins. With k-points they are matrices of k-points.
+# Names of dense matrices of runs at Gamma alone: {S} is s1 or s2 where there are two spins; 3.9.0.6 to 3.9.0.13 have s1 always. With k-points they are matrices of k-points.
 DENSE_NAMES = {
-    "H": ("hk{S}{g}_nao.txt", "hk{S}{g}_nao.dat", "data-{z}-H"),
-    "S": ("sk{g}_nao.txt", "sk{g}_nao.dat", "data-0-S"),
-    "DM": ("dm{S}{g}_nao.txt", "SPIN{s}_DM"),
+    "H": ("hk{S}{g}_nao.txt", "hk{S}{g}_nao.dat", "hks{s}{g}_nao.txt", "data-{z}-H"),
+    "S": ("sk{g}_nao.txt", "sk{g}_nao.dat", "sks1{g}_nao.txt", "data-0-S"),
+    "DM": ("dm{S}{g}_nao.txt", "dms{s}{g}_nao.txt", "SPIN{s}_DM"),
 }
 
 # Files of eigenvalues, of 3.11 and of older versions.
@@ -38,7 +38,7 @@ TRAJECTORY = "MD_dump"
 MATRIX = re.compile(
     r"(hrs\d|srs1|sr|dmrs\d)(g\d+)?_nao\.(csr|dat|npz)|output_(HR\d|SR|DM\d)\.npz|(\d+_)?data-(HR|SR|DMR)-sparse_SPIN\d\.csr|SR\.csr"
 )
-DENSE = re.compile(r"(hk(s[12])?|sk|dm(s[12])?)(g\d+)?_nao\.(txt|dat)|data-[01]-H|data-0-S|SPIN[12]_DM")
+DENSE = re.compile(r"(hk(s[12])?|sk(s1)?|dm(s[12])?)(g\d+)?_nao\.(txt|dat)|data-[01]-H|data-0-S|SPIN[12]_DM")
 HAMILTONIAN = re.compile(r"hrs|hk|-HR-|_HR|-H$")
 
 
@@ -71,8 +71,8 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
 def find_input(folder: Path) -> Path | None:
     """The INPUT of a folder, or the copy that ABACUS leaves in its only OUT folder."""
     copies = sorted(folder.glob("OUT.*/INPUT"))
-    paths = [folder / "INPUT"] if (folder / "INPUT").is_file() else copies if len(copies) == 1 else []
-    return next((path for path in paths if is_input(path)), None)
+    paths = [folder / "INPUT", *(copies if len(copies) == 1 else [])]
+    return next((path for path in paths if path.is_file() and is_input(path)), None)
 
 
 def is_input(path: Path) -> bool:

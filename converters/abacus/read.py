@@ -40,11 +40,10 @@ def read_run(run: Run) -> Iterator[Frame]:
                 Kind.MISSING_FILES, run.main, f"has no {name} beside or above it", "the folder in which ABACUS ran"
             )
     if run.main.name == "INPUT":
-        raise Refused(
-            Kind.NO_RUN,
-            run.folder,
-            "holds no matrices; switch on out_mat_hs2 1 and out_dmr 1 (out_dm1 1 before 3.9) and rerun",
-        )
+        wanted = "out_mat_hs2 1 and out_dmr 1 (out_dm1 1 before 3.9)"
+        if text.flag(given, "gamma_only") == "1":
+            wanted = "out_mat_hs 1 and out_dmk 1 (out_dm 1 before 3.9)"
+        raise Refused(Kind.NO_RUN, run.folder, f"holds no matrices; switch on {wanted} and rerun")
     stru = text.read_stru(own[Path(text.files_of(given)[0]).name], given.get("latname", "none"))
     log_path = next((path for path in run.others if path.name.startswith("running_")), None)
     log = read_log(log_path) if log_path else Log()

@@ -96,7 +96,9 @@ def votes_of_energies(own: Mapping[str, Path], matrices: Matrices) -> Iterator[t
 
 
 def votes_of_version(version: str) -> list[tuple[Constants, str]]:
+    if not re.search(r"\d", version):  # a name that the build of the program left in place of a number
+        return []
     number = version.lstrip("v").split(".")[0]
     if "MaX" in version or (number.isdecimal() and int(number) >= 5):
         return [(MODERN, f"version {version}")]
-    return [(LEGACY, f"version {version}")] if version else []
+    return [(LEGACY, f"version {version}")]

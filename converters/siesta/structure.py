@@ -104,7 +104,10 @@ def completed_by_ions(run: Run, kind: StoredSpecies) -> StoredSpecies:
     path = ion_file(run, kind.label)
     if kind.radii or path is None:
         return kind
-    orbitals = read_ion(path)
+    try:
+        orbitals = read_ion(path)
+    except Refused:  # which is said where its radial functions are read
+        return kind
     own, theirs = ([(shell.l, shell.n, shell.zeta) for shell in shells] for shells in (kind.shells, orbitals.shells))
     return replace(kind, shells=orbitals.shells, radii=printed_radii(orbitals)) if own == theirs else kind
 
