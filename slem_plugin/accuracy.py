@@ -12,6 +12,8 @@ from basis.spin import Spin
 from converters.frames.frame import Frame, operator_on
 from converters.physics import kspace
 from converters.physics.checks import few_kpoints
+from converters.starts.agreement import measure_agreement
+from converters.starts.fit import sampling_of
 from converters.storage.tables import as_table
 
 # Distances are grouped in steps of this length (Angstrom).
@@ -232,19 +234,31 @@ class Errors:
 
     operators: dict[str, OperatorErrors] = field(default_factory=dict)
     bands: BandErrors = field(default_factory=BandErrors)
+    apart: Tally = field(default_factory=Tally)
 
-    def add_frame(self, reference: Frame, predicted: Frame, *, bands: bool = True) -> None:
+    def add_frame(self, reference: Frame, predicted: Frame, *, bands: bool = True, agreement: bool = False) -> None:
         for name in predicted.operators:
             if name in reference.operators:
                 self.operators.setdefault(name, OperatorErrors()).add_frame(name, reference, predicted)
         if bands:
             self.bands.add_frame(reference, predicted)
+        if agreement:
+            self.add_agreement(reference, predicted)
+
+    def add_agreement(self, reference: Frame, predicted: Frame) -> None:
+        """How far predicted H and DM are from each other, at the k-points of the reference; no label is needed for it."""
+        if reference.norb > MOST_ORBITALS or reference.outcome.electrons is None:
+            return
+        found = measure_agreement(predicted, sampling_of(reference, None, None))
+        if found is not None:
+            self.apart.add(np.array([found.apart]), np.ones(1))
 
     def merge(self, other: "Errors") -> None:
         """Add what another one counted."""
         for name, errors in other.operators.items():
             self.operators.setdefault(name, OperatorErrors()).merge(errors)
         self.bands.merge(other.bands)
+        self.apart.merge(other.apart)
 
     @property
     def headline(self) -> str:
@@ -257,4 +271,8 @@ class Errors:
 
     def as_dict(self) -> dict[str, Any]:
         plain = {name: errors.as_dict("eV" if name == "H" else "1") for name, errors in self.operators.items()}
-        return {**plain, "bands": self.bands.as_dict()} if self.bands.levels.weight else plain
+        if self.bands.levels.weight:
+            plain["bands"] = self.bands.as_dict()
+        if self.apart.weight:
+            plain["agreement"] = {"electrons_apart": self.apart.mae, "max": self.apart.largest}
+        return plain

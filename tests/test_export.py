@@ -75,7 +75,7 @@ def test_predictions_in_another_order_fit_the_run(tmp_path):
     (frame,), target = frames_of("abacus", "soc_gaas"), find_target(unpacked("abacus", "soc_gaas"))
     moved = reorder_atoms(frame, np.array([1, 0]), np.array([[1, 0, 0], [0, -2, 1]]))
     for key, one in (("a", frame), ("b", moved)):
-        exported(one, tmp_path / key, target)
+        exported(one, tmp_path / key, target, route="dm")
     files = [(tmp_path / key / "guess/dmrs1_nao.csr").read_text() for key in ("a", "b")]
     numbers = [np.array(re.findall(r"-?\d\.\d+e[-+]\d+", text), dtype=float) for text in files]
     np.testing.assert_allclose(*numbers, atol=1e-10)
@@ -159,7 +159,7 @@ def test_the_command_writes_and_explains(tmp_path):
     arguments = [str(tmp_path / "data.h5"), "--into", str(folder), "-o", str(tmp_path / "start")]
     done = CliRunner().invoke(export_command, arguments)
     assert done.exit_code == 0, done.output
-    for words in ("route dm", "S is that of", "8.000000 electrons", "DM.UseSaveDM true", "si2.DM"):
+    for words in ("route h2dm", "S is that of", "electrons apart", "DM.UseSaveDM true", "si2.DM"):
         assert words in done.output
     wrong = CliRunner().invoke(export_command, [*arguments, "--frame", "7"])
     assert wrong.exit_code == 1

@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from slem_plugin.testing.codes import CodeContract, Expected, frames_in
 from tests import plain_program
 from tests.fixtures import scratch
 from tests.pages import blocks_of
+from workflows.benchmarks.starts import Plan, bench_starts
 from workflows.cli import main
 from workflows.scf.engines import Here
 from workflows.scf.work import Job, run_folders
@@ -109,6 +111,33 @@ def test_scf_runs_it_from_a_prediction(tmp_path, monkeypatch):
     assert outcome.route == "dm"
     assert outcome.guess.progress.iterations == 1 < outcome.default.progress.iterations
     assert abs(outcome.difference) < 1e-6
+
+
+def test_the_benchmark_of_starts_runs_learns_and_compares(tmp_path, monkeypatch):
+    """Each run is made once: those to learn from, the default start, and one for each route; a second call finds all of them."""
+    runs = [tmp_path / f"run{n}" for n in (1, 2, 10)]
+    for run in runs:
+        run.mkdir()
+        shutil.copy(plain_files() / "chains" / "ch" / "plain.in", run)
+    (frame,) = frames_in("plain", plain_files() / "chains" / "ch")
+    monkeypatch.setattr("workflows.scf.work.load_model", lambda path: None)
+    monkeypatch.setattr("workflows.scf.work.predict", lambda model, atoms: frame)
+    monkeypatch.setattr("workflows.benchmarks.starts.train_quietly", lambda *_: None)
+    monkeypatch.setattr("workflows.benchmarks.starts.errors_of", lambda *_: {})
+    command = f"echo x >> {tmp_path / 'count'}; {sys.executable} {plain_program.__file__} ."
+    plan = Plan(command, learn=(1, 2), keep=1, routes=("auto", "h2dm"))
+    rows = bench_starts(runs[::-1], tmp_path / "work", plan)
+    made = len((tmp_path / "count").read_text().split())
+    assert made == 2 + 1 + 4
+    assert [(row["learned"], row["route"]) for row in rows] == [(1, "auto"), (1, "h2dm"), (2, "auto"), (2, "h2dm")]
+    for row in rows:
+        assert (row["runs"], row["wrong"]) == (1, 0)
+        assert row["iterations"] == 1 < row["default"]
+    assert sorted(path.name for path in (tmp_path / "work" / "learned").iterdir()) == ["run1", "run2"]
+    assert bench_starts(runs, tmp_path / "work", plan) == rows
+    assert len((tmp_path / "count").read_text().split()) == made
+    with pytest.raises(Refused, match="3 run folders"):
+        bench_starts(runs, tmp_path / "work", replace(plan, learn=(3,)))
 
 
 def test_inputs_are_known_by_their_names_and_then_by_their_contents(tmp_path):

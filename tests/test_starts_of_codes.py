@@ -27,8 +27,7 @@ from tests.test_export import accepted, exported
 )
 def test_abacus_gets_the_matrix_that_it_accepted(name, made_from, tmp_path):
     (frame,), target = frames_of("abacus", made_from), find_target(accepted(name))
-    done = exported(frame, tmp_path / "start", target)
-    assert done.route.name == "dm"
+    exported(frame, tmp_path / "start", target, route="dm")
     mine, theirs = (
         csr.read_steps(folder / "dmrs1_nao.csr")[0].matrix
         for folder in (tmp_path / "start/guess", accepted(name) / "in")
@@ -51,7 +50,7 @@ def test_abacus_gets_the_matrix_that_it_accepted(name, made_from, tmp_path):
 def test_abacus_input_keeps_all_other_lines(tmp_path):
     (frame,), target = frames_of("abacus", "si2"), find_target(unpacked("abacus", "si2"))
     before = target.path.read_text()
-    done = exported(frame, tmp_path / "start", target)
+    done = exported(frame, tmp_path / "start", target, route="dm")
     after = done.patched.read_text()
     assert target.path.read_text() == before
     assert set(before.splitlines()) <= set(after.splitlines())
@@ -71,7 +70,7 @@ def test_abacus_with_two_spins_is_not_started_from_h(tmp_path):
 def test_abacus_before_dm_files_is_started_from_cubes_only(tmp_path):
     (frame,), target = frames_of("abacus", "si2"), find_target(unpacked("abacus", "si2"))
     assert abacus.choose_route(frame, target, Options(version="3.8.1")).name == "charge"
-    assert abacus.choose_route(frame, target, Options(version="3.9.0.25")).name == "dm"
+    assert abacus.choose_route(frame, target, Options(version="3.9.0.25")).name == "h"
     with pytest.raises(Refused, match="cube files only"):
         exported(frame, tmp_path, target, route="dm", version="3.10")
 
@@ -83,7 +82,7 @@ def test_abacus_nonmagnetic_spinors_have_no_spin_density(tmp_path):
     magnetic = replace(target, nonmagnetic=False)
     sizes = {}
     for key, run in (("magnetic", magnetic), ("nonmagnetic", target)):
-        exported(noisy, tmp_path / key, run)
+        exported(noisy, tmp_path / key, run, route="dm")
         matrix = csr.read_steps(tmp_path / key / "guess" / "dmrs1_nao.csr")[0].matrix
         vector = (matrix.row_e % 2 == 1) | (matrix.column_e % 2 == 1)
         sizes[key] = np.abs(matrix.values_se[0][vector]).max(initial=0)
@@ -150,7 +149,7 @@ def test_abacus_cube_is_the_one_that_the_code_wrote(tmp_path):
 @pytest.mark.parametrize("name", ["si2", "h2o", "ptse2", "spin", "soc", "nc_o2"])
 def test_siesta_gets_its_own_density_matrix_back(name, tmp_path):
     (frame,), target = frames_of("siesta", name), find_target(unpacked("siesta", name))
-    done = exported(frame, tmp_path / "start", target)
+    done = exported(frame, tmp_path / "start", target, route="dm")
     (path,) = done.files
     own = unpacked("siesta", name) / path.name
     tables = []
@@ -167,7 +166,7 @@ def test_siesta_gets_its_own_density_matrix_back(name, tmp_path):
 def test_siesta_predictions_start_non_collinear_runs_with_four_components(tmp_path):
     (frame,), target = frames_of("siesta", "nc_o2"), find_target(unpacked("siesta", "nc_o2"))
     foreign = replace(frame, provenance=Provenance("siesta", predicted=True))
-    exported(foreign, tmp_path, target)
+    exported(foreign, tmp_path, target, route="dm")
     stored = read_density_file(tmp_path / "o2nc.DM", "DM")
     assert len(stored.values["DM"]) == 4
 

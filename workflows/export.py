@@ -1,7 +1,7 @@
 """Export: predicted or stored matrices as files from which a code's next SCF starts."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from converters.codes.known import KNOWN
+from converters.codes.protocols import Restart
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.blocks import spread_operator
@@ -17,12 +18,12 @@ from converters.frames.origin import Made
 from converters.physics.checks import Result, Tolerances, check_electrons, check_finite
 from converters.physics.kspace import count_electrons
 from converters.runs import code_module, search
+from converters.starts.agreement import Agreement, Levels, levels_of, solvable
 from converters.starts.density import (
-    LARGEST_DENSE,
     Sampling,
     doubt_count,
-    frame_of_levels,
     frame_purified,
+    require_solvable,
     scale_density,
 )
 from converters.starts.fit import SAME_PLACE, fit_to_target, hermitian_part, sampling_of, without_magnetism
@@ -56,6 +57,7 @@ class Exported:
     patched: Path | None = None
     notes: tuple[str, ...] = ()
     checks: tuple[Result, ...] = ()
+    agreement: Agreement | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -67,6 +69,7 @@ class Exported:
             "patched": str(self.patched) if self.patched else None,
             "notes": list(self.notes),
             "checks": [str(check) for check in self.checks],
+            "agreement": asdict(self.agreement) if self.agreement else None,
         }
 
 
@@ -123,11 +126,13 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     notes = [f"S is {origin}"] if "S" in frame.operators else []
     if target is not None:
         notes += [f"{target.path.name} names {file}, outside of its folder, which was read" for file in target.outside]
-    route = module.choose_route(frame, target, request.options)
-    if request.route != "auto":
-        route = Route(request.route, "asked for")
     sampling = sampling_of(frame, target, request.electrons)
-    frame, done = prepare(frame, route.name, request.purify, sampling)
+    levels = levels_where_needed(frame, request, sampling)
+    route = Route(request.route, "asked for")
+    if request.route == "auto":
+        require_electrons(frame, sampling)
+        route = choose_route(module, frame, target, request, sampling, levels)
+    frame, done = prepare(frame, route.name, request.purify, sampling, levels)
     if request.nonmagnetic and "DM" in frame.operators:
         frame, done = without_magnetism(frame), [*done, "the spin density is set to zero"]
     counted = None if request.purify == "none" or route.name == "h" else sampling.filling.electrons
@@ -139,7 +144,8 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
         name, content = module.patch(target, keywords)
         patched = output / name
         patched.write_text(content)
-    return Exported(code, route, written.files, keywords, patched, (*notes, *done, *written.notes), checks)
+    said = (*notes, *done, *written.notes)
+    return Exported(code, route, written.files, keywords, patched, said, checks, levels.agreement if levels else None)
 
 
 def made(folder: Path) -> Path:
@@ -170,17 +176,59 @@ def with_overlap(frame: Frame, path: Path) -> Frame:
     return with_matrix(frame, "S", replace(S, known_x=None), found.origin("S"))
 
 
-def prepare(frame: Frame, route: str, purify: str, sampling: Sampling) -> tuple[Frame, list[str]]:
+def wants_density(request: Request) -> bool:
+    """Whether a start from the predicted DM is asked for, by a route or by what is to be done to it."""
+    return request.route in ("dm", "charge") or (request.route == "auto" and request.purify != "auto")
+
+
+def levels_where_needed(frame: Frame, request: Request, sampling: Sampling) -> Levels | None:
+    """The levels of H, where a route may start from them and they can be found."""
+    if (wants_density(request) and "DM" in frame.operators) or solvable(frame, sampling):
+        return None
+    return levels_of(frame, sampling)
+
+
+def require_electrons(frame: Frame, sampling: Sampling) -> float | None:
+    """The electrons of the predicted DM; a prediction that lost some is of an unknown kind of structure, H too."""
+    if not {"DM", "S"} <= set(frame.operators):
+        return None
+    found = float(np.sum(count_electrons(frame)))
+    if reason := doubt_count(found, sampling.filling.electrons):
+        raise Refused(Kind.NO_START, frame.formula, f"cannot be used as a start: {reason}")
+    return found
+
+
+def choose_route(
+    module: Restart,
+    frame: Frame,
+    target: Target | None,
+    request: Request,
+    sampling: Sampling,
+    levels: Levels | None,
+) -> Route:
+    """What the code starts from best; DM where that is H, and H is in doubt or has no levels that could be looked at."""
+    best = module.choose_route(frame, target, request.options)
+    if best.name not in ("h", "h2dm") or "DM" not in frame.operators:
+        return best
+    others = {name: operator for name, operator in frame.operators.items() if name != "H"}
+    second = module.choose_route(replace(frame, operators=others), target, request.options)
+    if wants_density(request):
+        return second
+    doubt = solvable(frame, sampling) if levels is None else levels.doubt
+    return Route(second.name, f"{second.why} ({best.name} would be better, but {doubt})") if doubt else best
+
+
+def prepare(
+    frame: Frame, route: str, purify: str, sampling: Sampling, levels: Levels | None
+) -> tuple[Frame, list[str]]:
     """The frame with what the route needs, and what was done to it."""
     if route == "h":
-        return frame, [search_for_ghosts(frame, sampling)]
+        return frame, [describe_levels(frame, levels)]
     if route == "h2dm" or "DM" not in frame.operators:
-        return density_of_hamiltonian(frame, sampling)
-    if "S" not in frame.operators:
+        return density_of_hamiltonian(frame, sampling, levels)
+    found, wanted = require_electrons(frame, sampling), sampling.filling.electrons
+    if found is None:
         return frame, ["without S the electrons of DM are not counted; the code scales them itself"]
-    found, wanted = float(np.sum(count_electrons(frame))), sampling.filling.electrons
-    if reason := doubt_count(found, wanted):
-        raise Refused(Kind.NO_START, frame.formula, f"cannot be used as a start: {reason}")
     if purify == "none":
         return frame, [f"DM holds {found:.6f} electrons and is written as it is"]
     if purify in (
@@ -192,7 +240,7 @@ def prepare(frame: Frame, route: str, purify: str, sampling: Sampling) -> tuple[
     return pure, [density.note]
 
 
-def density_of_hamiltonian(frame: Frame, sampling: Sampling) -> tuple[Frame, list[str]]:
+def density_of_hamiltonian(frame: Frame, sampling: Sampling, levels: Levels | None) -> tuple[Frame, list[str]]:
     """The DM of the levels of H; where H has ghost states and DM was predicted too, that DM."""
     if not {"H", "S"} <= set(frame.operators):
         raise Refused(
@@ -200,24 +248,23 @@ def density_of_hamiltonian(frame: Frame, sampling: Sampling) -> tuple[Frame, lis
             frame.formula,
             f"has {', '.join(frame.operators)}; a DM of levels needs H and S, which --overlap takes from a run",
         )
-    solved, density = frame_of_levels(frame, sampling)
-    if not density.measured["S filter"] or "DM" not in frame.operators:
-        return solved, [density.note]
-    lowest = density.measured["lowest level"]
-    note = f"H has ghost states down to {lowest:.0f} eV, so the predicted DM is used instead"
-    return scale_density(frame, sampling.filling), [note]
+    if levels is None:
+        require_solvable(frame, sampling)
+        levels = levels_of(frame, sampling)
+    if not levels.density.measured["S filter"] or "DM" not in frame.operators:
+        return levels.frame, [levels.density.note, *([] if levels.agreement is None else [str(levels.agreement)])]
+    return scale_density(frame, sampling.filling), [f"{levels.doubt}, so the predicted DM is used instead"]
 
 
-def search_for_ghosts(frame: Frame, sampling: Sampling) -> str:
-    """What an H with ghost states would do, for routes that hand it to the code as it is."""
+def describe_levels(frame: Frame, levels: Levels | None) -> str:
+    """What the levels of an H say that is handed to the code as it is."""
     if "H" not in frame.operators:
         raise Refused(Kind.MISSING_MATRIX, frame.formula, "has no H", "one for the route h")
-    if "S" not in frame.operators or frame.norb > LARGEST_DENSE:
-        return f"H was not searched for ghost states: that needs S and at most {LARGEST_DENSE} orbitals"
-    _, density = frame_of_levels(frame, sampling)
-    if density.measured["S filter"]:
-        return f"WARNING: H has ghost states down to {density.measured['lowest level']:.0f} eV; use --route h2dm or dm"
-    return "H has no ghost states"
+    if levels is None:
+        return "H was not searched for ghost states: that needs S, k-points and a cell that is not too large"
+    if levels.doubt:
+        return f"WARNING: {levels.doubt}; use --route dm"
+    return "H has no ghost states" if levels.agreement is None else f"H has no ghost states; the {levels.agreement}"
 
 
 def check_prepared(frame: Frame) -> Iterator[Result]:

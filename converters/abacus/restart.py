@@ -102,9 +102,11 @@ def choose_route(frame: Frame, target: Target | None, options: Options) -> Route
         return Route(
             "charge", "ABACUS before 3.9.0.25 reads no DM; the density on its grid is the only start that it knows"
         )
-    if "DM" in frame.operators:
+    if not {"H", "S"} <= set(frame.operators):
         return Route("dm", "ABACUS takes the density of a DM file as it is and scales it")
-    return Route("h2dm", "only H was predicted; a DM of its levels starts every nspin, H itself does not")
+    if frame.spin is not Spin.NONE:
+        return Route("h2dm", "the DM of the levels of H starts every nspin, H itself only nspin 1 without fail")
+    return Route("h", "ABACUS diagonalises a predicted H, whose density is nearer to the end than a predicted DM")
 
 
 def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, options: Options) -> Written:

@@ -163,12 +163,11 @@ def mesh_of(path: Path, fdf: Any) -> tuple[Array | None, Array | None]:
 
 
 def choose_route(frame: Frame, target: Target | None, options: Options) -> Route:
-    if "DM" in frame.operators:
-        return Route("dm", "SIESTA takes the density of a DM file as it is and scales it")
-    return Route(
-        "h2dm",
-        "only H was predicted; a DM of its levels starts every version, and H_IN would spoil what follows the SCF",
-    )
+    if {"H", "S"} <= set(frame.operators):
+        return Route(
+            "h2dm", "the DM of the levels of H is nearer to the end than a predicted DM, and starts every version"
+        )
+    return Route("dm", "SIESTA takes the density of a DM file as it is and scales it")
 
 
 def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, options: Options) -> Written:

@@ -33,6 +33,8 @@ MOST_LOST, MOST_MOVED = 0.01, 0.08
 MOST_APART = 0.03
 # Larger cells are not solved: a dense matrix of each k-point would not fit.
 LARGEST_DENSE = 6000
+# k-points nearer to each other than this (fractions) are one.
+PLACE_OF_K = 1e-5
 # A trace this far from a whole number does not say how many electrons there are.
 CLEAR_COUNT = 0.1
 
@@ -52,6 +54,14 @@ class Sampling:
     def most(self) -> float:
         """Electrons that a level holds."""
         return 2.0 if self.spin is Spin.NONE else 1.0
+
+    def with_partners(self) -> "Sampling":
+        """The same with both of k and -k where the run listed one for both."""
+        both_qc = np.concatenate([self.kpoints_kc, -self.kpoints_kc])
+        places_qc = np.floor(np.mod(both_qc + PLACE_OF_K / 2, 1) / PLACE_OF_K).astype(int)
+        _, first_k, k_q = np.unique(places_qc, axis=0, return_index=True, return_inverse=True)
+        weights_k = np.bincount(k_q.ravel(), weights=np.tile(self.weights_k, 2) / 2)
+        return replace(self, kpoints_kc=both_qc[first_k], weights_k=weights_k)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,6 +245,7 @@ def frame_purified(frame: Frame, sampling: Sampling, how: str) -> tuple[Frame, D
     is no projector on it, and projecting it does harm.
     """
     require_solvable(frame, sampling)
+    sampling = sampling.with_partners()
     S = [parts[0] for parts in kspace.dense_at_each(frame, "S", sampling.kpoints_kc)]
     density = purify(list(operator_on_mesh(frame, "DM", sampling.kpoints_kc)), S, sampling, how)
     return with_density(frame, density, sampling), density

@@ -13,9 +13,12 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
   slem-bench dataset --frames 100000 -o dataset.json
   slem-bench convert runs/
   slem-bench model --json
-  slem-bench restart --cases water,nickel --folder starts"""
+  slem-bench restart --cases water,nickel --folder starts
+  slem-bench starts runs/* --cmd "siesta < si.fdf > si.out" --learn 10,30 --folder starts -o starts.json"""
 )
-@click.argument("what", type=click.Choice(["dataset", "convert", "model", "overlap", "profile", "restart", "scale"]))
+@click.argument(
+    "what", type=click.Choice(["dataset", "convert", "model", "overlap", "profile", "restart", "scale", "starts"])
+)
 @click.argument("paths", nargs=-1, type=EXISTING)
 @click.option(
     "--frames", type=click.IntRange(2), default=10_000, show_default=True, help="dataset: frames in the file."
@@ -26,7 +29,14 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
     default="",
     help="restart: water, ethanol, nickel, chromium, silicon; scale: pieces, workers, ranks, data, convert; default: all.",
 )
-@click.option("--minutes", type=float, default=10.0, show_default=True, help="restart: how long each model is trained.")
+@click.option(
+    "--minutes", type=float, default=10.0, show_default=True, help="restart, starts: how long each model is trained."
+)
+@click.option("--cmd", "command", default="", help="starts: the line that runs the code in its folder.")
+@click.option("--learn", default="30", show_default=True, help="starts: numbers of runs to learn from.")
+@click.option("--keep", type=click.IntRange(1), default=6, show_default=True, help="starts: runs that are kept back.")
+@click.option("--routes", default="auto,dm,h2dm", show_default=True, help="starts: routes that are tried.")
+@click.option("-j", "at_once", type=click.IntRange(1), default=1, show_default=True, help="starts: runs at a time.")
 @click.option(
     *OUTPUT, type=click.Path(path_type=Path), help="JSON file of the numbers, with command, date and machine."
 )
@@ -40,6 +50,7 @@ def bench_command(
     minutes: float,
     output: Path | None,
     as_json: bool,
+    **options: Any,
 ) -> int:
     """Measure how fast this program is on this machine.
 
@@ -53,6 +64,9 @@ def bench_command(
     overlap  computes S of silicon, beside PySCF
     restart  makes PySCF runs, learns from them and starts others: hours,
              what is in the folder is kept
+    starts   starts the last of your own runs (PATHS) from predictions of
+             models that learned from the first ones; what is in the folder
+             is kept
     scale    predicts silicon of up to 20,000 atoms in pieces, with one
              process and two; trains with two ranks; converts PATHS over dask
     """
@@ -61,8 +75,13 @@ def bench_command(
 
     if what == "convert" and not paths:
         raise click.UsageError("convert needs run folders to read")
+    if what == "starts" and not options["command"]:
+        raise click.UsageError("starts needs --cmd, the line that runs the code")
     with waiting(f"measuring: {what}"):
-        rows = measure(what, list(paths), frames, folder, [name for name in cases.split(",") if name], minutes)
+        if what == "starts":
+            rows = measure_starts(list(paths), folder or Path("starts"), minutes, **options)
+        else:
+            rows = measure(what, list(paths), frames, folder, [name for name in cases.split(",") if name], minutes)
     if output is not None:
         from workflows.benchmarks.record import save_record
 
@@ -97,6 +116,19 @@ def measure(
     from workflows.benchmarks import conversion as bench
 
     return bench.bench_dataset(frames, folder) if what == "dataset" else bench.bench_convert(paths, list(CODES), folder)
+
+
+def measure_starts(
+    paths: list[Path], folder: Path, minutes: float, learn: str, routes: str, **options: Any
+) -> list[dict[str, Any]]:
+    """The rows of the benchmark of starts."""
+    from workflows.benchmarks.starts import Plan, bench_starts
+
+    try:
+        counts = tuple(sorted(int(word) for word in learn.split(",")))
+    except ValueError:
+        raise click.BadParameter(f'"{learn}" is not numbers such as 10,30', param_hint="--learn") from None
+    return bench_starts(paths, folder, Plan(learn=counts, routes=tuple(routes.split(",")), minutes=minutes, **options))
 
 
 @as_command("  slem demo --folder demo")

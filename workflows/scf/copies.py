@@ -28,6 +28,7 @@ class Record:
     route: str = ""
     seconds_before: float = 0.0
     notes: tuple[str, ...] = ()
+    apart: float | None = None
     job: str = ""
     start: Start | None = None
 

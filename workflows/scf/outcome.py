@@ -45,6 +45,7 @@ class Outcome:
     tolerance: float = 0.0
     notes: tuple[str, ...] = ()
     atoms: int | None = None
+    apart: float | None = None  # electrons between predicted H and DM, see converters/starts/agreement.py
 
     @property
     def ok(self) -> bool:

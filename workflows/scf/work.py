@@ -120,7 +120,8 @@ class Work:
         if record is None:
             record, refusal = self.stage(folder, subject, key)
             outcome = replace(outcome, verdict=f"no guess: {refusal}" if refusal else "ok")
-        outcome = replace(outcome, route=record.route, notes=record.notes, seconds_before=record.seconds_before)
+        said = {name: getattr(record, name) for name in ("route", "notes", "seconds_before", "apart")}
+        outcome = replace(outcome, **said)
         if outcome.ok:
             environment = {MODEL_VARIABLE: str(job.model_path.resolve())} if subject.target is None else {}
             guess = self.finish(folder, GUESS, subject, record, environment)
@@ -159,7 +160,8 @@ class Work:
         for path in sorted(staged.iterdir()):
             os.replace(path, copy / path.name)
         staged.rmdir()
-        return replace(record, route=done.route.name, notes=done.notes)
+        apart = done.agreement.apart if done.agreement else None
+        return replace(record, route=done.route.name, notes=done.notes, apart=apart)
 
     def finish(
         self, folder: Path, kind: str, subject: Subject, record: Record, environment: Mapping[str, str]

@@ -175,15 +175,14 @@ def show_errors(errors: Mapping[str, Any]) -> None:
     """Errors by operator, then by elements, shells and distance, and of the levels."""
     out = console()
     table = Table("", "mean", "onsite", "hopping", "rms", "largest", "without mu S", box=None, header_style="bold")
-    for name, numbers in errors.items():
-        if name == "bands":
-            continue
+    names = [name for name in errors if name not in ("bands", "agreement")]
+    for name in names:
+        numbers = errors[name]
         unit = "meV" if name == "H" else "1e-3"
         keys = ("mae", "mae_onsite", "mae_hopping", "rmse", "max", "mae_without_shift")
         table.add_row(f"{name} ({unit})", *(f"{numbers[key] * 1e3:.4g}" if key in numbers else "" for key in keys))
     out.print(table)
     for kind in ("elements", "shells", "distance"):
-        names = [name for name in errors if name != "bands"]
         parts = Table(f"mean error by {kind}", *names, box=None, header_style="bold")
         labels = sorted({label for name in names for label in errors[name][f"by_{kind}"]})
         for label in labels:
@@ -196,6 +195,13 @@ def show_errors(errors: Mapping[str, Any]) -> None:
             f"levels of the predicted H with the exact S: occupied {bands['occupied'] * 1e3:.3g} meV "
             f"(largest {bands['occupied_max'] * 1e3:.3g}, without their mean shift {bands['occupied_without_shift'] * 1e3:.3g}), "
             f"all {bands['all'] * 1e3:.3g} meV",
+            soft_wrap=True,
+        )
+    if "agreement" in errors:
+        found = errors["agreement"]
+        out.print(
+            f"predicted H and DM are {found['electrons_apart']:.2g} electrons apart (largest {found['max']:.2g}); "
+            "this needs no reference",
             soft_wrap=True,
         )
 

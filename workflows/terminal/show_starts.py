@@ -16,7 +16,7 @@ def show_starts(outcomes: Sequence[Outcome]) -> None:
     """Iterations, times and energies of each folder beside those of the default start, and what all of them gained."""
     out = console()
     near = {name: size for name, size in NEAR.items() if any(any(outcome.until(size)) for outcome in outcomes)}
-    columns = ["run", "route"]
+    columns = ["run", "route", "H - DM"]
     for name in ("iterations", *near, "seconds"):
         columns += [name, "default"]
     table = Table(*columns, "difference, eV", "verdict", box=None, header_style="bold")
@@ -30,11 +30,14 @@ def show_starts(outcomes: Sequence[Outcome]) -> None:
         table.add_row(
             Text(outcome.folder, overflow="fold"),
             outcome.route,
+            "" if outcome.apart is None else f"{outcome.apart:.2g}",
             *cells,
             "" if outcome.difference is None else f"{outcome.difference:+.1e}",
             verdict_of(outcome),
         )
     out.print(table)
+    if any(outcome.apart is not None for outcome in outcomes):
+        out.print('"H - DM": electrons between the predicted DM and the density of the predicted H')
     if near:
         out.print('"to 1 meV": iterations after which the energy stays within so much an atom of its end')
     for outcome in outcomes:

@@ -1,0 +1,106 @@
+"""How far a predicted DM is from the density of the predicted H: an error that shows without any run to compare with."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import linalg
+
+from basis import Array
+from converters.errors import Refused
+from converters.frames.frame import Frame
+from converters.physics import kspace
+from converters.starts.density import LARGEST_DENSE, Density, Sampling, frame_of_levels, operator_on_mesh
+
+# Smaller overlaps (of normalised orbitals) are of orbitals that do not reach each other.
+NO_OVERLAP = 1e-9
+# Farther apart than this, the density of the levels of H is not trusted.
+MOST_APART = 0.15
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The difference of a predicted DM and the density of the predicted H, a root of a mean over the electrons.
+
+    `apart` is its norm in the metric of S, in electrons; `gradient` (eV) that of its commutator with H, the gradient of the
+    energy in which an SCF would begin.
+    """
+
+    apart: float
+    gradient: float
+
+    def __str__(self) -> str:
+        return f"predicted H and DM are {self.apart:.2g} electrons apart, the gradient between them is {self.gradient:.2g} eV"
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """The frame with the density of the levels of its H in place of its DM, what was found on the way, and how well the two agree."""
+
+    frame: Frame
+    density: Density
+    agreement: Agreement | None = None
+
+    @property
+    def doubt(self) -> str:
+        """Why not to start from them; empty where nothing speaks against it."""
+        if self.density.measured["S filter"]:
+            return f"H has ghost states down to {self.density.measured['lowest level']:.0f} eV"
+        if self.agreement is not None and self.agreement.apart > MOST_APART:
+            return f"the {self.agreement}, more than {MOST_APART:g} electrons"
+        return ""
+
+
+def levels_of(frame: Frame, sampling: Sampling) -> Levels:
+    """The density of the levels of H and S on the k mesh of a run, beside the frame's own DM where it has one."""
+    sampling = sampling.with_partners()
+    levels, density = frame_of_levels(frame, sampling)
+    if "DM" not in frame.operators:
+        return Levels(levels, density)
+    matrices = kspace.hamiltonian_and_overlap(frame, sampling.kpoints_kc)
+    differences = operator_on_mesh(overlapping_difference(frame, levels), "DM", sampling.kpoints_kc)
+    return Levels(levels, density, agreement(matrices, differences, sampling))
+
+
+def solvable(frame: Frame, sampling: Sampling) -> str:
+    """Why the levels of a frame cannot be found; empty where they can."""
+    if missing := [name for name in ("H", "S") if name not in frame.operators]:
+        return f"{' and '.join(missing)} are missing" if len(missing) > 1 else f"{missing[0]} is missing"
+    if not len(sampling.kpoints_kc):
+        return "the k-points of the run are not known"
+    return f"{frame.norb} orbitals are too many" if frame.norb > LARGEST_DENSE else ""
+
+
+def measure_agreement(frame: Frame, sampling: Sampling) -> Agreement | None:
+    """How well H and DM agree, where that can be found out."""
+    if "DM" not in frame.operators or solvable(frame, sampling):
+        return None
+    try:
+        return levels_of(frame, sampling).agreement
+    except (Refused, np.linalg.LinAlgError, ValueError):  # k-points that are no mesh; an S or levels that cannot be
+        return None
+
+
+def overlapping_difference(frame: Frame, other: Frame) -> Frame:
+    """The frame with the difference of two DMs between orbitals that overlap; codes store no others, and nothing depends on them."""
+    DM, S = frame.operators["DM"], frame.operators["S"]
+    overlapping_x = np.abs(S.values_sx[0]) > NO_OVERLAP
+    apart_sx = np.where(overlapping_x, DM.values_sx - other.operators["DM"].values_sx, 0)
+    return replace(frame, operators={**frame.operators, "DM": replace(DM, values_sx=apart_sx)})
+
+
+def agreement(
+    matrices: Iterable[Sequence[tuple[Array, Array]]], differences: Iterable[Sequence[Array]], sampling: Sampling
+) -> Agreement:
+    """The norms of the differences of two densities at each k-point, one for each spin channel, beside H(k) and S(k)."""
+    apart = gradient = 0.0
+    for channels, parts, weight in zip(matrices, differences, sampling.weights_k, strict=True):
+        for (H, S), difference in zip(channels, parts, strict=True):
+            lower = np.linalg.cholesky(S)
+            d = lower.conj().T @ difference @ lower
+            half = linalg.solve_triangular(lower, H, lower=True)
+            h = linalg.solve_triangular(lower, half.conj().T, lower=True)
+            apart += weight * float(np.linalg.norm(d) ** 2)
+            gradient += weight * float(np.linalg.norm(h @ d - d @ h) ** 2)
+    electrons = sampling.filling.electrons
+    return Agreement((apart / electrons) ** 0.5, (gradient / electrons) ** 0.5)

@@ -1,0 +1,173 @@
+"""Benchmark of starts in the user's own code, with the user's own runs: what is saved, by route and by the number of runs learned from.
+
+The folders given are runs of one kind. The last of them are kept back: they are started from the code's default and from
+the predictions of models that learned from the first 10, 30, ... of the others.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters.codes.known import KNOWN
+from converters.errors import Kind, Refused
+from converters.runs import counted
+from workflows.benchmarks.restart import train_quietly
+from workflows.convert import Options, convert, find
+from workflows.export import Request
+from workflows.predict import evaluate_dataset
+from workflows.processes.engines import choose_engine
+from workflows.scf.copies import RESULTS
+from workflows.scf.engines import Ended, Here
+from workflows.scf.outcome import CLOSELY, ROUGHLY, Outcome
+from workflows.scf.work import Job, run_folders
+from workflows.terminal.progress import Tell, silent
+
+NOT_FINISHED = "unfinished"  # marks a run folder of ours while it runs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured: the command of the code, how many runs to learn from and to keep back, routes, and minutes of training."""
+
+    command: str
+    learn: tuple[int, ...] = (30,)
+    keep: int = 6
+    routes: tuple[str, ...] = ("auto", "dm", "h2dm")
+    minutes: float = 20.0
+    at_once: int = 1
+    timeout: float | None = None
+    tell: Tell = field(default=silent)
+
+
+def bench_starts(runs: Sequence[Path], work: Path, plan: Plan) -> list[dict[str, Any]]:
+    """Rows of a table: each number of learned runs and each route, over the runs that were kept back."""
+    folders = sorted((path for path in runs if path.is_dir()), key=lambda path: counted(str(path)))
+    if len(folders) < max(plan.learn) + plan.keep:
+        raise Refused(
+            Kind.NO_SUCH_CHOICE,
+            "starts",
+            f"has {len(folders)} run folders",
+            f"{max(plan.learn)} to learn from and {plan.keep} to keep back, and more",
+        )
+    learned, kept = folders[: max(plan.learn)], folders[-plan.keep :]
+    work.mkdir(parents=True, exist_ok=True)
+    finished = [finish(folder, work / "learned", plan) for folder in learned]
+    rows: list[dict[str, Any]] = []
+    for count in plan.learn:
+        model = learn(finished[:count], work / f"from_{count}", plan)
+        for route in plan.routes:
+            outcomes = start_all(kept, model, route, work, plan)
+            rows.append({"learned": count, **errors_of(model, outcomes, work), "route": route, **summary(outcomes)})
+    return rows
+
+
+def finish(folder: Path, work: Path, plan: Plan) -> Path:
+    """A run folder with results: the given one where it has been run, else a copy in which it is run now; kept for later calls."""
+    if [run for run in find([folder], list(KNOWN)) if not isinstance(run, Refused)]:
+        return folder
+    copy = work / folder.name
+    if copy.exists() and not (copy / NOT_FINISHED).exists():
+        return copy
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder, copy)
+    (copy / NOT_FINISHED).touch()
+    nothing: Callable[[], None] = lambda: None  # noqa: E731
+    ended: Ended = Here(plan.command, plan.timeout).wait(copy, "", {}, nothing)
+    if ended.returned:
+        raise Refused(Kind.NO_RUN, copy, f"was left by the command with exit code {ended.returned}")
+    (copy / NOT_FINISHED).unlink()
+    return copy
+
+
+def learn(folders: Sequence[Path], place: Path, plan: Plan) -> Path:
+    """A model of some runs; one of an earlier call is kept."""
+    data, model = place / "data.h5", place / "model"
+    place.mkdir(exist_ok=True)
+    if not data.exists():
+        with choose_engine(plan.at_once, None, "fork") as engine:
+            convert(find(list(folders), list(KNOWN)), data, Options(), engine, lambda _: None)
+    if not (model / "best.safetensors").exists():
+        train_quietly(data, model, plan.minutes)
+    return model
+
+
+def start_all(kept: Sequence[Path], model: Path, route: str, work: Path, plan: Plan) -> list[Outcome]:
+    """The kept-back runs from the predictions of a model by a route, and from the code's default."""
+    place = work / model.parent.name / route
+    place.mkdir(parents=True, exist_ok=True)
+    for folder in kept:
+        if not (place / folder.name).exists():
+            shutil.copytree(folder, place / folder.name, ignore=shutil.ignore_patterns(*RESULTS))
+            # The default start is the same for each model and route: it is run once.
+            own = work / "default" / f"{folder.name}-slem-default"
+            if own.exists():
+                shutil.copytree(own, place / own.name)
+    job = Job(
+        Here(plan.command, plan.timeout),
+        plan.command,
+        model,
+        compare=True,
+        at_once=plan.at_once,
+        request=Request(route=route),
+    )
+    outcomes = run_folders([place / folder.name for folder in kept], job, plan.tell)
+    for outcome in outcomes:
+        if outcome.default is not None:
+            copy = Path(outcome.default.folder)
+            shutil.copytree(copy, work / "default" / copy.name, dirs_exist_ok=True)
+    return outcomes
+
+
+def errors_of(model: Path, outcomes: Sequence[Outcome], work: Path) -> dict[str, Any]:
+    """Errors of a model on the kept-back runs, as the default start left them."""
+    from slem_plugin.checkpoint import load_model
+
+    data = work / "kept.h5"
+    if not data.exists():
+        folders = [work / "default" / Path(o.default.folder).name for o in outcomes if o.default is not None]
+        with choose_engine(1, None, "fork") as engine:
+            convert(find(folders, list(KNOWN)), data, Options(), engine, lambda _: None)
+    errors = evaluate_dataset(load_model(model), data, None, False, silent)
+    found: dict[str, Any] = {}
+    if "H" in errors:
+        found["H, meV"] = errors["H"]["mae"] * 1e3
+    if "DM" in errors:
+        found["DM"] = errors["DM"]["mae"]
+    return found
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Iterations of the starts and of the default, what is saved on average and in the worst run, times with everything, and what went wrong."""
+    good = [outcome for outcome in outcomes if outcome.ok and outcome.ratio is not None]
+    ratios = [outcome.ratio for outcome in good if outcome.ratio is not None]
+    times = [outcome.time_ratio for outcome in good if outcome.time_ratio is not None]
+    iterations = [
+        (o.guess.progress.iterations, o.default.progress.iterations)
+        for o in good
+        if o.guess is not None and o.default is not None
+    ]
+    mine, default = np.mean(iterations, axis=0) if good else (np.nan, np.nan)
+    return {
+        "taken": ", ".join(sorted({outcome.route for outcome in good})),
+        "iterations": float(mine),
+        "default": float(default),
+        "saved": f"{1 - np.mean(ratios):.0%}" if ratios else "",
+        "worst": f"{1 - max(ratios):.0%}" if ratios else "",
+        "to 1 meV an atom": mean_until(good, ROUGHLY),
+        "to 0.01 meV an atom": mean_until(good, CLOSELY),
+        "time saved": f"{1 - np.mean(times):.0%}" if times else "",
+        "H - DM": float(np.mean([o.apart for o in good if o.apart is not None] or [np.nan])),
+        "runs": len(outcomes),
+        "wrong": sum(not outcome.ok for outcome in outcomes),
+    }
+
+
+def mean_until(outcomes: Sequence[Outcome], near: float) -> str:
+    """Iterations until the energy is near, of the start and of the default, as "1.2 / 4.5"."""
+    pairs = [outcome.until(near) for outcome in outcomes]
+    known = [pair for pair in pairs if None not in pair]
+    return " / ".join(f"{mean:.1f}" for mean in np.mean(known, axis=0)) if known else ""
