@@ -127,11 +127,11 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     if target is not None:
         notes += [f"{target.path.name} names {file}, outside of its folder, which was read" for file in target.outside]
     sampling = sampling_of(frame, target, request.electrons)
-    levels = levels_where_needed(frame, request, sampling)
+    levels, why_not = levels_where_needed(frame, request, sampling)
     route = Route(request.route, "asked for")
     if request.route == "auto":
         require_electrons(frame, sampling)
-        route = choose_route(module, frame, target, request, sampling, levels)
+        route = choose_route(module, frame, target, request, levels.doubt if levels else why_not)
     frame, done = prepare(frame, route.name, request.purify, sampling, levels)
     if request.nonmagnetic and "DM" in frame.operators:
         frame, done = without_magnetism(frame), [*done, "the spin density is set to zero"]
@@ -181,11 +181,18 @@ def wants_density(request: Request) -> bool:
     return request.route in ("dm", "charge") or (request.route == "auto" and request.purify != "auto")
 
 
-def levels_where_needed(frame: Frame, request: Request, sampling: Sampling) -> Levels | None:
-    """The levels of H, where a route may start from them and they can be found."""
-    if (wants_density(request) and "DM" in frame.operators) or solvable(frame, sampling):
-        return None
-    return levels_of(frame, sampling)
+def levels_where_needed(frame: Frame, request: Request, sampling: Sampling) -> tuple[Levels | None, str]:
+    """The levels of H, where a route may start from them; None where it does not or they cannot be found, and why."""
+    if wants_density(request) and "DM" in frame.operators:
+        return None, "a start from DM was asked for"
+    if reason := solvable(frame, sampling):
+        return None, reason
+    try:
+        return levels_of(frame, sampling), ""
+    except Refused as refusal:
+        if request.route != "auto" or "DM" not in frame.operators:
+            raise
+        return None, str(refusal)
 
 
 def require_electrons(frame: Frame, sampling: Sampling) -> float | None:
@@ -198,15 +205,8 @@ def require_electrons(frame: Frame, sampling: Sampling) -> float | None:
     return found
 
 
-def choose_route(
-    module: Restart,
-    frame: Frame,
-    target: Target | None,
-    request: Request,
-    sampling: Sampling,
-    levels: Levels | None,
-) -> Route:
-    """What the code starts from best; DM where that is H, and H is in doubt or has no levels that could be looked at."""
+def choose_route(module: Restart, frame: Frame, target: Target | None, request: Request, doubt: str) -> Route:
+    """What the code starts from best; DM where that is H, and something speaks against H."""
     best = module.choose_route(frame, target, request.options)
     if best.name not in ("h", "h2dm") or "DM" not in frame.operators:
         return best
@@ -214,7 +214,6 @@ def choose_route(
     second = module.choose_route(replace(frame, operators=others), target, request.options)
     if wants_density(request):
         return second
-    doubt = solvable(frame, sampling) if levels is None else levels.doubt
     return Route(second.name, f"{second.why} ({best.name} would be better, but {doubt})") if doubt else best
 
 
@@ -264,7 +263,7 @@ def describe_levels(frame: Frame, levels: Levels | None) -> str:
         return "H was not searched for ghost states: that needs S, k-points and a cell that is not too large"
     if levels.doubt:
         return f"WARNING: {levels.doubt}; use --route dm"
-    return "H has no ghost states" if levels.agreement is None else f"H has no ghost states; the {levels.agreement}"
+    return "H has no ghost states" if levels.agreement is None else f"H has no ghost states; {levels.agreement}"
 
 
 def check_prepared(frame: Frame) -> Iterator[Result]:

@@ -1,6 +1,6 @@
 """A starting density for an SCF object of PySCF from predicted matrices."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from converters.frames.frame import Frame
 from converters.physics.kspace import Filling
 from converters.pyscf.molecule import load_molecule, make_basis, overlaps
 from converters.pyscf.write import reorder_matrix, save_density
+from converters.starts.agreement import Agreement, agreement
 from converters.starts.density import (
+    Dense,
     Density,
     Sampling,
     density_of_levels,
     doubt,
-    doubt_agreement,
     operator_on_mesh,
     purify,
 )
@@ -68,16 +69,29 @@ def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto")
         parts_k = operator_on_mesh(frame, which, sampling.kpoints_kc)
         return [[reorder_matrix(frame, part) for part in parts] for parts in parts_k]
 
-    density = purify(dense("DM"), S, sampling, how) if "DM" in frame.operators else None
-    reason = "" if density is None else doubt(density, sampling.filling.electrons)
-    if density is None or name == "H":
-        levels = density_of_levels(dense("H"), S, sampling)
-        reason = reason or doubt(levels, sampling.filling.electrons)
-        if density is not None:
-            reason = reason or doubt_agreement(levels, density, S, sampling)
-        density = levels
+    predicted = {which: dense(which) for which in ("H", "DM") if which in frame.operators}
+    found = {}
+    if "DM" in predicted:
+        found["DM"] = purify(predicted["DM"], S, sampling, how)
+    if "H" in predicted:
+        found["H"] = density_of_levels(predicted["H"], S, sampling)
+    reasons = [
+        doubt(found[which], sampling.filling.electrons) for which in dict.fromkeys(("DM", name)) if which in found
+    ]
+    if len(found) == 2 and not found["H"].measured["S filter"]:
+        reasons.append(compare(predicted, found["H"], S, sampling).doubt)
+    density, reason = found[name], next(filter(None, reasons), "")
     dm0 = shape_like(mf, np.array(density.rho).swapaxes(0, 1), frame.spin)
     return dm0, density, reason
+
+
+def compare(predicted: Mapping[str, Dense], levels: Density, S: Sequence[Array], sampling: Sampling) -> Agreement:
+    """How far the predicted DM is from the density of the predicted H, all dense matrices at the k-points."""
+    pairs = ([(part, overlap) for part in parts] for parts, overlap in zip(predicted["H"], S, strict=True))
+    differences = (
+        [a - b for a, b in zip(*both, strict=True)] for both in zip(predicted["DM"], levels.rho, strict=True)
+    )
+    return agreement(pairs, differences, sampling)
 
 
 def require_same_mesh(mf: Any, frame: Frame, kpoints_kc: Array) -> None:

@@ -14,7 +14,7 @@ from converters.starts.density import LARGEST_DENSE, Density, Sampling, frame_of
 
 # Smaller overlaps (of normalised orbitals) are of orbitals that do not reach each other.
 NO_OVERLAP = 1e-9
-# Farther apart than this, the density of the levels of H is not trusted.
+# Farther apart than this (electrons), predictions have saved nothing (docs/results.md).
 MOST_APART = 0.15
 
 
@@ -29,8 +29,13 @@ class Agreement:
     apart: float
     gradient: float
 
+    @property
+    def doubt(self) -> str:
+        """Why neither should be trusted; empty where they agree."""
+        return f"{self}, more than {MOST_APART:g}" if self.apart > MOST_APART else ""
+
     def __str__(self) -> str:
-        return f"predicted H and DM are {self.apart:.2g} electrons apart, the gradient between them is {self.gradient:.2g} eV"
+        return f"the predicted H and DM are {self.apart:.2g} electrons apart, the gradient between them is {self.gradient:.2g} eV"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +51,7 @@ class Levels:
         """Why not to start from them; empty where nothing speaks against it."""
         if self.density.measured["S filter"]:
             return f"H has ghost states down to {self.density.measured['lowest level']:.0f} eV"
-        if self.agreement is not None and self.agreement.apart > MOST_APART:
-            return f"the {self.agreement}, more than {MOST_APART:g} electrons"
-        return ""
+        return self.agreement.doubt if self.agreement is not None else ""
 
 
 def levels_of(frame: Frame, sampling: Sampling) -> Levels:
@@ -77,7 +80,7 @@ def measure_agreement(frame: Frame, sampling: Sampling) -> Agreement | None:
         return None
     try:
         return levels_of(frame, sampling).agreement
-    except (Refused, np.linalg.LinAlgError, ValueError):  # k-points that are no mesh; an S or levels that cannot be
+    except Refused:  # k-points that are no mesh, or an S that is none
         return None
 
 

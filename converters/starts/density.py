@@ -29,8 +29,6 @@ GHOST_WEIGHT = 0.5
 # A prediction is not trusted when this part of its electrons is missing or too many, or has to be moved between its natural
 # orbitals: it is of a structure unlike those that were learned, and the code's own start is better.
 MOST_LOST, MOST_MOVED = 0.01, 0.08
-# Nor is an H whose density is farther than this from the predicted DM (root of Tr(d S d S) for each electron).
-MOST_APART = 0.03
 # Larger cells are not solved: a dense matrix of each k-point would not fit.
 LARGEST_DENSE = 6000
 # k-points nearer to each other than this (fractions) are one.
@@ -90,17 +88,6 @@ def doubt_count(found: float, electrons: float) -> str:
     return f"the predicted DM holds {found:.2f} electrons where there are {electrons:g}"
 
 
-def doubt_agreement(one: Density, other: Density, S: Sequence[Array], sampling: Sampling) -> str:
-    """Why not to trust the density of a predicted H beside the predicted DM; empty when they agree."""
-    square = 0.0
-    for parts, others, overlap, weight in zip(one.rho, other.rho, S, sampling.weights_k, strict=True):
-        for a, b in zip(parts, others, strict=True):
-            moved = (a - b) @ overlap
-            square += weight * float(np.einsum("MN,NM->", moved, moved).real)
-    apart = np.sqrt(abs(square)) / sampling.filling.electrons
-    return f"the predicted H and DM are {apart:.2g} apart" if apart > MOST_APART else ""
-
-
 # From H
 
 
@@ -125,9 +112,13 @@ def solve_without_ghosts(H: Dense, S: Sequence[Array]) -> tuple[Solved, float, f
     A ghost lives on directions of S that are nearly nothing: its level lies far below that of the same matrices without
     these directions. Levels of physics use them too, and lose a little.
     """
-    best = [
-        [linalg.eigh(part, overlap, check_finite=False) for part in parts] for parts, overlap in zip(H, S, strict=True)
-    ]
+    try:
+        best = [
+            [linalg.eigh(part, overlap, check_finite=False) for part in parts]
+            for parts, overlap in zip(H, S, strict=True)
+        ]
+    except np.linalg.LinAlgError as error:
+        raise Refused(Kind.SINGULAR_OVERLAP, "S", "is not positive definite, so that H has no levels") from error
     lowest, used = lowest_level(best), 0.0
     directions = [np.linalg.eigh(overlap) for overlap in S]
     for threshold in GHOST_FILTERS:

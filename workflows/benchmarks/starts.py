@@ -145,16 +145,11 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     good = [outcome for outcome in outcomes if outcome.ok and outcome.ratio is not None]
     ratios = [outcome.ratio for outcome in good if outcome.ratio is not None]
     times = [outcome.time_ratio for outcome in good if outcome.time_ratio is not None]
-    iterations = [
-        (o.guess.progress.iterations, o.default.progress.iterations)
-        for o in good
-        if o.guess is not None and o.default is not None
-    ]
-    mine, default = np.mean(iterations, axis=0) if good else (np.nan, np.nan)
+    mine, default = mean_pair([outcome.iterations for outcome in good]) or (np.nan, np.nan)
     return {
         "taken": ", ".join(sorted({outcome.route for outcome in good})),
-        "iterations": float(mine),
-        "default": float(default),
+        "iterations": mine,
+        "default": default,
         "saved": f"{1 - np.mean(ratios):.0%}" if ratios else "",
         "worst": f"{1 - max(ratios):.0%}" if ratios else "",
         "to 1 meV an atom": mean_until(good, ROUGHLY),
@@ -168,6 +163,11 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def mean_until(outcomes: Sequence[Outcome], near: float) -> str:
     """Iterations until the energy is near, of the start and of the default, as "1.2 / 4.5"."""
-    pairs = [outcome.until(near) for outcome in outcomes]
-    known = [pair for pair in pairs if None not in pair]
-    return " / ".join(f"{mean:.1f}" for mean in np.mean(known, axis=0)) if known else ""
+    means = mean_pair([outcome.until(near) for outcome in outcomes])
+    return " / ".join(f"{mean:.1f}" for mean in means) if means else ""
+
+
+def mean_pair(pairs: Sequence[tuple[int | None, int | None]]) -> tuple[float, float] | None:
+    """The means of pairs in which both are known."""
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    return (float(np.mean([a for a, _ in known])), float(np.mean([b for _, b in known]))) if known else None

@@ -60,8 +60,16 @@ class Outcome:
     @property
     def ratio(self) -> float | None:
         """Iterations from the guess over those of the default start."""
-        found = [start.progress.iterations if start is not None else None for start in (self.guess, self.default)]
-        return found[0] / found[1] if found[0] and found[1] else None
+        guess, default = self.iterations
+        return guess / default if guess and default else None
+
+    @property
+    def iterations(self) -> tuple[int | None, int | None]:
+        """Iterations from the guess, and of the default start."""
+        guess, default = (
+            start.progress.iterations if start is not None else None for start in (self.guess, self.default)
+        )
+        return guess, default
 
     @property
     def seconds(self) -> tuple[float | None, float | None]:
