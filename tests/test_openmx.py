@@ -10,10 +10,12 @@ from basis.shells import format_shells
 from basis.spin import Spin
 from converters import openmx
 from converters.errors import Refused
+from converters.openmx.lost import require_that_all_are_found
 from converters.openmx.scfout import FIELD, read_scfout
 from converters.openmx.text import parse_basis_name, place_kpoints
 from converters.physics.checks import check_frame
 from converters.runs import search
+from converters.starts.fit import reorder_atoms
 from slem_plugin.testing.codes import Expected
 from slem_plugin.testing.frames import rotate_block
 from tests.fixtures import ContractOfFixtures, frames_of, unpacked
@@ -40,6 +42,22 @@ def read_folder(folder):
     (run,) = search(folder, ["openmx"])
     (frame,) = openmx.read_run(run)
     return frame
+
+
+def test_a_run_that_has_not_found_its_neighbours_is_refused():
+    """Water whose atoms stand cells apart; OpenMX stops looking at the first shell of cells that adds no neighbour."""
+    with pytest.raises(Refused, match="lacks 6 of the 6 neighbours within its cutoffs"):
+        read_folder(unpacked("openmx", "h2o_apart"))
+
+
+def test_a_run_that_will_not_find_its_neighbours_is_not_started():
+    (frame,) = frames_of("openmx", "h2o")
+    require_that_all_are_found("here", frame.pairs)
+    apart = reorder_atoms(frame, np.arange(3), np.array([[0, 0, 0], [1, -2, 0], [0, 3, 1]]))
+    with pytest.raises(Refused, match="does not find 3 of their 3 neighbours"):
+        require_that_all_are_found("here", apart.pairs)
+    for name in ("soc", "spin"):
+        require_that_all_are_found(name, frames_of("openmx", name)[0].pairs)
 
 
 def test_blocks_of_a_rotated_run_are_rotated_blocks():

@@ -23,7 +23,11 @@ class TestSiesta(ContractOfFixtures):
     code = "siesta"
     good = {  # noqa: RUF012 - the contract reads it
         "h2o": Expected(("O 2s2p1d", "H 2s1p"), 8, energy=-466.220361, iterations=22, not_done=()),
+        "h2o_outside": Expected(("O 2s2p1d", "H 2s1p"), 8, energy=-466.233518, iterations=20),
         "si2": Expected(("Si 2s2p1d",), 8, energy=-213.251975, iterations=10),
+        "si8_outside": Expected(
+            ("Si 1s1p1d",), 32, energy=-840.985518, iterations=40, not_done=("S_ii = 1", "S two-centre")
+        ),
         "ptse2": Expected(("Pt 2s1p2d1f", "Se 2s2p2d"), 42, energy=-9382.045939, iterations=43),
         "spin": Expected(("Fe 2s2d1p",), 8, Spin.COLLINEAR, energy=-781.910509, iterations=40),
         "nc_o2": Expected(("O 2s2p1d",), 12, Spin.SPINOR, energy=-865.403244, iterations=18),

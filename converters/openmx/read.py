@@ -18,6 +18,7 @@ from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import AVERAGED, REORDERED, FileForm, Origin, Step, Treatment, origins_read, scaled
 from converters.openmx.convention import BOHR, LAYOUT, convention
+from converters.openmx.lost import require_all_neighbours
 from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.text import PRINTED, Input, Output, parse_input, place_kpoints, read_output, read_species
 from converters.physics.kspace import tolerance_of_levels
@@ -58,6 +59,7 @@ def read_run(run: Run) -> Iterator[Frame]:
     stored = read_scfout(run.main)
     given = parse_input(stored.text, run.main)
     basis, species_a = read_species(run.main, given, stored.norb_a)
+    require_all_neighbours(stored, basis, species_a)
     spin = LAYOUT[stored.spin_switch]
     output = read_output(run.others[0], given, spin is Spin.SPINOR) if run.others else Output()
     packed = packed_of(stored, given, basis, species_a)

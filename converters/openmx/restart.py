@@ -14,6 +14,7 @@ from converters.frames.frame import Frame
 from converters.openmx import text
 from converters.openmx.grid import grid_of, points_of
 from converters.openmx.layout import layout_of, require_same_orbitals
+from converters.openmx.lost import require_that_all_are_found
 from converters.openmx.orbitals import read_cutoff
 from converters.openmx.restart_files import write_density, write_hamiltonian
 from converters.openmx.target import data_folders, is_input, read_structure, read_target
@@ -68,6 +69,7 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
     files = pao_files(target, options)
     layout = layout_of(target, {label: read_cutoff(path) for label, path in files.items()})
     require_same_orbitals(frame, layout, target)
+    require_that_all_are_found(target.path, layout.pairs)
     name = target.settings.get("system.name", "default")
     place, keywords, notes = (
         folder / f"{name}_rst",

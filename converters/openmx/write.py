@@ -18,6 +18,7 @@ from converters.frames.frame import Frame
 from converters.openmx.convention import BOHR, LAYOUT, convention
 from converters.openmx.scfout import ScfOut, read_scfout, replace_values
 from converters.openmx.text import parse_input
+from converters.starts.fit import reorder_atoms
 from converters.starts.start import Options
 from converters.storage.files import write_whole
 
@@ -32,6 +33,7 @@ def write_matrices(frame: Frame, folder: Path, options: Options) -> list[Path]:
 def write(frame: Frame, folder: Path, template_path: Path, name: str) -> Path:
     """Write NAME.scfout with the frame's matrices; those that the frame lacks are the template's."""
     template = read_scfout(template_path)
+    frame = in_cells_of(template, frame)
     require_same_structure(frame, template)
     given = parse_input(template.text)
     pairs = Pairs(template.i_q, template.j_q, template.R_qc, template.norb_a)
@@ -40,6 +42,15 @@ def write(frame: Frame, folder: Path, template_path: Path, name: str) -> Path:
     path = folder / f"{name}.scfout"
     write_whole(path, replace_values(template, {key: value for key, value in values.items() if key in template.values}))
     return path
+
+
+def in_cells_of(template: ScfOut, frame: Frame) -> Frame:
+    """The frame with each atom in the cell in which the template has it; OpenMX leaves atoms where its input puts them."""
+    if len(template.positions_av) != frame.natoms:
+        return frame  # `require_same_structure` says so
+    between_av = template.positions_av * BOHR - frame.positions_av
+    shift_ac = np.round(between_av @ np.linalg.inv(frame.cell_cv)).astype(np.int64)
+    return reorder_atoms(frame, np.arange(frame.natoms), shift_ac)
 
 
 def require_same_structure(frame: Frame, template: ScfOut) -> None:

@@ -16,8 +16,9 @@ from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.frames.origin import Made
 from converters.physics.checks import check_frame
+from converters.physics.kspace import eigenvalues
 from converters.runs import code_module, search
-from converters.starts.fit import fit_to_target
+from converters.starts.fit import fit_to_target, reorder_atoms
 from converters.starts.start import Options, Target
 from converters.starts.targets import find_target, restart_module
 from converters.storage.dataset import Dataset
@@ -72,6 +73,23 @@ def assert_same_frame(a: Frame, b: Frame) -> None:
             np.testing.assert_array_equal(getattr(a.spectrum, name), getattr(b.spectrum, name))
         for name in ("tolerance", "smearing", "width", "fixed_moment", "kpoint_error"):
             assert getattr(a.spectrum, name) == getattr(b.spectrum, name)
+
+
+def assert_same_blocks(found: Frame, expected: Frame, within: float) -> None:
+    """All blocks of one frame are in another; one that is not there counts as zero."""
+    pairs = expected.pairs
+    q_p = found.pairs.find(pairs.i_p, pairs.j_p, pairs.R_pc)
+    for operator in expected.operators:
+        for p, q in enumerate(q_p):
+            block = expected.block_of_pair(operator, p)
+            other = found.block_of_pair(operator, q) if q >= 0 else np.zeros_like(block)
+            np.testing.assert_allclose(other, block, atol=within)
+
+
+def in_other_cells(frame: Frame) -> Frame:
+    """The same crystal, its atoms moved by lattice vectors; the first one stays."""
+    moves_ac = np.resize([[0, 0, 0], [1, -2, 0], [0, 3, 1], [-1, 0, -1]], (frame.natoms, 3))
+    return reorder_atoms(frame, np.arange(frame.natoms), moves_ac)
 
 
 @dataclass(frozen=True)
@@ -165,12 +183,39 @@ class CodeContract:
         files = code_module(self.code).write_matrices(frame, run.main.parent, Options(template=run.main))
         assert {path.name for path in files} & {path.name for path in run.matrices}
         (again,) = frames_in(self.code, folder)
-        for operator in frame.operators:
-            for p, (i, j, *R) in enumerate(np.column_stack([frame.pairs.i_p, frame.pairs.j_p, frame.pairs.R_pc])):
-                (q,) = again.pairs.find(np.array([i]), np.array([j]), np.array([R]))
-                block = frame.block_of_pair(operator, p)
-                found = again.block_of_pair(operator, q) if q >= 0 else np.zeros_like(block)
-                np.testing.assert_allclose(found, block, atol=self.written)
+        assert_same_blocks(again, frame, self.written)
+
+    def test_atoms_may_stand_in_any_cell(self, name: str, tmp_path: Path) -> None:
+        """Moved by lattice vectors it is the same crystal: its files are written and read as the same matrices."""
+        if name in self.not_written:
+            pytest.skip("files like these are read and not written")
+        (frame,) = self.frames_of(name)
+        if not frame.pbc_c.all():
+            pytest.skip("a molecule has no lattice vectors")
+        moved = in_other_cells(frame)
+        kpoints_kc = np.array([[0, 0, 0]] if frame.folded else [[0, 0, 0], [0.13, 0.21, -0.34]])
+        np.testing.assert_allclose(eigenvalues(moved, kpoints_kc), eigenvalues(frame, kpoints_kc), atol=1e-6)
+        folder = shutil.copytree(self.folder_of(name), tmp_path / "run")
+        run = run_in(folder, [self.code])
+        code_module(self.code).write_matrices(moved, run.main.parent, Options(template=run.main))
+        (again,) = frames_in(self.code, folder)
+        between_ac = (frame.positions_av - again.positions_av) @ np.linalg.inv(frame.cell_cv)
+        np.testing.assert_allclose(between_ac, np.round(between_ac), atol=1e-6)
+        back = reorder_atoms(again, np.arange(frame.natoms), np.round(between_ac).astype(int))
+        assert_same_blocks(back, frame, self.written)
+
+    def test_a_start_takes_atoms_from_any_cell(self, name: str) -> None:
+        if KNOWN[self.code].load_restart is None:
+            pytest.skip("no run of this code is started by files")
+        target, (frame,) = find_target(self.folder_of(name)), self.frames_of(name)
+        if not frame.pbc_c.all():
+            pytest.skip("a molecule has no lattice vectors")
+        mine, theirs = fit_to_target(in_other_cells(frame), target), fit_to_target(frame, target)
+        np.testing.assert_allclose(mine.positions_av, theirs.positions_av, atol=1e-9)
+        for key in ("i_p", "j_p", "R_pc"):
+            np.testing.assert_array_equal(getattr(mine.pairs, key), getattr(theirs.pairs, key))
+        for operator, matrix in theirs.operators.items():
+            np.testing.assert_allclose(mine.operators[operator].values_sx, matrix.values_sx, rtol=0, atol=1e-12)
 
     def test_the_input_says_what_the_matrices_say(self, name: str) -> None:
         if KNOWN[self.code].load_restart is None:
