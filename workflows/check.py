@@ -15,7 +15,7 @@ from converters.frames.frame import Frame
 from converters.physics.checks import Result, Tolerances, check_frame
 from converters.runs import code_module, search
 from converters.storage.dataset import Dataset
-from converters.storage.files import HDF5_MAGIC, starts_with
+from converters.storage.files import HDF5_MAGIC, SQLITE_MAGIC, starts_with
 from workflows.terminal.cures import CURES
 
 
@@ -81,7 +81,8 @@ def check_path(path: Path, codes: list[str], step: Callable[[], None]) -> Iterat
 
 def holds_frames(path: Path) -> bool:
     """False for a folder and for a file of a DFT code."""
-    return path.is_file() and (not starts_with(path, HDF5_MAGIC) or is_dataset(path))
+    may_be_run = starts_with(path, HDF5_MAGIC) or starts_with(path, SQLITE_MAGIC)
+    return path.is_file() and (not may_be_run or is_dataset(path))
 
 
 def is_dataset(path: Path) -> bool:
@@ -112,7 +113,7 @@ def frames_of_runs(path: Path, codes: list[str]) -> Iterator[tuple[str, Frame | 
         except Refused as refusal:
             yield refusal.place, refusal
         else:
-            yield from ((str(run.main), frame) for frame in frames)
+            yield from ((run.place, frame) for frame in frames)
 
 
 def read_frames(run: Run) -> list[Frame]:

@@ -70,13 +70,18 @@ class Options:
     basis_folders: tuple[Path, ...] = ()
 
 
-def find(paths: list[Path], codes: list[str]) -> list[Run | Refused]:
-    """All runs below the paths, each once, in the order of the paths."""
+def find(paths: list[Path], codes: list[str], rows: slice = slice(None)) -> list[Run | Refused]:
+    """All runs below the paths, each once, in the order of the paths; of databases some of the rows."""
     found: dict[object, Run | Refused] = {}
     for path in paths:
         for item in search(path, codes):
-            found.setdefault(item.matrices if isinstance(item, Run) else str(item), item)
-    return list(found.values())
+            found.setdefault((item.matrices, item.row) if isinstance(item, Run) else str(item), item)
+    of_file: dict[Path, list[Run]] = {}
+    for item in found.values():
+        if isinstance(item, Run) and item.row is not None:
+            of_file.setdefault(item.main, []).append(item)
+    wanted = {id(run) for runs in of_file.values() for run in runs[rows]}
+    return [item for item in found.values() if not isinstance(item, Run) or item.row is None or id(item) in wanted]
 
 
 def convert(
@@ -111,7 +116,7 @@ def store(
     options: Options,
 ) -> InputOutcome:
     """Put what was read of one run into the dataset."""
-    path, code = (str(item.main), item.code) if isinstance(item, Run) else (item.place, "")
+    path, code = (item.place, item.code) if isinstance(item, Run) else (item.place, "")
     if isinstance(result, Refused):
         return InputOutcome.of_refusal(result, code)
     if result is None or result[0].provenance.source in have:  # a copy of a run may stand in the same call
@@ -137,7 +142,7 @@ def with_functions(run: Run, frame: Frame, known: Mapping[Species, Functions], o
     if not wanted:
         return frame, ""
     try:
-        with reading(run.main):
+        with reading(run.place):
             possible = code_module(run.code).find_functions(run, frame, options.basis_folders)
             found, files, difference, where = best_functions(frame, known, possible)
     except Refused as refusal:
@@ -181,7 +186,7 @@ def best_functions(
 
 
 def lost(item: Run | Refused) -> Refused:
-    place = item.main if isinstance(item, Run) else item.place
+    place = item.place
     return Refused(
         Kind.TOO_LITTLE_MEMORY, place, "ended the process that read it; it may need more memory than there is"
     )
@@ -192,7 +197,7 @@ def read_new(run: Run | Refused, have: frozenset[str], options: Options) -> list
     if isinstance(run, Refused):
         return run
     try:
-        with reading(run.main), np.errstate(all="ignore"):  # the checks judge numbers that are not finite
+        with reading(run.place), np.errstate(all="ignore"):  # the checks judge numbers that are not finite
             return None if run.source in have else read_checked(run, options)
     except Refused as refusal:
         return refusal
@@ -212,8 +217,8 @@ def read_checked(run: Run, options: Options) -> list[Frame]:
             frame, results = sound_without_bad_density(frame, options.tolerances)
         for result in results:
             if options.strict and result.ok is None:
-                raise Refused(Kind.UNFINISHED_SCF, run.main, f"{result.name} could not be checked: {result.expected}")
+                raise Refused(Kind.UNFINISHED_SCF, run.place, f"{result.name} could not be checked: {result.expected}")
         frames.append(frame)
     if not frames:
-        raise Refused(Kind.NO_RUN, run.main, "holds no frame")
+        raise Refused(Kind.NO_RUN, run.place, "holds no frame")
     return frames

@@ -17,7 +17,7 @@ class Run:
     """One calculation on disk.
 
     `matrices` are the files that hold its matrices, the first of them names the run; `others` may be read for what
-    those do not say. `claimed` are folders below that belong to the run and are not searched.
+    those do not say. `claimed` are folders below that belong to the run and are not searched. `row` is its number in a database of many.
     """
 
     code: str
@@ -25,10 +25,16 @@ class Run:
     matrices: tuple[Path, ...]
     others: tuple[Path, ...] = ()
     claimed: tuple[Path, ...] = ()
+    row: int | None = None
 
     @property
     def main(self) -> Path:
         return self.matrices[0]
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return str(self.main)
 
     @cached_property
     def source(self) -> str:

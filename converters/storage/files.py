@@ -13,6 +13,7 @@ import h5py
 # What file systems say that have no locks, or whose server has none.
 UNSUPPORTED_LOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 def starts_with(path: Path, magic: bytes) -> bool:

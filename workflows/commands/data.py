@@ -36,6 +36,9 @@ from workflows.commands.shared import CODE, DASK, EXISTING, JSON, OUTPUT, among_
     help=f"Folder of radial functions ({among_codes('basis_files')}) that do not lie where the runs say.",
 )
 @click.option("--no-basis", is_flag=True, help="Do not look for radial functions.")
+@click.option(
+    "--rows", default=":", metavar="A:B:STEP", help="Of databases of molecules: these rows, counted from 0, as 0:1000."
+)
 @JSON
 def convert_command(
     paths: tuple[Path, ...],
@@ -48,6 +51,7 @@ def convert_command(
     rebuild_dm: bool,
     basis_folders: tuple[Path, ...],
     no_basis: bool,
+    rows: str,
     as_json: bool,
 ) -> int:
     """Turn run folders into one dataset of H, S and DM.
@@ -64,7 +68,7 @@ def convert_command(
     from workflows.terminal.show import print_json, show_outcomes
 
     output = output or dataset_of(paths)
-    items = convert.find(list(paths), list(KNOWN) if code == "auto" else [code])
+    items = convert.find(list(paths), list(KNOWN) if code == "auto" else [code], slice_named(rows))
     options = convert.Options(
         strict=strict,
         rebuild_density=rebuild_dm,
@@ -81,6 +85,18 @@ def convert_command(
     else:
         show_outcomes(outcomes, output)
     return int(refused)
+
+
+def slice_named(text: str) -> slice:
+    """The rows that a text such as 0:1000:10 means."""
+    parts = text.split(":")
+    try:
+        numbers = [int(part) if part.strip() else None for part in parts]
+    except ValueError:
+        numbers = []
+    if not 2 <= len(numbers) <= 3 or numbers[2:] == [0]:
+        raise click.BadParameter(f'"{text}" is no range of rows such as 0:1000 or ::10', param_hint="--rows")
+    return slice(*numbers)
 
 
 @as_command(
