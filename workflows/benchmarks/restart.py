@@ -48,7 +48,7 @@ def bench_restart(names: Sequence[str], folder: Path, minutes: float) -> list[di
     rows = []
     if unknown := set(names) - set(CASES):
         raise Refused(Kind.NO_SUCH_CHOICE, ", ".join(sorted(unknown)), "is not a case", f"{', '.join(CASES)}")
-    for name in names or list(CASES):
+    for name in names or [name for name, case in CASES.items() if case.unseen]:
         case = CASES[name]
         model_path = learn(name, folder, minutes)
         for part in ("unseen", "foreign"):

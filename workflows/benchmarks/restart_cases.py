@@ -115,6 +115,9 @@ def silicon(random: Random) -> "Atoms":
     return rattled(bulk("Si", cubic=True, a=5.43), random)
 
 
+# The case of the benchmark of the guard, which makes its own structures to start.
+GUARD = "guard"
+
 CASES = {
     "water": Case(
         "water, 1 to 3 molecules",
@@ -126,6 +129,7 @@ CASES = {
     "ethanol": Case("ethanol", 60, alcohol("CH3CH2OH"), butanol, "1-butanol"),
     "nickel": Case("Ni(CO)4", 24, nickel_tetracarbonyl),
     "chromium": Case("CrF3, 3 unpaired electrons", 40, chromium_fluoride, unpaired=3),
+    GUARD: Case("water, 1 to 3 molecules", 80, lambda random: water_cluster(random, 1, 3), unseen=0),
     "silicon": Case("silicon, 8 atoms, 2x2x2 k-points", 24, silicon, mesh=(2, 2, 2)),
 }
 

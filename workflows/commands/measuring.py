@@ -17,7 +17,8 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
   slem-bench starts runs/* --cmd "siesta < si.fdf > si.out" --learn 10,30 --folder starts -o starts.json"""
 )
 @click.argument(
-    "what", type=click.Choice(["dataset", "convert", "model", "overlap", "profile", "restart", "scale", "starts"])
+    "what",
+    type=click.Choice(["dataset", "convert", "model", "overlap", "profile", "restart", "scale", "starts", "guard"]),
 )
 @click.argument("paths", nargs=-1, type=EXISTING)
 @click.option(
@@ -30,7 +31,11 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
     help="restart: water, ethanol, nickel, chromium, silicon; scale: pieces, workers, ranks, data, convert; default: all.",
 )
 @click.option(
-    "--minutes", type=float, default=10.0, show_default=True, help="restart, starts: how long each model is trained."
+    "--minutes",
+    type=float,
+    default=10.0,
+    show_default=True,
+    help="restart, starts, guard: how long each model is trained.",
 )
 @click.option("--cmd", "command", default="", help="starts: the line that runs the code in its folder.")
 @click.option("--learn", default="30", show_default=True, help="starts: numbers of runs to learn from.")
@@ -67,6 +72,8 @@ def bench_command(
     starts   starts the last of your own runs (PATHS) from predictions of
              models that learned from the first ones; what is in the folder
              is kept
+    guard    starts PySCF runs of structures more and more unlike those
+             learned: what the distance of predicted H and DM foretells
     scale    predicts silicon of up to 20,000 atoms in pieces, with one
              process and two; trains with two ranks; converts PATHS over dask
     """
@@ -101,6 +108,10 @@ def measure(
         from workflows.benchmarks.restart import bench_restart
 
         return bench_restart(cases, folder or Path("starts"), minutes)
+    if what == "guard":
+        from workflows.benchmarks.guard import bench_guard
+
+        return bench_guard(folder or Path("starts"), minutes)
     if what == "overlap":
         from workflows.benchmarks.overlap import bench_overlap
 
