@@ -168,6 +168,20 @@ def test_the_command_writes_and_explains(tmp_path):
         assert len(data) == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [
+        ("abacus", ["scf_thr 1e-2", "scf_ene_thr 0.0002"]),
+        ("siesta", ["SCF.FreeE.Tolerance 0.0002 eV", "SCF.FreeE.Converge true", "SCF.H.Converge false"]),
+    ],
+)
+def test_an_scf_may_end_by_its_energy(code, lines, tmp_path):
+    (frame,), target = frames_of(code, "si2"), find_target(unpacked(code, "si2"))
+    done = exported(frame, tmp_path, target, stop_at=1e-4)
+    given = [" ".join(line.split()) for line in done.patched.read_text().splitlines()]
+    assert [line for line in lines if line not in given] == []
+
+
 # Files that inputs name
 def copied_run(code, name, folder):
     shutil.copytree(unpacked(code, name), folder)

@@ -242,6 +242,23 @@ def test_a_start_that_is_no_better_than_the_default_is_called_so(silicon_model, 
     assert "first residual is 9.4e-10, that one's 5.4e-10" in run["weakness"]
 
 
+def test_both_runs_end_by_their_energy_where_that_is_asked_for(silicon_model, silicon_run):
+    command = stand_in(silicon_run)
+    arguments = (silicon_run, "--model", silicon_model, "--cmd", command, "--compare", "--stop-at", "0.1meV")
+    code, (run,) = run_scf(*arguments)
+    assert code == 0, run
+    assert any("ends by its energy alone" in note for note in run["notes"])
+    assert run["tolerance"] == pytest.approx(10 * 1e-4 * 2)
+    for kind in ("guess", "default"):
+        given = (silicon_run.parent / f"run-slem-{kind}" / "INPUT").read_text()
+        assert "scf_ene_thr        0.0002" in given
+        assert "scf_thr            1e-2" in given
+    assert "scf_ene_thr" not in (silicon_run / "INPUT").read_text()
+    for wrong in ("0.1", "meV", "-1meV", "0eV"):
+        done = CliRunner().invoke(scf_command, [*map(str, arguments[:-1]), wrong])
+        assert done.exit_code == 2
+
+
 def test_many_folders_run_at_once(silicon_model, silicon_run):
     """Two runs, each of which waits for the other to begin."""
     both = [silicon_run, silicon_run.parent / "other"]

@@ -27,7 +27,7 @@ from converters.starts.density import (
     scale_density,
 )
 from converters.starts.fit import SAME_PLACE, fit_to_target, hermitian_part, sampling_of, without_magnetism
-from converters.starts.start import Options, Route, Target
+from converters.starts.start import Options, Route, Target, ending_at
 from converters.starts.targets import find_target, is_scripted, restart_module, script_module, startable
 from converters.storage.dataset import Dataset
 
@@ -43,6 +43,7 @@ class Request:
     into: Path | None = None
     overlap: Path | None = None
     nonmagnetic: bool = False
+    stop_at: float | None = None  # eV an atom
     options: Options = field(default_factory=Options)
 
 
@@ -138,14 +139,26 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     counted = None if request.purify == "none" or route.name == "h" else sampling.filling.electrons
     checks = tuple(check_prepared(replace(frame, outcome=replace(frame.outcome, electrons=counted))))
     written = module.write_guess(frame, route.name, made(output), target, request.options)
-    keywords = dict(written.keywords)
+    keywords = {**written.keywords, **stop_lines(target, request.stop_at)}
     patched = None
     if target is not None:
         name, content = module.patch(target, keywords)
         patched = output / name
         patched.write_text(content)
+    if stop := stop_lines(target, request.stop_at):
+        notes.append(
+            f"the SCF ends by its energy alone ({', '.join(f'{key} {value}' for key, value in stop.items())}): "
+            "DM, levels and forces are as exact as that leaves them, not as the run's own criterion asks"
+        )
     said = (*notes, *done, *written.notes)
     return Exported(code, route, written.files, keywords, patched, said, checks, levels.agreement if levels else None)
+
+
+def stop_lines(target: Target | None, stop_at: float | None) -> dict[str, str]:
+    """The lines with which the SCF of a run ends once its energy changes by less than so many eV an atom."""
+    if stop_at is None or target is None:
+        return {}
+    return ending_at(KNOWN[target.code].stop_at, stop_at * len(target.labels_a))
 
 
 def made(folder: Path) -> Path:

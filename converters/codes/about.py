@@ -3,8 +3,8 @@
 The search, the command line, `slem-scf` and the tables of the documentation are fed from these records alone.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,5 +38,7 @@ class About:
     basis_files: tuple[str, ...] = ()  # of radial functions, that are looked for in --basis-dir
     grid: str = ""  # points in space that can be asked for
     routes: tuple[str, ...] = ()  # what its runs can start from
+    # Lines of the input with which an SCF ends once its energy changes by less than {eV} or {hartree}.
+    stop_at: "Mapping[str, str]" = field(default_factory=dict)
     load_restart: "Callable[[], Restart] | None" = None
     load_script: "Callable[[], Script] | None" = None

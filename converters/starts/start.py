@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from basis import Array
 from basis.spin import Spin
+from basis.units import HARTREE
 from converters.errors import Kind, Refused
 from converters.storage.files import file_among
 
@@ -133,6 +134,11 @@ def numbers_of(words: Sequence[str], iterations: int | None) -> tuple[float, ...
     """The numbers that a log prints after each iteration, of the last SCF in it; stars, where a number had no room, are left out."""
     last = words[-(iterations or 0) :]
     return tuple(float(word) for word in last if re.fullmatch(r"-?\d+\.?\d*(?:[Ee][-+]?\d+)?", word))
+
+
+def ending_at(lines: Mapping[str, str], energy: float) -> dict[str, str]:
+    """The lines of an input with which an SCF ends once its energy changes by less than so many eV."""
+    return {key: text.format(eV=energy, hartree=energy / HARTREE) for key, text in lines.items()}
 
 
 def leaves(folder: Path, path: Path) -> bool:

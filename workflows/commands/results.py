@@ -1,6 +1,7 @@
 """Commands for what matrices are wanted for: bands, spectrum, export, scf."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,14 @@ def spectrum_command(
     return 0
 
 
+def energy_of(text: str, option: str) -> float:
+    """An energy (eV) with its unit, such as 0.1meV."""
+    found = re.fullmatch(r"(\d+\.?\d*(?:[eE][-+]?\d+)?) *(m?eV)", text.strip())
+    if not found or not float(found[1]) > 0:
+        raise click.BadParameter(f'"{text}" is no energy with its unit, such as 0.1meV', param_hint=option)
+    return float(found[1]) * (1e-3 if found[2] == "meV" else 1.0)
+
+
 def numbers_of(text: str, separator: str, option: str, counts: tuple[int, int]) -> Any:
     """The numbers of a text such as "0.5,0,0"."""
     try:
@@ -218,6 +227,7 @@ def export_command(
 )
 @click.option("-j", "at_once", type=click.IntRange(1), default=1, show_default=True, help="Runs or jobs at a time.")
 @click.option("--compare", is_flag=True, help="Run the default start too.")
+@click.option("--stop-at", help="End each SCF once its energy changes by less than this for each atom, such as 0.1meV.")
 @click.option("--overwrite", is_flag=True, help="Replace the copies of an earlier call.")
 @click.option("--timeout", type=float, help="Longest time of one run, seconds; only with --cmd.")
 @ROUTE
@@ -237,6 +247,7 @@ def scf_command(
     every: float,
     at_once: int,
     compare: bool,
+    stop_at: str | None,
     overwrite: bool,
     timeout: float | None,
     route: str,
@@ -265,7 +276,8 @@ def scf_command(
     if line is None or (submit and command):
         raise click.UsageError("say either --cmd or --submit")
     engine: Engine = Queue(line, queue, every) if submit else Here(line, timeout)
-    request = Request(route=route, purify=purify, options=Options(**options))
+    stop = energy_of(stop_at, "--stop-at") if stop_at else None
+    request = Request(route=route, purify=purify, stop_at=stop, options=Options(**options))
     job = Job(engine, line, model_path, compare, overwrite, at_once, request)
     with progress("SCF runs") as tell:
         outcomes = run_folders(folders, job, tell)

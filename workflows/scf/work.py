@@ -9,18 +9,21 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.starts.start import MODEL_VARIABLE, Progress, Target
 from converters.starts.targets import code_of_scripts, find_target, restart_module, script_module
 from slem_plugin.checkpoint import load_model
 from slem_plugin.model import Model
 from slem_plugin.prediction import predict
-from workflows.export import Request, export
+from workflows.export import Request, export, stop_lines
 from workflows.scf.copies import DEFAULT, GUESS, Record, copy_of, earlier_record, fresh_copy, key_of
 from workflows.scf.engines import Engine
 from workflows.scf.judge import compare, judge
 from workflows.scf.outcome import Outcome, Start
 from workflows.terminal.progress import Tell, silent
+
+# Two SCFs that end once their energies change by less than some number are farther apart than that number.
+NEAR_THE_END = 10.0
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,10 @@ class Subject:
     energy_tolerance: Callable[[Path], float]
 
     @classmethod
-    def of(cls, folder: Path) -> "Subject":
+    def of(cls, folder: Path, stop_at: float | None) -> "Subject":
         code = code_of_scripts(folder)
+        if code is not None and stop_at is not None:
+            raise Refused(Kind.NO_START, folder, "has a script, which says itself when its SCF ends", "no --stop-at")
         if code is not None:
             script = script_module(code)
             return cls(None, script.read_progress, script.energy_tolerance)
@@ -104,7 +109,7 @@ class Work:
     def run(self, folder: Path) -> Outcome:
         outcome = Outcome(str(folder), "ok")
         try:
-            outcome = self.run_guess(outcome, folder, Subject.of(folder))
+            outcome = self.run_guess(outcome, folder, Subject.of(folder, self.job.request.stop_at))
         except Refused as refusal:
             outcome = replace(outcome, verdict=f"not run: {refusal}")
         self.board.say(folder, None)
@@ -115,7 +120,7 @@ class Work:
         wanted = asdict(replace(job.request, into=None))
         key = key_of(folder, job.command, fingerprint(job.model_path), json.dumps(wanted, default=str))
         record = earlier_record(folder, GUESS, key, job.overwrite)
-        plain_key = key_of(folder, job.command)
+        plain_key = key_of(folder, job.command, str(job.request.stop_at))
         earlier = earlier_record(folder, DEFAULT, plain_key, job.overwrite)
         if record is None:
             record, refusal = self.stage(folder, subject, key)
@@ -125,17 +130,25 @@ class Work:
         if outcome.ok:
             environment = {MODEL_VARIABLE: str(job.model_path.resolve())} if subject.target is None else {}
             guess = self.finish(folder, GUESS, subject, record, environment)
-            tolerance = subject.energy_tolerance(copy_of(folder, GUESS))
             atoms = guess.progress.atoms if subject.target is None else len(subject.target.labels_a)
+            tolerance = subject.energy_tolerance(copy_of(folder, GUESS))
+            tolerance = max(tolerance, NEAR_THE_END * (job.request.stop_at or 0.0) * (atoms or 1))
             outcome = replace(outcome, guess=guess, verdict=judge(guess), use=guess.folder)
             outcome = replace(outcome, tolerance=tolerance, atoms=atoms)
         if job.compare or not outcome.ok:
             if earlier is None:
-                fresh_copy(folder, DEFAULT, plain_key)
+                self.stage_default(folder, subject.target, plain_key)
                 earlier = Record(plain_key)
             default = self.finish(folder, DEFAULT, subject, earlier, {})
             outcome = compare(replace(outcome, default=default))
         return outcome
+
+    def stage_default(self, folder: Path, target: Target | None, key: str) -> None:
+        """A copy for the code's own start, with the same end of the SCF."""
+        copy = fresh_copy(folder, DEFAULT, key)
+        if target is not None and (lines := stop_lines(target, self.job.request.stop_at)):
+            name, content = restart_module(target.code).patch(target, lines)
+            (copy / name).write_text(content)
 
     def stage(self, folder: Path, subject: Subject, key: str) -> tuple[Record, str]:
         """A copy with the guess and the changed input in it, what is to be known about it, and why there is none."""

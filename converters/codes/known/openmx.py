@@ -38,5 +38,6 @@ ABOUT = About(
     functions=("PAO/Si7.0-s2p2d1",),
     basis_files=(".pao",),
     routes=("charge", "h2dm", "h"),
+    stop_at={"scf.criterion": "{hartree:.3g}"},
     load_restart=load_restart,
 )

@@ -41,5 +41,11 @@ ABOUT = About(
     functions=(".ion.xml", ".ion.nc"),
     basis_files=(".ion.xml", ".ion.nc"),
     routes=("dm", "h2dm"),
+    stop_at={
+        "SCF.DM.Converge": "false",
+        "SCF.H.Converge": "false",
+        "SCF.FreeE.Converge": "true",
+        "SCF.FreeE.Tolerance": "{eV:.3g} eV",
+    },
     load_restart=load_restart,
 )
