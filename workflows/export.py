@@ -43,8 +43,8 @@ class Request:
     into: Path | None = None
     overlap: Path | None = None
     nonmagnetic: bool = False
-    stop_at: float | None = None  # eV an atom
     options: Options = field(default_factory=Options)
+    stop_at: float | None = None  # eV an atom
 
 
 @dataclass(frozen=True)
