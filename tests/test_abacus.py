@@ -36,12 +36,15 @@ class TestAbacus(ContractOfFixtures):
             density=1e-8,
             not_done=("S_ii = 1", "S two-centre"),
         ),
+        "h2o_arrays": Expected(
+            ("O 2s2p1d", "H 2s1p"), 8, energy=-466.0455901734, iterations=17, levels=1e-11, density=1e-11
+        ),
         "si2": Expected(("Si 2s2p1d",), 8, iterations=8, density=1e-8),
         "spin_fe_f": Expected(("Fe 4s2p2d1f",), 16, Spin.COLLINEAR, density=1e-7, moment=1.75879),
         "soc_gaas": Expected(("As 2s2p1d", "Ga 2s2p2d1f"), 18, Spin.SPINOR, iterations=16, density=1e-7),
     }
-    fuzzed = ("h2o",)
-    not_written = ("h2o_gamma_only",)
+    fuzzed = ("h2o", "h2o_arrays")
+    not_written = ("h2o_gamma_only", "h2o_arrays")
 
 
 def read_folder(folder):

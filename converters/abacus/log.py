@@ -94,6 +94,8 @@ def read_scf(text: str) -> Scf:
     # Of a relaxation that goes on the log says "not converged yet", too.
     bad = re.search(r"(SCF|EXX) IS NOT CONVERGED|convergence has not been achieved", text, re.I)
     energy = re.findall(r"!FINAL_ETOT_IS (-?[\d.]+) eV", text) or re.findall(r"final etot is (-?[\d.]+) eV", text)
+    if not energy:  # of the steps of MD and of relaxations it stands with the iterations alone
+        energy = re.findall(r"E_KohnSham\s+\S+\s+(-?[\d.]+)", end)
     fermi = re.findall(r"E_Fermi\s+-?[\d.]+\s+(-?[\d.]+)", end) or re.findall(r"EFERMI = (-?[\d.]+) eV", text)
     moment = re.findall(r"Total magnetism \(Bohr mag/cell\)\s*=\s*(-?[\d.eE+-]+)", text, re.I)
     return Scf(
