@@ -70,6 +70,7 @@ def test_train_predict_eval(model, dataset, tmp_path):
     code, out, _ = slem("predict", model, structure, "-o", pred)
     assert code == 0
     assert "H, S, DM of 2 structures" in out
+    assert "H - DM" in out
     with Dataset(pred) as data:
         assert [len(data), data.code, data[1].spin] == [2, "pyscf", Spin.NONE]
     code, out, _ = slem("info", model)
@@ -86,6 +87,7 @@ def test_train_predict_eval(model, dataset, tmp_path):
     assert code == 0
     assert "mean error by shells" in out
     assert "levels of the predicted H" in out
+    assert "electrons apart" in out
 
 
 def test_a_training_goes_on(dataset, tmp_path):

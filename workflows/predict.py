@@ -15,7 +15,10 @@ import torch
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.frames.neighbours import Structure, structure_of
+from converters.physics.kspace import uniform_mesh
 from converters.physics.overlap import require_positive
+from converters.starts.agreement import measure_agreement
+from converters.starts.fit import sampling_of
 from converters.storage.dataset import Dataset
 from converters.storage.files import digest_file
 from converters.storage.writer import DatasetWriter
@@ -33,6 +36,8 @@ from workflows.terminal.progress import Tell, silent
 # Atoms of a piece: not more than keep all workers busy and leave little to do again after a kill, nor so few that most of its
 # bonds lead out of it, where there is a choice.
 LARGEST_PIECE, SMALLEST_PIECE = 2000, 100
+# Larger structures are not looked at for how far H and DM are apart: it would take longer than the prediction.
+MOST_ORBITALS = 500
 # Structures that need less memory (bytes) are predicted at once.
 AT_ONCE = 200e6
 
@@ -68,7 +73,7 @@ class Cutting:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What became of one structure, "predicted" or "there already"; `overlap` says where its S is from."""
+    """What became of one structure, "predicted" or "there already"; `overlap` says where its S is from, `apart` how far H and DM are apart (electrons)."""
 
     structure: str
     formula: str
@@ -76,6 +81,7 @@ class Prediction:
     overlap: str
     pairs: int
     status: str = "predicted"
+    apart: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +105,7 @@ def predict_files(
     cutting: Cutting | None = None,
     engine: Engine | None = None,
     tell: Tell = silent,
+    mesh: tuple[int, int, int] | None = None,
 ) -> Iterator[Prediction]:
     """Predict the matrices of all structures of some files into a dataset, in their order.
 
@@ -128,7 +135,7 @@ def predict_files(
                     yield Prediction(task.name, task.formula, *said, pairs)
             elif writer is not None:
                 # Of several ranks only the leader hears what it gets back.
-                work = partial(predict_whole, str(best), double)
+                work = partial(predict_whole, str(best), double, mesh)
                 found = engine.run(work, group) if engine.together == 1 else ((task, work(task)) for task in group)
                 for task, result in found:
                     if isinstance(result, Lost):
@@ -137,8 +144,9 @@ def predict_files(
                             task.name,
                             "ended the process that predicted it; it may need more memory",
                         )
-                    writer.append(named(result, task))
-                    yield Prediction(task.name, task.formula, *said, len(result.pairs))
+                    frame, apart = result
+                    writer.append(named(frame, task))
+                    yield Prediction(task.name, task.formula, *said, len(frame.pairs), apart=apart)
 
 
 def origin_of_overlap(model: Model) -> str:
@@ -171,13 +179,27 @@ def tasks_of(
         )
 
 
-def predict_whole(model_path: str, double: bool, task: Task) -> Frame:
-    """The prediction of one structure, by any process; an S that was computed is looked at."""
+def predict_whole(
+    model_path: str, double: bool, mesh: tuple[int, int, int] | None, task: Task
+) -> tuple[Frame, float | None]:
+    """The prediction of one structure, by any process, and how far its H and DM are apart; an S that was computed is looked at."""
     model = cached_model(model_path, torch.float64 if double else None)
     frame = predict(model, task.structure)
     if model.overlap is not None:
         require_positive(named(frame, task))
-    return frame
+    return frame, distance_of(frame, mesh)
+
+
+def distance_of(frame: Frame, mesh: tuple[int, int, int] | None) -> float | None:
+    """How far H and DM are apart, where the k-points are known and the structure is not too large."""
+    if frame.outcome.electrons is None or frame.norb > MOST_ORBITALS:
+        return None
+    sampling = sampling_of(frame, None, None)
+    if mesh is not None and frame.pbc_c.any() and not frame.folded:
+        kpoints_kc, weights_k = uniform_mesh(mesh)
+        sampling = replace(sampling, kpoints_kc=kpoints_kc, weights_k=weights_k)
+    found = measure_agreement(frame, sampling)
+    return None if found is None else found.apart
 
 
 def sources_in(output: Path) -> list[str]:

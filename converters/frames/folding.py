@@ -187,11 +187,12 @@ def closest_of_images(i_q: Array, j_q: Array, R_qc: Array, distance_q: Array, me
     return distance_q < closest_z[class_q] + SAME_DISTANCE, class_q
 
 
-def mesh_of(place: str | Path, fractional_kc: Array) -> Array:
-    """Numbers of k-points along each axis of a uniform mesh."""
+def mesh_of(place: str | Path, fractional_kc: Array, digits: int = 6) -> Array:
+    """Numbers of k-points along each axis of a mesh that is uniform to so many digits."""
     shifted = fractional_kc - fractional_kc[0]
-    mesh_c = np.array([len(np.unique(np.mod(np.round(k, 6), 1))) for k in shifted.T])
-    on_mesh = np.abs(shifted * mesh_c - np.round(shifted * mesh_c)).max(initial=0) < 1e-6
+    mesh_c = np.array([len(np.unique(np.mod(np.round(k, digits), 1))) for k in shifted.T])
+    off_mesh_kc = shifted - np.round(shifted * mesh_c) / mesh_c
+    on_mesh = np.abs(off_mesh_kc).max(initial=0) < 10.0**-digits
     if not on_mesh or mesh_c.prod() != len(fractional_kc):
         raise Refused(
             Kind.UNSUPPORTED,

@@ -12,7 +12,7 @@ from converters.frames.frame import Frame
 from converters.physics import kspace
 from converters.starts.density import LARGEST_DENSE, Density, Sampling, frame_of_levels, operator_on_mesh
 
-# Smaller overlaps (of normalised orbitals) are of orbitals that do not reach each other.
+# Smaller overlaps (of normalised orbitals) are of shells that do not reach each other.
 NO_OVERLAP = 1e-9
 # Farther apart than this (electrons), predictions have saved nothing (docs/results.md).
 MOST_APART = 0.15
@@ -85,11 +85,22 @@ def measure_agreement(frame: Frame, sampling: Sampling) -> Agreement | None:
 
 
 def overlapping_difference(frame: Frame, other: Frame) -> Frame:
-    """The frame with the difference of two DMs between orbitals that overlap; codes store no others, and nothing depends on them."""
-    DM, S = frame.operators["DM"], frame.operators["S"]
-    overlapping_x = np.abs(S.values_sx[0]) > NO_OVERLAP
-    apart_sx = np.where(overlapping_x, DM.values_sx - other.operators["DM"].values_sx, 0)
+    """The frame with the difference of two DMs between shells that overlap; codes store no others, and nothing depends on them."""
+    DM = frame.operators["DM"]
+    apart_sx = np.where(overlapping_elements(frame), DM.values_sx - other.operators["DM"].values_sx, 0)
     return replace(frame, operators={**frame.operators, "DM": replace(DM, values_sx=apart_sx)})
+
+
+def overlapping_elements(frame: Frame) -> Array:
+    """Which elements are between shells that reach each other; single overlaps vanish by symmetry, as onsite ones of s and p do."""
+    pairs, most = frame.pairs, 1 + max(len(species.shells) for species in frame.basis)
+    numbers_s = [np.repeat(np.arange(len(s.shells)), [shell.size for shell in s.shells]) for s in frame.basis]
+    shell_M = np.concatenate([numbers_s[s] for s in frame.species_a])
+    row_x, column_x = pairs.row_column_x
+    block_x = (pairs.pair_x * most + shell_M[row_x]) * most + shell_M[column_x]
+    largest_b = np.zeros(len(pairs) * most**2)
+    np.maximum.at(largest_b, block_x, np.abs(frame.operators["S"].values_sx[0]))
+    return np.asarray((largest_b[block_x] > NO_OVERLAP) | pairs.onsite_p[pairs.pair_x])
 
 
 def agreement(

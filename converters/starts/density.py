@@ -31,8 +31,9 @@ GHOST_WEIGHT = 0.5
 MOST_LOST, MOST_MOVED = 0.01, 0.08
 # Larger cells are not solved: a dense matrix of each k-point would not fit.
 LARGEST_DENSE = 6000
-# k-points nearer to each other than this (fractions) are one.
-PLACE_OF_K = 1e-5
+# k-points are the same to so many digits (fractions): OpenMX moves its mesh by some millionths.
+DIGITS_OF_K = 5
+PLACE_OF_K = 10.0**-DIGITS_OF_K
 # A trace this far from a whole number does not say how many electrons there are.
 CLEAR_COUNT = 0.1
 
@@ -278,7 +279,7 @@ def operator_on_mesh(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[lis
     weight_p = (
         np.ones(len(frame.pairs))
         if whole
-        else image_weights(frame.pairs, frame.vectors_pv, mesh_of(frame.formula, kpoints_kc))
+        else image_weights(frame.pairs, frame.vectors_pv, mesh_of(frame.formula, kpoints_kc, DIGITS_OF_K))
     )
     operator = frame.operators[name]
     weighted = replace(operator, values_sx=operator.values_sx * weight_p[frame.pairs.pair_x])

@@ -89,6 +89,13 @@ def train_command(
     show_default=True,
     help="Processes that predict pieces, or whole structures of a file of many.",
 )
+@click.option(
+    "--kmesh",
+    "mesh",
+    type=click.IntRange(1),
+    nargs=3,
+    help="k mesh on which predicted H and DM are compared; molecules need none.",
+)
 @DASK
 @JSON
 def predict_command(
@@ -99,6 +106,7 @@ def predict_command(
     pieces: str,
     memory: str,
     workers: int,
+    mesh: tuple[int, int, int] | None,
     dask: str | None,
     as_json: bool,
 ) -> int:
@@ -121,7 +129,7 @@ def predict_command(
         rows: list[dict[str, Any]] = []
         with progress("predicting", shown=engine.leader) as tell:
             for one in predict_files(
-                model_path, list(paths), output, double=double, cutting=cutting, engine=engine, tell=tell
+                model_path, list(paths), output, double=double, cutting=cutting, engine=engine, tell=tell, mesh=mesh
             ):
                 rows.append(vars(one))
                 tell(len(rows), None, one.formula)

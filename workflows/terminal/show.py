@@ -159,12 +159,16 @@ def error_text(errors: Mapping[str, float]) -> str:
 
 def show_predictions(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
     """What was predicted."""
-    table = Table("structure", "formula", "pairs", "status", box=None, header_style="bold")
+    table = Table("structure", "formula", "pairs", "H - DM", "status", box=None, header_style="bold")
     for row in rows[:MOST_ROWS]:
-        pairs = str(row["pairs"] or "")
-        table.add_row(Text(str(row["structure"]), overflow="fold"), row["formula"], pairs, row["status"])
+        pairs, apart = str(row["pairs"] or ""), "" if row["apart"] is None else f"{row['apart']:.2g}"
+        table.add_row(Text(str(row["structure"]), overflow="fold"), row["formula"], pairs, apart, row["status"])
     out = console()
     out.print(table)
+    if any(row["apart"] is not None for row in rows):
+        out.print(
+            '"H - DM": electrons between the predicted DM and the density of the predicted H; above 0.15 do not use them'
+        )
     operators = rows[0]["operators"] if rows else "nothing"
     out.print(f"{operators} of {len(rows)} structures in {output}", soft_wrap=True)
     if rows and rows[0]["overlap"]:
