@@ -12,7 +12,7 @@ from converters.codes.digits import rounding_of
 from converters.openmx.text import place_kpoints
 from converters.physics import kspace
 from converters.physics.checks import check_frame
-from converters.physics.moves import level_moves
+from converters.physics.kpoint_digits import level_moves
 from converters.runs import search
 from tests.fixtures import frames_of, unpacked
 

@@ -10,7 +10,7 @@ import pytest
 from converters.errors import Refused
 from converters.frames.frame import Frame
 from converters.openmx import grid, restart
-from converters.openmx.layout import layout_of
+from converters.openmx.neighbour_order import layout_of
 from converters.openmx.restart_files import atom_file, write_density
 from converters.openmx.scfout import read_scfout
 from converters.openmx.target import cell_of_molecule, moved_inside, read_target

@@ -299,7 +299,7 @@ def test_jobs_of_a_queue_are_waited_for_and_found_again(silicon_model, silicon_r
     arguments = (silicon_run, "--model", silicon_model, "--submit", f"{queue} submit {command}")
     arguments += ("--queue", f"{queue} ask {{job}}", "--every", "0.01")
     with monkeypatch.context() as patched:
-        patched.setattr("workflows.scf.engines.Queue.holds", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr("workflows.scf.queues.Queue.holds", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         done = CliRunner().invoke(scf_command, [*map(str, arguments)])
     assert done.exit_code == 130
     assert "jobs in a queue go on" in done.stderr

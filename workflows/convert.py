@@ -1,4 +1,4 @@
-"""Run folders into a dataset: search, read and check in parallel, append in order."""
+"""Run folders into a dataset: search, read and check in parallel, append in order; what an earlier call converted is left alone."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from basis import Array
+from converters.abacus.binary import read_triangles
 from converters.abacus.csr import DIRECT, LARGEST_BASIS, NEW_STEP, Step, first_number, numbers_of, read_structure
-from converters.abacus.native import read_triangles
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from basis.spin import Spin
-from converters.abacus import csr, native, npz
+from converters.abacus import binary, csr, npz
 from converters.abacus.context import Context
 from converters.abacus.convention import magnetic_numbers
 from converters.abacus.csr import Step
@@ -124,7 +124,7 @@ def read_file(context: Context, name: str, path: Path) -> list[Step]:
         ]
         steps = [npz.read_step(path, orbitals, spinor=spinor, pauli=spinor and name == "DM")]
     elif path.suffix == ".dat":
-        steps = native.read_sparse(path, is_complex=spinor)
+        steps = binary.read_sparse(path, is_complex=spinor)
     else:
         steps = csr.read_steps(path)
     if context.is_gamma_only and any(step.matrix.R_tc.any() for step in steps):

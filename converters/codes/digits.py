@@ -1,4 +1,4 @@
-"""How far printed numbers may be off for they have no more digits."""
+"""How far printed numbers may be off for they have no more digits; what that does to levels: `converters/physics/kpoint_digits.py`."""
 
 
 def rounding_of(word: str) -> float:

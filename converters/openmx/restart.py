@@ -13,8 +13,8 @@ from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.openmx import text
 from converters.openmx.grid import grid_of, points_of
-from converters.openmx.layout import layout_of, require_same_orbitals
 from converters.openmx.lost import require_that_all_are_found
+from converters.openmx.neighbour_order import layout_of, require_same_orbitals
 from converters.openmx.orbitals import read_cutoff
 from converters.openmx.restart_files import write_density, write_hamiltonian
 from converters.openmx.target import data_folders, is_input, read_structure, read_target

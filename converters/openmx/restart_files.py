@@ -10,7 +10,7 @@ import numpy as np
 from basis import Array
 from basis.spin import Spin
 from converters.frames.frame import Frame
-from converters.openmx.layout import Layout
+from converters.openmx.neighbour_order import Layout
 from converters.openmx.orbitals import read_atomic_density, read_orbitals
 from converters.openmx.scfout import SETS
 from converters.openmx.write import stored_values

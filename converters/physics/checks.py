@@ -18,7 +18,7 @@ from converters.frames.frame import Frame, Spectrum
 from converters.frames.neighbours import is_place
 from converters.frames.origin import Parts
 from converters.physics import kspace
-from converters.physics.moves import level_moves
+from converters.physics.kpoint_digits import level_moves
 from converters.physics.overlap import Overlap
 
 COMPARISON, LEVELS = "DM against f(H, S)", "eigenvalues against the printed ones"

@@ -1,6 +1,6 @@
-"""Lessons: frames made ready for learning when a step needs them, in bounded memory.
+"""When lessons are made: as many as fit into a bounded memory are kept, others are read when a step needs them.
 
-As many as fit are kept. Where not all of them do, other processes prepare the next ones while the network learns.
+Where not all of them fit, other processes prepare the next ones while the network learns.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Samples: frames made ready for learning, and the model that a set of frames calls for."""
+"""What a step learns from: a frame as a lesson, and the model that a set of frames calls for; `lessons.py` says when frames are read."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

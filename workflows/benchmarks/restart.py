@@ -1,4 +1,4 @@
-"""Benchmark of starts: what PySCF's SCF gains from predictions, on structures that the model has not seen.
+"""Benchmark of starts of PySCF: what PySCF's SCF gains from predictions, on structures that the model has not seen.
 
 Everything is made here: the runs to learn from, the dataset, the model, and the runs to start. Every build of a Fock matrix
 is counted, also the one that turns a density into the first of them.

@@ -21,9 +21,9 @@ from workflows.export import Request
 from workflows.predict import evaluate_dataset
 from workflows.processes.engines import choose_engine
 from workflows.scf.copies import RESULTS
-from workflows.scf.engines import Ended, Here
 from workflows.scf.outcome import CLOSELY, ROUGHLY, Outcome
-from workflows.scf.work import Job, run_folders
+from workflows.scf.queues import Ended, Here
+from workflows.scf.run_folders import Job, run_folders
 from workflows.terminal.progress import Tell, silent
 
 NOT_FINISHED = "unfinished"  # marks a run folder of ours while it runs

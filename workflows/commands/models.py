@@ -42,11 +42,11 @@ def train_command(
 
     Several ranks share the frames of each step, so batch must be as many or more. The folder gets best.safetensors (what slem-predict uses), last.safetensors (what --resume goes on from) and log.csv.
     """
-    from workflows.processes.launch import launched
+    from workflows.processes.torchrun import launched
 
     output = output or named_after([data], ".model", "data")
     if ranks > 1 and not launched():
-        from workflows.processes.launch import launch_ranks
+        from workflows.processes.torchrun import launch_ranks
 
         return launch_ranks(ranks)
     from slem_plugin.config import Config, read_config
@@ -119,7 +119,7 @@ def predict_command(
     from slem_plugin.config import parse_memory
     from workflows.predict import Cutting, parse_pieces, predict_files
     from workflows.processes.engines import TorchRanks, choose_engine
-    from workflows.processes.launch import launched
+    from workflows.processes.torchrun import launched
     from workflows.terminal.progress import progress
     from workflows.terminal.show import print_json, show_predictions
 

@@ -266,11 +266,11 @@ def scf_command(
     from converters.starts.start import Options
     from converters.storage.files import write_whole
     from workflows.export import Request
-    from workflows.scf.engines import Engine, Here, Queue
-    from workflows.scf.work import Job, run_folders
+    from workflows.scf.queues import Engine, Here, Queue
+    from workflows.scf.run_folders import Job, run_folders
     from workflows.terminal.progress import progress
     from workflows.terminal.show import print_json
-    from workflows.terminal.show_starts import show_starts
+    from workflows.terminal.show_scf import show_starts
 
     line = submit or command
     if line is None or (submit and command):

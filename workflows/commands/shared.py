@@ -48,7 +48,7 @@ def report_errors(function: Callable[..., int | None], interrupted: str) -> Call
 def outcome_of(work: Callable[[], int | None], debug: bool) -> int:
     """The exit code of a command's work, and a line on stderr where it was refused."""
     from converters.errors import Refused, kind_of
-    from workflows.processes.launch import rank_name
+    from workflows.processes.torchrun import rank_name
 
     try:
         return work() or 0

@@ -1,4 +1,4 @@
-"""Launch: the same command again, as several ranks of torchrun on this machine."""
+"""torchrun: the same command again, as several ranks of torchrun on this machine."""
 
 import logging
 import os

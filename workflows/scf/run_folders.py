@@ -17,9 +17,9 @@ from slem_plugin.model import Model
 from slem_plugin.prediction import predict
 from workflows.export import Request, export, stop_lines
 from workflows.scf.copies import DEFAULT, GUESS, Record, copy_of, earlier_record, fresh_copy, key_of
-from workflows.scf.engines import Engine
 from workflows.scf.judge import compare, judge
 from workflows.scf.outcome import Outcome, Start
+from workflows.scf.queues import Engine
 from workflows.terminal.progress import Tell, silent
 
 # Two SCFs that end once their energies change by less than some number are farther apart than that number.
