@@ -24,6 +24,7 @@ class TestSiesta(ContractOfFixtures):
     good = {  # noqa: RUF012 - the contract reads it
         "h2o": Expected(("O 2s2p1d", "H 2s1p"), 8, energy=-466.220361, iterations=22, not_done=()),
         "h2o_outside": Expected(("O 2s2p1d", "H 2s1p"), 8, energy=-466.233518, iterations=20),
+        "h2o_siesta5": Expected(("O 2s2p1d", "H 2s1p"), 8, energy=-466.112924, iterations=19),
         "si2": Expected(("Si 2s2p1d",), 8, energy=-213.251975, iterations=10),
         "si8_outside": Expected(
             ("Si 1s1p1d",), 32, energy=-840.985518, iterations=40, not_done=("S_ii = 1", "S two-centre")
