@@ -49,13 +49,14 @@ def table():
 
 def short_table():
     """What each code can do, for README.md; formats of models that are read, which no code starts from, share a row."""
-    codes = [about for about in KNOWN.values() if about.routes]
-    formats = [about for about in KNOWN.values() if about.layouts and not about.routes]
+    codes = [about for about in KNOWN.values() if not about.for_models]
+    formats = [about for about in KNOWN.values() if about.for_models and about.layouts]
     lines = ["| code | read | write | spin |", "|---|---|---|---|"]
     for about in codes:
-        lines.append(f"| {about.title} {about.versions} | {about.reads} | {about.writes} | {about.spins} |")
-    titles, written = (", ".join(one.title for one in some) for some in (formats, [f for f in formats if f.writes]))
-    lines.append(f"| models | [data](docs/peers.md): {titles} | {written} | none, spinor |")
+        written = about.writes or "nothing"
+        lines.append(f"| {about.title} {about.versions} | {about.reads} | {written} | {about.spins} |")
+    titles, of_models = (", ".join(one.title for one in some) for some in (formats, [f for f in formats if f.writes]))
+    lines.append(f"| models | [data](docs/peers.md): {titles} | {of_models} | none, spinor |")
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from basis.conventions import standard
 from basis.harmonics import solid_harmonics
 from converters.abacus.convention import convention as abacus
+from converters.aims.convention import convention as aims
 from converters.openmx.convention import convention as openmx
 from converters.pyscf.molecule import convention as pyscf
 from converters.siesta.convention import convention as siesta
@@ -18,7 +19,7 @@ NAMES = {
     1: {"s1": "y", "c0": "z", "c1": "x"},
     2: {"s2": "xy", "s1": "yz", "c0": "z2", "c1": "xz", "c2": "x2-y2"},
 }
-CODES = {"slem": standard, "ABACUS": abacus, "OpenMX": openmx, "SIESTA": siesta, "PySCF": pyscf}
+CODES = {"slem": standard, "ABACUS": abacus, "FHI-aims": aims, "OpenMX": openmx, "SIESTA": siesta, "PySCF": pyscf}
 
 
 def table():

@@ -124,6 +124,10 @@ def formats(scratch):
     deeptb.write_matrices(frame, folder, Options())
     yield "DeePTB", "deeptb", folder
     yield "DeePTB", "deeptb", shutil.copytree(dftio_folder("h2o"), scratch / "deeptb")
+    from tests.test_aims import runs
+
+    yield "FHI-aims crystal", "aims", runs() / "water"
+    yield "FHI-aims molecule", "aims", runs() / "molecule"
     folder = scratch / "pyscf"
     folder.mkdir()
     checkpoint_folder(folder)

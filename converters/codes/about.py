@@ -29,6 +29,7 @@ class About:
     layouts: tuple[str, ...]  # the values of basis.spin.Spin
     operators: tuple[str, ...] = ("H", "S", "DM")
     kpoints: str = "k mesh"
+    for_models: bool = False  # data from which models learn, and not the files of a code
     files: tuple[str, ...] = ()  # that are read of a run
     matrices_from: str = ""  # what an input needs so that its run leaves them
     results: tuple[str, ...] = ()  # that a run leaves and a copy of it must not start from, besides its logs

@@ -57,7 +57,8 @@ class Treatment:
 class Origin:
     """Where one matrix is from: how it came to be, the files, what was done to it in turn, and what to know of it.
 
-    `error` is how far an element may be off by the code's own integration; `doubt` why the code may have written it wrong, empty
+    `error` is how far an element may be off by the code's own integration, `grid_error` how far S may break the symmetry about a bond since its
+    integrals are sums over a grid; `doubt` why the code may have written it wrong, empty
     where nothing is suspected.
     """
 
@@ -67,6 +68,7 @@ class Origin:
     parts: Parts = Parts.ALL
     error: float = 0.0
     doubt: str = ""
+    grid_error: float = 0.0
 
     @property
     def is_whole(self) -> bool:

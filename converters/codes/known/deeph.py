@@ -25,4 +25,5 @@ ABOUT = About(
     layouts=("none", "spinor"),
     kpoints="real space alone",
     files=("*.h5", "*.json", "*.dat", "POSCAR"),
+    for_models=True,
 )

@@ -25,4 +25,5 @@ ABOUT = About(
     layouts=("none", "spinor"),
     kpoints="real space alone",
     files=("*.h5", "*.dat", "*.traj", "info.json"),
+    for_models=True,
 )

@@ -26,4 +26,5 @@ ABOUT = About(
     operators=(),
     kpoints="",
     files=("*.npz", "data.mdb"),
+    for_models=True,
 )

@@ -26,4 +26,5 @@ ABOUT = About(
     operators=("H", "S"),
     kpoints="molecules",
     files=("*.db",),
+    for_models=True,
 )
