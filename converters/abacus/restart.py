@@ -278,4 +278,7 @@ def read_progress(folder: Path) -> Progress:
     )
     found = numbers_of([new or old for new, old in residuals], last.iterations)
     energies = numbers_of(re.findall(r"^\s*E_KohnSham\s+\S+\s+(\S+)", content, re.M), last.iterations)
-    return Progress(last.iterations, last.energy, last.converged, found, took, energies=energies)
+    # An scf that was cut off before it said its final energy has only those of its iterations.
+    ended = logs[-1].name != "running_scf.log" or re.search(r"FINAL_ETOT_IS|final etot is", content)
+    energy = last.energy if ended else None
+    return Progress(last.iterations, energy, last.converged, found, took, energies=energies)
