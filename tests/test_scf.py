@@ -282,7 +282,7 @@ if sys.argv[1] == "submit":
     (place / "submitted").open("a").write("x")
     subprocess.run(sys.argv[2:], check=True)
     (place / "held").write_text("waiting")
-    print("Submitted batch job 4711")
+    print("2 nodes are free\\nSubmitted batch job 4711 of run-2.sh")
 elif (place / "held").exists():
     (place / "asked").open("a").write("x")
     if (place / "asked").read_text().count("x") > 2:

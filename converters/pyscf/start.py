@@ -78,7 +78,7 @@ def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto")
     reasons = [
         doubt(found[which], sampling.filling.electrons) for which in dict.fromkeys(("DM", name)) if which in found
     ]
-    if len(found) == 2 and not found["H"].measured["S filter"]:
+    if name == "H" and "DM" in predicted:
         reasons.append(compare(predicted, found["H"], S, sampling).doubt)
     density, reason = found[name], next(filter(None, reasons), "")
     dm0 = shape_like(mf, np.array(density.rho).swapaxes(0, 1), frame.spin)

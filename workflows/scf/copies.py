@@ -71,7 +71,8 @@ def earlier_record(folder: Path, kind: str, key: str, overwrite: bool) -> Record
         return None
     record = None if overwrite else read_record(copy)
     if record is not None and record.key == key:
-        ended_well = record.start is not None and record.start.returned == 0
+        start = record.start
+        ended_well = start is not None and start.returned == 0 and start.progress.energy is not None
         if ended_well or (record.job and record.start is None):
             return record
     if not overwrite and (record is None or record.key != key):

@@ -21,6 +21,8 @@ QUERIES = {
     "qsub": "qstat {job}",
     "bsub": "bjobs -noheader -r -p -s {job}",
 }
+# A job is gone when a queue does not know it so many times in a row; once may be a scheduler that is busy.
+MISSES = 3
 # Seconds between two looks at a process and at its log; a log that takes long to read is looked at less often.
 LOOK, LOOK_AT_LOG = 0.1, 2.0
 SHARE_OF_LOOKING = 0.05
@@ -100,15 +102,18 @@ class Queue:
             self.submit, shell=True, cwd=copy, env=variables(environment), capture_output=True, text=True, check=False
         )
         (copy / LOG).write_text(done.stdout + done.stderr)
-        found = re.findall(r"\b\d[\w.\[\]-]*", done.stdout)
-        if done.returncode or not found:
+        found = re.search(r"\bjob\s+<?(\d[\w.\[\]-]*)", done.stdout, re.I) or re.search(
+            r"^(\d[\w.\[\]-]*)", done.stdout, re.M
+        )
+        if done.returncode or found is None:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise Refused(Kind.NO_START, copy, f'was not taken by "{self.submit}": {said[-1] if said else "no answer"}')
-        return str(found[-1])
+        return found[1]
 
     def wait(self, copy: Path, job: str, environment: Mapping[str, str], look: Callable[[], None]) -> Ended:
-        query = self.query_for(job)
-        while self.holds(query):
+        query, missed = self.query_for(job), 0
+        while missed < MISSES:
+            missed = 0 if self.holds(query) else missed + 1
             look()
             if self.stop.wait(self.every):
                 raise KeyboardInterrupt

@@ -167,7 +167,7 @@ def show_predictions(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
     out.print(table)
     if any(row["apart"] is not None for row in rows):
         out.print(
-            '"H - DM": electrons between the predicted DM and the density of the predicted H; above 0.15 do not use them'
+            '"H - DM": electrons between the predicted DM and the density of the predicted H; above 0.15 do not trust H'
         )
     operators = rows[0]["operators"] if rows else "nothing"
     out.print(f"{operators} of {len(rows)} structures in {output}", soft_wrap=True)
