@@ -50,7 +50,7 @@ SCRIPT = """
 from pyscf import gto, scf
 from slem_plugin import pyscf_guess
 mf = scf.RHF(gto.M(atom="H 0 0 0; H 0 0 0.7; H 0.2 1.6 0; H 1.4 0 0.7", basis="def2-tzvp", verbose=4, output="pyscf.log"))
-mf.kernel(dm0=pyscf_guess(mf, guard=False))
+mf.kernel(dm0=pyscf_guess(mf))
 """
 
 
