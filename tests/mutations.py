@@ -15,7 +15,6 @@ import resource
 import shutil
 import signal
 import tempfile
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -26,25 +25,27 @@ from slem_plugin.testing.damage import mutate_folder, outcome_of_reading
 
 
 def try_one(task):
-    """Outcome of one mutation, in a process of its own that may take 5 seconds and die."""
+    """Outcome of one mutation, in a process of its own that may take 5 seconds of a processor and die."""
     code, source, original, seed = task
     with tempfile.TemporaryDirectory() as scratch:
         folder = shutil.copytree(source, Path(scratch) / "run")
         what = mutate_folder(folder, code, np.random.default_rng(seed))
-        start = time.perf_counter()
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process even where C code never returns
-            signal.alarm(5)
+            # Both end the process even where C code never returns: one that computes, and one that waits.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_PROF, 5)
+            signal.alarm(120)
             report(writer, folder, code, original)
         os.close(writer)
         with open(reader) as stream:
             answer = stream.read()
-        _, status = os.waitpid(child, 0)
-    spent = time.perf_counter() - start
+        _, status, used = os.wait4(child, 0)
+    spent = used.ru_utime + used.ru_stime
     if not answer:
-        hung = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+        hung = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF)
         return "hang" if hung else "crash", f"status {status}", what, spent, 0
     outcome, detail, memory = json.loads(answer)
     return outcome, detail, what, spent, memory
@@ -62,11 +63,11 @@ def report(writer, folder, code, original):
     os._exit(0)
 
 
-def run_format(title, code, source, count, seed):
+def run_format(title, code, source, count, seed, jobs):
     (found,) = [run for run in search(source, [code])]
     original = tuple(code_module(code).read_run(found))
     tasks = [(code, source, original, seed + n) for n in range(count)]
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
         results = list(pool.map(try_one, tasks, chunksize=20))
     counts = collections.Counter(result[0] for result in results)
     unforeseen = collections.Counter(r[1].split("\n")[0][:110] for r in results if r[0] == "internal error")
@@ -90,6 +91,8 @@ def formats(scratch):
     from converters import deeph, deeptb
     from converters.starts.start import Options
     from tests.fixtures import frames_of, unpacked
+    from tests.test_abacus_formats import rewrite
+    from tests.test_databases import folder_of
     from tests.test_deeptb import dftio_folder
     from tests.test_pyscf_files import checkpoint_folder
 
@@ -107,6 +110,10 @@ def formats(scratch):
         for path in [p for p in folder.rglob("*") if p.name.endswith(dropped or ("nothing",))]:
             path.unlink()
         yield title, code, folder
+    for kind in ("binary", "arrays"):
+        folder = shutil.copytree(unpacked("abacus", "spin_fe_f"), scratch / f"abacus {kind}")
+        rewrite(folder, *frames_of("abacus", "spin_fe_f"), kind)
+        yield f"ABACUS 3.11 {kind}", "abacus", folder
     for version in (1, 2):
         folder = scratch / f"hsx{version}"
         folder.mkdir()
@@ -123,11 +130,13 @@ def formats(scratch):
     folder.mkdir()
     deeptb.write_matrices(frame, folder, Options())
     yield "DeePTB", "deeptb", folder
-    yield "DeePTB", "deeptb", shutil.copytree(dftio_folder("h2o"), scratch / "deeptb")
+    yield "DeePTB of dftio", "deeptb", shutil.copytree(dftio_folder("h2o"), scratch / "dftio")
     from tests.test_aims import runs
 
     yield "FHI-aims crystal", "aims", runs() / "water"
     yield "FHI-aims molecule", "aims", runs() / "molecule"
+    for title, code in (("QH9", "qh9"), ("nablaDFT", "nabladft")):
+        yield title, code, folder_of(code, "hydrogen")
     folder = scratch / "pyscf"
     folder.mkdir()
     checkpoint_folder(folder)
@@ -139,8 +148,9 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="")
+    parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for title, code, source in formats(Path(folder)):
             if options.only in title:
-                run_format(title, code, source, options.count, options.seed)
+                run_format(title, code, source, options.count, options.seed, options.jobs)

@@ -172,6 +172,15 @@ def test_without_the_output_the_frame_says_less(tmp_path):
     assert all(result.ok is not False for result in check_frame(frame))
 
 
+def test_a_scfout_of_a_later_layout_is_named(tmp_path):
+    (path,) = unpacked("openmx", "h2o").glob("*.scfout")
+    raw = bytearray(path.read_bytes())
+    raw[4:8] = (16).to_bytes(4, "little")
+    (tmp_path / "h2o.scfout").write_bytes(raw)
+    with pytest.raises(Refused, match=r"layout 4, of an OpenMX newer than those that are known; expected 0 to 3"):
+        read_scfout(tmp_path / "h2o.scfout")
+
+
 def test_a_scfout_cut_anywhere_says_what_is_missing(tmp_path):
     (path,) = unpacked("openmx", "h2o").glob("*.scfout")
     raw = path.read_bytes()

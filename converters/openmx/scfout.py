@@ -15,6 +15,7 @@ from converters.codes.binary import Binary
 # Sets of blocks of each matrix, by SpinP_switch.
 SETS = {0: 1, 1: 2, 3: 4}
 SKIPPED = ("position", "momentum")  # matrices that a frame does not hold
+LATEST = 3  # version of the layout
 FIELD = 256  # bytes of a line of the input text
 
 
@@ -46,12 +47,14 @@ class ScfOut:
 def read_scfout(path: Path) -> ScfOut:
     file = Binary(path)
     file.require(24, "the header")
-    order = "<" if 0 <= int(np.frombuffer(file.data, "<i4", 1, 4)[0]) < 16 else ">"
+    order = "<" if 0 <= int(np.frombuffer(file.data, "<i4", 1, 4)[0]) < 4096 else ">"
     integer, real = f"{order}i4", f"{order}f8"
     natoms, switch, *ends, cells = (int(n) for n in file.take(integer, 6, "the header"))
     version, spin_switch = divmod(switch, 4)
-    if not 0 <= switch < 16 or spin_switch not in SETS or natoms < 1 or cells < 0 or min(ends) < 0:
+    if not 0 <= switch < 4096 or spin_switch not in SETS or natoms < 1 or cells < 0 or min(ends) < 0:
         raise file.refuse("does not begin like a .scfout file")
+    if version > LATEST:
+        raise file.refuse(f"has layout {version}, of an OpenMX newer than those that are known", f"0 to {LATEST}")
     order_max = int(file.take(integer, 1, "the order of position matrices")[0]) if version else 1
     if not 1 <= order_max <= 10:
         raise file.refuse(f"has position matrices up to order {order_max}", "1 to 10")
