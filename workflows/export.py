@@ -30,6 +30,7 @@ from converters.starts.fit import SAME_PLACE, fit_to_target, hermitian_part, sam
 from converters.starts.start import Options, Route, Target, ending_at
 from converters.starts.targets import find_target, is_scripted, restart_module, script_module, startable
 from converters.storage.dataset import Dataset
+from converters.tools.known import TOOLS
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,11 @@ def export(frame: Frame, output: Path, request: Request, target: Target | None =
     """Write what makes a run start from a frame; `target` is the run, where there is one."""
     code = request.format or (target.code if target is not None else frame.provenance.code)
     frame = hermitian_part(frame)
+    if code in TOOLS:
+        return export_to_tool(code, frame, output, request, target)
     if code not in KNOWN:
-        raise Refused(Kind.UNSUPPORTED, output, f'cannot be written as "{code}"', f"a format: {', '.join(KNOWN)}")
+        formats = ", ".join([*KNOWN, *TOOLS])
+        raise Refused(Kind.UNSUPPORTED, output, f'cannot be written as "{code}"', f"a format: {formats}")
     if is_scripted(code):
         route, written = script_module(code).write_start(
             frame, request.into, made(output), request.route, request.purify
@@ -114,6 +118,17 @@ def export(frame: Frame, output: Path, request: Request, target: Target | None =
             Kind.OUTPUT_EXISTS, output, "is the folder of the run, which is never changed; give another one with -o"
         )
     return export_to_code(code, frame, output, request, target)
+
+
+def export_to_tool(code: str, frame: Frame, output: Path, request: Request, target: Target | None) -> Exported:
+    """Write what another tool opens."""
+    if target is not None:
+        raise Refused(Kind.NO_START, target.path, f"is a run to start; the format {code} starts no run", "no run")
+    if request.overlap is not None:
+        frame = with_overlap(frame, request.overlap)
+    notes = (f"S is {source_of(frame)}",) if "S" in frame.operators and frame.predicted else ()
+    written = TOOLS[code].load()(frame, made(output), request.options)
+    return Exported(code, Route("matrices", TOOLS[code].opened_by), written.files, notes=(*notes, *written.notes))
 
 
 def export_to_code(code: str, frame: Frame, output: Path, request: Request, target: Target | None) -> Exported:

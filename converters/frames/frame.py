@@ -22,7 +22,7 @@ from basis.radial import Functions
 from basis.shells import Species
 from basis.spin import Spin
 from converters.errors import Kind, Refused
-from converters.frames.blocks import Operator, Pairs, spread_operator
+from converters.frames.blocks import Operator, Pairs, spread_operator, unpack_elements
 from converters.frames.dense import block_between, matrices_at, matrices_by_cell
 from converters.frames.orbitals import Orbital, orbitals_of
 from converters.frames.origin import FileForm, Origin
@@ -253,15 +253,16 @@ class Frame:
         """The lattice vectors R of a matrix, and dense O(R) at each: shape (R, spin component, orbital, orbital)."""
         return matrices_by_cell(self.pairs, self[name], self.layout(name))
 
-    def to_sisl(self) -> Any:
-        """A sisl.Hamiltonian of H and S, with geometry and orbitals; for frames without spin and with collinear spin."""
+    def to_sisl(self, names_a: Sequence[Sequence[str]] | None = None) -> Any:
+        """A sisl.Hamiltonian of H and S, with geometry and orbitals, whose names may be given for each atom."""
         from converters.frames.to_sisl import sisl_hamiltonian
 
-        self["H"], self["S"]  # both are needed
-        if self.spin is Spin.SPINOR:
-            raise Refused(Kind.UNSUPPORTED, self.place, "has spinors, which are not given to sisl")
-        (R_tc, H_tsMM), (_, S_tsMM) = self.to_dense("H"), self.to_dense("S")
-        return sisl_hamiltonian(self.atoms, self.orbitals, R_tc, H_tsMM, S_tsMM[:, 0])
+        if names_a is None:
+            names_a = [[str(orbital) for orbital in self.orbitals if orbital.atom == a] for a in range(self.natoms)]
+        kinds_a = [self.basis[s].name for s in self.species_a]
+        # An element that the code left out is a zero.
+        H, S = (unpack_elements(self.pairs, Operator(self[name].values_sx), self.layout(name)) for name in ("H", "S"))
+        return sisl_hamiltonian(self.atoms, names_a, kinds_a, H, S)
 
     def origin(self, name: str) -> Origin:
         """Where a matrix is from, and what was done to it."""

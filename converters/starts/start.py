@@ -72,12 +72,17 @@ class Route:
 
 @dataclass(frozen=True)
 class Options:
-    """What a writer may need besides the frame: the version that will read, radial functions, a template, the grid."""
+    """What a writer may need besides the frame: the version that will read, radial functions, a template, the grid.
+
+    `mesh` are the k-points at which orbitals are made orthogonal, `kpoint` (fractions) is the one at which matrices are wanted.
+    """
 
     version: str = ""
     basis_dir: Path | None = None
     template: Path | None = None
     grid: tuple[int, int, int] | None = None
+    mesh: tuple[int, int, int] | None = None
+    kpoint: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)

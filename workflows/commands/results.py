@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from workflows.commands.outputs import new_output
-from workflows.commands.shared import CODES, EXISTING, GRID, JSON, OUTPUT, PURIFY, ROUTE, as_command
+from workflows.commands.shared import CODES, EXISTING, GRID, JSON, OUTPUT, PURIFY, ROUTE, TOOLS, as_command
 
 
 @as_command(
@@ -146,13 +146,19 @@ def numbers_of(text: str, separator: str, option: str, counts: tuple[int, int]) 
 @as_command(
     """  slem-export pred.h5 --into run/
   slem-export structure.cif --model model --into run/ -o start/ --route h2dm
-  slem-export pred.h5 --frame 3 --format siesta -o start/"""
+  slem-export pred.h5 --frame 3 --format siesta -o start/
+  slem-export pred.h5 --format wannier90 -o tight_binding/"""
 )
 @click.argument("source", metavar="INPUT", type=EXISTING)
 @click.option(*OUTPUT, type=click.Path(path_type=Path), help="Folder for the files; default: pred.start for pred.h5.")
 @click.option("--model", "model_path", type=EXISTING, help="Predict INPUT, a structure, with this model first.")
 @click.option("--frame", "number", type=click.IntRange(0), default=0, show_default=True, help="Which frame of INPUT.")
-@click.option("--format", "code", type=click.Choice(CODES), help="Code to write for; default: that of the run or data.")
+@click.option(
+    "--format",
+    "code",
+    type=click.Choice([*CODES, *TOOLS]),
+    help="Code or tool to write for; default: the code of the run or data.",
+)
 @click.option("--target-version", "version", default="", help="Version of the code that will read, such as 3.8.")
 @ROUTE
 @PURIFY
@@ -164,6 +170,15 @@ def numbers_of(text: str, separator: str, option: str, counts: tuple[int, int]) 
     "--basis-dir", type=EXISTING, help="Folder of the radial functions, where the input of the run does not name it."
 )
 @GRID
+@click.option(
+    "--mesh",
+    type=click.IntRange(1),
+    nargs=3,
+    help="k-points at which orbitals are made orthogonal, for tools that need it.",
+)
+@click.option(
+    "-k", "kpoint", default="0,0,0", show_default=True, help="k-point, fractions, for tools that take H(k) and S(k)."
+)
 @click.option("--electrons", type=float, help="Electrons that DM is to hold; default: those of the run.")
 @click.option("--non-magnetic", "nonmagnetic", is_flag=True, help="Remove the spin density of spinor matrices.")
 @JSON
@@ -179,10 +194,11 @@ def export_command(
     overlap: Path | None,
     electrons: float | None,
     nonmagnetic: bool,
+    kpoint: str,
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Write the files from which a code's next SCF starts.
+    """Write the files from which a code's next SCF starts, or that another tool opens.
 
     INPUT is a file of slem-predict, a dataset, or with --model a structure. The folder gets the files and, with --into, a
     changed copy of the run's input; both belong into the folder of the run.
@@ -193,6 +209,7 @@ def export_command(
     from workflows.terminal.show import print_json, show_export
 
     output = output or new_output([source], ".start", "data")
+    options["kpoint"] = numbers_of(kpoint, ",", "-k", (3, 3))
     request = Request(code or "", route, purify, electrons, into, overlap, nonmagnetic, Options(**options))
     with waiting("writing the start"):
         if model_path is None:

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from converters.codes.known import KNOWN, ROUTES
+from converters.tools import known
 
-CODES = tuple(KNOWN)
+CODES, TOOLS = tuple(KNOWN), tuple(known.TOOLS)
 OF_THE_MODEL = ("torch", "safetensors", "tomli")
 EXISTING = click.Path(exists=True, path_type=Path)
 GO_ON = "all that was done is saved; run the same command again to go on"
