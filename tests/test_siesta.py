@@ -239,6 +239,17 @@ def test_an_unconverged_output_is_seen(tmp_path):
     assert results["converged"].ok is False
 
 
+def test_a_shell_that_none_has_is_damage(tmp_path):
+    folder = without("h2o", tmp_path, ".HSX")
+    (path,) = folder.glob("*.ORB_INDX")
+    lines = path.read_text().splitlines(keepends=True)
+    words = lines[3].split()
+    lines[3] = " ".join([*words[:5], "2", "6", *words[7:]]) + "\n"
+    path.write_text("".join(lines))
+    with pytest.raises(Refused, match=r"ORB_INDX: has a shell that none has: a shell has n = 2 and l = 6"):
+        read_folder(folder)
+
+
 def test_ion_files_stand_in_for_the_orbital_index(tmp_path):
     """TSHS alone does not say which orbitals its atoms have; the ion files of the labels in the fdf file do."""
     (frame,) = frames_of("siesta", "h2o")

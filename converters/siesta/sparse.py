@@ -328,12 +328,19 @@ def label_of(raw: bytes) -> str:
     return raw.decode("ascii", "replace").strip()
 
 
+def stored_shell(path: Path, l: int, n: int, zeta: int, polarisation: bool) -> Shell:
+    try:
+        return Shell(l, n, zeta, polarisation)
+    except ValueError as error:
+        raise Refused(Kind.DAMAGED, path, f"has a shell that none has: {error}") from error
+
+
 def shells_of(path: Path, orbitals: Array) -> tuple[Shell, ...]:
     """Shells of a list of orbitals (n, l, zeta), each shell repeated for its m; a repeated (n, l, zeta) is a new shell."""
     shells, at = [], 0
     while at < len(orbitals):
         n, l, zeta = (int(value) for value in orbitals[at])
-        shell = Shell(l, n, zeta, polarisation=0 < n <= l)  # the only sign of it in these files
+        shell = stored_shell(path, l, n, zeta, 0 < n <= l)  # the only sign of it in these files
         if (orbitals[at : at + shell.size] != orbitals[at]).any() or at + shell.size > len(orbitals):
             raise Refused(
                 Kind.DAMAGED,
@@ -387,14 +394,14 @@ def read_nc_groups(path: Path, file: h5py.File) -> Matrices:
         fermi=float(file["Ef"][0]),
         k_cell_cc=settings["BZ"][()],
         k_shift_c=settings["BZ_displ"][()],
-        kinds=tuple(kind_of_group(group) for group in groups),
+        kinds=tuple(kind_of_group(path, group) for group in groups),
         species_a=file["BASIS/basis"][()].astype(np.int64) - 1,
         notes=tuple(f"{name} of {path.name} was never written and is left out" for name in unwritten),
     )
 
 
-def kind_of_group(group: h5py.Group) -> StoredSpecies:
+def kind_of_group(path: Path, group: h5py.Group) -> StoredSpecies:
     table = zip(*(group[f"orbnl_{key}"][()].tolist() for key in ("l", "n", "z", "ispol")), strict=True)
-    shells = tuple(Shell(l, n, zeta, bool(polarisation)) for l, n, zeta, polarisation in table)
+    shells = tuple(stored_shell(path, l, n, zeta, bool(polarisation)) for l, n, zeta, polarisation in table)
     radii = tuple(np.round(group["cutoff"][()], 3).tolist())
     return StoredSpecies(label_of(group.attrs["Label"]), shells, int(group.attrs["Atomic_number"][0]), radii)

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from basis import Array
-from basis.shells import Shell
 from converters.codes.digits import rounding_of
 from converters.errors import Kind, Refused
-from converters.siesta.sparse import StoredSpecies
+from converters.siesta.sparse import StoredSpecies, stored_shell
 
 LARGEST_RADIUS = 1000  # Bohr; no orbital reaches so far
 
@@ -65,7 +64,7 @@ def kind_of(path: Path, label: str, orbitals: list[tuple[int, int, int, bool, fl
     shells, radii, at = [], [], 0
     while at < len(orbitals):
         n, l, zeta, polarisation, radius = orbitals[at]
-        shell = Shell(l, n, zeta, polarisation)
+        shell = stored_shell(path, l, n, zeta, polarisation)
         if orbitals[at : at + shell.size] != [orbitals[at]] * shell.size:
             raise Refused(Kind.DAMAGED, path, f"begins the shell {shell} of {label} and does not complete it")
         shells.append(shell)
