@@ -78,6 +78,8 @@ def run_format(title, code, source, count, seed, jobs):
     )
     for text, number in unforeseen.most_common(6):
         print(f"    {number} x {text}")
+    for result in [result for result in results if result[0] == "internal error"][:1]:
+        print(f"    {result[2]}\n{result[1]}")
     for result in results:
         if result[0] not in ("refused", "same", "other value", "internal error"):
             print(f"    {result[0]}: {result[2]}: {result[1]}")

@@ -239,6 +239,14 @@ def test_an_unconverged_output_is_seen(tmp_path):
     assert results["converged"].ok is False
 
 
+def test_a_level_that_is_no_number_is_damage(tmp_path):
+    folder = without("h2o", tmp_path, ".TSHS")
+    (path,) = folder.glob("*.EIG")
+    path.write_text(path.read_text().replace("E+01", "E/01", 2).replace("E+01", "E/01"))
+    with pytest.raises(Refused, match=r"EIG: expected only numbers"):
+        read_folder(folder)
+
+
 def test_a_shell_that_none_has_is_damage(tmp_path):
     folder = without("h2o", tmp_path, ".HSX")
     (path,) = folder.glob("*.ORB_INDX")

@@ -118,6 +118,7 @@ def read_eigenvalues(path: Path) -> tuple[float, Array]:
 
 def rounding_of_levels(path: Path) -> float:
     """How far an eigenvalue (eV) may be off for it was printed so: SIESTA up to 4.0 prints five decimals, later ones more."""
+    read_numbers(path)
     words = path.read_text(errors="replace").split()[4:]
     return max((rounding_of(word) for word in words if "." in word), default=0.0)
 
