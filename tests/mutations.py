@@ -81,7 +81,7 @@ def run_format(title, code, source, count, seed, jobs):
     for result in [result for result in results if result[0] == "internal error"][:1]:
         print(f"    {result[2]}\n{result[1]}")
     for result in results:
-        if result[0] not in ("refused", "same", "other value", "internal error"):
+        if result[0] not in ("refused", "same", "left out", "other value", "internal error"):
             print(f"    {result[0]}: {result[2]}: {result[1]}")
     values = collections.Counter(r[1] for r in results if r[0] == "other value")
     if values:

@@ -104,5 +104,5 @@ def test_damage_is_refused(layout, tmp_path):
         folder = shutil.copytree(source, tmp_path / str(seed))
         what = mutate_folder(folder, "deeph", np.random.default_rng(seed))
         outcome, detail = outcome_of_reading(folder, "deeph", original)
-        assert outcome in ("refused", "same", "other value"), f"seed {seed}, {what}: {outcome}: {detail}"
+        assert outcome in ("refused", "same", "left out", "other value"), f"seed {seed}, {what}: {outcome}: {detail}"
         shutil.rmtree(folder)

@@ -4,7 +4,7 @@ Reading is allowed to refuse, or to give a frame that passes the checks if it is
 whose own bytes were damaged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def mutate_text(content: bytes, random: np.random.Generator) -> tuple[bytes, str
 
 
 def outcome_of_reading(folder: Path, code: str, original: Sequence[Frame]) -> tuple[str, str]:
-    """("refused", reason), ("same", ""), ("other value", what), or what must not happen."""
+    """("refused", reason), ("same", ""), ("left out", matrices), ("other value", what), or what must not happen."""
     with np.errstate(all="ignore"):  # as the commands do
         return read_and_compare(folder, code, original)
 
@@ -115,22 +115,28 @@ def read_and_compare(folder: Path, code: str, original: Sequence[Frame]) -> tupl
 
 def compare(frames: Sequence[Frame], original: Sequence[Frame]) -> tuple[str, str]:
     """How frames differ from the original ones: in nothing, in numbers, or in their structure."""
-    changed = set()
+    changed, without = set(), set()
     for mine, theirs in zip(frames, original, strict=True):
-        if structure_of(mine) != structure_of(theirs):
+        missing = set(theirs.operators) - set(mine.operators)
+        said = {name for name in missing if any(note.startswith(f"{name} ") for note in mine.provenance.notes)}
+        if missing != said or structure_of(mine, mine.operators) != structure_of(theirs, mine.operators):
             return "other structure", "species, pairs, operators or pattern"
-        for name in theirs.operators:
+        without |= missing
+        for name in mine.operators:
             if np.abs(mine.operators[name].values_sx - theirs.operators[name].values_sx).max() > 1e-9:
                 changed.add(name)
         for key in ("cell_cv", "positions_av", "numbers_a"):
             if np.abs(getattr(mine, key) - getattr(theirs, key)).max() > 1e-9:
                 changed.add(key)
+    if without and not changed:
+        return "left out", ", ".join(sorted(without))
     return ("other value", ", ".join(sorted(changed))) if changed else ("same", "")
 
 
-def structure_of(frame: Frame) -> tuple[Any, ...]:
-    """All of a frame that is not a number with digits."""
-    known = {name: None if o.known_x is None else o.known_x.tobytes() for name, o in frame.operators.items()}
+def structure_of(frame: Frame, operators: Iterable[str]) -> tuple[Any, ...]:
+    """All of a frame with these matrices that is not a number with digits."""
+    patterns = {name: frame.operators[name].known_x for name in operators}
+    known = {name: None if known_x is None else known_x.tobytes() for name, known_x in patterns.items()}
     pairs = [getattr(frame.pairs, key).tolist() for key in ("i_p", "j_p", "R_pc")]
     shells = [[(s.l, s.zeta) for s in frame.basis[a].shells] for a in frame.species_a]
     return frame.spin, shells, pairs, known
