@@ -21,6 +21,7 @@ from converters.storage.writer import DatasetWriter
 from slem_plugin.testing.codes import assert_same_frame
 from tests.conftest import make_random_frame
 from tests.fixtures import unpacked
+from tests.forks import in_a_fork, obey_permissions
 from tests.interrupts import COMMANDS, interrupt, prepare
 from tests.pyscf_runs import hydrogen_runs
 from workflows.cli import main
@@ -28,15 +29,34 @@ from workflows.cli import main
 ROOT = Path(__file__).parent.parent
 
 
-def slem(*words, largest=None, prefix=(), **options):
-    """A command in a process of its own; no file may grow beyond so many bytes, as on a full disk."""
-
-    def limit():
-        if largest is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-
+def slem(*words, prefix=(), **options):
+    """A command that is started as a user starts it, with all its imports."""
     command = [*prefix, sys.executable, "-m", "workflows", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=limit, check=False, **options)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, **options)
+
+
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from workflows.cli import main
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
+
+def all_of(*commands, env):
+    """Commands one after the other in one process that is started anew, up to the first that fails."""
+    words = json.dumps([list(map(str, words)) for words in commands])
+    command = [sys.executable, "-c", ONE_AFTER_THE_OTHER, words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
+
+
+def on_a_full_disk(largest, *words):
+    """A command whose files may not grow beyond so many bytes."""
+    return in_a_fork(words, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest)))
 
 
 def in_this_process(*words):
@@ -57,7 +77,7 @@ def test_a_full_disk_costs_only_what_was_not_there_yet(runs, tmp_path, room):
     with Dataset(data) as stored:
         (before,) = list(stored)
     small, large = data.stat().st_size, whole.stat().st_size
-    done = slem("convert", runs, "-o", data, largest=int(small + room * (large - small)))
+    done = on_a_full_disk(int(small + room * (large - small)), "convert", runs, "-o", data)
     assert done.returncode == 1
     said = " ".join((done.stdout + done.stderr).split())
     assert "Traceback" not in said
@@ -117,7 +137,7 @@ def test_a_full_disk_is_one_line_in_every_command(prepared, tmp_path, command):
         "report": ("report", model, data, "-o", made),
         "bands": ("bands", data, "-o", tmp_path / "made.png"),
     }[command]
-    done = slem(*words, largest=3000)
+    done = on_a_full_disk(3000, *words)
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 4
@@ -151,20 +171,13 @@ def test_a_small_disk_that_is_full_loses_nothing(runs, prepared, tmp_path, room)
         assert len(stored) == 6
 
 
-@pytest.fixture(scope="module")
-def as_user():
-    """What makes a command obey permissions, which the superuser need not."""
-    if os.geteuid():
-        return ()
-    rights = "-dac_override,-dac_read_search"
-    prefix = ("setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}")
-    if shutil.which("setpriv") is None or subprocess.run([*prefix, "true"], check=False).returncode:
-        pytest.skip("the superuser may write everywhere, and setpriv does not help")
-    return prefix
+def as_user(*words):
+    """A command that obeys permissions, which the superuser need not."""
+    return in_a_fork(words, obey_permissions if os.geteuid() == 0 else lambda: None)
 
 
 @pytest.mark.parametrize("command", ["convert", "overlap", "predict", "train", "report", "bands", "export", "scf"])
-def test_a_folder_that_may_not_be_written_is_named(runs, prepared, tmp_path, as_user, command):
+def test_a_folder_that_may_not_be_written_is_named(runs, prepared, tmp_path, command):
     data, model = prepared
     closed = tmp_path / "closed"
     (closed / "run").mkdir(parents=True)
@@ -181,7 +194,7 @@ def test_a_folder_that_may_not_be_written_is_named(runs, prepared, tmp_path, as_
         "scf": ("scf", closed / "run", "--model", model, "--cmd", "true"),
     }[command]
     closed.chmod(0o500)
-    done = slem(*words, prefix=as_user)
+    done = as_user(*words)
     closed.chmod(0o700)
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 1, said
@@ -190,11 +203,11 @@ def test_a_folder_that_may_not_be_written_is_named(runs, prepared, tmp_path, as_
     assert [path.name for path in closed.iterdir()] == ["run"]
 
 
-def test_files_that_may_not_be_read_are_named_and_the_others_converted(tmp_path, as_user):
+def test_files_that_may_not_be_read_are_named_and_the_others_converted(tmp_path):
     runs = hydrogen_runs(tmp_path / "runs", 3)
     (runs / "h0" / "run.chk").chmod(0)
     (runs / "h1").chmod(0)
-    done = slem("convert", runs, "-o", tmp_path / "data.h5", prefix=as_user)
+    done = as_user("convert", runs, "-o", tmp_path / "data.h5")
     (runs / "h1").chmod(0o700)
     said = " ".join(done.stdout.split())
     assert done.returncode == 1
@@ -202,7 +215,7 @@ def test_files_that_may_not_be_read_are_named_and_the_others_converted(tmp_path,
     assert "permission denied" in said
     assert "1 converted, 2 refused" in said
     (tmp_path / "data.h5").chmod(0)
-    done = slem("check", tmp_path / "data.h5", prefix=as_user)
+    done = as_user("check", tmp_path / "data.h5")
     assert done.returncode == 2
     assert "is not readable" in done.stderr
 
@@ -221,14 +234,15 @@ def on_network(tmp_path_factory):
 def test_a_slow_network_without_locks_changes_nothing(runs, prepared, tmp_path, on_network):
     """Runs of all codes become the same bytes as on a disk, and so do predictions."""
     codes = {"siesta": ("nc_o2", "si2"), "abacus": ("si2",), "openmx": ("h2o",)}
-    folders = {code: [unpacked(code, name) for name in names] for code, names in codes.items()}
-    for code, given in {"pyscf": [runs], **folders}.items():
-        here, there = tmp_path / f"{code}.h5", tmp_path / f"{code}-network.h5"
-        assert in_this_process("convert", *given, "-o", here) == 0
-        done = slem("convert", *given, "-o", there, env=on_network)
-        assert done.returncode == 0, done.stdout
-        assert here.read_bytes() == there.read_bytes()
-    assert slem("check", *tmp_path.glob("*-network.h5"), env=on_network).returncode == 0
+    given = {"pyscf": [runs], **{code: [unpacked(code, name) for name in names] for code, names in codes.items()}}
+    here, there = ({code: tmp_path / f"{code}{end}.h5" for code in given} for end in ("", "-network"))
+    for code, folders in given.items():
+        assert in_this_process("convert", *folders, "-o", here[code]) == 0
+    conversions = [("convert", *folders, "-o", there[code]) for code, folders in given.items()]
+    done = all_of(*conversions, ("check", *there.values()), env=on_network)
+    assert done.returncode == 0, done.stdout
+    for code in given:
+        assert here[code].read_bytes() == there[code].read_bytes()
     data, model = prepared
     assert in_this_process("predict", model, data, "-o", tmp_path / "here") == 0
     assert slem("predict", model, data, "-o", tmp_path / "there", env=on_network).returncode == 0
@@ -241,14 +255,16 @@ def test_a_clock_that_jumps_changes_nothing(prepared, tmp_path, on_network):
     jumping = {**on_network, "JUMPING_CLOCK": "1"}
     options = ("--time", "2s", "--validate", 1, "--json")
     began = time.monotonic()
-    done = slem("train", data, "-o", tmp_path / "model", *options, env=jumping)
+    training = ("train", data, "-o", tmp_path / "model", *options)
+    prediction = ("predict", tmp_path / "model", data, "-o", tmp_path / "there", "--json")
+    done = all_of(training, prediction, env=jumping)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - began < 300
-    seconds = [one["seconds"] for one in json.loads(done.stdout)["evaluations"]]
+    learned, _ = json.JSONDecoder().raw_decode(done.stdout)
+    seconds = [one["seconds"] for one in learned["evaluations"]]
     assert seconds == sorted(seconds)
     assert 2 <= seconds[-1] < 60
     assert in_this_process("predict", tmp_path / "model", data, "-o", tmp_path / "here") == 0
-    assert slem("predict", tmp_path / "model", data, "-o", tmp_path / "there", env=jumping).returncode == 0
     assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
 
 
