@@ -133,6 +133,8 @@ def test_the_benchmark_of_starts_runs_learns_and_compares(tmp_path, monkeypatch)
     for row in rows:
         assert (row["runs"], row["wrong"]) == (1, 0)
         assert row["iterations"] == 1 < row["default"]
+        assert all(float(seconds) > 0 for seconds in row["CPU s"].split(" / "))
+        assert (row["default not converged"], row["why wrong"]) == (0, "")
     assert sorted(path.name for path in (tmp_path / "work" / "learned").iterdir()) == ["run1", "run2"]
     assert bench_starts(runs, tmp_path / "work", plan) == rows
     assert len((tmp_path / "count").read_text().split()) == made

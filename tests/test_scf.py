@@ -11,12 +11,16 @@ from click.testing import CliRunner
 from pyscf import dft, gto
 
 from converters.pyscf import frame_from_scf
+from converters.starts.start import Progress
 from converters.storage.writer import DatasetWriter
 from slem_plugin import pyscf_guess
 from slem_plugin.checkpoint import load_model
 from slem_plugin.config import Config
 from tests.fixtures import frames_of, unpacked
 from workflows.cli import scf_command
+from workflows.scf.judge import compare
+from workflows.scf.outcome import Outcome, Start
+from workflows.scf.queues import Here
 from workflows.train import train_folder
 
 SCRIPT = """
@@ -323,3 +327,38 @@ def test_a_run_that_takes_too_long_is_ended(silicon_model, silicon_run):
     code, (run,) = run_scf(*arguments)
     assert code == 1
     assert "too long" in run["verdict"]
+
+
+def test_seconds_of_the_processors_are_those_of_all_that_the_command_started(tmp_path):
+    burn = f"{sys.executable} -c 'import time\nwhile time.process_time() < 0.3: pass'"
+    ended = Here(f"{burn}; sleep 0.3; exit 3").wait(tmp_path, "", {}, lambda: None)
+    assert ended.returned == 3
+    assert 0.3 <= ended.cpu_seconds <= ended.seconds - 0.25
+
+
+def test_two_ends_of_an_scf_that_still_creeps_are_one_state():
+    """The last energies that SIESTA printed for bcc iron at its default criterion, after 19 and 38 iterations."""
+    guess = (-1559.57,) * 14 + (-1559.592865, -1559.592882, -1559.592899, -1559.592902, -1559.592911)
+    own = (-1559.58,) * 28 + (
+        -1559.593107,
+        -1559.593070,
+        -1559.593079,
+        -1559.593062,
+        -1559.593015,
+        -1559.593039,
+        -1559.593019,
+        -1559.593004,
+        -1559.592997,
+        -1559.592997,
+    )
+
+    def judged(shift):
+        guess_start, own_start = (
+            Start("run", 1.0, 0, Progress(len(energies), energies[-1], True, (), True, energies=tuple(energies)))
+            for energies in (np.array(guess) + shift, own)
+        )
+        return compare(Outcome("run", "ok", guess=guess_start, default=own_start, tolerance=4e-5, atoms=2))
+
+    assert judged(0.0).ok
+    assert 8.6e-5 < judged(0.0).tolerance < 2e-4
+    assert "another state: +5.09e-03 eV" in judged(0.005).verdict

@@ -144,7 +144,6 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Iterations of the starts and of the default, what is saved on average and in the worst run, times with everything, and what went wrong."""
     good = [outcome for outcome in outcomes if outcome.ok and outcome.ratio is not None]
     ratios = [outcome.ratio for outcome in good if outcome.ratio is not None]
-    times = [outcome.time_ratio for outcome in good if outcome.time_ratio is not None]
     mine, default = mean_pair([outcome.iterations for outcome in good]) or (np.nan, np.nan)
     return {
         "taken": ", ".join(sorted({outcome.route for outcome in good})),
@@ -154,20 +153,33 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "worst": f"{1 - max(ratios):.0%}" if ratios else "",
         "to 1 meV an atom": mean_until(good, ROUGHLY),
         "to 0.01 meV an atom": mean_until(good, CLOSELY),
-        "time saved": f"{1 - np.mean(times):.0%}" if times else "",
+        "first energy off, meV an atom": as_pair(mean_pair([in_meV(outcome.first_errors) for outcome in good]), ".2g"),
+        "CPU s": as_pair(mean_pair([outcome.cpu_seconds for outcome in good]), ".1f"),
         "H - DM": float(np.mean([o.apart for o in good if o.apart is not None] or [np.nan])),
         "runs": len(outcomes),
         "wrong": sum(not outcome.ok for outcome in outcomes),
+        "default not converged": sum(
+            outcome.default is not None and outcome.default.progress.converged is False for outcome in outcomes
+        ),
+        "why wrong": "; ".join(sorted({outcome.verdict for outcome in outcomes if not outcome.ok})),
     }
 
 
 def mean_until(outcomes: Sequence[Outcome], near: float) -> str:
     """Iterations until the energy is near, of the start and of the default, as "1.2 / 4.5"."""
-    means = mean_pair([outcome.until(near) for outcome in outcomes])
-    return " / ".join(f"{mean:.1f}" for mean in means) if means else ""
+    return as_pair(mean_pair([outcome.until(near) for outcome in outcomes]), ".1f")
 
 
-def mean_pair(pairs: Sequence[tuple[int | None, int | None]]) -> tuple[float, float] | None:
+def as_pair(means: tuple[float, float] | None, form: str) -> str:
+    return " / ".join(f"{mean:{form}}" for mean in means) if means else ""
+
+
+def in_meV(pair: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    guess, default = (None if energy is None else energy * 1e3 for energy in pair)
+    return guess, default
+
+
+def mean_pair(pairs: Sequence[tuple[float | None, float | None]]) -> tuple[float, float] | None:
     """The means of pairs in which both are known."""
     known = [(a, b) for a, b in pairs if a is not None and b is not None]
     return (float(np.mean([a for a, _ in known])), float(np.mean([b for _, b in known]))) if known else None

@@ -31,6 +31,7 @@ class Record:
     apart: float | None = None
     job: str = ""
     start: Start | None = None
+    cpu_before: float = 0.0
 
     def save(self, copy: Path) -> None:
         write_whole(copy / RECORD, json.dumps(asdict(self), indent=2).encode())

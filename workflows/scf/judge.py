@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from workflows.scf.outcome import Outcome, Start
+from workflows.scf.outcome import ROUGHLY, Outcome, Start
 
 LOG = "slem-scf.log"  # what the command printed, in each copy
 NOT_FOUND, TOO_LONG = 127, 124  # exit codes
@@ -39,7 +39,14 @@ def compare(outcome: Outcome) -> Outcome:
         return replace(outcome, verdict=f"{outcome.verdict}; the default start failed too", use="")
     if not outcome.ok or apart is None:
         return replace(outcome, use=default.folder)
+    outcome = replace(outcome, tolerance=allowed_apart(outcome, default))
     if abs(apart) <= outcome.tolerance:
         return outcome
     verdict = f"another state: {apart:+.2e} eV from the default start, allowed are {outcome.tolerance:.0e}"
     return replace(outcome, verdict=verdict, use=default.folder)
+
+
+def allowed_apart(outcome: Outcome, default: Start) -> float:
+    """By how much (eV) the energies of two starts may differ in the same state: the run's own tolerance, or what both still moved at the end."""
+    drift = default.drift + (outcome.guess.drift if outcome.guess is not None else 0.0)
+    return max(outcome.tolerance, min(drift, ROUGHLY * (outcome.atoms or 1)))

@@ -15,12 +15,13 @@ ROUGHLY, CLOSELY = 1e-3, 1e-5
 
 @dataclass(frozen=True)
 class Start:
-    """One run of the command in a copy of the folder: how it went, and the seconds that it took; None where only a queue knows."""
+    """One run of the command in a copy of the folder: how it went, and the seconds that it took, of the clock and of its processors; None where only a queue knows."""
 
     folder: str
     seconds: float | None
     returned: int
     progress: Progress
+    cpu_seconds: float | None = None
 
     def iterations_until(self, near: float) -> int | None:
         """Iterations after which the energy stays within so many eV of its end; None where the code prints none on the way."""
@@ -29,6 +30,22 @@ class Start:
             return None
         far = [n for n, energy in enumerate(energies, 1) if abs(energy - end) > near]
         return far[-1] + 1 if far else 1
+
+    @property
+    def first_error(self) -> float | None:
+        """How far the energy (eV) was from its end after the first iteration; None where the code prints none on the way."""
+        energies, end = self.progress.energies, self.progress.energy
+        return abs(energies[0] - end) if energies and end is not None else None
+
+    @property
+    def drift(self) -> float:
+        """How far the energy (eV) still moved in the last quarter of the iterations, and so may be from where it would end.
+
+        Metals and magnets mixed carefully creep: their criterion is met while the energy still moves in one direction.
+        """
+        energies = self.progress.energies
+        last = energies[-1 - len(energies) // 4 :]
+        return max((abs(energy - last[-1]) for energy in last), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     atoms: int | None = None
     apart: float | None = None  # electrons between predicted H and DM, see converters/starts/agreement.py
+    cpu_before: float = 0.0  # seconds of the processors for prediction and export
 
     @property
     def ok(self) -> bool:
@@ -83,6 +101,23 @@ class Outcome:
         guess, default = self.seconds
         return guess / default if guess and default else None
 
+    @property
+    def cpu_seconds(self) -> tuple[float | None, float | None]:
+        """The same in seconds of the processors, which do not depend on what else the machine does."""
+        guess, default = (start.cpu_seconds if start is not None else None for start in (self.guess, self.default))
+        return None if guess is None else guess + self.cpu_before, default
+
+    @property
+    def first_errors(self) -> tuple[float | None, float | None]:
+        """How far the energies (eV an atom) of both starts were from their ends after the first iteration."""
+        guess, default = (
+            start.first_error / self.atoms
+            if start is not None and start.first_error is not None and self.atoms
+            else None
+            for start in (self.guess, self.default)
+        )
+        return guess, default
+
     def until(self, near: float) -> tuple[int | None, int | None]:
         """Iterations of both starts until the energy stays within so many eV an atom of its end."""
         guess, default = (
@@ -99,10 +134,10 @@ class Outcome:
         mine, own = self.guess.progress, self.default.progress
         if mine.residuals and own.residuals and mine.residuals[0] >= own.residuals[0]:
             return f"no better than the default start: the first residual is {mine.residuals[0]:.2g}, that one's {own.residuals[0]:.2g}"
-        far = [abs(p.energies[0] - p.energy) for p in (mine, own) if p.energies and p.energy is not None]
-        if len(far) == 2 and far[0] > far[1]:
+        far, own_far = self.guess.first_error, self.default.first_error
+        if far is not None and own_far is not None and far > own_far:
             return (
-                f"no better than the default start: the first energy is {far[0]:.2g} eV off, that one's {far[1]:.2g} eV"
+                f"no better than the default start: the first energy is {far:.2g} eV off, that one's {own_far:.2g} eV"
             )
         return ""
 
@@ -139,5 +174,5 @@ def start_of(run: Mapping[str, Any]) -> Start:
     known = {field.name for field in fields(Progress)}
     series = {name: tuple(map(float, found.get(name, ()))) for name in ("residuals", "energies")}
     progress = Progress(**{**{name: value for name, value in found.items() if name in known}, **series})
-    seconds = run["seconds"]
-    return Start(str(run["folder"]), None if seconds is None else float(seconds), int(run["returned"]), progress)
+    seconds, cpu_seconds = (None if run.get(name) is None else float(run[name]) for name in ("seconds", "cpu_seconds"))
+    return Start(str(run["folder"]), seconds, int(run["returned"]), progress, cpu_seconds)

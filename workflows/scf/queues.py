@@ -30,10 +30,11 @@ SHARE_OF_LOOKING = 0.05
 
 @dataclass(frozen=True)
 class Ended:
-    """The exit code of a run, and the seconds that it took; None where a queue does not say."""
+    """The exit code of a run, and the seconds that it took, of the clock and of its processors; None where a queue does not say."""
 
     returned: int
     seconds: float | None
+    cpu_seconds: float | None = None
 
 
 class Engine(Protocol):
@@ -73,19 +74,28 @@ class Here:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # so that all that it started can be ended with it
             )
-            looking = Looking(look)
+            looking, spent = Looking(look), None
             try:
-                while process.poll() is None:
+                while (spent := spent_by(process)) is None:
                     if self.stop.wait(LOOK):
                         raise KeyboardInterrupt
                     if self.timeout is not None and time.perf_counter() - began > self.timeout:
                         return Ended(TOO_LONG, time.perf_counter() - began)
                     looking.now_and_then()
             finally:
-                if process.poll() is None:
+                if spent is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-        return Ended(process.returncode, time.perf_counter() - began)
+        return Ended(process.returncode, time.perf_counter() - began, spent)
+
+
+def spent_by(process: subprocess.Popen[bytes]) -> float | None:
+    """The CPU seconds of a process and of all that it waited for, once it has ended; None while it runs."""
+    pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+    if not pid:
+        return None
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ class Work:
         if record is None:
             record, refusal = self.stage(folder, subject, key)
             outcome = replace(outcome, verdict=f"no guess: {refusal}" if refusal else "ok")
-        said = {name: getattr(record, name) for name in ("route", "notes", "seconds_before", "apart")}
+        said = {name: getattr(record, name) for name in ("route", "notes", "seconds_before", "cpu_before", "apart")}
         outcome = replace(outcome, **said)
         if outcome.ok:
             environment = {MODEL_VARIABLE: str(job.model_path.resolve())} if subject.target is None else {}
@@ -152,7 +152,7 @@ class Work:
 
     def stage(self, folder: Path, subject: Subject, key: str) -> tuple[Record, str]:
         """A copy with the guess and the changed input in it, what is to be known about it, and why there is none."""
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         self.board.say(folder, "waits for its prediction")
         copy = fresh_copy(folder, GUESS, key)
         record = Record(key, route=self.job.request.route)
@@ -162,7 +162,8 @@ class Work:
                 record = self.put_guess(copy, subject.target, record)
             except Refused as why:
                 refusal = str(why)
-        record = replace(record, seconds_before=time.perf_counter() - began)
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
+        record = replace(record, seconds_before=seconds, cpu_before=cpu_seconds)
         record.save(copy)
         return record, refusal
 
@@ -197,7 +198,9 @@ class Work:
                 self.board.say(folder, f"{kind} start, iteration {iterations}")
 
         ended = engine.wait(copy, record.job, environment, look)
-        start = Start(str(copy), ended.seconds, ended.returned, subject.read_progress(copy))
+        start = Start(
+            str(copy), ended.seconds, ended.returned, subject.read_progress(copy), cpu_seconds=ended.cpu_seconds
+        )
         replace(record, start=start).save(copy)
         return start
 
