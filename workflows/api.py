@@ -54,13 +54,15 @@ def convert(
     strict: bool = False,
     rebuild_density: bool = False,
     drop_density: bool = False,
+    density_mesh: str = "run",
     find_functions: bool = True,
     basis_folders: Sequence[AnyPath] = (),
 ) -> list[InputOutcome]:
     """What became of each run below some folders: "converted" into the dataset, "there already" or "refused" with a reason.
 
     Every run is checked; one that fails does not stop the others. `strict` refuses also what could not be checked, `rebuild_density` builds DM
-    from H and S where the code's own is missing, wrong or not whole, `drop_density` leaves it out, `basis_folders` are searched for radial functions besides the runs.
+    from H and S where the code's own is missing, wrong or not whole, `drop_density` leaves it out, `density_mesh` ("auto", "9x9x9")
+    makes it local where the k mesh of the run is coarse, `basis_folders` are searched for radial functions besides the runs.
     """
     from workflows import convert as work
     from workflows.processes.engines import choose_engine
@@ -70,6 +72,7 @@ def convert(
         strict=strict,
         rebuild_density=rebuild_density,
         drop_density=drop_density,
+        density_mesh=density_mesh,
         find_functions=find_functions,
         basis_folders=folders,
     )

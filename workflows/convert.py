@@ -15,6 +15,7 @@ from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, reading
 from converters.frames.frame import Frame
 from converters.physics.checks import Tolerances, require_sound
+from converters.physics.locality import local_density
 from converters.physics.overlap import Overlap
 from converters.physics.repair import rebuilt_density, sound_without_bad_density, without_density
 from converters.runs import code_module, search
@@ -66,6 +67,7 @@ class Options:
     strict: bool = False
     rebuild_density: bool = False
     drop_density: bool = False
+    density_mesh: str = "run"
     find_functions: bool = True
     basis_folders: tuple[Path, ...] = ()
 
@@ -192,6 +194,16 @@ def lost(item: Run | Refused) -> Refused:
     )
 
 
+def mesh_named(text: str) -> tuple[int, ...] | None:
+    """The k mesh that a text such as 9x9x9 means; None for auto."""
+    if text == "auto":
+        return None
+    numbers = text.lower().split("x")
+    if len(numbers) != 3 or not all(number.isdecimal() and int(number) for number in numbers):
+        raise Refused(Kind.NO_SUCH_CHOICE, "k mesh of DM", f'is "{text}"', "run, auto or a mesh such as 9x9x9")
+    return tuple(map(int, numbers))
+
+
 def read_new(run: Run | Refused, have: frozenset[str], options: Options) -> list[Frame] | Refused | None:
     """Checked frames of a run, the reason why there are none, or None when the dataset has it already."""
     if isinstance(run, Refused):
@@ -215,6 +227,8 @@ def read_checked(run: Run, options: Options) -> list[Frame]:
             results = require_sound(frame, options.tolerances)
         else:
             frame, results = sound_without_bad_density(frame, options.tolerances)
+        if options.density_mesh != "run":
+            frame = local_density(frame, mesh_named(options.density_mesh))
         for result in results:
             if options.strict and result.ok is None:
                 raise Refused(Kind.UNFINISHED_SCF, run.place, f"{result.name} could not be checked: {result.expected}")

@@ -27,6 +27,7 @@ from converters.starts.density import (
     scale_density,
 )
 from converters.starts.fit import SAME_PLACE, fit_to_target, hermitian_part, sampling_of, without_magnetism
+from converters.starts.meshes import density_on_mesh
 from converters.starts.start import Options, Route, Target, ending_at
 from converters.starts.targets import find_target, is_scripted, restart_module, script_module, startable
 from converters.storage.dataset import Dataset
@@ -143,6 +144,8 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     if target is not None:
         notes += [f"{target.path.name} names {file}, outside of its folder, which was read" for file in target.outside]
     sampling = sampling_of(frame, target, request.electrons)
+    frame, meshed = density_on_mesh(frame, sampling)
+    notes += [meshed] * bool(meshed)
     levels, why_not = levels_where_needed(frame, request, sampling)
     route = Route(request.route, "asked for")
     if request.route == "auto":

@@ -31,6 +31,8 @@ class Step(Enum):
     CONJUGATED = "conjugated"
     REPLACED = "put in the place of the code's own, which was not whole"
     FOLDED = "each block is the sum over its images in the supercell of the k mesh"
+    LOCAL = "put in the place of the run's own, which is not local"
+    MESHED = "brought onto the k mesh of the run that it starts"
 
 
 class Parts(Enum):
@@ -59,7 +61,7 @@ class Origin:
 
     `error` is how far an element may be off by the code's own integration, `grid_error` how far S may break the symmetry about a bond since its
     integrals are sums over a grid; `doubt` why the code may have written it wrong, empty
-    where nothing is suspected.
+    where nothing is suspected; `mesh` the k mesh of a DM, where that is not the run's own but a finer one, on which it is local.
     """
 
     made: Made = Made.GIVEN
@@ -69,6 +71,7 @@ class Origin:
     error: float = 0.0
     doubt: str = ""
     grid_error: float = 0.0
+    mesh: tuple[int, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -79,6 +82,7 @@ class Origin:
         said = [f"from {', '.join(self.files)}"] if self.made is Made.READ and self.files else [self.made.value]
         if self.made is not Made.READ and self.files:
             said[0] += f" ({', '.join(self.files)})"
+        said += [f"on {'x'.join(map(str, self.mesh))} k-points"] * bool(self.mesh)
         said += map(str, self.treatments)
         said += [self.parts.value] * (self.parts is not Parts.ALL)
         said += [f"elements may be off by {self.error:g}"] * bool(self.error)

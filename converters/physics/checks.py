@@ -22,6 +22,8 @@ from converters.physics.kpoint_digits import level_moves
 from converters.physics.overlap import Overlap
 
 COMPARISON, LEVELS = "DM against f(H, S)", "eigenvalues against the printed ones"
+# What was measured of DM when a frame was made: what images add to an element, in the mean, on the k-points of its run and on its own mesh.
+ALIASED, LEFT = "images in DM of the run", "images in DM"
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,21 @@ def check_frame(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[Res
         results.append(
             not_done(LEVELS, "there is no S" if frame.spectrum else "the files do not say at which k-points")
         )
+    if "DM" in frame.operators and ALIASED in frame.provenance.measured:
+        results.append(images_in_density(frame))
     if (doubt := frame.origin("DM").doubt) and "DM" in frame.operators:
         results.append(check_doubt(results, doubt))
     return results
+
+
+def images_in_density(frame: Frame) -> Result:
+    """What was found when the frame was made: how much of an element of DM is that of images in the supercell of the k mesh."""
+    measured, mesh = frame.provenance.measured, frame.origin("DM").mesh
+    if not mesh:
+        about = "a mean over its elements, which no local model can learn"
+        return Result("images in DM", True, measured[ALIASED], about)
+    about = f"left on {'x'.join(map(str, mesh))} k-points; {measured[ALIASED]:.2g} on those of the run"
+    return Result("images in DM", True, measured.get(LEFT), about)
 
 
 def check_doubt(results: list[Result], doubt: str) -> Result:
@@ -327,9 +341,12 @@ def compare_density(frame: Frame, spectrum: Spectrum, energies_skn: Array, toler
         up, down = kspace.count_electrons(frame)
         moment = float(up - down)
     filling = kspace.Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width, moment)
-    run = (frame, spectrum.kpoints_kc, spectrum.weights_k, filling, energies_skn)
-    stored = frame.operators["DM"]
-    difference_sx = kspace.density_matrix(*run).values_sx - stored.values_sx
+    stored, mesh = frame.operators["DM"], frame.origin("DM").mesh
+    if mesh:
+        built = kspace.density_matrix(frame, *kspace.mesh_points(mesh, frame.spin), filling)
+    else:
+        built = kspace.density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling, energies_skn)
+    difference_sx = built.values_sx - stored.values_sx
     if frame.origin("DM").parts is Parts.REAL_PAULI:
         difference_sx = to_pauli(difference_sx).real
     difference_sx = np.abs(difference_sx)

@@ -21,6 +21,9 @@ from converters.frames.frame import Frame
 
 # k-points that no run has.
 MOST_KPOINTS = 1_000_000
+# k-points are the same to so many digits (fractions): OpenMX moves its mesh by some millionths.
+DIGITS_OF_K = 5
+PLACE_OF_K = 10.0**-DIGITS_OF_K
 
 
 def matrix_at(frame: Frame, name: str, kpoint_c: Array) -> list[sparse.csr_array]:
@@ -70,6 +73,8 @@ def dense_at_each(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[list[A
             yield [np.kron(np.eye(2), whole[0])] if doubled else whole
 
 
+# Coefficients of orbitals that may be kept while levels are filled.
+KEPT_ORBITALS = 10_000_000
 # Elements that the dense matrices of all lattice vectors may have together, and k-points that are summed at once.
 LARGEST_TABLE, K_BATCH = 40_000_000, 16
 
@@ -146,6 +151,25 @@ def uniform_mesh(mesh_c: Sequence[int] | Array, first_c: Sequence[float] | Array
     return kpoints_kc, np.full(len(kpoints_kc), 1 / len(kpoints_kc))
 
 
+def mesh_points(
+    mesh_c: Sequence[int] | Array, spin: Spin, first_c: Sequence[float] | Array = (0, 0, 0)
+) -> tuple[Array, Array]:
+    """k-points and weights of a mesh for a density; of k and -k one, where matrices are real and both give the same."""
+    kpoints_kc, weights_k = uniform_mesh(mesh_c, first_c)
+    if spin is Spin.SPINOR:
+        return kpoints_kc, weights_k
+    places_qc = places_of(np.concatenate([kpoints_kc, -kpoints_kc]))
+    _, place_q = np.unique(places_qc, axis=0, return_inverse=True)
+    own_k, partner_k = np.split(place_q.ravel(), 2)
+    chosen_k = own_k <= partner_k
+    return kpoints_kc[chosen_k], np.where(own_k < partner_k, 2 * weights_k, weights_k)[chosen_k]
+
+
+def places_of(kpoints_kc: Array) -> Array:
+    """Where k-points lie in one reciprocal cell, in whole numbers that are equal for equal k-points."""
+    return np.floor(np.mod(kpoints_kc + PLACE_OF_K / 2, 1) / PLACE_OF_K).astype(int)
+
+
 def tolerance_of_levels(residual: float, factor: float) -> float:
     """How exactly printed eigenvalues are met (eV) that are one mixing step away from H: some factor times the root of its residual."""
     return float(max(1e-5, factor * max(residual, 0.0) ** 0.5))
@@ -210,6 +234,9 @@ def densities_at(
     `energies_skn` saves solving for the levels where they are known already.
     """
     if energies_skn is None:
+        if len(kpoints_kc) * frame.norb**2 < KEPT_ORBITALS:
+            yield from densities_of_kept(frame, kpoints_kc, weights_k, filling)
+            return
         energies_skn = eigenvalues(frame, kpoints_kc)
     f_skn, _ = occupations(energies_skn, weights_k, filling, frame.spin)
     for k, channels in enumerate(hamiltonian_and_overlap(frame, kpoints_kc)):
@@ -218,6 +245,18 @@ def densities_at(
             _, c_Mn = linalg.eigh(H_MM, S_MM, check_finite=False)
             rho_sMM.append((c_Mn * f_skn[s, k]) @ c_Mn.conj().T)
         yield rho_sMM
+
+
+def densities_of_kept(frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling) -> Iterator[list[Array]]:
+    """The same with each problem solved once: the orbitals of all k-points are kept until the levels are filled."""
+    solved = [
+        [linalg.eigh(H_MM, S_MM, check_finite=False) for H_MM, S_MM in channels]
+        for channels in hamiltonian_and_overlap(frame, kpoints_kc)
+    ]
+    energies_skn = np.array([[e_n for e_n, _ in channels] for channels in solved]).swapaxes(0, 1)
+    f_skn, _ = occupations(energies_skn, weights_k, filling, frame.spin)
+    for k, channels in enumerate(solved):
+        yield [(c_Mn * f_skn[s, k]) @ c_Mn.conj().T for s, (_, c_Mn) in enumerate(channels)]
 
 
 def density_matrix(

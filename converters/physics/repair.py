@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator
-from converters.frames.frame import Frame, with_matrix
+from converters.frames.frame import Frame, Spectrum, with_matrix
 from converters.frames.origin import Made, Origin, Step, Treatment
 from converters.physics.checks import Result, Tolerances, check_frame, require_sound
 from converters.physics.kspace import Filling, density_matrix
@@ -63,17 +63,26 @@ def rebuilt_density(frame: Frame, tolerances: Tolerances) -> Frame:
     own = frame.operators.get("DM")
     if own is not None and frame.origin("DM").is_whole and is_sound(frame, tolerances):
         return frame
-    spectrum, electrons = frame.spectrum, frame.outcome.electrons
     if lacking := lacking_for_density(frame):
         return with_note(frame, f"DM is not built: {lacking}")
+    spectrum, filling = how_filled(frame)
+    built = density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling)
+    return with_matrix(frame, "DM", on_pattern(frame, built), Origin(Made.FILLED, treatments=replaced(frame)))
+
+
+def how_filled(frame: Frame) -> tuple[Spectrum, Filling]:
+    """The k-points of a run that lacks nothing for a density, and how it filled its levels."""
+    spectrum, electrons = frame.spectrum, frame.outcome.electrons
     if spectrum is None or electrons is None:
-        return frame
+        raise Refused(Kind.MISSING_FILES, frame.place, f"has no density: {lacking_for_density(frame)}")
     moment = frame.outcome.moment if spectrum.fixed_moment else None
-    filling = Filling(electrons, spectrum.smearing, spectrum.width, moment)
-    built_sx = density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling).values_sx
-    known_x = frame.operators["H" if own is None else "DM"].known_x  # a code stores both on one pattern
-    values_sx = built_sx if known_x is None else np.where(known_x, built_sx, 0)
-    return with_matrix(frame, "DM", Operator(values_sx, known_x), Origin(Made.FILLED, treatments=replaced(frame)))
+    return spectrum, Filling(electrons, spectrum.smearing, spectrum.width, moment)
+
+
+def on_pattern(frame: Frame, built: Operator) -> Operator:
+    """A DM on the elements that the code stores: those of its own DM, else those of H, which has the same pattern."""
+    known_x = frame.operators["DM" if "DM" in frame.operators else "H"].known_x
+    return Operator(built.values_sx if known_x is None else np.where(known_x, built.values_sx, 0), known_x)
 
 
 def replaced(frame: Frame) -> tuple[Treatment, ...]:

@@ -11,6 +11,7 @@ from converters.errors import Refused
 from converters.frames.frame import Frame
 from converters.physics import kspace
 from converters.starts.density import LARGEST_DENSE, Density, Sampling, frame_of_levels, operator_on_mesh
+from converters.starts.meshes import density_on_mesh
 
 # Smaller overlaps (of normalised orbitals) are of shells that do not reach each other.
 NO_OVERLAP = 1e-9
@@ -57,6 +58,7 @@ class Levels:
 def levels_of(frame: Frame, sampling: Sampling) -> Levels:
     """The density of the levels of H and S on the k mesh of a run, beside the frame's own DM where it has one."""
     sampling = sampling.with_partners()
+    frame, _ = density_on_mesh(frame, sampling)
     levels, density = frame_of_levels(frame, sampling)
     if "DM" not in frame.operators:
         return Levels(levels, density)

@@ -18,7 +18,7 @@ from converters.errors import Kind, Refused
 from converters.frames.folding import image_weights, mesh_of
 from converters.frames.frame import Frame
 from converters.physics import kspace
-from converters.physics.kspace import Filling
+from converters.physics.kspace import DIGITS_OF_K, Filling
 
 # Directions of S below these eigenvalues are left out, one threshold after the other, until no ghost state is left.
 GHOST_FILTERS = (1e-3, 1e-2, 5e-2)
@@ -31,9 +31,6 @@ GHOST_WEIGHT = 0.5
 MOST_LOST, MOST_MOVED = 0.01, 0.08
 # Larger cells are not solved: a dense matrix of each k-point would not fit.
 LARGEST_DENSE = 6000
-# k-points are the same to so many digits (fractions): OpenMX moves its mesh by some millionths.
-DIGITS_OF_K = 5
-PLACE_OF_K = 10.0**-DIGITS_OF_K
 # A trace this far from a whole number does not say how many electrons there are.
 CLEAR_COUNT = 0.1
 
@@ -57,8 +54,7 @@ class Sampling:
     def with_partners(self) -> "Sampling":
         """The same with both of k and -k where the run listed one for both."""
         both_qc = np.concatenate([self.kpoints_kc, -self.kpoints_kc])
-        places_qc = np.floor(np.mod(both_qc + PLACE_OF_K / 2, 1) / PLACE_OF_K).astype(int)
-        _, first_k, k_q = np.unique(places_qc, axis=0, return_index=True, return_inverse=True)
+        _, first_k, k_q = np.unique(kspace.places_of(both_qc), axis=0, return_index=True, return_inverse=True)
         weights_k = np.bincount(k_q.ravel(), weights=np.tile(self.weights_k, 2) / 2)
         return replace(self, kpoints_kc=both_qc[first_k], weights_k=weights_k)
 

@@ -71,14 +71,15 @@ def plain_origin(origin: Origin) -> dict[str, Any]:
         "error": origin.error,
         "doubt": origin.doubt,
         **({"grid_error": origin.grid_error} if origin.grid_error else {}),  # older programs wrote none
+        **({"mesh": list(origin.mesh)} if origin.mesh else {}),
     }
 
 
 def origin_of(plain: Mapping[str, Any]) -> Origin:
     treatments = tuple(Treatment(Step[step], constant, reason) for step, constant, reason in plain["treatments"])
     files, parts = tuple(plain["files"]), Parts[plain["parts"]]
-    grid_error = plain.get("grid_error", 0.0)
-    return Origin(Made[plain["made"]], files, treatments, parts, plain["error"], plain["doubt"], grid_error)
+    later = {"grid_error": plain.get("grid_error", 0.0), "mesh": tuple(plain.get("mesh", ()))}
+    return Origin(Made[plain["made"]], files, treatments, parts, plain["error"], plain["doubt"], **later)
 
 
 # From version 1, whose records said in words among settings and notes what now has fields

@@ -109,7 +109,7 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
     # The overlap is needed by the baseline of H, also where nobody asked for it.
     needed = [name for name in ("S", *learned) if name in operators or (name == "S" and name in there)]
     baselines = {name: fit_baseline(chosen, name, blueprint) for name in needed}
-    model = Model(blueprint, baselines, None, {"electrons": survey.electrons()}, first.functions)
+    model = Model(blueprint, baselines, None, survey.facts(), first.functions)
     bonds = [model.graph(structure_of(frame))[1] for frame in chosen[:20]]
     neighbours = sum(graph.bonds for graph in bonds) / sum(graph.natoms for graph in bonds)
     model.blueprint = replace(blueprint, network=replace(blueprint.network, neighbours=max(neighbours, 1.0)))

@@ -2,25 +2,29 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from converters.errors import Kind, Refused
 from converters.frames.folding import centred_mesh_of_frame
 from converters.frames.frame import OPERATORS, Frame
+from converters.physics.locality import joined_axes, length_of_mesh
 
 
 @dataclass
 class Survey:
     """What can be said of all frames of a set without holding them: what they have in common, and their electrons.
 
-    `counts` are the electrons that were found for each combination of atoms of each species.
+    `counts` are the electrons that were found for each combination of atoms of each species, `supercell` the length (Angstrom) of that of the
+    k mesh on which DM was made local; 0 where it is the run's own.
     """
 
     first: Frame | None = None
     first_name: str = ""
     operators: tuple[str, ...] = OPERATORS
     counts: dict[tuple[int, ...], set[float]] = field(default_factory=dict)
+    supercell: float = 0.0
 
     @classmethod
     def of(cls, frames: Iterable[Frame]) -> "Survey":
@@ -42,9 +46,15 @@ class Survey:
             found = " and ".join("no mesh" if mesh is None else "x".join(map(str, mesh)) for mesh in (own, others))
             raise Refused(Kind.OTHER_MODEL, name, f"and {first_name} are folded over {found}; train on one of them")
         self.operators = tuple(one for one in self.operators if one in frame.operators)
+        if mesh_c := frame.origin("DM").mesh:
+            self.supercell = max(self.supercell, length_of_mesh(frame.cell_cv, joined_axes(frame), mesh_c))
         if frame.outcome.electrons is not None:
             counts_s = np.bincount(frame.species_a, minlength=len(frame.basis))
             self.counts.setdefault(tuple(counts_s.tolist()), set()).add(round(frame.outcome.electrons, 6))
+
+    def facts(self) -> dict[str, Any]:
+        """What a model of these frames should know of them."""
+        return {"electrons": self.electrons(), **({"supercell": self.supercell} if self.supercell else {})}
 
     def electrons(self) -> list[list[float]]:
         """Atoms of each species and electrons, each combination once; none where they disagree."""

@@ -29,6 +29,14 @@ from workflows.commands.shared import CODE, DASK, EXISTING, JSON, OUTPUT, among_
     "--rebuild-dm", is_flag=True, help="Build DM from H and S where the code's own is missing, wrong or not whole."
 )
 @click.option(
+    "--dm-mesh",
+    "density_mesh",
+    default="run",
+    show_default=True,
+    metavar="[run|auto|AxBxC]",
+    help="k mesh of DM: the run's own; auto: where images of its supercell show, one on which DM is local.",
+)
+@click.option(
     "--basis-dir",
     "basis_folders",
     multiple=True,
@@ -49,6 +57,7 @@ def convert_command(
     strict: bool,
     no_dm: bool,
     rebuild_dm: bool,
+    density_mesh: str,
     basis_folders: tuple[Path, ...],
     no_basis: bool,
     rows: str,
@@ -67,12 +76,15 @@ def convert_command(
     from workflows.terminal.progress import counted
     from workflows.terminal.show import print_json, show_outcomes
 
+    if density_mesh not in ("run", "auto"):
+        convert.mesh_named(density_mesh)
     output = output or dataset_of(paths)
     items = convert.find(list(paths), list(KNOWN) if code == "auto" else [code], slice_named(rows))
     options = convert.Options(
         strict=strict,
         rebuild_density=rebuild_dm,
         drop_density=no_dm,
+        density_mesh=density_mesh,
         find_functions=not no_basis,
         basis_folders=basis_folders,
     )
