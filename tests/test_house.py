@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = ["basis", "converters", "slem_plugin", "workflows"]
 ALLOWED = {
     "basis": {"numpy", "scipy"},
-    "converters": {"numpy", "scipy", "h5py", "ase", "pyscf", "sisl"},
+    "converters": {"numpy", "scipy", "h5py", "ase", "pyscf", "sisl", "mumps"},
     "slem_plugin": {"numpy", "scipy", "torch", "e3nn", "safetensors", "ase", "tomli", "tomllib"},
 }
 

@@ -12,8 +12,10 @@ from scipy.integrate import trapezoid
 from basis.spin import Spin
 from converters.errors import Refused
 from converters.physics import kspace, spectral
+from converters.physics.factors import engines
+from converters.physics.levels import Levels
 from converters.physics.sparse import Source, count_electrons, matrices_at
-from converters.physics.spectral import Pencil, fermi_level, inverse_root, levels_near
+from converters.physics.spectral import Pencil, fermi_level, inverse_root
 from converters.pyscf import frame_from_scf
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
@@ -54,7 +56,8 @@ def test_matrices_are_read_in_stretches(spin, kpoint, tmp_path):
         assert len(list(data.stretches(1, ("S",), 300))) > 3
 
 
-def test_levels_are_those_that_the_code_found(waters):
+@pytest.mark.parametrize("solver", [*engines(), "dense"])
+def test_levels_are_those_that_the_code_found(waters, solver):
     path, expected = waters
     with Dataset(path) as data:
         source = Source.of_dataset(data, 0)
@@ -63,7 +66,7 @@ def test_levels_are_those_that_the_code_found(waters):
     H, S = matrices["H"][0], matrices["S"][0]
     for energy in (-15.0, 3.0):
         nearest = np.sort(expected[np.argsort(np.abs(expected - energy))[:5]])
-        assert np.abs(levels_near(H, S, energy, 5) - nearest).max() < 1e-6
+        assert np.abs(Levels(H, S, solver).near(energy, 5) - nearest).max() < 1e-6
 
 
 def test_moments_of_atoms_are_exact(waters):
@@ -148,7 +151,7 @@ def test_what_cannot_be_asked_is_refused(waters):
         source = Source.of_dataset(data, 0)
         H, S = (parts[0] for parts in matrices_at(source, ("H", "S"), np.zeros(3)).values())
         with pytest.raises(Refused, match="expected 1 to"):
-            levels_near(H, S, 0.0, H.shape[0])
+            Levels(H, S).near(0.0, H.shape[0])
         with pytest.raises(Refused, match="no frame 7"):
             data.outline(7)
     frame = make_random_frame(1)

@@ -11,23 +11,40 @@ from scipy import sparse
 from basis import Array
 from basis.spin import Spin
 from converters.errors import Kind, Refused
+from converters.physics.levels import Gap, Levels, atomic_fermi, find_gap
 from converters.physics.sparse import Source, count_electrons, matrices_at
-from converters.physics.spectral import Pencil, fermi_level, levels_near
+from converters.physics.spectral import Pencil, fermi_level
 from converters.storage.dataset import Dataset
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to find out of a frame; energies in eV, `dos` is (lowest, highest) and perhaps the number of points."""
+    """What to find out of a frame; energies in eV, `dos` is (lowest, highest) and perhaps the number of points.
+
+    Of `count` only the number of levels is wanted, of `window` all of them.
+    """
 
     kpoint: tuple[float, float, float] = (0.0, 0.0, 0.0)
     levels: int = 0
     near: float | None = None
+    gap: bool = False
+    count: tuple[float, ...] | None = None
+    window: tuple[float, ...] | None = None
+    solver: str = "auto"
     dos: tuple[float, ...] | None = None
     atoms: Sequence[int] = ()
     moments: int = 400
     vectors: int = 4
     matrices: Path | None = None
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.by_solver or self.dos or self.atoms or self.matrices)
+
+    @property
+    def by_solver(self) -> bool:
+        """Whether a direct solver is needed."""
+        return bool(self.levels or self.gap or self.count or self.window)
 
 
 def describe_spectrum(path: Path, number: int, wanted: Wanted) -> dict[str, Any]:
@@ -41,7 +58,7 @@ def describe_spectrum(path: Path, number: int, wanted: Wanted) -> dict[str, Any]
                 "Tr(DM S)": float(count_electrons(source).sum()),
                 "expected": outline.outcome.electrons,
             }
-        if not (wanted.levels or wanted.dos or wanted.atoms or wanted.matrices):
+        if wanted.nothing:
             return found
         matrices = matrices_at(source, ("H", "S"), np.array(wanted.kpoint))
     H_s, S = matrices["H"], matrices["S"][0]
@@ -51,31 +68,79 @@ def describe_spectrum(path: Path, number: int, wanted: Wanted) -> dict[str, Any]
     sizes_a = outline.pairs.norb_a
     if outline.spin is Spin.SPINOR:
         sizes_a = np.tile(sizes_a, 2)
+    most = 2.0 if outline.spin is Spin.NONE else 1.0
     near = wanted.near if wanted.near is not None else outline.outcome.fermi
-    if wanted.dos or wanted.atoms or (wanted.levels and near is None):
-        pencils = [Pencil.of(H, S, sizes_a) for H in H_s]
-        counted = [(pencil, pencil.total_moments(wanted.moments, wanted.vectors, seed=0)) for pencil in pencils]
-        most = 2.0 if outline.spin is Spin.NONE else 1.0
-        found["density of states"] = densities(counted, wanted, most)
-        if outline.outcome.electrons is not None:
-            found["fermi level"] = fermi_level([(p, m) for p, (m, _) in counted], outline.outcome.electrons, most)
-            near = found["fermi level"] if near is None else near
-        if wanted.atoms:
-            energies_e = energies_of(wanted)
-            places = orbitals_of(sizes_a, len(outline.species_a), wanted.atoms)
-            found["atoms"] = {
-                str(a): [
-                    (most * p.density(p.atom_moments(where, wanted.moments), energies_e)).tolist() for p in pencils
-                ]
-                for a, where in zip(wanted.atoms, places, strict=True)
-            }
+    if wanted.dos or wanted.atoms:
+        found |= describe_densities(H_s, S, sizes_a, wanted, outline.outcome.electrons, most, len(outline.species_a))
+    if wanted.by_solver:
+        spins = [Levels(H, S, wanted.solver) for H in H_s]
+        found["solver"] = spins[0].name
+        electrons = outline.outcome.electrons
+        if wanted.gap or (wanted.levels and near is None and electrons is not None and spins[0].counts):
+            if electrons is None:
+                raise Refused(
+                    Kind.ELECTRONS, path, "does not say how many electrons there are, so that no gap is known"
+                )
+            guess = atomic_fermi(H_s[0], S, sizes_a, electrons / most / len(H_s)) if near is None else near
+            gap = find_gap(spins, electrons, most, guess)
+            found |= gap_facts(gap)
+            near = gap.fermi if near is None else near
+        found |= describe_levels(path, spins, wanted, near)
+    return found
+
+
+def gap_facts(gap: Gap) -> dict[str, Any]:
+    return {
+        "fermi level (eV)": gap.fermi,
+        "highest occupied (eV)": gap.homo,
+        "lowest empty (eV)": gap.lumo,
+        "gap (eV)": gap.width,
+        "levels below": gap.occupied,
+        "counts": gap.counts,
+    }
+
+
+def describe_levels(path: Path, spins: Sequence[Levels], wanted: Wanted, near: float | None) -> dict[str, Any]:
+    """Counts and levels by the direct solver, one list for each spin."""
+    found: dict[str, Any] = {}
+    if wanted.count:
+        low, high = wanted.count[0], wanted.count[1]
+        found["levels in the window"] = [levels.below(high) - levels.below(low) for levels in spins]
+    if wanted.window:
+        found["window"] = [levels.within(wanted.window[0], wanted.window[1]).tolist() for levels in spins]
     if wanted.levels:
         if near is None:
             raise Refused(
-                Kind.NO_BANDS, path, "says neither a Fermi level nor how many electrons there are; give --near"
+                Kind.NO_BANDS, path, "says no Fermi level, or not how many electrons there are; give an energy (--near)"
             )
         found["near (eV)"] = near
-        found["levels"] = [levels_near(H, S, near, wanted.levels).tolist() for H in H_s]
+        found["levels"] = [levels.near(near, wanted.levels).tolist() for levels in spins]
+    return found
+
+
+def describe_densities(
+    H_s: Sequence[sparse.csr_array],
+    S: sparse.csr_array,
+    sizes_a: Array,
+    wanted: Wanted,
+    electrons: float | None,
+    most: float,
+    natoms: int,
+) -> dict[str, Any]:
+    """Densities of states of all orbitals and of the atoms that were named, and the Fermi level that they say."""
+    found: dict[str, Any] = {}
+    pencils = [Pencil.of(H, S, sizes_a) for H in H_s]
+    counted = [(pencil, pencil.total_moments(wanted.moments, wanted.vectors, seed=0)) for pencil in pencils]
+    found["density of states"] = densities(counted, wanted, most)
+    if electrons is not None:
+        found["fermi level"] = fermi_level([(p, m) for p, (m, _) in counted], electrons, most)
+    if wanted.atoms:
+        energies_e = energies_of(wanted)
+        places = orbitals_of(sizes_a, natoms, wanted.atoms)
+        found["atoms"] = {
+            str(a): [(most * p.density(p.atom_moments(where, wanted.moments), energies_e)).tolist() for p in pencils]
+            for a, where in zip(wanted.atoms, places, strict=True)
+        }
     return found
 
 

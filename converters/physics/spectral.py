@@ -1,6 +1,6 @@
-"""Spectra of large sparse (H, S): levels near an energy, densities of states of all orbitals or of some atoms, Fermi levels.
+"""Spectra of large sparse (H, S): densities of states of all orbitals or of some atoms, and the Fermi levels that they say.
 
-S is never taken for a unit matrix: levels and moments are those of S^-1 H, with S solved by its factors where these fit, else by
+S is never taken for a unit matrix: moments are those of S^-1 H, with S solved by its factors where these fit, else by
 conjugate gradients.
 """
 
@@ -13,6 +13,7 @@ from scipy.sparse import linalg
 
 from basis import Array
 from converters.errors import Kind, Refused
+from converters.physics.factors import Matrix, choose_engine
 
 # Factors of larger matrices do not fit (three-dimensional structures fill them almost wholly).
 LARGEST_FACTOR = 16_000
@@ -26,21 +27,15 @@ GAP_COUNT = 1e-3
 # Points of the energy grid on which states are counted, for each moment.
 FINE = 4
 
-Matrix = sparse.csr_array
 Solve = Callable[[Array], Array]
-
-
-def factor(matrix: Matrix) -> Solve:
-    """What solves linear equations with a Hermitian matrix, by its sparse factors."""
-    options = {"SymmetricMode": True, "DiagPivotThresh": 0.001}
-    factors = linalg.splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", options=options)
-    return factors.solve
 
 
 def solver_of(S: Matrix, sizes_a: Array) -> Solve:
     """What solves linear equations with S; `sizes_a` are the orbitals of the atoms, whose blocks precondition."""
     if S.shape[0] <= LARGEST_FACTOR:
-        return factor(S)
+        engine = choose_engine("auto", S)
+        engine.factor(S)
+        return engine.solve
     blocks = []
     for end, size in zip(np.cumsum(sizes_a).tolist(), sizes_a.tolist(), strict=True):
         blocks.append(sparse.coo_array(np.linalg.inv(S[end - size : end, end - size : end].toarray())))
@@ -65,18 +60,6 @@ def solver_of(S: Matrix, sizes_a: Array) -> Solve:
 def starting_vector(size: int) -> Array:
     """Where Lanczos' method starts: always the same, so that results do not differ from run to run."""
     return np.random.default_rng(0).standard_normal(size)
-
-
-def levels_near(H: Matrix, S: Matrix, energy: float, count: int) -> Array:
-    """The `count` eigenvalues of H c = e S c next to an energy (eV), ascending, by shift and invert."""
-    size = H.shape[0]
-    if not 0 < count < size - 1:
-        raise Refused(Kind.NO_SUCH_CHOICE, "levels", f"are {count} of {size}", f"1 to {size - 2}")
-    shifted = factor(sparse.csr_array(H - energy * S))
-    inverse = linalg.LinearOperator(H.shape, matvec=shifted, dtype=H.dtype)
-    start = starting_vector(size)
-    found = linalg.eigsh(H, k=count, M=S, sigma=energy, OPinv=inverse, v0=start, return_eigenvectors=False)
-    return np.sort(found)
 
 
 @dataclass(frozen=True, eq=False)

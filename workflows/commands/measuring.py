@@ -18,7 +18,9 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
 )
 @click.argument(
     "what",
-    type=click.Choice(["dataset", "convert", "model", "overlap", "profile", "restart", "scale", "starts", "guard"]),
+    type=click.Choice(
+        ["dataset", "convert", "model", "overlap", "profile", "restart", "scale", "spectrum", "starts", "guard"]
+    ),
 )
 @click.argument("paths", nargs=-1, type=EXISTING)
 @click.option(
@@ -76,12 +78,16 @@ def bench_command(
              learned: what the distance of predicted H and DM foretells
     scale    predicts silicon of up to 20,000 atoms in pieces, with one
              process and two; trains with two ranks; converts PATHS over dask
+    spectrum levels of the first frames of PATHS by each direct solver that is
+             installed, beside SuperLU
     """
     from workflows.terminal.progress import waiting
     from workflows.terminal.show import print_json, show_rows
 
     if what == "convert" and not paths:
         raise click.UsageError("convert needs run folders to read")
+    if what == "spectrum" and not paths:
+        raise click.UsageError("spectrum needs datasets or predictions")
     if what == "starts" and not options["command"]:
         raise click.UsageError("starts needs --cmd, the line that runs the code")
     with waiting(f"measuring: {what}"):
@@ -116,6 +122,10 @@ def measure(
         from workflows.benchmarks.overlap import bench_overlap
 
         return bench_overlap()
+    if what == "spectrum":
+        from workflows.benchmarks.spectrum import bench_spectrum
+
+        return bench_spectrum(paths)
     if what == "scale":
         from workflows.benchmarks.scale import bench_scale
 

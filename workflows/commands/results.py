@@ -64,6 +64,7 @@ def bands_command(
 
 @as_command(
     """  slem-spectrum pred.h5
+  slem-spectrum pred.h5 --gap --window=-5:-3.5
   slem-spectrum pred.h5 --levels 20 --near -4.1
   slem-spectrum pred.h5 --dos -20:10:601 --atoms 0,17 --json > dos.json
   slem-spectrum pred.h5 --matrices matrices/ -k 0.5,0,0"""
@@ -73,6 +74,16 @@ def bands_command(
 @click.option("-k", "kpoint", default="0,0,0", show_default=True, help="k-point, fractions of the reciprocal vectors.")
 @click.option("--levels", type=click.IntRange(1), help="Find so many levels next to an energy.")
 @click.option("--near", type=float, help="That energy, eV; default: the Fermi level.")
+@click.option("--gap", is_flag=True, help="Find highest occupied and lowest empty level by exact counts.")
+@click.option("--count", help="Count the levels from one energy to another, eV: low:high.")
+@click.option("--window", help="Find all levels from one energy to another, eV: low:high; their number is proven.")
+@click.option(
+    "--solver",
+    type=click.Choice(["auto", "pardiso", "mumps", "superlu", "dense"]),
+    default="auto",
+    show_default=True,
+    help="What factors the matrices; auto: the best that is installed.",
+)
 @click.option("--dos", help="Density of states from a lowest to a highest energy, eV: low:high or low:high:points.")
 @click.option(
     "--atoms", default="", help="Atoms (from 0) whose Mulliken share of the states is wanted too, such as 0,17."
@@ -96,7 +107,16 @@ def bands_command(
 )
 @JSON
 def spectrum_command(
-    path: Path, number: int, kpoint: str, dos: str | None, atoms: str, levels: int | None, as_json: bool, **options: Any
+    path: Path,
+    number: int,
+    kpoint: str,
+    dos: str | None,
+    atoms: str,
+    levels: int | None,
+    count: str | None,
+    window: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Find electrons, levels and densities of states of large frames.
 
@@ -110,6 +130,8 @@ def spectrum_command(
         kpoint=numbers_of(kpoint, ",", "-k", (3, 3)),
         levels=levels or 0,
         dos=numbers_of(dos, ":", "--dos", (2, 3)) if dos else None,
+        count=numbers_of(count, ":", "--count", (2, 2)) if count else None,
+        window=numbers_of(window, ":", "--window", (2, 2)) if window else None,
         atoms=[int(a) for a in numbers_of(atoms, ",", "--atoms", (1, 10_000))] if atoms else (),
         **options,
     )

@@ -129,7 +129,7 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
     table = Table(box=None, show_header=False)
     for name, value in facts.items():
         items = [f"{key}: {plain(item)}" for key, item in value.items()] if isinstance(value, dict) else value
-        text = "\n".join(items) if isinstance(items, list) else plain(items)
+        text = "\n".join(map(plain, items)) if isinstance(items, list) else plain(items)
         table.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
     out = console()
     out.print(Text(title, style="bold"), soft_wrap=True)
@@ -213,9 +213,13 @@ def show_errors(errors: Mapping[str, Any]) -> None:
 def show_spectrum(found: Mapping[str, Any]) -> None:
     """Electrons, levels and the density of states; the curves of atoms only as JSON."""
     out = console()
-    facts = {key: value for key, value in found.items() if key not in ("density of states", "levels", "atoms", "frame")}
+    facts = {
+        key: value
+        for key, value in found.items()
+        if key not in ("density of states", "levels", "window", "atoms", "frame")
+    }
     show_facts(found["frame"], facts)
-    for levels in found.get("levels", []):
+    for levels in [*found.get("window", []), *found.get("levels", [])]:
         out.print("levels (eV): " + " ".join(f"{level:.6f}" for level in levels), soft_wrap=True)
     if "density of states" in found:
         density = found["density of states"]
