@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.interpolate import CubicHermiteSpline
 
 from basis import Array
 from basis.shells import Shell
+
+if TYPE_CHECKING:
+    from scipy.interpolate import CubicHermiteSpline
 
 # Overlaps of Gaussians smaller than this are left out.
 SMALLEST_OVERLAP = 1e-13
@@ -67,7 +70,9 @@ class TabulatedFunction:
         return np.where(r <= self.r_g[-1], self._curve(np.clip(r, self.r_g[0], self.r_g[-1])), 0.0)
 
     @cached_property
-    def _curve(self) -> CubicHermiteSpline:
+    def _curve(self) -> "CubicHermiteSpline":
+        from scipy.interpolate import CubicHermiteSpline  # takes half as long as all else that a command imports
+
         return CubicHermiteSpline(self.r_g, self.values_g, self.slopes_g)
 
     def samples(self) -> tuple[Array, Array]:

@@ -5,7 +5,6 @@ poles and axis-aligned bonds are as exact as any other direction.
 """
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from basis import Array
 from basis.couplings import coupling
@@ -39,6 +38,8 @@ def spin_rotation(rotation: Array) -> Array:
 
     An overall sign is free and cancels in every operator.
     """
+    from scipy.spatial.transform import Rotation
+
     Q = np.asarray(rotation, dtype=float)
     proper = Q * np.sign(np.linalg.det(Q))[..., None, None]
     x, y, z, w = np.moveaxis(Rotation.from_matrix(proper).as_quat(), -1, 0)

@@ -11,7 +11,6 @@ from functools import cached_property
 from math import factorial, pi
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
 
 from basis import Array
 from basis.couplings import coupling
@@ -100,6 +99,8 @@ class Table:
     """T_L(r) of two species as splines of the distance."""
 
     def __init__(self, integrals: RadialIntegrals, farthest: float, power: int, factor: float) -> None:
+        from scipy.interpolate import make_interp_spline
+
         self.integrals, self.farthest, self.power, self.factor = integrals, farthest, power, factor
         first, second = integrals.shells
         self.rows, self.columns = (sum(shell.size for shell in shells) for shells in (first, second))

@@ -1,15 +1,21 @@
 """Matrices of a cell made of packed blocks: O(k) as sparse matrices, O(R) as dense ones, one block in either direction."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy import sparse
 
 from basis import Array
 from basis.spin import TRANSPOSED, Spin
 from converters.frames.blocks import Operator, Pairs, canonical
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
-def matrices_at(pairs: Pairs, operator: Operator, layout: Spin, kpoint_c: Array) -> list[sparse.csr_array]:
+
+def matrices_at(pairs: Pairs, operator: Operator, layout: Spin, kpoint_c: Array) -> "list[csr_array]":
     """O(k) of each spin component: O(k) = sum_R exp(+2 pi i k.R) O(R), k in fractions of the reciprocal vectors."""
+    from scipy.sparse import coo_array  # takes longer than all else that reads a file
+
     phase_p = np.exp(2j * np.pi * (pairs.R_pc @ np.asarray(kpoint_c, dtype=float)))
     phased_sx = operator.values_sx * phase_p[pairs.pair_x]
     row_x, column_x = pairs.row_column_x
@@ -19,7 +25,7 @@ def matrices_at(pairs: Pairs, operator: Operator, layout: Spin, kpoint_c: Array)
     mirrored_sx = phased_sx[TRANSPOSED[layout]].conj()[:, offsite_x]
     values_sx = np.concatenate([phased_sx, mirrored_sx], axis=1)
     norb = int(pairs.norb_a.sum())
-    return [sparse.coo_array((values_x, (rows, columns)), shape=(norb, norb)).tocsr() for values_x in values_sx]
+    return [coo_array((values_x, (rows, columns)), shape=(norb, norb)).tocsr() for values_x in values_sx]
 
 
 def matrices_by_cell(pairs: Pairs, operator: Operator, layout: Spin) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import linalg, optimize, sparse, special
+from scipy import linalg, sparse
 
 from basis import Array
 from basis.spin import Spin
@@ -187,6 +187,8 @@ def occupations(energies_skn: Array, weights_k: Array, filling: Filling, spin: S
 
 def fill(e_skn: Array, weights_k: Array, electrons: float, filling: Filling, most: float) -> tuple[Array, float]:
     """Occupations that hold the wanted electrons, and their Fermi level."""
+    from scipy.optimize import brentq
+
     capacity = most * e_skn.shape[0] * e_skn.shape[2] * weights_k.sum()
     if not 0 <= electrons <= capacity * (1 + 1e-12):
         raise ValueError(f"{electrons:g} electrons do not fit into levels for {capacity:g}")
@@ -198,7 +200,7 @@ def fill(e_skn: Array, weights_k: Array, electrons: float, filling: Filling, mos
         return float(np.einsum("skn,k->", shape((e_skn - fermi) / filling.width), weights_k) * most - electrons)
 
     margin = 60 * filling.width + 1.0
-    fermi = optimize.brentq(excess, e_skn.min() - margin, e_skn.max() + margin, xtol=1e-13, rtol=1e-14)
+    fermi = brentq(excess, e_skn.min() - margin, e_skn.max() + margin, xtol=1e-13, rtol=1e-14)
     return most * shape((e_skn - fermi) / filling.width), fermi
 
 
@@ -219,11 +221,15 @@ def fill_lowest(e_skn: Array, weights_k: Array, electrons: float, most: float) -
 
 
 def fermi_dirac(x: Array) -> Array:
-    return np.asarray(special.expit(-x))
+    from scipy.special import expit
+
+    return np.asarray(expit(-x))
 
 
 def gaussian(x: Array) -> Array:
-    return np.asarray(special.erfc(x) / 2)
+    from scipy.special import erfc
+
+    return np.asarray(erfc(x) / 2)
 
 
 def densities_at(

@@ -38,23 +38,15 @@ class Channels:
         natural = tuple(irreps.count((l, parity)) for l, parity in enumerate(parities))
         return cls(natural, tuple(irreps.count((l, -parity)) for l, parity in enumerate(parities)))
 
-    @property
-    def irreps(self) -> "Irreps":
-        """The same for e3nn, sorted by degree, natural ones first."""
-        from e3nn.o3 import Irreps
-
-        counts = enumerate(zip(self.natural, self.unnatural, strict=True))
-        return Irreps(
-            [
-                (count, (l, sign * (-1) ** l))
-                for l, both in counts
-                for count, sign in zip(both, (1, -1), strict=True)
-                if count
-            ]
-        )
-
     def __str__(self) -> str:
-        return str(self.irreps)
+        """The channels as e3nn writes them, sorted by degree, natural ones first; without its import, which takes two seconds."""
+        counts = enumerate(zip(self.natural, self.unnatural, strict=True))
+        return "+".join(
+            f"{count}x{l}{parity}"
+            for l, both in counts
+            for count, parity in zip(both, ("eo", "oe")[l % 2], strict=True)
+            if count
+        )
 
     @property
     def highest(self) -> int:

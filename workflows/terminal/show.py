@@ -13,14 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from converters.errors import Refused
-from workflows.check import Report
-from workflows.convert import InputOutcome
-from workflows.export import Exported
 from workflows.info import mixture
 from workflows.terminal.cures import CURES
 from workflows.terminal.debug import tracebacks_wanted
 
 if TYPE_CHECKING:
+    from workflows.check import Report
+    from workflows.convert import InputOutcome
+    from workflows.export import Exported
     from workflows.overlap import Made
 
 COLOURS = {
@@ -44,7 +44,7 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def show_outcomes(outcomes: Sequence[InputOutcome], output: Path) -> None:
+def show_outcomes(outcomes: "Sequence[InputOutcome]", output: Path) -> None:
     """Table of what became of each input; a long one shows the refused inputs and counts the rest."""
     shown = [o for o in outcomes if o.refusal] if len(outcomes) > MOST_ROWS else outcomes
     table = Table("input", "code", "frames", "status", "reason", box=None, header_style="bold")
@@ -91,7 +91,7 @@ def show_overlaps(made: Sequence["Made"], output: Path) -> None:
     out.print(f"{output}{more}", soft_wrap=True)
 
 
-def show_checks(reports: Sequence[Report]) -> None:
+def show_checks(reports: "Sequence[Report]") -> None:
     """Each check's worst number over all frames, where the matrices are from, then every failure."""
     out = console()
     table = Table("check", "frames", "worst", "unit", "failed", "not done", box=None, header_style="bold")
@@ -233,7 +233,7 @@ def show_spectrum(found: Mapping[str, Any]) -> None:
         out.print(table)
 
 
-def show_export(done: Exported) -> None:
+def show_export(done: "Exported") -> None:
     """What was written, why this, and what to do with it."""
     out = console()
     out.print(f"{done.format}, route {done.route.name}: {done.route.why}", soft_wrap=True)
