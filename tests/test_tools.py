@@ -12,6 +12,8 @@ from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.frame import Outcome
 from converters.physics.kspace import eigenvalues
+from converters.siesta import transport
+from converters.siesta.constants import LEGACY
 from converters.starts.start import Options
 from converters.starts.targets import find_target
 from converters.tools import arrays, petsc, pythtb, sisl_file, wannier90
@@ -260,3 +262,32 @@ def test_export_says_how_right_the_levels_are(tmp_path):
     assert len(done.files) == 3
     with pytest.raises(Refused, match="starts no run"):
         export(frame, tmp_path, Request("npz"), find_target(unpacked("siesta", "h2o")))
+
+
+def test_tbtrans_gets_the_fermi_level_of_the_run_or_of_its_levels(tmp_path):
+    """sisl, as tbtrans does, counts all energies from the Fermi level in the file."""
+    sisl = pytest.importorskip("sisl")
+    (frame,) = frames_of("siesta", "spin")
+    predicted = replace(frame, outcome=replace(frame.outcome, fermi=None), spectrum=None)
+    k, fermi = 3, frame.outcome.fermi
+    for one, options, wanted, tolerance in (
+        (frame, Options(), fermi, 1e-9),
+        (predicted, Options(fermi=-3.0), -3.0, 1e-9),
+        (predicted, Options(), fermi, 0.15),  # the run had another mesh
+    ):
+        (note,) = transport.write(one, tmp_path, options).notes
+        theirs = sisl.get_sile(tmp_path / "slem.TSHS")
+        scale = LEGACY.rydberg / sisl.unit.siesta.unit_convert("Ry", "eV")
+        written = theirs.read_fermi_level() * scale
+        assert written == pytest.approx(wanted, abs=tolerance)
+        assert f"{written:.4f} eV" in note
+        H = theirs.read_hamiltonian()
+        for s, levels_kn in enumerate(frame.spectrum.energies_skn):
+            found = H.eigh(k=frame.spectrum.kpoints_kc[k], spin=s) * scale + written
+            np.testing.assert_allclose(found, levels_kn[k], atol=5e-5)
+
+
+def test_tbtrans_needs_a_fermi_level(tmp_path):
+    (frame,) = frames_of("siesta", "h2o")
+    with pytest.raises(Refused, match="no Fermi level"):
+        transport.write(replace(frame, outcome=Outcome()), tmp_path, Options())

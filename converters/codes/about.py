@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from converters.tools.tool import Tool
+
 if TYPE_CHECKING:
     from converters.codes.protocols import Code, Restart, Script
 
@@ -41,5 +43,6 @@ class About:
     routes: tuple[str, ...] = ()  # what its runs can start from
     # Lines of the input with which an SCF ends once its energy changes by less than {eV} or {hartree}.
     stop_at: "Mapping[str, str]" = field(default_factory=dict)
+    tools: tuple[Tool, ...] = ()  # formats of its own tools, which do no SCF
     load_restart: "Callable[[], Restart] | None" = None
     load_script: "Callable[[], Script] | None" = None

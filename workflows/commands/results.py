@@ -201,6 +201,9 @@ def numbers_of(text: str, separator: str, option: str, counts: tuple[int, int]) 
 @click.option(
     "-k", "kpoint", default="0,0,0", show_default=True, help="k-point, fractions, for tools that take H(k) and S(k)."
 )
+@click.option(
+    "--fermi", type=float, help="Fermi level, eV, for tools that count from it; default: that of the run, or of H."
+)
 @click.option("--electrons", type=float, help="Electrons that DM is to hold; default: those of the run.")
 @click.option("--non-magnetic", "nonmagnetic", is_flag=True, help="Remove the spin density of spinor matrices.")
 @JSON

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from converters.codes.about import About
+from converters.tools.tool import Tool
 
 if TYPE_CHECKING:
     from converters.codes.protocols import Code, Restart
@@ -47,5 +48,6 @@ ABOUT = About(
         "SCF.FreeE.Converge": "true",
         "SCF.FreeE.Tolerance": "{eV:.3g} eV",
     },
+    tools=(Tool("tbtrans", "tbtrans and sisl open it", "`slem.TSHS`", "converters.siesta.transport"),),
     load_restart=load_restart,
 )
