@@ -2,19 +2,22 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from basis import Array
-from converters.frames.neighbours import Structure
-from converters.pyscf.start import announce, guess_density, refuse_guess, structure_of
+from converters.errors import Refused
+from converters.frames.frame import Frame
+from converters.pyscf.molecule import make_basis
+from converters.pyscf.start import announce, atoms_of, guess_density, refuse_guess, structure_of
+from converters.starts.asking import ask_for_frame
 from converters.starts.start import MODEL_VARIABLE
-from slem_plugin.checkpoint import cached_model
-from slem_plugin.model import Model
-from slem_plugin.prediction import predict
+
+if TYPE_CHECKING:
+    from slem_plugin.model import Model
 
 
 def pyscf_guess(
-    mf: Any, model: Model | str | Path | None = None, route: str = "auto", *, guard: bool = True
+    mf: Any, model: "Model | str | Path | None" = None, route: str = "auto", *, guard: bool = True
 ) -> Array | None:
     """`dm0` for `mf.kernel(dm0)`: what the model predicts for the atoms of an SCF object, as a proper density matrix.
 
@@ -26,11 +29,28 @@ def pyscf_guess(
     source = model if model is not None else os.environ.get(MODEL_VARIABLE)
     if source is None:
         return None
-    known = source if isinstance(source, Model) else cached_model(source)
-    frame = predict(known, Structure(*structure_of(mf, known.blueprint.basis)))
+    frame = None
+    if model is None:
+        try:
+            frame = ask_for_frame(*atoms_of(mf), *make_basis(mf.mol))
+        except Refused as refusal:
+            refuse_guess(mf, str(refusal))
+            return None
+    if frame is None:
+        frame = predicted(mf, source)
     dm0, density, reason = guess_density(mf, frame, route)
     if guard and reason:
         refuse_guess(mf, reason)
         return None
     announce(mf, density)
     return dm0
+
+
+def predicted(mf: Any, source: "Model | str | Path") -> Frame:
+    """What a model in this process says; its import takes seconds and is left to those who need it."""
+    from converters.frames.neighbours import Structure
+    from slem_plugin.checkpoint import cached_model
+    from slem_plugin.prediction import predict
+
+    known = cached_model(source) if isinstance(source, str | Path) else source
+    return predict(known, Structure(*structure_of(mf, known.blueprint.basis)))

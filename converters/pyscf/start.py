@@ -44,10 +44,16 @@ def structure_of(mf: Any, basis: Sequence[Species]) -> tuple[Array, Array, Array
         have = ", ".join(f"{species} {species.radial}" for species in basis)
         raise Refused(Kind.OTHER_MODEL, name_of(mf), f"has the basis {names}; the model was trained with {have}")
     species_a = np.array([known[own[s].number, own[s].shells, own[s].radial] for s in own_a])
+    return *atoms_of(mf), species_a
+
+
+def atoms_of(mf: Any) -> tuple[Array, Array, Array]:
+    """Cell, periodic axes and positions (Angstrom) of the atoms of an SCF object."""
+    molecule = mf.mol
     positions_av = molecule.atom_coords() * BOHR
     if not hasattr(mf, "cell"):
-        return np.zeros((3, 3)), np.zeros(3, dtype=bool), positions_av, species_a
-    return molecule.lattice_vectors() * BOHR, np.arange(3) < molecule.dimension, positions_av, species_a
+        return np.zeros((3, 3)), np.zeros(3, dtype=bool), positions_av
+    return molecule.lattice_vectors() * BOHR, np.arange(3) < molecule.dimension, positions_av
 
 
 def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto") -> tuple[Array, Density, str]:

@@ -22,7 +22,10 @@ GUESS, DEFAULT = "guess", "default"
 
 @dataclass(frozen=True)
 class Record:
-    """What a copy is for (`key`: its command, model and input), how its guess was made, its job in a queue, and how it went."""
+    """What a copy is for (`key`: its command, model and input), how its guess was made, its job in a queue, and how it went.
+
+    `model` is the number of the model in a campaign, which has several.
+    """
 
     key: str
     route: str = ""
@@ -30,6 +33,7 @@ class Record:
     notes: tuple[str, ...] = ()
     apart: float | None = None
     job: str = ""
+    model: int = 0
     start: Start | None = None
     cpu_before: float = 0.0
 
@@ -84,7 +88,10 @@ def earlier_record(folder: Path, kind: str, key: str, overwrite: bool) -> Record
 
 def fresh_copy(folder: Path, kind: str, key: str) -> Path:
     """A copy of the run folder without the results of earlier runs, which remembers what it is for."""
-    source = folder if folder.is_dir() else folder.parent
-    copy = Path(shutil.copytree(source, copy_of(folder, kind), ignore=shutil.ignore_patterns(*RESULTS)))
-    Record(key).save(copy)
+    source, copy = folder if folder.is_dir() else folder.parent, copy_of(folder, kind)
+    draft = copy.with_name(f".{copy.name}.draft")  # a kill leaves no copy that remembers nothing
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(source, draft, ignore=shutil.ignore_patterns(*RESULTS))
+    Record(key).save(draft)
+    draft.rename(copy)
     return copy

@@ -112,13 +112,11 @@ class Queue:
             self.submit, shell=True, cwd=copy, env=variables(environment), capture_output=True, text=True, check=False
         )
         (copy / LOG).write_text(done.stdout + done.stderr)
-        found = re.search(r"\bjob\s+<?(\d[\w.\[\]-]*)", done.stdout, re.I) or re.search(
-            r"^(\d[\w.\[\]-]*)", done.stdout, re.M
-        )
-        if done.returncode or found is None:
+        job = job_named_in(done.stdout)
+        if done.returncode or not job:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise Refused(Kind.NO_START, copy, f'was not taken by "{self.submit}": {said[-1] if said else "no answer"}')
-        return found[1]
+        return job
 
     def wait(self, copy: Path, job: str, environment: Mapping[str, str], look: Callable[[], None]) -> Ended:
         query, missed = self.query_for(job), 0
@@ -141,6 +139,12 @@ class Queue:
     def holds(self, query: str) -> bool:
         done = subprocess.run(query, shell=True, capture_output=True, text=True, check=False)
         return done.returncode == 0 and bool(done.stdout.strip())
+
+
+def job_named_in(said: str) -> str:
+    """The job that a queue names when it takes one; empty where it names none."""
+    found = re.search(r"\bjob\s+<?(\d[\w.\[\]-]*)", said, re.I) or re.search(r"^(\d[\w.\[\]-]*)", said, re.M)
+    return found[1] if found else ""
 
 
 class Looking:

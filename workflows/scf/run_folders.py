@@ -8,19 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from converters.errors import Kind, Refused
 from converters.starts.start import MODEL_VARIABLE, Progress, Target
 from converters.starts.targets import code_of_scripts, find_target, restart_module, script_module
-from slem_plugin.checkpoint import load_model
-from slem_plugin.model import Model
-from slem_plugin.prediction import predict
 from workflows.export import Request, export, stop_lines
 from workflows.scf.copies import DEFAULT, GUESS, Record, copy_of, earlier_record, fresh_copy, key_of
 from workflows.scf.judge import compare, judge
 from workflows.scf.outcome import Outcome, Start
 from workflows.scf.queues import Engine
 from workflows.terminal.progress import Tell, silent
+
+if TYPE_CHECKING:
+    from slem_plugin.model import Model
 
 # Two SCFs that end once their energies change by less than some number are farther apart than that number.
 NEAR_THE_END = 10.0
@@ -65,6 +66,8 @@ def run_folders(folders: Sequence[Path], job: Job, tell: Tell = silent) -> list[
     cannot be made, fails, is ignored or leads elsewhere is reported, and the default start is run in its place. What an
     earlier call finished is not run again.
     """
+    from slem_plugin.checkpoint import load_model
+
     work = Work(load_model(job.model_path), job, Board(len(folders), tell))
     with ThreadPoolExecutor(job.at_once) as pool:
         futures = [pool.submit(work.run, folder) for folder in folders]
@@ -99,9 +102,9 @@ class Subject:
 
 @dataclass(frozen=True)
 class Work:
-    """Runs one folder after the other, many at once; predictions are made one by one."""
+    """Runs one folder after the other, many at once; predictions are made one by one, where there is a model."""
 
-    model: Model
+    model: "Model | None"
     job: Job
     board: Board
     predicting: Lock = field(default_factory=Lock)
@@ -168,6 +171,10 @@ class Work:
         return record, refusal
 
     def put_guess(self, copy: Path, target: Target, record: Record) -> Record:
+        from slem_plugin.prediction import predict
+
+        if self.model is None:
+            raise Refused(Kind.NO_START, copy, "has no model to start from")
         staged = copy / "slem-start"
         with self.predicting:
             done = export(predict(self.model, target.atoms), staged, self.job.request, target)

@@ -1,0 +1,248 @@
+"""slem-campaign: what runs, what is learned, when training pays; kills at random moments end in the same dataset and verdicts."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from click.testing import CliRunner
+from pyscf import gto, scf
+
+from converters.errors import Refused
+from converters.starts.start import MODEL_VARIABLE
+from converters.storage.dataset import Dataset
+from slem_plugin import pyscf_guess
+from slem_plugin.checkpoint import load_model
+from workflows.campaign.answering import Answers
+from workflows.campaign.campaign import Plan, run_campaign
+from workflows.campaign.journal import Journal
+from workflows.campaign.kept import ENDED, Kept
+from workflows.campaign.order import choose_order, farthest_first, fingerprints
+from workflows.campaign.trainer import teach
+from workflows.campaign.worth import Ledger, Row
+from workflows.cli import campaign_command
+
+COUNT = 10
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory):
+    """What PySCF left of hydrogen molecules: a checkpoint and a log for each."""
+    place = tmp_path_factory.mktemp("stock")
+    for n in range(COUNT):
+        (place / f"h{n}").mkdir()
+        mol = gto.M(
+            atom=f"H 0 0 0; H 0 0 {0.6 + 0.03 * n}", basis="sto-3g", verbose=4, output=str(place / f"h{n}/run.log")
+        )
+        mf = scf.RHF(mol)
+        mf.chkfile = str(place / f"h{n}" / "run.chk")
+        mf.kernel()
+        mf._chkfile.close()
+        mol.stdout.close()
+    return place
+
+
+@pytest.fixture
+def runs(stock, tmp_path):
+    """Folders that have not run, and the line of a code that costs nothing and says that it ran."""
+    folders = [tmp_path / "runs" / f"h{n}" for n in range(COUNT)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "run.py").write_text("# asks for its start")
+    name = '$(basename "$PWD" | sed s/-slem-.*//)'
+    return folders, f"echo {name} >> {tmp_path}/count; sleep 0.03; cp {stock}/{name}/run.* ."
+
+
+def plan_of(folders, command, home, **more):
+    return Plan(folders, command, Kept(command), home, **more)
+
+
+def silent(_):
+    pass
+
+
+def energies(home):
+    with Dataset(home / "data.h5") as data:
+        return sorted(round(frame.outcome.energy, 9) for frame in data)
+
+
+def test_killed_campaigns_go_on_and_end_in_the_same(runs, tmp_path):
+    folders, command = runs
+    random = np.random.default_rng(7)
+    for _ in range(5):
+        child = os.fork()
+        if child == 0:
+            try:
+                run_campaign(plan_of(folders, command, tmp_path / "c", at_once=2), silent)
+            finally:
+                os._exit(0)
+        time.sleep(random.uniform(0.05, 0.35))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    standing = run_campaign(plan_of(folders, command, tmp_path / "c", at_once=2), silent)
+    assert sorted((tmp_path / "count").read_text().split()) == sorted(folder.name for folder in folders)
+    assert len(standing.done) == COUNT
+    assert {ran.outcome.verdict for ran in standing.done} == {"ok"}
+    again = run_campaign(plan_of(folders, command, tmp_path / "c", at_once=2), silent)
+    assert [ran.as_dict() for ran in again.done] == [ran.as_dict() for ran in standing.done]
+    assert len((tmp_path / "count").read_text().split()) == COUNT
+    for folder in folders:
+        for copy in folder.parent.glob(f"{folder.name}-slem-*"):
+            shutil.rmtree(copy)
+    run_campaign(plan_of(folders, command, tmp_path / "other"), silent)
+    assert energies(tmp_path / "c") == energies(tmp_path / "other")
+    assert len(set(energies(tmp_path / "c"))) == COUNT
+
+
+def test_the_command_says_what_failed_and_goes_on(runs, tmp_path, stock):
+    """One run fails, one is not converged, one was finished elsewhere; the report has them all."""
+    folders, command = runs
+    shutil.copytree(stock / "h2", folders[2], dirs_exist_ok=True)
+    later = time.time() + 5
+    os.utime(folders[2] / "run.chk", (later, later))
+    command = f'case "$PWD" in *h1-*) exit 3;; esac; {command}; case "$PWD" in *h4-*) sed -i "s/^converged SCF/SCF/" run.log;; esac'
+    arguments = [*map(str, folders[:5]), "--cmd", command, "-o", str(tmp_path / "c"), "--json"]
+    done = CliRunner().invoke(campaign_command, arguments, catch_exceptions=False)
+    assert done.exit_code == 1
+    said = json.loads(done.stdout)
+    outcomes = {Path(ran["outcome"]["folder"]).name: ran["outcome"] for ran in said["outcomes"]}
+    assert "exit code 3" in outcomes["h1"]["verdict"]
+    assert "not converged" in outcomes["h4"]["verdict"]
+    assert outcomes["h2"]["use"] == str(folders[2])
+    assert outcomes["h2"]["notes"] == ["was finished elsewhere"]
+    assert (said["done"], said["ok"], said["frames"]) == (5, 3, 3)
+    assert "h2" not in (tmp_path / "count").read_text()
+    page = (tmp_path / "c" / "report.html").read_text()
+    assert all(str(folder) in page for folder in folders[:5])
+    (tmp_path / "count").unlink()
+    everything = [*arguments, *map(str, (tmp_path / "runs").iterdir()), "--again"]  # as runs/* names copies too
+    CliRunner().invoke(campaign_command, everything)
+    assert sorted((tmp_path / "count").read_text().split()) == ["h4", "h5", "h6", "h7", "h8", "h9"]
+
+
+def test_campaigns_do_not_share_folders(runs, tmp_path):
+    folders, command = runs
+    with Journal(tmp_path / "c"), pytest.raises(Refused, match="in use"):
+        run_campaign(plan_of(folders, command, tmp_path / "c"), silent)
+    run_campaign(plan_of(folders[:1], command, tmp_path / "c"), silent)
+    with pytest.raises(Refused, match="holds a campaign of the command"):
+        run_campaign(plan_of(folders[:1], "true", tmp_path / "c"), silent)
+    other = run_campaign(plan_of(folders[:1], command, tmp_path / "other"), silent)
+    assert "not of this campaign" in other.done[0].outcome.verdict
+    assert (tmp_path / "count").read_text().split() == ["h0"]
+
+
+def test_a_run_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
+    ended = Kept("sleep 60 & sleep 60", timeout=0.3).wait(tmp_path, "kept", {}, lambda: None)
+    assert ended.returned == 124
+    assert not (tmp_path / ENDED).exists()
+
+
+def test_times_of_a_run_are_those_of_all_its_processes(tmp_path):
+    ended = Kept("""awk 'BEGIN { for (n = 0; n < 3000000; n++) s += n }'; exit 5""").wait(
+        tmp_path, "kept", {}, lambda: None
+    )
+    assert ended.returned == 5
+    assert 0.03 < ended.cpu_seconds < 10
+
+
+def test_a_journal_survives_a_line_that_was_cut_off(tmp_path):
+    with Journal(tmp_path) as journal:
+        journal.add("done", folder="a")
+    with (tmp_path / "journal.jsonl").open("ab") as file:
+        file.write(b'{"event": "done", "fol')
+    with Journal(tmp_path) as journal:
+        assert [event["folder"] for event in journal.of("done")] == ["a"]
+        journal.add("again", folder="a")
+    with Journal(tmp_path) as journal:
+        assert journal.of_folders() == {}
+
+
+# Order
+
+
+def test_the_first_runs_are_the_most_different(tmp_path):
+    """Two clusters of structures and one far from both: the first three runs are one of each."""
+    random = np.random.default_rng(0)
+    structures = []
+    for bend in [0.0] * 6 + [0.25] * 6 + [0.6]:
+        atoms = molecule("H2O")
+        atoms.positions[1, 1] += bend
+        atoms.positions += random.normal(0, 0.002, (3, 3))
+        structures.append(atoms)
+    order = farthest_first(fingerprints(structures))
+    assert sorted(order) == list(range(13))
+    assert {0 if n < 6 else 1 if n < 12 else 2 for n in order[:3]} == {0, 1, 2}
+    turned = [atoms.copy() for atoms in structures]
+    for atoms in turned:
+        atoms.rotate(random.uniform(0, 360), random.normal(size=3))
+    np.testing.assert_allclose(fingerprints(turned), fingerprints(structures), atol=1e-9)
+    unknown = [tmp_path / str(n) for n in range(5)]
+    for folder in unknown:
+        folder.mkdir()
+    assert choose_order(unknown) == [0, 4, 2, 1, 3]
+
+
+# Whether training pays
+
+
+def test_training_begins_only_where_it_pays():
+    defaults = [Row(10, 20.0), Row(9, 18.5), Row(11, 22.5)]
+    long = Ledger(defaults).decide(left=100, invested=0.0, newest=0)
+    assert 10 < long.seconds < 0.11 * 103 * 20  # a tenth of all runs is the most that is risked
+    assert Ledger(defaults).decide(left=3, invested=0.0, newest=0).seconds == 0
+    cheap = Ledger([Row(10, 0.2), Row(9, 0.19)]).decide(left=50, invested=0.0, newest=0)
+    assert cheap.seconds == 0
+    assert "would pay" in cheap.why
+
+
+def test_training_goes_on_while_it_gains_and_ends_when_it_does_not():
+    defaults = [Row(10, 20.0), Row(9, 18.5), Row(11, 22.5)]
+    gained = Ledger([*defaults, *[Row(6, 12.6, model=1)] * 4])
+    assert 6 < gained.gain(1) < 8  # four iterations of 2 s; few runs leave open what else takes time
+    assert gained.decide(left=100, invested=100.0, newest=1).seconds > 10
+    useless = Ledger([*defaults, *[Row(10, 20.5, model=1)] * 4])
+    assert useless.decide(left=100, invested=250.0, newest=1).seconds == 0
+    failed = Ledger([*defaults, *[Row(10, 20.5, model=1, lost=15.0)] * 4])
+    assert failed.saved < -50
+
+
+def test_seconds_before_the_first_iteration_are_not_saved():
+    """Runs of 3 s and 0.5 s an iteration: the line is found once iterations differ."""
+    rows = [Row(n, 3.0 + 0.5 * n, model) for n, model in [(10, 0)] * 10 + [(4, 1)] * 30]
+    ledger = Ledger(rows)
+    assert ledger.beginning == pytest.approx(3.0, abs=0.3)
+    assert ledger.saved == pytest.approx(30 * 6 * 0.5, rel=0.1)
+
+
+# Learning, and predictions for scripts
+
+
+def test_a_script_asks_the_campaign_for_its_prediction(runs, tmp_path, stock, monkeypatch):
+    """A model that a training process made answers through a socket as it does in the script's own process, then from the warm one."""
+    folders, command = runs
+    run_campaign(plan_of(folders, command, tmp_path / "c"), silent)
+    data, first, second = tmp_path / "c" / "data.h5", tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    said = teach(data, first, None, 1.0)
+    assert said["frames"] == COUNT
+    assert said["steps"] > 1
+    assert teach(data, second, str(first), 0.5)["errors"]["H"] < 3 * said["errors"]["H"]
+    mf = scf.RHF(gto.M(atom="H 0 0 0; H 0 0 0.71", basis="sto-3g", verbose=0))
+    own = pyscf_guess(mf, str(first))
+    models = [load_model(first)]
+    with Answers(lambda: models[0], Lock()) as answers:
+        monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "nowhere"))
+        for name, value in answers.environment.items():
+            monkeypatch.setenv(name, value)
+        np.testing.assert_allclose(pyscf_guess(mf), own, atol=1e-12)
+        other = scf.RHF(gto.M(atom="H 0 0 0; H 0 0 0.71", basis="6-31g", verbose=0))
+        assert pyscf_guess(other) is None
+        assert list(answers.folder.glob("*.h5")) == []
+    monkeypatch.setenv(MODEL_VARIABLE, str(first))  # whoever answered is gone
+    np.testing.assert_allclose(pyscf_guess(mf), own, atol=1e-12)

@@ -1,0 +1,90 @@
+"""Predictions for scripts that run beside a campaign: the model is read once, here, and not by each of them."""
+
+import json
+import shutil
+import socketserver
+import tempfile
+from collections.abc import Callable, Mapping
+from itertools import count
+from pathlib import Path
+from threading import Lock, Thread
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from converters.errors import Kind, Refused
+from converters.starts.asking import SOCKET_VARIABLE, species_of
+from converters.storage.writer import DatasetWriter
+
+if TYPE_CHECKING:
+    from converters.frames.neighbours import Structure
+    from slem_plugin.model import Model
+
+
+class Answers:
+    """A socket that only this user reaches; each question is a structure, each answer a file with its frame or a reason why there is none."""
+
+    def __init__(self, model: "Callable[[], Model | None]", predicting: Lock) -> None:
+        self.model, self.predicting, self.numbers = model, predicting, count()
+        self.folder = Path(tempfile.mkdtemp(prefix="slem-"))
+        self.path = self.folder / "socket"
+        answers = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                line = self.rfile.readline()
+                if line:
+                    self.wfile.write(json.dumps(answers.answer(json.loads(line))).encode() + b"\n")
+
+        self.server = socketserver.ThreadingUnixStreamServer(str(self.path), Handler)
+        self.server.daemon_threads = True
+        Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True).start()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {SOCKET_VARIABLE: str(self.path)}
+
+    def answer(self, question: Mapping[str, Any]) -> Mapping[str, str] | None:
+        """The place of a file with the predicted frame, which who asked removes; None where there is no model."""
+        try:
+            with self.predicting:
+                model = self.model()
+                if model is None:
+                    return None
+                from slem_plugin.prediction import predict
+
+                frame = predict(model, structure_for(model, question))
+                path = self.folder / f"{next(self.numbers)}.h5"
+                with DatasetWriter(path) as writer:
+                    writer.append(frame)
+        except Refused as refusal:
+            return {"refused": str(refusal)}
+        return {"frame": str(path)}
+
+    def __enter__(self) -> "Answers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def structure_for(model: "Model", question: Mapping[str, Any]) -> "Structure":
+    """The structure of a question, its species numbered as in a model."""
+    from converters.frames.neighbours import Structure
+
+    basis = model.blueprint.basis
+    known = {(species.number, species.shells, species.radial): s for s, species in enumerate(basis)}
+    own = [species_of(plain) for plain in question["basis"]]
+    missing = [species for species in own if (species.number, species.shells, species.radial) not in known]
+    if missing:
+        names, have = (", ".join(f"{one} {one.radial}" for one in many) for many in (missing, basis))
+        raise Refused(Kind.OTHER_MODEL, "the run", f"has the basis {names}; the model was trained with {have}")
+    numbers_s = np.array([known[species.number, species.shells, species.radial] for species in own])
+    species_a = numbers_s[np.array(question["species"], dtype=int)]
+    cell_cv, positions_av = np.array(question["cell"], dtype=float), np.array(question["positions"], dtype=float)
+    return Structure(cell_cv, np.array(question["pbc"], dtype=bool), positions_av, species_a)

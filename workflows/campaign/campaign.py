@@ -1,0 +1,275 @@
+"""A campaign: runs go on, their frames are learned, and what is learned starts the runs that are left; the same command goes on after any end."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from converters.codes.known import KNOWN
+from converters.errors import Kind, Refused
+from converters.runs import counted
+from workflows.campaign.answering import Answers
+from workflows.campaign.guide import Guide, path_of_model
+from workflows.campaign.journal import Journal
+from workflows.campaign.learning import DATA, Learning
+from workflows.campaign.order import choose_order
+from workflows.campaign.runs import Ran, Runner, ran_of
+from workflows.campaign.worth import Ledger, Row
+from workflows.convert import InputOutcome, Options, convert, find
+from workflows.export import Request
+from workflows.processes.engines import Engine as OneProcess
+from workflows.scf.copies import DEFAULT, GUESS, RECORD, copy_of
+from workflows.scf.queues import Engine, Queue
+from workflows.scf.run_folders import Board
+from workflows.terminal.progress import silent
+
+if TYPE_CHECKING:
+    from slem_plugin.model import Model
+
+# Seconds between two looks at runs and training; seconds in which others let go of the dataset.
+LOOK, PATIENCE = 0.2, 60.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a campaign is asked to do; `budget` are seconds after which no run begins."""
+
+    folders: Sequence[Path]
+    command: str
+    engine: Engine
+    home: Path
+    at_once: int = 1
+    model: Path | None = None
+    budget: float | None = None
+    again: bool = False
+    request: Request = field(default_factory=Request)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a campaign stands, for those who look on."""
+
+    total: int
+    done: Sequence[Ran]
+    running: str
+    ledger: Ledger
+    trained: Sequence[dict[str, Any]]
+    frames: int
+    training: float  # seconds of processors
+    own: float  # the same of predictions, conversions and this program itself
+    elapsed: float
+    said: str = ""
+    refused: Sequence[str] = ()
+
+    @property
+    def saved(self) -> float:
+        """Seconds of processors, everything counted."""
+        return self.ledger.saved - self.training - self.own
+
+
+def run_campaign(plan: Plan, tell: Callable[[Callable[[], Standing]], None]) -> Standing:
+    """Run all folders of a plan, or what an earlier call has left of them."""
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(plan.home))
+        folders = folders_of(plan, journal)
+        journal.add("call", command=plan.command, runs=len(folders))
+        campaign = Campaign(plan, journal, folders, tell, stack)
+        return campaign.run()
+
+
+def folders_of(plan: Plan, journal: Journal) -> list[Path]:
+    """The folders of a campaign in the order of their runs: that of the journal, with those that are new behind."""
+    given = list(dict.fromkeys(path.resolve() for path in plan.folders))
+    given = [path for path in given if not (path / RECORD).exists()]  # no copies in which runs were made
+    begun = journal.of("campaign")
+    if begun and begun[0]["command"] != plan.command:
+        found = f'holds a campaign of the command "{begun[0]["command"]}"'
+        raise Refused(Kind.OUTPUT_EXISTS, plan.home, found, "the same command, or another folder")
+    known = [Path(name) for event in begun for name in event["folders"]]
+    new = sorted(set(given) - set(known), key=lambda path: counted(str(path)))
+    if not given:
+        raise Refused(Kind.NO_RUN, plan.home, "is given no folders of runs")
+    if new:
+        new = [new[n] for n in choose_order(new)]
+        journal.add("campaign", command=plan.command, folders=[str(path) for path in new])
+    return [path for path in (*known, *new) if path in set(given)]
+
+
+class Campaign:
+    """One call of a campaign: what runs, what is learned, and what has come of it so far."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        journal: Journal,
+        folders: list[Path],
+        tell: Callable[[Callable[[], Standing]], None],
+        stack: ExitStack,
+    ) -> None:
+        self.plan, self.journal, self.folders, self.tell = plan, journal, folders, tell
+        self.began, self.own_before = time.monotonic(), own_seconds(journal)
+        self.done: dict[str, Ran] = {}
+        self.learned: dict[str, str] = {}
+        for name, event in journal.of_folders().items():
+            self.done[name], self.learned[name] = ran_of(event), event["learned"]
+        for name in [name for name, ran in self.done.items() if ran.start is None and not ran.lost]:
+            del self.done[name], self.learned[name]  # these were never run
+        if plan.again:
+            self.forget_failures()
+        self.learning = Learning(plan.home, journal)
+        self.guide: Guide | None = self.learning.newest
+        if plan.model is not None and self.guide is None:
+            self.begin_with(plan.model)
+        self.running: dict[Future[Ran], Path] = {}
+        predicting = Lock()
+        environment = {}
+        if not isinstance(plan.engine, Queue):  # jobs of a queue may run on machines that cannot ask this one
+            environment = dict(stack.enter_context(Answers(self.model, predicting)).environment)
+        self.board = Board(len(folders), silent)
+        self.runner = Runner(plan.engine, plan.command, plan.home, plan.request, self.board, environment, predicting)
+
+    def model(self) -> "Model | None":
+        """The model that scripts are answered from."""
+        return None if self.guide is None else self.guide.model
+
+    def begin_with(self, given: Path) -> None:
+        """Take a model from elsewhere as the first one."""
+        from slem_plugin.checkpoint import BEST
+
+        place = path_of_model(self.plan.home, 1)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(given / BEST if given.is_dir() else given, place)
+        self.journal.add("trained", model=1, frames=0, cpu=0.0, errors={}, source=str(given))
+        self.guide = self.learning.newest
+
+    def forget_failures(self) -> None:
+        """Runs that failed are to be made again."""
+        for name in [name for name, ran in self.done.items() if not ran.outcome.ok]:
+            del self.done[name], self.learned[name]
+            self.journal.add("again", folder=name)
+            for kind in (GUESS, DEFAULT):
+                shutil.rmtree(copy_of(Path(name), kind), ignore_errors=True)
+
+    def run(self) -> Standing:
+        """Until nothing is left, or the time is over."""
+        self.learn_again()
+        waiting = [folder for folder in self.folders if str(folder) not in self.done]
+        pool = ThreadPoolExecutor(self.plan.at_once)
+        try:
+            while waiting or self.running:
+                over = self.plan.budget is not None and time.monotonic() - self.began > self.plan.budget
+                waiting = [] if over else waiting
+                while waiting and len(self.running) < self.plan.at_once:
+                    folder = waiting.pop(0)
+                    self.running[pool.submit(self.runner.run, folder, self.chosen())] = folder
+                ended, _ = wait(self.running, LOOK, FIRST_COMPLETED)
+                for future in ended:
+                    self.take(self.running.pop(future), future.result())
+                if newer := self.learning.poll():
+                    self.guide = self.learning.newest
+                if ended or newer:
+                    self.learning.consider(self.ledger, self.sound, len(waiting))
+                self.tell(lambda: self.standing)
+        except BaseException:
+            self.plan.engine.stop.set()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            self.learning.close()
+            self.journal.add("ended call", own=time.process_time())
+        self.own_before, last = own_seconds(self.journal) - time.process_time(), self.guide
+        if last is not None:
+            folder = self.plan.home / "model"
+            folder.mkdir(exist_ok=True)
+            shutil.copyfile(last.path, folder / "best.safetensors")
+        return self.standing
+
+    def chosen(self) -> Guide | None:
+        """The model for the next run: the newest, unless it has saved nothing so far."""
+        if self.guide is None:
+            return None
+        gain = self.ledger.gain(self.guide.number)
+        return self.guide if gain is None or gain > 0 else None
+
+    def take(self, folder: Path, ran: Ran) -> None:
+        """Learn a run and write down what became of it."""
+        learned = self.learn(ran)
+        self.done[str(folder)], self.learned[str(folder)] = ran, learned
+        self.journal.add("done", folder=str(folder), learned=learned, **ran.as_dict())
+
+    def learn(self, ran: Ran) -> str:
+        """Put the frames of a run into the dataset; "", or why it has none."""
+        start = ran.start
+        if start is None or start.returned or start.progress.converged is False:
+            return "the run did not end well"
+        try:
+            found = self.convert(Path(start.folder))
+        except Refused as refusal:
+            return str(refusal)
+        reasons = [one.reason for one in found if one.status not in ("converted", "there already")]
+        return "; ".join(reasons) if reasons or found else "no matrices were found"
+
+    def convert(self, folder: Path) -> list[InputOutcome]:
+        """Convert a run, as soon as nobody else has the dataset open."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return convert(
+                    find([folder], list(KNOWN)), self.plan.home / DATA, Options(), OneProcess(), lambda _: None
+                )
+            except Refused as refusal:
+                if refusal.kind is not Kind.IN_USE or time.monotonic() > until:
+                    raise
+                time.sleep(LOOK)
+
+    def learn_again(self) -> None:
+        """What could not be learned by an earlier call may be learned by this one."""
+        for name, reason in list(self.learned.items()):
+            if reason and self.done[name].outcome.ok and self.learn(self.done[name]) != reason:
+                self.take(Path(name), self.done[name])
+
+    @property
+    def sound(self) -> int:
+        """Runs that were learned."""
+        return sum(not reason for reason in self.learned.values())
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger([row for ran in self.done.values() if (row := row_of(ran)) is not None])
+
+    @property
+    def standing(self) -> Standing:
+        refused = [reason for name, reason in self.learned.items() if reason and self.done[name].start is not None]
+        return Standing(
+            len(self.folders),
+            list(self.done.values()),
+            "; ".join(f"{name} {what}" for name, what in self.board.running.items()),
+            self.ledger,
+            self.learning.trained,
+            self.sound,
+            self.learning.cpu,
+            self.own_before + time.process_time(),
+            time.monotonic() - self.began,
+            self.learning.failed or self.learning.said,
+            refused,
+        )
+
+
+def row_of(ran: Ran) -> Row | None:
+    """What a run says about costs; nothing where it was not finished, or somebody else finished it."""
+    start = ran.start
+    if start is None or start.progress.iterations is None:
+        return None
+    model = ran.model if start is ran.outcome.guess else 0
+    seconds = start.cpu_seconds if start.cpu_seconds is not None else start.seconds
+    return Row(start.progress.iterations, seconds, model, ran.lost)
+
+
+def own_seconds(journal: Journal) -> float:
+    """What earlier calls have taken of processors, besides runs and trainings; killed ones did not say."""
+    return sum(float(event["own"]) for event in journal.of("ended call"))

@@ -1,0 +1,161 @@
+"""The training beside the runs: begun where it pays, in a process of its own, and ended when nothing is left to be started."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from workflows.campaign.guide import MODELS, Guide, path_of_model
+from workflows.campaign.journal import Journal
+from workflows.campaign.worth import Decision, Ledger
+
+DATA = "data.h5"
+# Frames before the first training, and by how much they grow before the next one.
+FIRST, GROWTH = 6, 1.5
+
+
+class Learning:
+    """Trains models of a campaign, one after the other; all that came of them is in the journal."""
+
+    def __init__(self, home: Path, journal: Journal) -> None:
+        self.home, self.journal = home, journal
+        self.process: subprocess.Popen[str] | None = None
+        self.answer: Future[dict[str, Any]] | None = None
+        self.pool = ThreadPoolExecutor(1)
+        self.said = ""
+        self.asked = (0, 0.0)  # frames and seconds of the training that goes on
+        self.cpu_before = seconds_of_trainings(journal)
+        self.failed = ""
+
+    @property
+    def trained(self) -> list[dict[str, Any]]:
+        return [event for event in self.journal.of("trained") if "refused" not in event]
+
+    @property
+    def newest(self) -> Guide | None:
+        """The newest model."""
+        number = self.trained[-1]["model"] if self.trained else 0
+        return Guide(number, path_of_model(self.home, number)) if number else None
+
+    @property
+    def cpu(self) -> float:
+        """Seconds that trainings have taken of processors, those of earlier calls among them."""
+        return self.cpu_before + self.cpu_now
+
+    @property
+    def cpu_now(self) -> float:
+        if self.process is None:
+            return 0.0
+        with suppress(OSError, ValueError, IndexError):
+            words = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+            return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+        return time.monotonic() - self.began  # where processes do not say, the clock is the most that it can be
+
+    def consider(self, ledger: Ledger, frames: int, left: int) -> None:
+        """Begin a training where it pays; say why not where it does not."""
+        if self.answer is not None or self.failed or left <= 0:
+            return
+        before = max((event["frames"] for event in self.trained), default=0)
+        if frames < max(FIRST, GROWTH * before):
+            return
+        newest = self.newest.number if self.newest else 0
+        decision: Decision = ledger.decide(left, self.cpu, newest)
+        if not decision.seconds:
+            if not self.said:
+                self.journal.add("no training", why=decision.why, frames=frames)
+            self.said = decision.why
+            return
+        self.said = ""
+        self.begin(frames, decision, newest)
+
+    def begin(self, frames: int, decision: Decision, newest: int) -> None:
+        number = newest + 1
+        place = self.home / MODELS
+        place.mkdir(exist_ok=True)
+        snapshot = place / DATA  # the campaign goes on writing into its own
+        shutil.copyfile(self.home / DATA, snapshot)
+        before = path_of_model(self.home, newest) if newest else None
+        wanted = {
+            "data": str(snapshot.resolve()),
+            "model": str(path_of_model(self.home, number)),
+            "before": None if before is None else str(before),
+            "seconds": decision.seconds,
+        }
+        self.asked = frames, decision.seconds
+        self.journal.add("training", model=number, frames=frames, seconds=decision.seconds, why=decision.why)
+        self.answer = self.pool.submit(self.ask, wanted)
+
+    def ask(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Send a training to the process and wait for what came of it."""
+        process = self.started()
+        if process.stdin is None or process.stdout is None:
+            return {"refused": "the training process has no pipes"}
+        try:
+            process.stdin.write(json.dumps(wanted) + "\n")
+            process.stdin.flush()
+            found: dict[str, Any] = json.loads(process.stdout.readline())
+        except (OSError, ValueError):
+            return {"refused": "the training process has ended; there may be too little memory"}
+        return found
+
+    def started(self) -> "subprocess.Popen[str]":
+        if self.process is None:
+            log = (self.home / "training.log").open("ab")
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+            self.began = time.monotonic()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "workflows.campaign.trainer"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the campaign, which ends it
+            )
+            log.close()
+        return self.process
+
+    def poll(self) -> bool:
+        """Whether a training has ended; its model is then the newest one."""
+        if self.answer is None or not self.answer.done():
+            return False
+        found, self.answer = self.answer.result(), None
+        number = (self.newest.number if self.newest else 0) + 1
+        self.journal.add("trained", model=number, **found)
+        if "refused" in found:
+            self.failed = found["refused"]
+        return True
+
+    def close(self) -> None:
+        """End the training process; what it took is written down."""
+        if self.process is not None:
+            cpu = self.cpu_now
+            self.process.kill()
+            _, _, usage = os.wait4(self.process.pid, 0)
+            self.process.returncode = -9
+            for pipe in (self.process.stdin, self.process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
+            self.journal.add("ended training process", cpu=max(cpu, usage.ru_utime + usage.ru_stime))
+            self.cpu_before += max(cpu, usage.ru_utime + usage.ru_stime)
+            self.process = None
+        self.pool.shutdown(wait=True)
+        (self.home / MODELS / DATA).unlink(missing_ok=True)
+
+
+def seconds_of_trainings(journal: Journal) -> float:
+    """What the trainings of earlier calls have taken; of a call that was killed, what it had taken at its last model."""
+    total = last = 0.0
+    for event in journal.events:
+        if event["event"] == "call":
+            total, last = total + last, 0.0
+        elif event["event"] in ("trained", "ended training process"):
+            last = float(event["cpu"])
+    return total + last

@@ -1,0 +1,86 @@
+"""The order of runs: what is learned from the first should tell most about the rest."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from basis import Array
+from converters.errors import Refused
+from workflows.structures import read_structures
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+# Surroundings are seen up to this distance (Angstrom), by waves of so many lengths.
+FARTHEST, WAVES = 6.0, 8
+
+
+def choose_order(folders: Sequence[Path]) -> list[int]:
+    """An order in which each next run is the one that is least like those before it; spread evenly where structures are not known."""
+    known = [structure_of(folder) for folder in folders]
+    structures = [atoms for atoms in known if atoms is not None]
+    if len(structures) < len(known):
+        return halving(len(folders))
+    return farthest_first(fingerprints(structures))
+
+
+def structure_of(folder: Path) -> "Atoms | None":
+    """The structure that an input says, or that lies beside a script."""
+    files = [folder] if folder.is_file() else sorted(path for path in folder.iterdir() if path.is_file())
+    for path in (folder, *(file for file in files if file.suffix in (".xyz", ".extxyz", ".cif", ".vasp", ".traj"))):
+        try:
+            return next(iter(read_structures(path)))
+        except (Refused, StopIteration):
+            continue
+    return None
+
+
+def fingerprints(structures: Sequence["Atoms"]) -> Array:
+    """A row for each structure: means and spreads, over the atoms of each element, of how far which neighbours are and at which angles."""
+    elements = sorted({int(number) for atoms in structures for number in atoms.numbers})
+    return np.array([fingerprint(atoms, elements) for atoms in structures])
+
+
+def fingerprint(atoms: "Atoms", elements: Sequence[int]) -> Array:
+    from ase.neighborlist import neighbor_list
+
+    i_d, j_d, length_d, vector_dv = neighbor_list("ijdD", atoms, FARTHEST)
+    fade_d = 0.5 + 0.5 * np.cos(np.pi * length_d / FARTHEST)
+    waves_dn = np.sin(np.pi * np.arange(1, WAVES + 1) * length_d[:, None] / FARTHEST) * (fade_d / length_d)[:, None]
+    unit_dv = vector_dv / length_d[:, None]
+    directions_du = np.hstack([unit_dv, (unit_dv[:, :, None] * unit_dv[:, None, :]).reshape(len(unit_dv), 9)])
+    parts = []
+    for other in elements:
+        mine_d = atoms.numbers[j_d] == other
+        scalar_an = np.zeros((len(atoms), WAVES))
+        np.add.at(scalar_an, i_d[mine_d], waves_dn[mine_d])
+        turned_anu = np.zeros((len(atoms), WAVES, 12))
+        np.add.at(turned_anu, i_d[mine_d], waves_dn[mine_d][:, :, None] * directions_du[mine_d][:, None])
+        parts += [scalar_an, np.linalg.norm(turned_anu[..., :3], axis=-1), np.linalg.norm(turned_anu[..., 3:], axis=-1)]
+    seen_af = np.hstack(parts)
+    rows = []
+    for element in elements:
+        mine = seen_af[atoms.numbers == element]
+        rows += [mine.mean(axis=0), mine.std(axis=0)] if len(mine) else [np.zeros((2, seen_af.shape[1])).ravel()]
+    return np.concatenate([*rows, np.bincount(np.searchsorted(elements, atoms.numbers), minlength=len(elements))])
+
+
+def farthest_first(rows_nf: Array) -> list[int]:
+    """All rows, from the one nearest the middle, each next the farthest from all before it."""
+    spread_f = rows_nf.std(axis=0)
+    scaled = rows_nf[:, spread_f > 0] / spread_f[spread_f > 0]
+    order = [int(np.linalg.norm(scaled - scaled.mean(axis=0), axis=1).argmin())]
+    nearest_n = np.full(len(scaled), np.inf)
+    while len(order) < len(scaled):
+        nearest_n = np.minimum(nearest_n, np.linalg.norm(scaled - scaled[order[-1]], axis=1))
+        nearest_n[order] = -1
+        order.append(int(nearest_n.argmax()))
+    return order
+
+
+def halving(count: int) -> list[int]:
+    """Places spread evenly over a line, however many of them are taken: the first, the middle, the middles of the halves and so on."""
+    bits = max(1, (count - 1).bit_length())
+    return sorted(range(count), key=lambda n: int(f"{n:0{bits}b}"[::-1], 2))

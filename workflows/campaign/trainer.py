@@ -1,0 +1,116 @@
+"""The process that trains during a campaign: a line of JSON on its standard input is a training, a line on its standard output what came of it.
+
+It has one thread and the lowest priority. The clock of a training is the processor's: what the runs take does not shorten it.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from workflows.processes.engines import end_with_parent
+
+if TYPE_CHECKING:
+    from slem_plugin.learning.learner import Progress
+    from slem_plugin.model import Model
+
+# The rate of a training that begins with the weights of an earlier one.
+GENTLE = 0.002
+# So many frames or more: one in so many is kept to see how good the model is.
+FOR_CHECKS, ONE_IN = 8, 8
+NO_CHECKS = "0"
+# What a new network knows better than an earlier one: how far atoms see, which more frames may have moved.
+REACH = "cutoff_ss"
+
+
+def main() -> None:
+    os.nice(19)
+    Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+    answers = sys.stdout
+    for line in sys.stdin:
+        with redirect_stdout(sys.stderr):
+            answer = answer_to(json.loads(line))
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def answer_to(wanted: dict[str, Any]) -> dict[str, Any]:
+    """What came of a training: steps and errors, or why there is no model; and the processor's seconds of this process so far."""
+    from converters.errors import Refused
+
+    try:
+        found = teach(Path(wanted["data"]), Path(wanted["model"]), wanted["before"], float(wanted["seconds"]))
+    except (Refused, OSError, MemoryError) as error:
+        found = {"refused": str(error)}
+    return {**found, "cpu": time.process_time()}
+
+
+def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> dict[str, Any]:
+    """Train a model on all frames of a dataset, beginning with the weights of the model before where they fit."""
+    import torch
+
+    from converters.storage.dataset import Dataset
+    from slem_plugin.checkpoint import BEST, load_model
+    from slem_plugin.config import Config
+    from workflows.train import train_folder
+
+    torch.set_num_threads(1)
+    clock = Clock()
+
+    with Dataset(data) as frames:
+        count = len(frames)
+    validate = f"{1 / ONE_IN:.3f}" if count >= FOR_CHECKS else NO_CHECKS
+    config = Config(time=f"{seconds:.1f}", validate=validate, evaluations=6, workers=0, device="cpu")
+    start = None if before is None else load_model(Path(before))
+    if start is not None:
+        config = config.with_changes({"rate": GENTLE}, "settings")
+    folder = model_path.with_suffix(".training")
+    shutil.rmtree(folder, ignore_errors=True)
+    reports: list[Any] = []
+    train_folder(
+        data,
+        folder,
+        config,
+        resume=False,
+        prepared=lambda model, *_: warm(model, start),
+        watch=clock.set,
+        report=reports.append,
+    )
+    os.replace(folder / BEST, model_path)
+    shutil.rmtree(folder)
+    best = next((one for one in reversed(reports) if one.best), None)
+    return {
+        "frames": count,
+        "steps": 0 if not reports else reports[-1].step,
+        "errors": {} if best is None else best.errors,
+        "checked": validate != NO_CHECKS,
+    }
+
+
+class Clock:
+    """Seconds of the processor since the first step, as the time of a training."""
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+
+    def set(self, progress: "Progress", *_: object) -> None:
+        if self.began is None:
+            self.began = time.process_time()
+        progress.seconds = time.process_time() - self.began
+
+
+def warm(model: "Model", before: "Model | None") -> None:
+    """Give a new network the weights of an earlier one of the same shape."""
+    if before is None or before.network is None or model.network is None:
+        return
+    old, new = before.network.state_dict(), model.network.state_dict()
+    if {name: value.shape for name, value in old.items()} == {name: value.shape for name, value in new.items()}:
+        model.network.load_state_dict({name: new[name] if name.endswith(REACH) else old[name] for name in new})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Whether training pays: what predictions have saved, what they may still save, and how many seconds a training may take.
+
+All seconds are of processors: those of runs, as far as they are known, else on the clock; those of trainings, always.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# Iterations that the first model is hoped to save, as a part of those of the default start (docs/results.md has a quarter to a half).
+HOPE = 0.3
+# The part of what may be saved that a training may cost, and the part of all runs that may be risked before anything was saved.
+SHARE, RISK = 0.5, 0.1
+# Shorter trainings (seconds) teach nothing that lasts.
+SHORTEST = 10.0
+# Seconds that two processes take before the first of them trains and the second predicts: imports.
+IMPORTS = 6.0
+# A run's seconds besides its iterations, as a part of all, as long as no runs tell; which counts as one run.
+GUESSED = 0.3
+# So many runs say what a model saves; the iterations that even the best start takes.
+ENOUGH, BEST = 3, 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finished run: iterations, seconds (None: nobody knows), the model that started it (0: the default), seconds lost by a failed start."""
+
+    iterations: int
+    seconds: float | None
+    model: int = 0
+    lost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Seconds that the next training may take, and why so many; 0: none."""
+
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What the runs of a campaign say about costs."""
+
+    rows: Sequence[Row]
+
+    def of(self, model: int) -> list[Row]:
+        return [row for row in self.rows if row.model == model]
+
+    @property
+    def predicted(self) -> list[Row]:
+        return [row for row in self.rows if row.model]
+
+    @property
+    def default(self) -> float | None:
+        """Iterations of the default start."""
+        found = [row.iterations for row in self.of(0)]
+        return float(np.mean(found)) if found else None
+
+    def iterations(self, model: int) -> float | None:
+        """Iterations from the predictions of a model, once there are enough."""
+        found = [row.iterations for row in self.of(model)]
+        return float(np.mean(found)) if len(found) >= ENOUGH else None
+
+    @property
+    def beginning(self) -> float:
+        """Seconds of a run besides its iterations: where the line of seconds over iterations begins.
+
+        While all runs take as many iterations nothing but a guess says where, which weighs as much as one run.
+        """
+        known = [(row.iterations, row.seconds) for row in self.rows if row.seconds is not None]
+        if not known:
+            return 0.0
+        n, seconds = np.array([*known, (0.0, GUESSED * float(np.mean([s for _, s in known])))], dtype=float).T
+        _, constant = np.polyfit(n, seconds, 1)
+        return float(np.clip(constant, 0.0, 0.9 * seconds[:-1].min()))
+
+    def seconds_of_iteration(self, rows: Sequence[Row] | None = None) -> float | None:
+        """Seconds of one iteration; None where no time is known."""
+        known = [(row.iterations, row.seconds) for row in rows or self.rows if row.seconds is not None]
+        if not known:
+            return None
+        n, seconds = np.array(known, dtype=float).T
+        return float(np.maximum(seconds - self.beginning, 0).sum() / n.sum())
+
+    @property
+    def saved(self) -> float:
+        """Seconds that predictions have saved, less what failed starts have cost."""
+        default, each = self.default, self.seconds_of_iteration()
+        if default is None or each is None:
+            return 0.0
+        return sum((default - row.iterations) * each - row.lost for row in self.predicted)
+
+    def gain(self, model: int) -> float | None:
+        """Seconds that each start from a model saves; None while too few runs have begun from it."""
+        found, default, each = self.of(model), self.default, self.seconds_of_iteration()
+        if len(found) < ENOUGH or default is None or each is None:
+            return None
+        return float(np.mean([(default - row.iterations) * each - row.lost for row in found]))
+
+    def decide(self, left: int, invested: float, newest: int) -> Decision:
+        """Whether to train now: `left` runs are yet to begin, trainings have taken `invested` seconds and made `newest` models."""
+        default, each = self.default, self.seconds_of_iteration()
+        if default is None or each is None:
+            return Decision(0.0, "no run has said how long it takes")
+        whole = (left + len(self.rows)) * default * each
+        risk = RISK * whole
+        if not newest:
+            seconds = min(SHARE * HOPE * default * each * left, risk) - IMPORTS
+            return self.decided(seconds, f"{left} runs are left, of {default * each:.3g} s from the default start each")
+        gain = self.gain(newest)
+        if gain is None:
+            return Decision(0.0, "the newest model has started too few runs")
+        most = (default - BEST) * each - gain
+        worth = max(most, 0.0) * left * self.progress(newest)
+        limit = max(self.saved + max(gain, 0.0) * left, risk) - invested
+        seconds = min(SHARE * worth, limit)
+        return self.decided(
+            seconds, f"{left} runs are left, each start saves {gain:.3g} s of at most {gain + most:.3g} s"
+        )
+
+    def progress(self, newest: int) -> float:
+        """The part of what can still be saved that the next training is hoped to save: half as much as the last one did, or a little."""
+        before = self.gain(newest - 1) if newest > 1 else 0.0
+        now, default, each = self.gain(newest), self.default, self.seconds_of_iteration()
+        if before is None or now is None or default is None or each is None:
+            return 0.1
+        possible = (default - BEST) * each - before
+        return float(np.clip(0.5 * (now - before) / possible, 0.02, 0.5)) if possible > 0 else 0.0
+
+    @staticmethod
+    def decided(seconds: float, why: str) -> Decision:
+        if seconds < SHORTEST:
+            return Decision(
+                0.0, f"{why}: {max(seconds, 0):.2g} s of training would pay, and {SHORTEST:g} s is the least"
+            )
+        return Decision(seconds, why)
