@@ -74,7 +74,7 @@ class Route:
 class Options:
     """What a writer may need besides the frame: the version that will read, radial functions, a template, the grid.
 
-    `mesh` are the k-points at which orbitals are made orthogonal, `kpoint` (fractions) is the one at which matrices are wanted;
+    `mesh` are the k-points at which orbitals are made orthogonal, `functions` is "all" of them or a "minimal" set, `kpoint` (fractions) is the one at which matrices are wanted;
     `fermi` (eV) is given where the frame says none, or another one.
     """
 
@@ -83,6 +83,7 @@ class Options:
     template: Path | None = None
     grid: tuple[int, int, int] | None = None
     mesh: tuple[int, int, int] | None = None
+    functions: str = "all"
     kpoint: tuple[float, float, float] = (0.0, 0.0, 0.0)
     fermi: float | None = None
 

@@ -1,4 +1,4 @@
-"""Orthogonal orbitals for tools that know no overlap: Loewdin's S^-1/2 H S^-1/2 on a k mesh, and how right it is between its points."""
+"""Orthogonal functions for tools that know no overlap: Loewdin's S^-1/2 H S^-1/2 on a k mesh, or a minimal set, and how right it is between the k-points."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,12 @@ from converters.frames.blocks import Operator, Pairs
 from converters.frames.folding import Folding, centred_mesh_of_frame, fold
 from converters.frames.frame import Frame
 from converters.physics import kspace
+from converters.tools.minimal import Minimal, fermi_level, minimal_functions, projected
 
 # Good enough: levels up to so far above the Fermi level (eV) are right to so much (eV) everywhere.
-WINDOW, GOOD = 5.0, 1e-3
+WINDOW, GOOD = 5.0, 1e-2
+# A minimal set has the levels up to one of these above the Fermi level (eV).
+WINDOWS, FAR_BETTER = (2.0, 1.0), 2.0
 # The supercell of the mesh, in diameters of H; the next one is tried where the levels are not good enough.
 DIAMETERS = (1.0, 1.5, 2.0)
 # Elements of the matrices at all k-points of a mesh that is chosen here, and of one that is asked for.
@@ -28,49 +31,83 @@ SMALLEST_OVERLAP = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Orthogonal:
-    """A frame of orthogonal orbitals, with what a user has to know about it: the mesh, and how far levels are off between its points."""
+    """A frame of orthogonal orbitals with S = 1, the mesh on which its levels are exact, and what a user has to know about it."""
 
     frame: Frame
     mesh_c: tuple[int, int, int]
     notes: tuple[str, ...]
 
 
-def orthogonal_orbitals(frame: Frame, mesh: Sequence[int] | None) -> Orthogonal:
-    """The frame with H of orthogonal orbitals and S = 1, on the mesh that is asked for or on one that is dense enough."""
+def orthogonal_orbitals(frame: Frame, mesh: Sequence[int] | None, functions: str = "all") -> Orthogonal:
+    """H of orthogonal orbitals, on the mesh that is asked for or on one that is dense enough.
+
+    `functions` is "all" for one for each orbital, or "minimal" for those of the valence shells alone.
+    """
     missing = [name for name in ("H", "S") if name not in frame.operators]
     if missing:
         raise Refused(Kind.MISSING_MATRIX, frame.place, f"holds no {' and no '.join(missing)}; levels need both")
     if frame.folded or not frame.pbc_c.any():
-        return on_its_only_mesh(frame, mesh)
-    mesh_c = whole_mesh(mesh) if mesh else None
-    found, error = None, np.inf
-    for tried_c in [mesh_c] if mesh_c else meshes_of(frame):
-        size = prod(tried_c) * frame.norb**2 * frame.spin.components
-        if found is not None and size > MOST_CHOSEN:
+        return on_its_only_mesh(frame, mesh, functions)
+    found = None
+    for mesh_c in [whole_mesh(mesh)] if mesh else meshes_of(frame):
+        if found is not None and prod(mesh_c) * frame.norb**2 * frame.spin.components > MOST_CHOSEN:
             break
-        found, energies = Orthogonal(orthogonalised(frame, tried_c), tried_c, ()), between_points(tried_c)
-        near, all_of_them, fermi = largest_errors(frame, found.frame, energies)
-        error = all_of_them if near is None else near
-        found = replace(found, notes=(told(tried_c, near, all_of_them), *doubts(error, fermi)))
-        if error < GOOD:
+        tried = [orthogonalised(frame, mesh_c, few) for few in sets_of(frame, mesh_c, functions)]
+        errors = [largest_errors(frame, model, between_points(mesh_c), top) for model, top in tried]
+        least = min(error for error, *_ in errors)
+        # The sets come from the smallest one on: a larger one has to be far better.
+        best = next(n for n, (error, *_) in enumerate(errors) if error <= FAR_BETTER * least)
+        model = tried[best][0]
+        found = Orthogonal(model, mesh_c, notes_on(frame, model, mesh_c, errors[best]))
+        if errors[best][0] < GOOD:
             break
     if found is None:
         raise AssertionError("no mesh was tried")
     return found
 
 
-def told(mesh_c: Sequence[int], near: float | None, all_of_them: float) -> str:
-    words = " x ".join(map(str, mesh_c))
-    start = f"orbitals are orthogonal (Loewdin) on {words} k-points; levels are exact there, and between them off by at most"
-    if near is None:
-        return f"{start} {all_of_them:.1g} eV"
-    return f"{start} {near:.1g} eV up to {WINDOW:g} eV above the Fermi level, {all_of_them:.1g} eV in all"
+def sets_of(frame: Frame, mesh_c: Sequence[int], functions: str) -> list[Minimal | None]:
+    """The sets of functions that are tried, of which the one is taken whose levels are best between the k-points; None stands for all orbitals."""
+    if functions == "all":
+        return [None]
+    require_size(frame, mesh_c)
+    energies_skn = kspace.eigenvalues(frame, kspace.uniform_mesh(mesh_c)[0])
+    found: dict[tuple[int, float], Minimal] = {}
+    refusals = []
+    for polarisation, window in itertools.product((False, True), WINDOWS):
+        try:
+            few = minimal_functions(frame, energies_skn, window, polarisation)
+        except Refused as refusal:
+            refusals.append(refusal)
+        else:
+            found.setdefault((few.size, few.top), few)
+    if not found:
+        raise refusals[-1]
+    return list(found.values())
 
 
-def doubts(error: float, fermi: float | None) -> tuple[str, ...]:
+def notes_on(
+    frame: Frame, model: Frame, mesh_c: Sequence[int], errors: tuple[float, float, float | None]
+) -> tuple[str, ...]:
+    """The functions and the mesh, how far levels are off between its points, and a warning where that is far."""
+    error, everywhere, limit = errors
+    on = f"on {' x '.join(map(str, mesh_c))} k-points"
+    whole = model.norb == frame.norb
+    start = f"{model.norb} orthogonal functions for {frame.norb} orbitals, {on}: levels" if not whole else ""
+    start = start or f"orbitals are orthogonal (Loewdin) {on}: levels"
+    if limit is None:
+        return (f"{start} are exact there, and between them off by at most {error:.1g} eV", *doubt(error, whole))
+    words = f"{start} up to {limit:.2f} eV are exact there, and between them off by at most {error:.1g} eV"
+    if whole:
+        words = f"{start} are exact there; between them off by at most {error:.1g} eV up to {limit:.2f} eV, {everywhere:.1g} eV in all"
+    return (words, *doubt(error, whole))
+
+
+def doubt(error: float, whole: bool) -> tuple[str, ...]:
     if error < GOOD:
         return ()
-    return (f"WARNING: a denser mesh is needed for levels that are right to {GOOD:g} eV",)
+    instead = " or a minimal set of functions" * whole
+    return (f"WARNING: levels that are right to {GOOD:g} eV need a denser mesh{instead}",)
 
 
 def whole_mesh(mesh: Sequence[int]) -> tuple[int, int, int]:
@@ -78,15 +115,16 @@ def whole_mesh(mesh: Sequence[int]) -> tuple[int, int, int]:
     return a, b, c
 
 
-def on_its_only_mesh(frame: Frame, mesh: Sequence[int] | None) -> Orthogonal:
+def on_its_only_mesh(frame: Frame, mesh: Sequence[int] | None, functions: str) -> Orthogonal:
     """A molecule has Gamma alone; blocks that are folded over the mesh of a run are right on that mesh alone."""
     own_c = centred_mesh_of_frame(frame, frame.place) or (1, 1, 1)
     if mesh and tuple(mesh) != own_c:
         words = " x ".join(map(str, own_c))
         raise Refused(Kind.NO_SUCH_CHOICE, frame.place, f"has matrices on {words} k-points alone", "this mesh or none")
+    model, _ = orthogonalised(frame, own_c, sets_of(frame, own_c, functions)[0])
     words = " x ".join(map(str, own_c))
-    note = f"orbitals are orthogonal (Loewdin) on the {words} k-points of the run; what is between them is an interpolation"
-    return Orthogonal(orthogonalised(frame, own_c), own_c, (note,) if frame.folded else ())
+    note = f"levels are exact on the {words} k-points of the run; what is between them is an interpolation"
+    return Orthogonal(model, own_c, (note,) if frame.folded else ())
 
 
 def meshes_of(frame: Frame) -> Iterator[tuple[int, int, int]]:
@@ -99,25 +137,42 @@ def meshes_of(frame: Frame) -> Iterator[tuple[int, int, int]]:
         yield whole_mesh(mesh_c.tolist())
 
 
-def orthogonalised(frame: Frame, mesh_c: Sequence[int]) -> Frame:
-    """H between orthogonal orbitals at the atoms of the old ones: exact on the mesh, each block at its closest images elsewhere."""
-    kpoints_kc, _ = kspace.uniform_mesh(mesh_c)
-    if len(kpoints_kc) * frame.norb**2 * frame.spin.components > MOST_ELEMENTS:
+def require_size(frame: Frame, mesh_c: Sequence[int]) -> None:
+    if prod(mesh_c) * frame.norb**2 * frame.spin.components > MOST_ELEMENTS:
         words = " x ".join(map(str, mesh_c))
         found = f"has {frame.norb} orbitals, too many for dense matrices at {words} k-points"
         raise Refused(Kind.TOO_LITTLE_MEMORY, frame.place, found, "a smaller mesh, or a format that holds S")
-    spinor = frame.spin is Spin.SPINOR
+
+
+def orthogonalised(frame: Frame, mesh_c: Sequence[int], few: Minimal | None) -> tuple[Frame, float | None]:
+    """H between orthogonal functions at the atoms, exact on the mesh, each block at its closest images elsewhere; and the energy up to which they have all levels."""
+    require_size(frame, mesh_c)
+    kpoints_kc, _ = kspace.uniform_mesh(mesh_c)
     matrices = []
     for channels in kspace.hamiltonian_and_overlap(frame, kpoints_kc):
-        root_MM = inverse_root(frame, channels[0][1][: frame.norb, : frame.norb])
-        root_MM = np.kron(np.eye(2), root_MM) if spinor else root_MM
-        turned = [root_MM @ H_MM @ root_MM for H_MM, _ in channels]
-        matrices.append(kspace.split_spinor(turned[0], frame) if spinor else turned)
-    cells = (frame.positions_av, frame.cell_cv, frame.pbc_c, frame.pairs.norb_a.tolist())
-    folding = fold(frame.place, kpoints_kc, *cells)
+        turned = [projected(few, *channel) for channel in channels] if few else loewdin(frame, channels)
+        turned = [(H_MM + H_MM.conj().T) / 2 for H_MM in turned]
+        matrices.append(spin_blocks(turned[0]) if frame.spin is Spin.SPINOR else turned)
+    basis = few.basis if few else frame.basis
+    norb_a = [basis[s].size for s in frame.species_a.tolist()]
+    folding = fold(frame.place, kpoints_kc, frame.positions_av, frame.cell_cv, frame.pbc_c, norb_a)
     H = Operator(in_real_space(folding, np.array(matrices).swapaxes(0, 1), mesh_c, frame.spin))
     operators = {"H": H, "S": unit_operator(folding.pairs)}
-    return replace(frame, pairs=folding.pairs, operators=operators, folded=False, functions=())
+    model = replace(frame, basis=basis, pairs=folding.pairs, operators=operators, folded=False, functions=())
+    return model, few.top if few else None
+
+
+def loewdin(frame: Frame, channels: Sequence[tuple[Array, Array]]) -> list[Array]:
+    """S^-1/2 H S^-1/2 of each spin channel."""
+    root_MM = inverse_root(frame, channels[0][1][: frame.norb, : frame.norb])
+    root_MM = np.kron(np.eye(2), root_MM) if frame.spin is Spin.SPINOR else root_MM
+    return [root_MM @ H_MM @ root_MM for H_MM, _ in channels]
+
+
+def spin_blocks(H_MM: Array) -> list[Array]:
+    """The uu, ud, du, dd parts of a matrix with all up functions first."""
+    n = len(H_MM) // 2
+    return [H_MM[:n, :n], H_MM[:n, n:], H_MM[n:, :n], H_MM[n:, n:]]
 
 
 def in_real_space(folding: Folding, H_skMM: Array, mesh_c: Sequence[int], spin: Spin) -> Array:
@@ -157,13 +212,14 @@ def between_points(mesh_c: Sequence[int]) -> Array:
     return np.asarray(np.where(np.array(mesh_c) > 1, inside, 0.0) / mesh_c)
 
 
-def largest_errors(frame: Frame, model: Frame, kpoints_kc: Array) -> tuple[float | None, float, float | None]:
-    """The largest error of a level (eV) near and below the Fermi level, that of any, and the Fermi level; None without electrons."""
+def largest_errors(
+    frame: Frame, model: Frame, kpoints_kc: Array, top: float | None
+) -> tuple[float, float, float | None]:
+    """The largest error of a level (eV) below an energy, that of any, and that energy: `top`, or a bit above the Fermi level where there is one."""
     e_skn, f_skn = (kspace.eigenvalues(one, kpoints_kc) for one in (frame, model))
-    error_skn = np.abs(e_skn - f_skn)
-    electrons = frame.outcome.electrons
-    if electrons is None:
-        return None, float(error_skn.max()), None
-    weights_k = np.full(len(kpoints_kc), 1 / len(kpoints_kc))
-    _, (fermi, *_) = kspace.occupations(e_skn, weights_k, kspace.Filling(electrons), frame.spin)
-    return float(error_skn[e_skn < fermi + WINDOW].max(initial=0)), float(error_skn.max()), fermi
+    e_skn = e_skn[..., : f_skn.shape[-1]]
+    error_skn, limit = np.abs(e_skn - f_skn), top
+    if limit is None and frame.outcome.electrons is not None:
+        limit = fermi_level(frame, e_skn) + WINDOW
+    below = e_skn < (np.inf if limit is None else limit)
+    return float(error_skn[below].max(initial=0)), float(error_skn.max()), limit

@@ -28,7 +28,8 @@ def model(smallest=0.0, spin=0):
 
     `spin` is 0 for up and 1 for down where the spin is collinear; spinors make a model with spin.
     """
-    data = np.load(DATA)
+    with np.load(DATA) as file:
+        data = dict(file)
     periodic = np.flatnonzero(data["pbc"]).tolist()
     spinful = bool(data["spinor"])
     if hasattr(pythtb, "TBModel"):
@@ -51,7 +52,7 @@ def write(frame: Frame, folder: Path, options: Options) -> Written:
     if np.linalg.det(cell_with_room(frame.atoms)) < 0:
         found = "has a left-handed cell, which pythtb does not take"
         raise Refused(Kind.UNSUPPORTED, frame.place, found, "two cell vectors exchanged, or another format")
-    model = orthogonal_orbitals(frame, options.mesh)
+    model = orthogonal_orbitals(frame, options.mesh, options.functions)
     matrix = unpack_elements(model.frame.pairs, model.frame.operators["H"], frame.spin)
     R_ec, cell_cv = matrix.R_tc[matrix.t_e], cell_with_room(frame.atoms)
     values_ess = spin_matrices(matrix.values_se, frame.spin)
@@ -59,7 +60,7 @@ def write(frame: Frame, folder: Path, options: Options) -> Written:
     onsite_e = here_e & (matrix.row_e == matrix.column_e)
     first_e = forward(R_ec) | (here_e & (matrix.row_e < matrix.column_e))
     first_e &= np.abs(matrix.values_se).max(axis=0) > 0
-    atoms = [orbital.atom for orbital in frame.orbitals]
+    atoms = [orbital.atom for orbital in model.frame.orbitals]
     arrays = {
         "cell": cell_cv,
         "pbc": frame.pbc_c,

@@ -15,7 +15,7 @@ from converters.tools.orthogonal import orthogonal_orbitals
 
 def write(frame: Frame, folder: Path, options: Options) -> Written:
     """slem_hr.dat, slem_centres.xyz and slem.win; for collinear spin a set for each of slem.up and slem.dn."""
-    model = orthogonal_orbitals(frame, options.mesh)
+    model = orthogonal_orbitals(frame, options.mesh, options.functions)
     R_tc, H_tsMM = model.frame.to_dense("H")
     seeds = {"slem": H_tsMM}
     notes = list(model.notes)
@@ -26,7 +26,11 @@ def write(frame: Frame, folder: Path, options: Options) -> Written:
         notes.append("orbitals alternate between up and down, as in Wannier90 2 and later")
     written = []
     for seed, H_tsNN in seeds.items():
-        files = {"_hr.dat": elements(R_tc, H_tsNN[:, 0]), "_centres.xyz": centres(frame), ".win": lattice(frame)}
+        files = {
+            "_hr.dat": elements(R_tc, H_tsNN[:, 0]),
+            "_centres.xyz": centres(model.frame),
+            ".win": lattice(model.frame),
+        }
         for suffix, lines in files.items():
             written.append(folder / f"{seed}{suffix}")
             with written[-1].open("w") as file:

@@ -199,6 +199,13 @@ def numbers_of(text: str, separator: str, option: str, counts: tuple[int, int]) 
     help="k-points at which orbitals are made orthogonal, for tools that need it.",
 )
 @click.option(
+    "--functions",
+    type=click.Choice(["all", "minimal"]),
+    default="all",
+    show_default=True,
+    help="For the same tools: one function for each orbital, or for each valence orbital.",
+)
+@click.option(
     "-k", "kpoint", default="0,0,0", show_default=True, help="k-point, fractions, for tools that take H(k) and S(k)."
 )
 @click.option(
