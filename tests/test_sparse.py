@@ -1,6 +1,7 @@
 """Sparse matrices and spectra of stored frames, against dense matrices, PySCF's levels and closed forms."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from basis.spin import Spin
 from converters.errors import Refused
 from converters.physics import kspace, spectral
 from converters.physics.factors import engines
+from converters.physics.inverse import LocalInverse
 from converters.physics.levels import Levels
 from converters.physics.sparse import Source, count_electrons, matrices_at
 from converters.physics.spectral import Pencil, fermi_level, inverse_root
@@ -104,21 +106,39 @@ def test_random_vectors_see_all_states(waters, monkeypatch):
     assert np.abs(found[0] - len(expected)) < 1e-4
     assert (np.abs(found - exact) < 5 * error + 1e-3).all()
     monkeypatch.setattr(spectral, "LARGEST_FACTOR", 0)
-    by_gradients = Pencil.of(H, S, norb_a)
+    by_local = Pencil.of(H, S, norb_a, 1e-9)
     ends = spectral.ENDED * np.abs(expected).max()
-    for pencil in (by_factors, by_gradients):
+    for pencil in (by_factors, by_local):
         assert pencil.middle == pytest.approx((expected[0] + expected[-1]) / 2, abs=ends)
         assert np.abs(expected - pencil.middle).max() < pencil.half
     one, other = (
         p.moments(np.eye(len(expected))[:, :2], np.eye(len(expected))[:, :2], 20)
-        for p in (by_factors, replaced(by_gradients, by_factors))
+        for p in (by_factors, replaced(by_local, by_factors))
     )
     assert np.abs(one - other).max() < 1e-5
 
 
+def test_the_local_inverse_is_as_exact_as_it_says():
+    source = Source.of_frame(make_random_frame(5, natoms=7))
+    for kpoint in ((0, 0, 0), (0.1, 0.2, 0.3)):
+        S = matrices_at(source, ("S",), np.array(kpoint, dtype=float))["S"][0]
+        S = sparse.csr_array(S + 20 * sparse.eye_array(S.shape[0]))
+        exact = np.linalg.inv(S.toarray())
+        for accuracy in (1e-2, 1e-4, 1e-8):
+            local = LocalInverse.of(S, source.outline.pairs.norb_a, accuracy)
+            found = local.solve(np.eye(S.shape[0], dtype=S.dtype))
+            assert np.abs(found - found.conj().T).max() < 1e-12
+            # The relative error of the eigenvalues of S^-1 in the metric of S, as promised.
+            assert np.abs(np.linalg.eigvals(found @ S.toarray()) - 1).max() <= accuracy
+            root = local.root(np.eye(S.shape[0], dtype=S.dtype))
+            assert np.abs(root @ root.conj().T - exact).max() < accuracy * np.abs(exact).max()
+    with pytest.raises(Refused, match="not positive definite"):
+        LocalInverse.of(sparse.csr_array(S - 60 * sparse.eye_array(S.shape[0])), source.outline.pairs.norb_a, 1e-4)
+
+
 def replaced(pencil, like):
     """A pencil with the interval of another one."""
-    return Pencil(pencil.H, pencil.S, pencil.solve, like.middle, like.half)
+    return replace(pencil, middle=like.middle, half=like.half)
 
 
 def test_shares_of_all_atoms_are_all_levels(waters):

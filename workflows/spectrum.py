@@ -134,6 +134,7 @@ def describe_densities(
     found["density of states"] = densities(counted, wanted, most)
     if electrons is not None:
         found["fermi level"] = fermi_level([(p, m) for p, (m, _) in counted], electrons, most)
+    found["error of S^-1"] = max(pencil.error for pencil in pencils)
     if wanted.atoms:
         energies_e = energies_of(wanted)
         places = orbitals_of(sizes_a, natoms, wanted.atoms)

@@ -1,24 +1,24 @@
 """Spectra of large sparse (H, S): densities of states of all orbitals or of some atoms, and the Fermi levels that they say.
 
-S is never taken for a unit matrix: moments are those of S^-1 H, with S solved by its factors where these fit, else by
-conjugate gradients.
+S is never taken for a unit matrix: moments are those of S^-1 H, with S solved by its factors where these fit, else by a local
+inverse, whose work grows as the number of atoms.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import linalg
+from scipy.linalg import eigh_tridiagonal
 
 from basis import Array
 from converters.errors import Kind, Refused
 from converters.physics.factors import Matrix, choose_engine
+from converters.physics.inverse import LocalInverse
 
 # Factors of larger matrices do not fit (three-dimensional structures fill them almost wholly).
 LARGEST_FACTOR = 16_000
-# Relative residual of conjugate gradients, and of the roots of S by Lanczos.
-SOLVED, ROOTED = 1e-8, 1e-6
+# Relative error of the local inverse of S, by which levels are off at most, and of the roots of S by Lanczos.
+SOLVED, ROOTED = 1e-4, 1e-6
 MOST_STEPS = 3000
 # Ends of the spectrum are found to this share of themselves and then widened by this factor, so that no level lies outside.
 ENDED, WIDER = 1e-3, 1.02
@@ -30,36 +30,38 @@ FINE = 4
 Solve = Callable[[Array], Array]
 
 
-def solver_of(S: Matrix, sizes_a: Array) -> Solve:
-    """What solves linear equations with S; `sizes_a` are the orbitals of the atoms, whose blocks precondition."""
+def solver_of(S: Matrix, sizes_a: Array, accuracy: float) -> tuple[Solve, Solve, float]:
+    """What multiplies with S^-1 and with a root of it, and their relative error; `sizes_a` are the orbitals of the atoms."""
     if S.shape[0] <= LARGEST_FACTOR:
         engine = choose_engine("auto", S)
         engine.factor(S)
-        return engine.solve
-    blocks = []
-    for end, size in zip(np.cumsum(sizes_a).tolist(), sizes_a.tolist(), strict=True):
-        blocks.append(sparse.coo_array(np.linalg.inv(S[end - size : end, end - size : end].toarray())))
-    near = sparse.block_diag(blocks, format="csr")
-
-    def solve(b: Array) -> Array:
-        columns = []
-        for column in np.atleast_2d(b.T):
-            x, failed = linalg.cg(S, column, rtol=SOLVED, maxiter=MOST_STEPS, M=near)
-            if failed:
-                raise Refused(
-                    Kind.SINGULAR_OVERLAP,
-                    "S",
-                    f"is too near to singular: not solved to {SOLVED:g} in {MOST_STEPS} steps",
-                )
-            columns.append(x)
-        return np.array(columns).T.reshape(b.shape)
-
-    return solve
+        return engine.solve, lambda x: np.column_stack([inverse_root(S, column) for column in x.T]), ROOTED
+    local = LocalInverse.of(S, sizes_a, accuracy)
+    return local.solve, local.root, accuracy
 
 
 def starting_vector(size: int) -> Array:
     """Where Lanczos' method starts: always the same, so that results do not differ from run to run."""
     return np.random.default_rng(0).standard_normal(size)
+
+
+def ends_of_spectrum(H: Matrix, S: Matrix, solve: Solve) -> tuple[float, float]:
+    """The lowest and the highest eigenvalue of S^-1 H, to a share of their distance, by Lanczos' method in the metric of S."""
+    now, before = starting_vector(S.shape[0]).astype(S.dtype), np.zeros(S.shape[0], dtype=S.dtype)
+    now = now / float(np.vdot(now, S @ now).real) ** 0.5
+    alpha: list[float] = []
+    beta: list[float] = []
+    while len(alpha) < min(MOST_STEPS, S.shape[0]):
+        image = H @ now
+        alpha.append(float(np.vdot(now, image).real))
+        rest = solve(image) - alpha[-1] * now - (beta[-1] * before if beta else 0)
+        norm = float(np.vdot(rest, S @ rest).real) ** 0.5
+        e_n, u = eigh_tridiagonal(np.array(alpha), np.array(beta))
+        if len(alpha) > 1 and norm * np.abs(u[-1, [0, -1]]).max() < ENDED * (e_n[-1] - e_n[0]):
+            return float(e_n[0]), float(e_n[-1])
+        beta.append(norm)
+        before, now = now, rest / norm
+    return float(e_n[0]), float(e_n[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,19 +71,16 @@ class Pencil:
     H: Matrix
     S: Matrix
     solve: Solve
+    root: Solve
     middle: float
     half: float
+    error: float
 
     @classmethod
-    def of(cls, H: Matrix, S: Matrix, sizes_a: Array) -> "Pencil":
-        solve = solver_of(S, sizes_a)
-        inverse = linalg.LinearOperator(S.shape, matvec=solve, dtype=S.dtype)
-        start = starting_vector(S.shape[0])
-        low, high = (
-            float(linalg.eigsh(H, 1, S, Minv=inverse, which=end, tol=ENDED, v0=start, return_eigenvectors=False)[0])
-            for end in ("SA", "LA")
-        )
-        return cls(H, S, solve, (low + high) / 2, WIDER * (high - low) / 2)
+    def of(cls, H: Matrix, S: Matrix, sizes_a: Array, accuracy: float = SOLVED) -> "Pencil":
+        solve, root, error = solver_of(S, sizes_a, accuracy)
+        low, high = ends_of_spectrum(H, S, solve)
+        return cls(H, S, solve, root, (low + high) / 2, WIDER * (high - low) / 2, error)
 
     def apply(self, x: Array) -> Array:
         """(S^-1 H - middle) / half times some columns."""
@@ -100,7 +99,7 @@ class Pencil:
         """Moments of all states, each the mean over some random vectors, and their standard errors."""
         random = np.random.default_rng(seed)
         signs = random.choice([-1.0, 1.0], size=(self.S.shape[0], vectors))
-        start = np.column_stack([inverse_root(self.S, column) for column in signs.T])
+        start = self.root(signs)
         # In the metric of S the operator is Hermitian, and twice as many moments follow from the products of two vectors.
         before, now = start, self.apply(start)
         zero, one = dots(self.S @ before, before), dots(self.S @ before, now)
@@ -199,8 +198,6 @@ def inverse_root(S: Matrix, vector: Array) -> Array:
 
 def root_of_chain(alpha: Sequence[float], beta: Sequence[float]) -> Array:
     """The first column of T^-1/2 of a tridiagonal matrix."""
-    from scipy.linalg import eigh_tridiagonal
-
     e_n, u = eigh_tridiagonal(np.array(alpha), np.array(beta))
     if e_n[0] <= 0:
         raise Refused(Kind.SINGULAR_OVERLAP, "S", f"is not positive definite: it has the eigenvalue {e_n[0]:.3g}")
