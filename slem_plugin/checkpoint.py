@@ -161,6 +161,8 @@ def describe(blueprint: Blueprint) -> dict[str, Any]:
     network = {**plain.pop("network"), "channels": str(blueprint.network.channels)}
     if network["kind"] == "slem":  # programs that know no other read such files as well
         del network["kind"]
+    if not network["learned"]:
+        del network["learned"]
     return {**plain, **network, "spin": str(blueprint.spin)}
 
 
@@ -169,6 +171,7 @@ def read_blueprint(plain: Mapping[str, Any]) -> Blueprint:
     names = {one.name for one in fields(NetworkSpec)}
     network = {name: value for name, value in plain.items() if name in names}
     others = {name: value for name, value in plain.items() if name not in names}
+    network["learned"] = tuple((near, far) for near, far in plain.get("learned", ()))
     others["basis"] = tuple(read_species(species) for species in plain["basis"])
     others["operators"] = tuple(plain["operators"])
     others["mesh"] = tuple(plain["mesh"]) if plain.get("mesh") else None

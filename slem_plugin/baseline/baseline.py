@@ -19,6 +19,8 @@ from slem_plugin.graphs.graph import Graph, pair_numbers
 
 # Functions of distance are resolved to these lengths (Angstrom): two-centre, crystal field, size of the rest.
 FINE, COARSE, ROUGH = 0.12, 0.5, 0.8
+# Functions begin at this part of the shortest distance.
+NEAR = 0.8
 # Distances closer than this (Angstrom) are the same.
 SAME = 1e-6
 
@@ -65,6 +67,16 @@ class Baseline:
     def cutoff_t(self) -> Array:
         """Where the last function of each kind ends."""
         return np.array([range_g.max(initial=0) for range_g in self.range_tg])
+
+    @property
+    def nearest_t(self) -> Array:
+        """The nearest pair of each kind in the data."""
+        return np.array(self.near_t) / NEAR
+
+    @property
+    def farthest_t(self) -> Array:
+        """The farthest pair of each kind in the data."""
+        return self.cutoff_t / self.margin
 
     def arrays(self) -> dict[str, Array]:
         """All numbers under plain names."""

@@ -8,6 +8,7 @@ import numpy as np
 from basis import Array
 from slem_plugin.baseline.baseline import (
     FINE,
+    NEAR,
     ROUGH,
     SAME,
     Baseline,
@@ -52,7 +53,7 @@ def fit_onsite(form: BlockForm, samples: Sequence[Sample]) -> Baseline:
     for t in range(len(form.kinds)):
         r_p = lengths_of(samples, t)
         known = np.concatenate([sample.known.hopping_t[t] for sample in samples])
-        near.append(0.8 * float(r_p.min()) if len(r_p) else 0.0)
+        near.append(NEAR * float(r_p.min()) if len(r_p) else 0.0)
         ranges.append(margin * ranges_of(form, t, r_p, known))
     zeros = [
         np.zeros((splines_over(start, float(range_g.max()), FINE), axial.counts[0]))

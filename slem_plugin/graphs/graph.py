@@ -20,6 +20,10 @@ from converters.frames.blocks import Pairs
 from converters.frames.neighbours import Bonds, Structure
 from slem_plugin.graphs.rotations import bond_rotations
 
+# Atoms act on each other so much farther (Angstrom) than they were apart in the data. A shorter end would lie within what molecular
+# dynamics reaches, and a longer one lets the atoms of other molecules speak, whom nobody has learned to understand.
+BEYOND = 0.7
+
 
 def pair_kinds(count: int) -> list[tuple[int, int]]:
     """The kinds (A, B) of pairs of so many species, A <= B."""

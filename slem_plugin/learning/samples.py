@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from basis import Array
 from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.folding import centred_mesh_of_frame
 from converters.frames.frame import Frame, operator_on
 from converters.frames.neighbours import structure_of
 from slem_plugin.baseline.baseline import Baseline
-from slem_plugin.baseline.fitting import MARGIN, WIDE_MARGIN, Sample, fit_hopping, fit_onsite
+from slem_plugin.baseline.fitting import Sample, fit_hopping, fit_onsite
 from slem_plugin.baseline.sharing import share_onsite
 from slem_plugin.blocks.components import BlockForm, bond_frames
 from slem_plugin.blocks.fields import breaks_time_reversal, to_fields
@@ -112,7 +113,9 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
     model = Model(blueprint, baselines, None, survey.facts(), first.functions)
     bonds = [model.graph(structure_of(frame))[1] for frame in chosen[:20]]
     neighbours = sum(graph.bonds for graph in bonds) / sum(graph.natoms for graph in bonds)
-    model.blueprint = replace(blueprint, network=replace(blueprint.network, neighbours=max(neighbours, 1.0)))
+    learned_t = tuple(zip(*(joined.tolist() for joined in learned_distances(baselines.values())), strict=True))
+    spec = replace(blueprint.network, neighbours=max(neighbours, 1.0), learned=learned_t)
+    model.blueprint = replace(blueprint, network=spec)
     if blueprint.learned:
         torch.manual_seed(config.seed)
         model.network = model.untrained_network().to(getattr(torch, config.precision))
@@ -128,25 +131,20 @@ def network_spec(config: Config, frames: Sequence[Frame]) -> NetworkSpec:
         layers=config.layers,
         latent=config.latent,
         waves=config.waves,
-        messages=message_part(frames),
         kind=config.network,
     )
+
+
+def learned_distances(baselines: Iterable[Baseline]) -> tuple[Array, Array]:
+    """The nearest and the farthest distance of each kind of pairs in what some baselines were fitted to."""
+    ranges = [(baseline.nearest_t, baseline.farthest_t) for baseline in baselines]
+    return np.min([near_t for near_t, _ in ranges], axis=0), np.max([far_t for _, far_t in ranges], axis=0)
 
 
 def choose_for_fit(frames: Sequence[Frame]) -> list[Frame]:
     """Frames spread over all of them, as many as a fit needs and memory allows."""
     count = min(MOST_FRAMES, len(frames), max(1, MOST_ELEMENTS // frames[0].pairs.elements))
     return [frames[n] for n in np.linspace(0, len(frames) - 1, count).astype(int).tolist()]
-
-
-def message_part(frames: Sequence[Frame]) -> float:
-    """The part of the cutoff over which atoms hear each other: no farther than two atoms of the data are apart.
-
-    Molecules whose every pair is stored have blocks beyond that, but nobody has learned what atoms there would say.
-    """
-    whole = all(len(frame.pairs) == frame.natoms * (frame.natoms + 1) // 2 for frame in frames)
-    known = all(operator.known_x is None for frame in frames for operator in frame.operators.values())
-    return MARGIN / WIDE_MARGIN if whole and known else 1.0
 
 
 def fit_baseline(frames: Sequence[Frame], name: str, blueprint: Blueprint) -> Baseline:

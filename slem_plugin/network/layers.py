@@ -5,17 +5,20 @@ Atoms carry `n[l][a, m, channel]`, natural channels before unnatural ones, in th
 (m = 0) or two (c, s). Any linear map of the channels of one k that treats c and s alike is exactly equivariant.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from basis import Array
-from slem_plugin.graphs.graph import Graph
+from slem_plugin.graphs.graph import BEYOND, Graph, pair_kinds, pair_numbers
 from slem_plugin.network.channels import Channels
 from slem_plugin.network.spec import NetworkSpec
 
 # Features smaller than this part of the largest ones are taken to be noise.
 SMALLEST_SIZE = 0.01
 SMALLEST_CUTOFF = 0.1  # Angstrom
+# Features of a distance go on so far (Angstrom) beyond the nearest and the farthest one of the data and then stay what they are.
+LEVEL = 0.1
 # Gates stay below this: without a bound every layer squares what many more neighbours than in the data send, and a larger
 # molecule gets matrices of any size.
 LARGEST_GATE = 4.0
@@ -173,17 +176,23 @@ class BondUpdate(nn.Module):
 class Distances(nn.Module):
     """Smooth features of the length of each bond, its own for each ordered pair of species, and a cutoff function.
 
-    Messages end at a part of the cutoff.
+    Messages end a little beyond the farthest distance of the data, or at a part of the cutoff where that distance is not known.
     """
 
     cutoff_ss: Tensor
+    near_ss: Tensor
+    far_ss: Tensor
     wave_numbers: Tensor
 
     def __init__(self, spec: NetworkSpec, cutoff_ss: Array) -> None:
         super().__init__()
         species, width = len(cutoff_ss), spec.latent
         self.messages = spec.messages
+        self.knows_the_data = bool(spec.learned)
         self.register_buffer("cutoff_ss", torch.from_numpy(cutoff_ss))
+        learned_t = np.array(spec.learned or [(0.0, 0.0)] * len(pair_kinds(species)))
+        for name, values_ss in zip(("near_ss", "far_ss"), learned_t.T[:, pair_numbers(species)], strict=True):
+            self.register_buffer(name, torch.from_numpy(values_ss), persistent=False)
         self.register_buffer("wave_numbers", torch.arange(1, spec.waves + 1) * torch.pi)
         self.scale = nn.Parameter(1 + 0.5 * torch.randn(species**2, width))
         self.shift = nn.Parameter(0.5 * torch.randn(species**2, width))
@@ -192,19 +201,33 @@ class Distances(nn.Module):
         self.gains = Gains(1)
 
     def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
-        own_e = graph.species_a.repeat_interleave(graph.slots)
-        latent, x = self.features(own_e, graph.neighbour_e, graph.length_e)
-        return latent, envelope(x / self.messages) * graph.present_e
+        own_e, other_e = graph.species_a.repeat_interleave(graph.slots), graph.neighbour_e
+        latent = self.features(own_e, other_e, graph.length_e)
+        return latent, envelope(graph.length_e / self.end_of_messages[own_e, other_e]) * graph.present_e
 
-    def features(self, own_e: Tensor, other_e: Tensor, length_e: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of bonds from one species to another, and their lengths in units of the cutoff."""
+    @property
+    def end_of_messages(self) -> Tensor:
+        """How far each two species hear each other."""
         # Species that were never near each other have no cutoff; their only bonds are empty places.
+        cutoff_ss = self.cutoff_ss.clamp(min=SMALLEST_CUTOFF)
+        return torch.minimum(self.far_ss + BEYOND, cutoff_ss) if self.knows_the_data else cutoff_ss * self.messages
+
+    def features(self, own_e: Tensor, other_e: Tensor, length_e: Tensor) -> Tensor:
+        """Features of bonds from one species to another."""
+        if self.knows_the_data:
+            length_e = levelled(length_e, self.near_ss[own_e, other_e], self.far_ss[own_e, other_e])
         x = length_e / self.cutoff_ss[own_e, other_e].clamp(min=SMALLEST_CUTOFF)
         waves = torch.sin(x[:, None] * self.wave_numbers) / x[:, None]
         pair_e = own_e * len(self.cutoff_ss) + other_e
         hidden = nn.functional.silu(self.first(waves) * self.scale[pair_e] + self.shift[pair_e])
         (latent,) = self.gains.calibrated([nn.functional.silu(self.second(hidden)) * self.gains.values])
-        return latent, x
+        return latent
+
+
+def levelled(length_e: Tensor, near_e: Tensor, far_e: Tensor) -> Tensor:
+    """Distances that stay as they are in the range of the data, and leave it by no more than `LEVEL`; twice differentiable."""
+    inside_e = torch.minimum(torch.maximum(length_e, near_e), far_e)
+    return inside_e + LEVEL * torch.tanh((length_e - inside_e) / LEVEL)
 
 
 def envelope(x: Tensor) -> Tensor:

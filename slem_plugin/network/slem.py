@@ -125,7 +125,7 @@ class Slem(Network):
         )
         h = parts_of_irreps(torch.cat([pairs.there_hf, pairs.back_hf]), self.trunk.channels)
         own, other = torch.cat([A_h, B_h]), torch.cat([B_h, A_h])
-        latent, _ = self.trunk.distances.features(own, other, pairs.length_h.repeat(2))
+        latent = self.trunk.distances.features(own, other, pairs.length_h.repeat(2))
         place = torch.arange(len(own), device=own.device)
         forward, backward = (half.split(pairs.count_t) for half in place.chunk(2))
         return self._meet(h, latent, place.roll(len(A_h)), forward, backward)

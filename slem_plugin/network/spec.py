@@ -15,8 +15,9 @@ class NetworkSpec:
     layers      rounds of bond and atom updates
     latent      features of a distance; waves: sines that they are made of
     neighbours  mean number of neighbours of an atom: what they send is divided by its root
-    messages    the part of the cutoff up to which atoms hear each other
+    messages    the part of the cutoff up to which atoms hear each other, in files that do not say what was learned
     kind        which family of networks
+    learned     of each kind of pairs the nearest and the farthest distance in the data
     """
 
     channels: Channels
@@ -26,6 +27,7 @@ class NetworkSpec:
     neighbours: float = 1.0
     messages: float = 1.0
     kind: str = "slem"
+    learned: tuple[tuple[float, float], ...] = ()
 
 
 def default_channels(basis: Sequence[Species], vectors: bool) -> Channels:
