@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from converters.errors import Refused as Refused
     from converters.frames.frame import Frame as Frame
     from converters.pyscf import frame_from_scf as frame_from_scf
+    from converters.pyscf.calculator import PySCF as PySCF
     from converters.storage.dataset import Dataset as Dataset
     from converters.storage.writer import DatasetWriter as DatasetWriter
     from slem_plugin.checkpoint import load_model as load_model
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from workflows.api import predict as predict
     from workflows.api import read as read
     from workflows.api import train as train
+    from workflows.calculators.learning import Learning as Learning
 
 # Where each name is defined; the imports above say the same to type checkers and editors.
 HOMES = {
@@ -37,6 +39,8 @@ HOMES = {
     "DatasetWriter": "converters.storage.writer",
     "Frame": "converters.frames.frame",
     "Kind": "converters.errors",
+    "Learning": "workflows.calculators.learning",
+    "PySCF": "converters.pyscf.calculator",
     "Refused": "converters.errors",
     "bands": "workflows.api",
     "check": "workflows.api",

@@ -10,15 +10,21 @@ from threading import Lock
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from click.testing import CliRunner
 from pyscf import gto, scf
 
 from converters.errors import Refused
+from converters.pyscf import frame_from_scf
+from converters.pyscf.calculator import PySCF
 from converters.starts.start import MODEL_VARIABLE
 from converters.storage.dataset import Dataset
+from converters.storage.writer import DatasetWriter
 from slem_plugin import pyscf_guess
 from slem_plugin.checkpoint import load_model
+from workflows.calculators.choosing import Choice
+from workflows.calculators.learning import Learning
 from workflows.campaign.answering import Answers
 from workflows.campaign.campaign import Plan, run_campaign
 from workflows.campaign.journal import Journal
@@ -29,6 +35,10 @@ from workflows.campaign.worth import Ledger, Row
 from workflows.cli import campaign_command
 
 COUNT = 10
+
+
+def hydrogen(atoms):
+    return scf.RHF(gto.M(atom=list(zip(atoms.symbols, atoms.positions, strict=True)), basis="sto-3g", verbose=0))
 
 
 @pytest.fixture(scope="module")
@@ -224,15 +234,29 @@ def test_seconds_before_the_first_iteration_are_not_saved():
 # Learning, and predictions for scripts
 
 
-def test_a_script_asks_the_campaign_for_its_prediction(runs, tmp_path, stock, monkeypatch):
-    """A model that a training process made answers through a socket as it does in the script's own process, then from the warm one."""
-    folders, command = runs
-    run_campaign(plan_of(folders, command, tmp_path / "c"), silent)
-    data, first, second = tmp_path / "c" / "data.h5", tmp_path / "1.safetensors", tmp_path / "2.safetensors"
-    said = teach(data, first, None, 1.0)
-    assert said["frames"] == COUNT
-    assert said["steps"] > 1
-    assert teach(data, second, str(first), 0.5)["errors"]["H"] < 3 * said["errors"]["H"]
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A model of hydrogen that the training process of a campaign makes, and the dataset."""
+    place = tmp_path_factory.mktemp("taught")
+    with DatasetWriter(place / "data.h5") as writer:
+        for n in range(8):
+            mf = hydrogen(Atoms("H2", [[0, 0, 0], [0, 0, 0.62 + 0.03 * n]]))
+            mf.kernel()
+            writer.append(frame_from_scf(mf))
+    said = teach(place / "data.h5", place / "first.safetensors", None, 0.7)
+    assert said["frames"] == 8
+    assert said["checked"]
+    return place / "data.h5", place / "first.safetensors", said
+
+
+def test_a_model_goes_on_from_the_one_before(taught, tmp_path):
+    data, first, said = taught
+    assert teach(data, tmp_path / "second.safetensors", str(first), 0.2)["errors"]["H"] < 3 * said["errors"]["H"]
+
+
+def test_a_script_asks_the_campaign_for_its_prediction(taught, tmp_path, monkeypatch):
+    """The answer through a socket is what a model in the script's own process says."""
+    _, first, _ = taught
     mf = scf.RHF(gto.M(atom="H 0 0 0; H 0 0 0.71", basis="sto-3g", verbose=0))
     own = pyscf_guess(mf, str(first))
     models = [load_model(first)]
@@ -246,3 +270,39 @@ def test_a_script_asks_the_campaign_for_its_prediction(runs, tmp_path, stock, mo
         assert list(answers.folder.glob("*.h5")) == []
     monkeypatch.setenv(MODEL_VARIABLE, str(first))  # whoever answered is gone
     np.testing.assert_allclose(pyscf_guess(mf), own, atol=1e-12)
+
+
+# ASE's door
+
+
+def test_a_calculator_that_learns_gives_what_the_code_gives(taught, tmp_path):
+    """All four starts end in the energies and forces of PySCF's own start; each calculation is in the dataset."""
+    _, first, _ = taught
+    atoms, plain = Atoms("H2", [[0, 0, 0], [0, 0, 0.7]]), PySCF(hydrogen)
+    with Learning(PySCF(hydrogen), tmp_path / "c", model=first, steps=6) as atoms.calc:
+        for _ in range(6):
+            atoms.positions[1] += 0.01 * np.array([1, 0, -1])
+            other = atoms.copy()
+            other.calc = plain
+            plain.kind = "default"
+            assert atoms.get_potential_energy() == pytest.approx(other.get_potential_energy(), abs=1e-6)
+            np.testing.assert_allclose(atoms.get_forces(), other.get_forces(), atol=1e-4)
+        said = atoms.calc.summary()
+    assert {"both", "predicted", "last"} <= set(said["starts"])
+    assert sum(one["calculations"] for one in said["starts"].values()) == 6
+    assert len(energies(tmp_path / "c")) == 6
+    assert said["starts"]["both"]["iterations"] <= said["starts"]["last"]["iterations"]
+    assert (tmp_path / "c" / "model" / "best.safetensors").exists()
+
+
+def test_the_best_start_is_taken_and_others_are_tried_again():
+    choice = Choice()
+    taken = []
+    for _ in range(100):
+        kind = choice.next(["both", "predicted", "last"])
+        choice.add(kind, {"both": 3, "predicted": 4, "last": 6}[kind])
+        taken.append(kind)
+    assert set(taken[:3]) == {"both", "predicted", "last"}
+    assert 90 < taken.count("both") < 98
+    choice.forget(["both"])
+    assert choice.next(["both", "predicted", "last"]) == "both"

@@ -4,7 +4,7 @@ import json
 import shutil
 import socketserver
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from threading import Lock, Thread
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from basis import Array
+from basis.shells import Species
 from converters.errors import Kind, Refused
 from converters.starts.asking import SOCKET_VARIABLE, species_of
 from converters.storage.writer import DatasetWriter
 
 if TYPE_CHECKING:
-    from converters.frames.neighbours import Structure
+    from converters.frames.frame import Frame
     from slem_plugin.model import Model
 
 
@@ -52,9 +54,14 @@ class Answers:
                 model = self.model()
                 if model is None:
                     return None
-                from slem_plugin.prediction import predict
-
-                frame = predict(model, structure_for(model, question))
+                frame = predict_for(
+                    model,
+                    np.array(question["cell"], dtype=float),
+                    np.array(question["pbc"], dtype=bool),
+                    np.array(question["positions"], dtype=float),
+                    [species_of(plain) for plain in question["basis"]],
+                    np.array(question["species"], dtype=int),
+                )
                 path = self.folder / f"{next(self.numbers)}.h5"
                 with DatasetWriter(path) as writer:
                     writer.append(frame)
@@ -73,18 +80,18 @@ class Answers:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def structure_for(model: "Model", question: Mapping[str, Any]) -> "Structure":
-    """The structure of a question, its species numbered as in a model."""
+def predict_for(
+    model: "Model", cell_cv: Array, pbc_c: Array, positions_av: Array, own: Sequence[Species], species_a: Array
+) -> "Frame":
+    """What a model predicts for a structure whose species are numbered in a basis of their own."""
     from converters.frames.neighbours import Structure
+    from slem_plugin.prediction import predict
 
     basis = model.blueprint.basis
     known = {(species.number, species.shells, species.radial): s for s, species in enumerate(basis)}
-    own = [species_of(plain) for plain in question["basis"]]
     missing = [species for species in own if (species.number, species.shells, species.radial) not in known]
     if missing:
         names, have = (", ".join(f"{one} {one.radial}" for one in many) for many in (missing, basis))
         raise Refused(Kind.OTHER_MODEL, "the run", f"has the basis {names}; the model was trained with {have}")
     numbers_s = np.array([known[species.number, species.shells, species.radial] for species in own])
-    species_a = numbers_s[np.array(question["species"], dtype=int)]
-    cell_cv, positions_av = np.array(question["cell"], dtype=float), np.array(question["positions"], dtype=float)
-    return Structure(cell_cv, np.array(question["pbc"], dtype=bool), positions_av, species_a)
+    return predict(model, Structure(cell_cv, pbc_c, positions_av, numbers_s[species_a]))

@@ -14,7 +14,7 @@ from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused
 from converters.runs import counted
 from workflows.campaign.answering import Answers
-from workflows.campaign.guide import Guide, path_of_model
+from workflows.campaign.guide import Guide
 from workflows.campaign.journal import Journal
 from workflows.campaign.learning import DATA, Learning
 from workflows.campaign.order import choose_order
@@ -124,7 +124,8 @@ class Campaign:
         self.learning = Learning(plan.home, journal)
         self.guide: Guide | None = self.learning.newest
         if plan.model is not None and self.guide is None:
-            self.begin_with(plan.model)
+            self.learning.begin_with(plan.model)
+            self.guide = self.learning.newest
         self.running: dict[Future[Ran], Path] = {}
         predicting = Lock()
         environment = {}
@@ -136,16 +137,6 @@ class Campaign:
     def model(self) -> "Model | None":
         """The model that scripts are answered from."""
         return None if self.guide is None else self.guide.model
-
-    def begin_with(self, given: Path) -> None:
-        """Take a model from elsewhere as the first one."""
-        from slem_plugin.checkpoint import BEST
-
-        place = path_of_model(self.plan.home, 1)
-        place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(given / BEST if given.is_dir() else given, place)
-        self.journal.add("trained", model=1, frames=0, cpu=0.0, errors={}, source=str(given))
-        self.guide = self.learning.newest
 
     def forget_failures(self) -> None:
         """Runs that failed are to be made again."""

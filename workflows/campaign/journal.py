@@ -58,8 +58,12 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        os.close(self._lock)
+        self.close()
+
+    def close(self) -> None:
+        if not self._file.closed:
+            self._file.close()
+            os.close(self._lock)
 
 
 def read_events(path: Path) -> tuple[list[dict[str, Any]], int]:

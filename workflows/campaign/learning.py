@@ -6,9 +6,10 @@ import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from workflows.campaign.guide import MODELS, Guide, path_of_model
@@ -27,7 +28,6 @@ class Learning:
         self.home, self.journal = home, journal
         self.process: subprocess.Popen[str] | None = None
         self.answer: Future[dict[str, Any]] | None = None
-        self.pool = ThreadPoolExecutor(1)
         self.said = ""
         self.asked = (0, 0.0)  # frames and seconds of the training that goes on
         self.cpu_before = seconds_of_trainings(journal)
@@ -56,6 +56,13 @@ class Learning:
             words = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
             return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
         return time.monotonic() - self.began  # where processes do not say, the clock is the most that it can be
+
+    def begin_with(self, given: Path) -> None:
+        """Take a model from elsewhere as the first one."""
+        place = path_of_model(self.home, 1)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(given / "best.safetensors" if given.is_dir() else given, place)
+        self.journal.add("trained", model=1, frames=0, cpu=0.0, errors={}, source=str(given))
 
     def consider(self, ledger: Ledger, frames: int, left: int) -> None:
         """Begin a training where it pays; say why not where it does not."""
@@ -89,7 +96,10 @@ class Learning:
         }
         self.asked = frames, decision.seconds
         self.journal.add("training", model=number, frames=frames, seconds=decision.seconds, why=decision.why)
-        self.answer = self.pool.submit(self.ask, wanted)
+        answer: Future[dict[str, Any]] = Future()
+        # A daemon: a script that ends does not wait for a training.
+        Thread(target=lambda: answer.set_result(self.ask(wanted)), daemon=True).start()
+        self.answer = answer
 
     def ask(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Send a training to the process and wait for what came of it."""
@@ -146,7 +156,9 @@ class Learning:
             self.journal.add("ended training process", cpu=max(cpu, usage.ru_utime + usage.ru_stime))
             self.cpu_before += max(cpu, usage.ru_utime + usage.ru_stime)
             self.process = None
-        self.pool.shutdown(wait=True)
+        if self.answer is not None:
+            self.answer.result()  # that the process has ended
+            self.answer = None
         (self.home / MODELS / DATA).unlink(missing_ok=True)
 
 

@@ -24,6 +24,8 @@ GENTLE = 0.002
 # So many frames or more: one in so many is kept to see how good the model is.
 FOR_CHECKS, ONE_IN = 8, 8
 NO_CHECKS = "0"
+# Atoms in a step: those of small molecules cost little more than those of one, and a step learns more.
+ATOMS, MOST_TOGETHER = 24, 8
 # What a new network knows better than an earlier one: how far atoms see, which more frames may have moved.
 REACH = "cutoff_ss"
 
@@ -62,9 +64,10 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
     clock = Clock()
 
     with Dataset(data) as frames:
-        count = len(frames)
+        count, largest = len(frames), max(frame.natoms for frame in frames.outlines())
     validate = f"{1 / ONE_IN:.3f}" if count >= FOR_CHECKS else NO_CHECKS
-    config = Config(time=f"{seconds:.1f}", validate=validate, evaluations=6, workers=0, device="cpu")
+    batch = max(1, min(ATOMS // largest, count // 4, MOST_TOGETHER))
+    config = Config(time=f"{seconds:.1f}", validate=validate, evaluations=6, workers=0, device="cpu", batch=batch)
     start = None if before is None else load_model(Path(before))
     if start is not None:
         config = config.with_changes({"rate": GENTLE}, "settings")

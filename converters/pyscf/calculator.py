@@ -1,0 +1,109 @@
+"""An ASE calculator of PySCF: energy and forces of an SCF object that the user makes, from a density that is told to it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+
+from basis import Array
+from basis.shells import Species
+from basis.units import BOHR, HARTREE
+from converters.errors import Refused
+from converters.frames.frame import Frame, operator_on
+from converters.pyscf.molecule import make_basis
+from converters.pyscf.read import frame_from_scf
+from converters.pyscf.start import atoms_of, guess_density
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+# Cell, periodic axes, positions (Angstrom), basis, and the species of each atom.
+Question = tuple[Array, Array, Array, Sequence[Species], Array]
+
+
+class PySCF(Calculator):  # type: ignore[misc]
+    """Energies (eV) and forces (eV/Angstrom) of `make(atoms)`, an SCF object that has not run.
+
+    >>> atoms.calc = PySCF(lambda atoms: dft.RKS(gto.M(atom=ase_atoms_to_pyscf(atoms), basis="def2-svp"), xc="pbe"))
+
+    `kind` is the start of the next calculation: "default", "last" (the density of the last one), "predicted" (by `ask`, where that is
+    given) or "both" (the predicted density, and what the prediction missed last time). `taken` is what the last one started from.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+    def __init__(self, make: "Callable[[Atoms], Any]", **options: Any) -> None:
+        super().__init__(**options)
+        self.make = make
+        self.kind = self.taken = "default"
+        self.ask: Callable[[Question], Frame] | None = None
+        self.mf: Any = None
+        self.question: Question | None = None
+
+    def kinds(self, atoms: "Atoms") -> list[str]:
+        """What a calculation of these atoms can start from, the likeliest to be good first."""
+        again = (
+            self.mf is not None
+            and self.mf.mol.natm == len(atoms)
+            and list(self.mf.mol.atom_charges()) == list(atoms.numbers)
+        )
+        predicted = [] if self.ask is None else (["both", "predicted"] if again else ["predicted"])
+        return [*predicted, *(["last"] if again else []), "default"][: 3 if again else 2]
+
+    def calculate(
+        self, atoms: "Atoms | None" = None, properties: Any = ("energy",), system_changes: Any = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        if system_changes or self.mf is None:  # else something more is asked of the same atoms
+            self.results = {}
+            self.solve()
+        self.results["energy"] = float(self.mf.e_tot) * HARTREE
+        if "forces" in properties:
+            gradients = self.mf.nuc_grad_method()
+            gradients.verbose = 0
+            self.results["forces"] = -gradients.kernel() * HARTREE / BOHR
+
+    def solve(self) -> None:
+        """The SCF of the atoms, from the start that was chosen."""
+        mf = self.make(self.atoms)
+        question = (*atoms_of(mf), *make_basis(mf.mol))
+        mf.kernel(dm0=self.density(mf, question))
+        self.mf, self.question = mf, question
+        if not mf.converged:
+            raise CalculationFailed(f"the SCF of {self.atoms.symbols} did not converge in {mf.max_cycle} cycles")
+
+    def density(self, mf: Any, question: Question) -> Array | None:
+        """The density from which an SCF object starts; where a prediction is none, that of the last calculation or PySCF's own."""
+        self.taken = self.kind
+        if self.kind in ("predicted", "both") and self.ask is not None:
+            try:
+                frame = self.ask(question)
+                if self.kind == "both":
+                    frame = self.corrected(frame)
+                dm0, _, doubt = guess_density(mf, frame, "dm" if "DM" in frame.operators else "h")
+            except Refused as refusal:
+                dm0, doubt = None, str(refusal)
+            if not doubt:
+                return dm0
+            self.taken = "last" if "last" in self.kinds(self.atoms) else "default"
+        return self.mf.make_rdm1() if self.taken == "last" else None
+
+    def corrected(self, frame: Frame) -> Frame:
+        """A predicted frame with what the prediction of the last calculation missed."""
+        if self.ask is None or self.question is None or "DM" not in frame.operators:
+            return frame
+        there, said = self.frame(), self.ask(self.question)
+        missed = [operator_on(one, "DM", frame.pairs).values_sx for one in (there, said)]
+        DM = frame.operators["DM"]
+        DM = replace(DM, values_sx=DM.values_sx + missed[0] - missed[1])
+        return replace(frame, operators={**frame.operators, "DM": DM})
+
+    @property
+    def iterations(self) -> int:
+        """Cycles of the last calculation."""
+        return int(self.mf.cycles)
+
+    def frame(self) -> Frame:
+        """The matrices of the last calculation."""
+        return frame_from_scf(self.mf)

@@ -1,0 +1,1 @@
+"""ASE's door: calculators that learn from each calculation and start the next one from a prediction."""

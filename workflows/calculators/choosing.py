@@ -1,0 +1,41 @@
+"""Which start the next calculation takes: what the last ones say, each kind tried now and then."""
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+
+# So many of the last calculations of a kind count; a kind is tried again after so many others.
+REMEMBERED, TRIED_AGAIN = 4, 25
+
+
+class Choice:
+    """Iterations of the last calculations by the kind of their start."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, deque[int]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        self.count = 0
+        self.when: dict[str, int] = {}
+
+    def next(self, kinds: Sequence[str]) -> str:
+        """The best of the kinds that are possible now; one that has not been tried for long goes first. They are named from the likeliest."""
+        untried = [kind for kind in kinds if len(self.seen[kind]) < 1]
+        if untried:
+            return untried[0]
+        old = [kind for kind in kinds if self.count - self.when[kind] > TRIED_AGAIN * self.far(kind, kinds)]
+        return old[0] if old else min(kinds, key=self.mean)
+
+    def far(self, kind: str, kinds: Sequence[str]) -> float:
+        """How much worse a kind is than the best, from 1: the worse, the longer it is left alone."""
+        return max(1.0, self.mean(kind) / min(map(self.mean, kinds))) ** 2
+
+    def mean(self, kind: str) -> float:
+        return sum(self.seen[kind]) / len(self.seen[kind])
+
+    def add(self, kind: str, iterations: int) -> None:
+        self.count += 1
+        self.seen[kind].append(iterations)
+        self.when[kind] = self.count
+
+    def forget(self, kinds: Sequence[str]) -> None:
+        """What was seen of some kinds counts no longer, as there is a new model."""
+        for kind in kinds:
+            self.seen.pop(kind, None)

@@ -1,0 +1,154 @@
+"""A calculator of ASE that learns: each calculation starts from what promises most, and is learned."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ase.calculators.calculator import Calculator, all_changes
+
+from converters.frames.frame import Frame
+from converters.storage.writer import DatasetWriter
+from workflows.calculators.choosing import Choice
+from workflows.campaign.answering import predict_for
+from workflows.campaign.journal import Journal
+from workflows.campaign.learning import DATA
+from workflows.campaign.learning import Learning as Training
+from workflows.campaign.worth import Ledger, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ase import Atoms
+
+# Kinds of starts that a model makes.
+PREDICTED = ("both", "predicted")
+# Where nobody says how many calculations there will be: as many as there were, and at least so many.
+EXPECTED = 50
+
+
+class Door(Protocol):
+    """A calculator that can be told where to start."""
+
+    kind: str
+    taken: str
+    ask: "Callable[[Any], Frame] | None"
+    results: dict[str, Any]
+    implemented_properties: list[str]
+
+    def kinds(self, atoms: "Atoms") -> list[str]:
+        """What a calculation of some atoms can start from."""
+
+    def calculate(self, atoms: "Atoms | None" = None, properties: Any = ..., system_changes: Any = ...) -> None:
+        """Calculate, from a start of `kind`."""
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the last calculation."""
+
+    def frame(self) -> Frame:
+        """The matrices of the last calculation."""
+
+
+class Learning(Calculator):  # type: ignore[misc]
+    """Wraps a calculator whose SCF it makes shorter; whatever ASE does with it is done with fewer iterations.
+
+    >>> with Learning(PySCF(make), folder="campaign") as atoms.calc:
+    ...     BFGS(atoms).run(fmax=0.01)
+
+    Each calculation starts from a prediction, from the last calculation or from both together, whichever the last ones say is best,
+    and is put into the dataset of the folder. A model is trained beside them as long as that pays. `steps` says how many
+    calculations there will be, where that is known; `model` is a model to begin with.
+    """
+
+    def __init__(
+        self,
+        calculator: Door,
+        folder: str | Path = "campaign",
+        *,
+        model: str | Path | None = None,
+        steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.calculator, self.home, self.steps = calculator, Path(folder), steps
+        self.implemented_properties = list(calculator.implemented_properties)
+        self.journal = Journal(self.home)
+        self.journal.add("call")
+        self.training = Training(self.home, self.journal)
+        if model is not None and self.training.newest is None:
+            self.training.begin_with(Path(model))
+        self.choice, self.rows, self.frames = Choice(), list[tuple[str, Row]](), 0
+        if (self.home / DATA).exists():
+            self.frames = len(self.journal.of("step"))
+        self.use_newest()
+
+    def use_newest(self) -> None:
+        """Predict with the newest model from now on."""
+        guide = self.training.newest
+        if guide is not None:
+            self.calculator.ask = lambda question: predict_for(guide.model, *question)
+            self.choice.forget(PREDICTED)
+            (self.home / "model").mkdir(exist_ok=True)
+            shutil.copyfile(guide.path, self.home / "model" / "best.safetensors")
+
+    def calculate(
+        self, atoms: "Atoms | None" = None, properties: Any = ("energy",), system_changes: Any = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        door, began = self.calculator, time.process_time()
+        if not system_changes:  # something more of the same atoms, which are learned already
+            door.calculate(self.atoms, properties, system_changes)
+            self.results = dict(door.results)
+            return
+        if self.training.poll():
+            self.use_newest()
+        door.results = {}
+        door.kind = self.choice.next(door.kinds(self.atoms))
+        door.calculate(self.atoms, properties, system_changes)
+        self.results = dict(door.results)
+        self.learn(door.taken, time.process_time() - began)
+
+    def learn(self, taken: str, seconds: float) -> None:
+        """Keep the frame of the last calculation, and train on all of them where that pays."""
+        iterations, newest = self.calculator.iterations, self.training.newest
+        with DatasetWriter(self.home / DATA) as writer:
+            writer.append(self.calculator.frame())
+        self.frames += 1
+        model = newest.number if newest is not None and taken in PREDICTED else 0
+        self.choice.add(taken, iterations)
+        self.rows.append((taken, Row(iterations, seconds, model)))
+        self.journal.add("step", start=taken, iterations=iterations, seconds=seconds, model=model)
+        left = max(len(self.rows), EXPECTED) if self.steps is None else self.steps - len(self.rows)
+        self.training.consider(self.ledger, self.frames, left)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Costs, where the starts of the code itself are from the last calculation once that is possible."""
+        own = "last" if any(taken == "last" for taken, _ in self.rows) else "default"
+        return Ledger([row for taken, row in self.rows if row.model or taken == own])
+
+    def summary(self) -> dict[str, Any]:
+        """Calculations and mean iterations by the kind of their start, seconds saved and spent, and the models."""
+        kinds = {
+            kind: {"calculations": len(found), "iterations": sum(found) / len(found)}
+            for kind in dict.fromkeys(taken for taken, _ in self.rows)
+            for found in [[row.iterations for taken, row in self.rows if taken == kind]]
+        }
+        return {
+            "starts": kinds,
+            "saved": self.ledger.saved,
+            "training": self.training.cpu,
+            "models": self.training.trained,
+            "said": self.training.failed or self.training.said,
+        }
+
+    def close(self) -> None:
+        """End the training, and let go of the folder. Dataset and model lie there."""
+        self.training.close()
+        self.journal.close()
+
+    def __enter__(self) -> "Learning":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
