@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -13,10 +13,14 @@ from converters.codes.run import Run
 from converters.errors import Kind, Refused, reading
 from converters.frames.frame import Frame
 from converters.physics.checks import Result, Tolerances, check_frame
+from converters.physics.checks_in_parts import check_source, in_parts
+from converters.physics.sparse import Source
 from converters.runs import code_module, search
 from converters.storage.dataset import Dataset
 from converters.storage.files import HDF5_MAGIC, SQLITE_MAGIC, starts_with
 from workflows.terminal.cures import CURES
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -68,15 +72,21 @@ def count_frames(paths: Sequence[Path]) -> int | None:
 
 def check_path(path: Path, codes: list[str], step: Callable[[], None]) -> Iterator[Report]:
     """Reports of all frames of a dataset, of a run or of all runs below a folder."""
-    frames = frames_of_dataset(path) if holds_frames(path) else frames_of_runs(path, codes)
+    frames = checkable_of_dataset(path) if holds_frames(path) else frames_of_runs(path, codes)
     with threadpool_limits(1), np.errstate(all="ignore"):  # the checks judge numbers that are not finite
         for place, frame in frames:
             step()
             if isinstance(frame, Refused):
                 yield Report(frame.place, refusal=frame)
+                continue
+            outline = frame.outline if isinstance(frame, Source) else frame
+            origins = {name: str(outline.origin(name)) for name in outline.operators}
+            try:
+                results = check_source(frame) if isinstance(frame, Source) else check_frame(frame, Tolerances())
+            except Refused as refusal:
+                yield Report(refusal.place, refusal=refusal)
             else:
-                origins = {name: str(frame.origin(name)) for name in frame.operators}
-                yield Report(place, tuple(check_frame(frame, Tolerances())), origins=origins)
+                yield Report(place, tuple(results), origins=origins)
 
 
 def holds_frames(path: Path) -> bool:
@@ -90,13 +100,25 @@ def is_dataset(path: Path) -> bool:
     return not any(run.main == path for name in KNOWN for run in code_module(name).find_runs(path.parent, [path]))
 
 
+def checkable_of_dataset(path: Path) -> Iterator[tuple[str, Frame | Source | Refused]]:
+    """The frames of a dataset; of large predictions what reads them in parts."""
+    yield from each_of_dataset(
+        path, lambda data, n: Source.of_dataset(data, n) if in_parts(data.outline(n)) else data[n]
+    )
+
+
 def frames_of_dataset(path: Path) -> Iterator[tuple[str, Frame | Refused]]:
+    yield from each_of_dataset(path, lambda data, n: data[n])
+
+
+def each_of_dataset(path: Path, read: Callable[[Dataset, int], Item]) -> Iterator[tuple[str, Item | Refused]]:
+    """What is read of each frame, or why it cannot be."""
     try:
         with Dataset(path) as data:
             for n in range(len(data)):
                 place = f"{path} frame {n}"
                 try:
-                    yield place, data[n]
+                    yield place, read(data, n)
                 except Refused as refusal:
                     yield place, refusal
     except Refused as refusal:

@@ -170,11 +170,19 @@ def check_unit_diagonal(frame: Frame, tolerances: Tolerances) -> Result:
     """Diagonal of the onsite blocks, as exact as the code is known to integrate it."""
     if frame.folded:
         return not_done("S_ii = 1", "the matrices are folded into the supercell of the k mesh, images add to S_ii")
-    pairs = frame.pairs
-    diagonals = [np.diagonal(frame.block_of_pair("S", p)[0]) for p in np.flatnonzero(pairs.onsite_p).tolist()]
-    if len(diagonals) != frame.natoms:
-        return Result("S_ii = 1", False, len(diagonals), f"expected onsite blocks of all {frame.natoms} atoms")
-    worst = max((float(np.abs(diagonal - 1).max(initial=0)) for diagonal in diagonals), default=0.0)
+    return judge_unit_diagonal(frame, *unit_diagonal(frame), tolerances)
+
+
+def unit_diagonal(frame: Frame) -> tuple[float, int]:
+    """How far the diagonal of S is from one at most, and how many onsite blocks there are."""
+    onsite = np.flatnonzero(frame.pairs.onsite_p).tolist()
+    diagonals = [np.diagonal(frame.block_of_pair("S", p)[0]) for p in onsite]
+    return max((float(np.abs(diagonal - 1).max(initial=0)) for diagonal in diagonals), default=0.0), len(onsite)
+
+
+def judge_unit_diagonal(frame: Frame, worst: float, blocks: int, tolerances: Tolerances) -> Result:
+    if blocks != frame.natoms:
+        return Result("S_ii = 1", False, blocks, f"expected onsite blocks of all {frame.natoms} atoms")
     result = at_most("S_ii = 1", worst, max(tolerances.unit_diagonal, frame.origin("S").error))
     causes = "S is not of normalised orbitals, or cut off in reciprocal space at a low energy"
     return result if result.ok else replace(result, expected=f"{result.expected}; else {causes}")
@@ -235,9 +243,12 @@ def check_functions(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
     """S against the integrals of the radial functions, where these are known: right in this order and with these signs alone."""
     overlap = Overlap.of_frame(frame)
     if overlap is not None:
-        found, where = overlap.difference(frame)
-        result = at_most("S of the radial functions", found, tolerances.overlap, kind=Kind.WRONG_FUNCTIONS)
-        yield result if result.ok else replace(result, expected=f"{result.expected}; most for {where}")
+        yield judge_functions(*overlap.difference(frame), tolerances)
+
+
+def judge_functions(found: float, where: str, tolerances: Tolerances) -> Result:
+    result = at_most("S of the radial functions", found, tolerances.overlap, kind=Kind.WRONG_FUNCTIONS)
+    return result if result.ok else replace(result, expected=f"{result.expected}; most for {where}")
 
 
 def check_positive(frame: Frame, tolerances: Tolerances) -> Result:
@@ -262,7 +273,10 @@ def few_kpoints(frame: Frame) -> Array:
 
 
 def check_electrons(frame: Frame, tolerances: Tolerances) -> Result:
-    found = float(kspace.count_electrons(frame).sum())
+    return judge_electrons(frame, float(kspace.count_electrons(frame).sum()), tolerances)
+
+
+def judge_electrons(frame: Frame, found: float, tolerances: Tolerances) -> Result:
     expected = frame.outcome.electrons
     if expected is None:
         return not_done("Tr(DM S) = electrons", f"the files do not say how many electrons; the trace is {found:.8f}")

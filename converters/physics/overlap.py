@@ -152,20 +152,24 @@ class Overlap:
 
     def difference(self, frame: Frame) -> tuple[float, str]:
         """Largest difference to the S of a frame, and where it is."""
+        found, where = self.difference_of_stored(frame)
+        if not frame.folded:
+            lost, place = self.left_out(frame)
+            if lost > found:
+                return lost, place
+        return found, where
+
+    def difference_of_stored(self, frame: Frame) -> tuple[float, str]:
+        """The same on the pairs that the frame has, which may be some of its pairs."""
         operator, pairs = frame.operators["S"], frame.pairs
         off_x = np.abs(operator.values_sx[0] - self.like(frame))
         if operator.known_x is not None:
             off_x = np.where(operator.known_x, off_x, 0)
         x = int(off_x.argmax())
         p = int(pairs.pair_x[x])
-        found, where = float(off_x[x]), describe_pair(frame, p)
-        if not frame.folded:
-            lost, place = self._left_out(frame)
-            if lost > found:
-                return lost, place
-        return found, where
+        return float(off_x[x]), describe_pair(frame, p)
 
-    def _left_out(self, frame: Frame) -> tuple[float, str]:
+    def left_out(self, frame: Frame) -> tuple[float, str]:
         """Largest element of S on pairs that a frame does not have."""
         structure = structure_of(frame)
         all_pairs = self.pairs(structure)
