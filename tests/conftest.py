@@ -70,6 +70,11 @@ def random_operator(random, pairs, layout):
     return Operator(values_sx)
 
 
+def pytest_collection_modifyitems(items):
+    """Slow tests begin first; all others keep their order."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_terminal_summary(terminalreporter):
     """Say of every skipped test why, in one line for each reason: what was not there proves nothing."""
     skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", [])]

@@ -320,6 +320,7 @@ def test_benchmark_of_starts_names_its_cases(tmp_path):
     assert "expected water, ethanol" in err
 
 
+@pytest.mark.slow
 def test_demo_runs(tmp_path, monkeypatch):
     """Its commands in this process, but for the runs of PySCF that slem-scf starts."""
     said = []

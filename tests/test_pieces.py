@@ -247,27 +247,32 @@ def test_frames_may_stand_before_and_after_a_frame_in_pieces(example, tmp_path):
         assert [outline.natoms for outline in data.outlines()] == [10, 10, 60, 10, 10]
 
 
-def test_a_worker_that_dies_costs_only_time(example, tmp_path):
-    model_path, structure, expected = example
-    output = tmp_path / "p.h5"
+@pytest.fixture(scope="module")
+def workers():
+    """Two processes, which import PyTorch once for all tests."""
     with Processes(2, "spawn") as engine:
-        killed: list[int] = []
-        killer = threading.Thread(target=kill_at_work, args=(engine, pieces_folder(output), killed))
-        killer.start()
-        predicted(model_path, structure, output, cutting=Cutting(6), engine=engine)
-        killer.join()
-    assert len(killed) == 1
-    assert output.read_bytes() == expected.read_bytes()
+        yield engine
 
 
-def test_workers_share_the_structures_of_a_file(example, tmp_path):
+def test_workers_share_the_structures_of_a_file(example, workers, tmp_path):
     model_path, _, _ = example
     write(tmp_path / "small.xyz", [spread_out(8, (7, 7, 7), (True, True, True), seed=n) for n in range(5)])
     alone, together = tmp_path / "a.h5", tmp_path / "t.h5"
     predicted(model_path, tmp_path / "small.xyz", alone)
-    with Processes(2, "spawn") as engine:
-        predicted(model_path, tmp_path / "small.xyz", together, engine=engine)
+    predicted(model_path, tmp_path / "small.xyz", together, engine=workers)
     assert alone.read_bytes() == together.read_bytes()
+
+
+def test_a_worker_that_dies_costs_only_time(example, workers, tmp_path):
+    model_path, structure, expected = example
+    output = tmp_path / "p.h5"
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_at_work, args=(workers, pieces_folder(output), killed))
+    killer.start()
+    predicted(model_path, structure, output, cutting=Cutting(6), engine=workers)
+    killer.join()
+    assert len(killed) == 1
+    assert output.read_bytes() == expected.read_bytes()
 
 
 def kill_at_work(engine, folder, killed):

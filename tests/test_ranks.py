@@ -79,9 +79,9 @@ def test_two_ranks_learn_as_one_and_may_be_resumed_as_one(dataset, tmp_path):
     assert code == 0, err
     assert len(json.loads(out)["evaluations"]) == 4  # the leader alone speaks
     assert curve(tmp_path / "two") == curve(tmp_path / "one")
-    assert train(dataset, tmp_path / "half", "--steps", 4, "--ranks", 2)[0] == 0
-    assert train(dataset, tmp_path / "half", "--steps", 8, "--resume")[0] == 0
-    assert [row["step"] for row in curve(tmp_path / "half")][-1] == "8"
+    assert train(dataset, tmp_path / "two", "--steps", 12, "--resume")[0] == 0
+    assert curve(tmp_path / "two")[:4] == curve(tmp_path / "one")
+    assert [row["step"] for row in curve(tmp_path / "two")][-1] == "12"
 
 
 def test_a_batch_must_feed_all_ranks(dataset, tmp_path):

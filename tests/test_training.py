@@ -48,6 +48,7 @@ def train_quietly(model, frames, folder, config, state=None, memory=1e9):
     return trained, reports
 
 
+@pytest.mark.slow
 def test_one_frame_is_learned_by_heart(tmp_path):
     mf = scf.RHF(gto.M(atom="O 0 0 0.12; H 0.05 0.76 -0.48; H 0 -0.78 -0.44", basis="6-31g", verbose=0))
     mf.kernel()
@@ -113,6 +114,7 @@ def test_a_resumed_training_gives_the_same_numbers(frames, tmp_path, stop):
     assert log == [line.split(",")[0::3] for line in (tmp_path / "whole" / "log.csv").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_and_eager_networks_agree():
