@@ -128,8 +128,8 @@ def shortened(words):
     return words if "--steps" in words else [*words, *STEPS.split()]
 
 
-def prepare(folder, trained):
-    """The folder with what the pages speak of: runs, a dataset, a model and predictions of silicon, structures, and files of radial functions."""
+def prepare(folder):
+    """The folder with what the pages begin with: runs of silicon, structures, and files of radial functions."""
     from ase.build import molecule
 
     from tests.radial_files import gaussian, write_ion_xml, write_orb, write_pao
@@ -145,10 +145,14 @@ def prepare(folder, trained):
     for name in ("new.cif", "new.xyz", "device.xyz", "POSCAR"):
         find_target(folder / "run").atoms.write(folder / name)
     molecule("H2O").write(folder / "water.xyz")
+    return folder
+
+
+def learn(folder):
+    """The folder with a dataset of its runs, a model and predictions too."""
     before = Path.cwd()
     os.chdir(folder)
-    work = ("convert runs/ -o data.h5", "train data.h5 -o model --validate 2", "predict model new.xyz -o pred.h5")
-    for line in work if trained else ():
+    for line in ("convert runs/ -o data.h5", "train data.h5 -o model --validate 2", "predict model new.xyz -o pred.h5"):
         code, output = run_line(f"slem-{line}")
         assert code == 0, f"{line}\n{output}"
     os.chdir(before)

@@ -16,7 +16,7 @@ from tests.codes_table import BEGIN, END, PAGE, rows
 from tests.messages import PAGE as MESSAGES_PAGE
 from tests.messages import page as messages_page
 from tests.messages import refusals
-from tests.pages import FENCE, blocks_of, prepare, run_page
+from tests.pages import FENCE, blocks_of, learn, prepare, run_page
 from workflows.terminal.cures import CURES
 
 ROOT = Path(__file__).parent.parent
@@ -66,12 +66,12 @@ def test_named_files_and_folders_are_there(page):
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory):
     """What the pages speak of, made once."""
-    return prepare(tmp_path_factory.mktemp("pages") / "untrained", trained=False)
+    return prepare(tmp_path_factory.mktemp("pages") / "untrained")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("pages") / "trained", trained=True)
+def trained(untrained, tmp_path_factory):
+    return learn(shutil.copytree(untrained, tmp_path_factory.mktemp("pages") / "trained"))
 
 
 @pytest.mark.parametrize("page", [path.name for path in PAGES])
