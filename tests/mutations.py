@@ -113,8 +113,8 @@ def formats(scratch):
             path.unlink()
         yield title, code, folder
     for kind in ("binary", "arrays"):
-        folder = shutil.copytree(unpacked("abacus", "spin_fe_f"), scratch / f"abacus {kind}")
-        rewrite(folder, *frames_of("abacus", "spin_fe_f"), kind)
+        folder = shutil.copytree(unpacked("abacus", "h2o"), scratch / f"abacus {kind}")
+        rewrite(folder, *frames_of("abacus", "h2o"), kind)
         yield f"ABACUS 3.11 {kind}", "abacus", folder
     for version in (1, 2):
         folder = scratch / f"hsx{version}"
