@@ -154,12 +154,21 @@ def read_new_blocks(path: Path) -> Blocks:
     return {tuple(key): chunk.reshape(shape) for key, chunk, shape in zip(keys.tolist(), chunks, shapes, strict=True)}
 
 
+def words_of(path: Path) -> list[list[str]]:
+    lines = (line.partition("#")[0].split() for line in path.read_text().splitlines())
+    return [words for words in lines if words]
+
+
+def table_of(path: Path) -> Array:
+    return np.array(words_of(path), dtype=float, ndmin=2)
+
+
 def read_old_structure(folder: Path) -> StoredStructure:
     """Cell, positions, basis and the species of each atom; vectors are columns in these files."""
     try:
-        cell_cv = np.loadtxt(folder / "lat.dat").T
-        positions_av = np.loadtxt(folder / "site_positions.dat", ndmin=2).T
-        numbers = np.loadtxt(folder / "element.dat", ndmin=1, dtype=int).tolist()
+        cell_cv = table_of(folder / "lat.dat").T
+        positions_av = table_of(folder / "site_positions.dat").T
+        numbers = [int(word) for (word,) in words_of(folder / "element.dat")]
         lists = [
             tuple(map(int, line.split()))
             for line in (folder / "orbital_types.dat").read_text().splitlines()
