@@ -142,7 +142,7 @@ def prepare(folder):
     write_orb(folder / "Si.orb", shells, step=0.02)
     write_pao(folder / "PAO" / "Si7.0.pao", shells, points=400)
     write_ion_xml(folder / "Si.ion.xml", "Si", 14, [(l, l + 1, 1, False, R) for l, R in shells], points=400)
-    for name in ("new.cif", "new.xyz", "device.xyz", "POSCAR"):
+    for name in ("new.cif", "new.xyz", "device.xyz", "electrode.xyz", "POSCAR"):
         find_target(folder / "run").atoms.write(folder / name)
     molecule("H2O").write(folder / "water.xyz")
     return folder

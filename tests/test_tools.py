@@ -70,9 +70,7 @@ def test_orthogonal_orbitals_have_the_levels_of_the_frame(spin):
     assert model.frame.S([0.1, 0.2, 0]) == pytest.approx(np.eye(len(model.frame.S())))
 
 
-@pytest.mark.parametrize(
-    ("name", "mesh", "sizes"), [("si2", (3, 3, 3), (8, 18)), ("soc", (3, 3, 2), (12, 18)), ("spin", (5, 5, 5), (6, 9))]
-)
+@pytest.mark.parametrize(("name", "mesh", "sizes"), [("si2", (3, 3, 3), (8, 18)), ("soc", (3, 3, 2), (12, 18))])
 def test_a_minimal_set_has_the_levels_that_siesta_printed(name, mesh, sizes):
     """All levels up to 1 or 2 eV above the Fermi level."""
     (frame,) = frames_of("siesta", name)
