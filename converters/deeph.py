@@ -26,7 +26,7 @@ from converters.codes.run import FoundFunctions, Run
 from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import join_packed, pack_elements, reorder_elements
 from converters.frames.frame import Frame, Outcome, Provenance
-from converters.frames.keyed import Blocks, blocks_of, elements_of
+from converters.frames.keyed_blocks import Blocks, blocks_of, elements_of
 from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import AVERAGED, REORDERED, FileForm, Origin, Step, Treatment, origins_read
 from converters.openmx.convention import convention as openmx_order

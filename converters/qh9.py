@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from basis.units import BOHR, HARTREE
+from converters.codes.databases import columns_of, row_run, rows_of
 from converters.codes.readonly import find_functions, read_functions, refuse_to_write
-from converters.codes.rows import columns_of, row_run, rows_of
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame, Outcome

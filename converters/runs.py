@@ -9,7 +9,7 @@ from converters.codes.known import KNOWN
 from converters.codes.protocols import Code
 from converters.codes.run import Run
 from converters.errors import Kind, Refused, reading, refused_by_system
-from converters.leftovers import is_pointer, nothing_to_read, refused_pointers, without_pointers
+from converters.no_matrices import is_pointer, nothing_to_read, refused_pointers, without_pointers
 
 
 def code_module(name: str) -> Code:

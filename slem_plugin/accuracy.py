@@ -14,7 +14,7 @@ from converters.physics import kspace
 from converters.physics.checks import few_kpoints
 from converters.starts.agreement import measure_agreement
 from converters.starts.fit import sampling_of
-from converters.storage.tables import as_table
+from converters.storage.pandas_table import as_table
 
 # Distances are grouped in steps of this length (Angstrom).
 STEP = 0.5

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from basis import Array
 from converters.errors import Refused
 from converters.frames.frame import Frame
+from converters.pyscf.dm0 import announce, atoms_of, guess_density, refuse_guess, structure_of
 from converters.pyscf.molecule import make_basis
-from converters.pyscf.start import announce, atoms_of, guess_density, refuse_guess, structure_of
 from converters.starts.asking import ask_for_frame
 from converters.starts.start import MODEL_VARIABLE
 

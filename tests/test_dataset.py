@@ -270,7 +270,7 @@ def test_slices_and_negative_numbers_as_python_has_them(tmp_path):
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_table_of_what_the_runs_said(installed, tmp_path, monkeypatch):
     if not installed:
-        monkeypatch.setattr("converters.storage.tables.find_spec", lambda name: None)
+        monkeypatch.setattr("converters.storage.pandas_table.find_spec", lambda name: None)
     elif not find_spec("pandas"):
         pytest.skip("pandas is not installed")
     frames = [make_random_frame(seed, Spin.NONE) for seed in (1, 2)]

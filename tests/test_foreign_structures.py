@@ -11,7 +11,7 @@ from converters.errors import Refused
 from converters.frames.neighbours import Structure
 from converters.physics import kspace
 from converters.pyscf import frame_from_scf
-from converters.pyscf.start import structure_of
+from converters.pyscf.dm0 import structure_of
 from converters.starts.density import operator_on_mesh
 from slem_plugin import pyscf_guess
 from slem_plugin.config import Config

@@ -21,7 +21,7 @@ from converters.physics import kspace
 from converters.physics.density_grid import Grid, density_on_grid, superposed
 from converters.physics.kspace import Filling
 from converters.pyscf import frame_from_scf
-from converters.pyscf.start import guess_density, structure_of
+from converters.pyscf.dm0 import guess_density, structure_of
 from converters.starts.density import (
     Sampling,
     electrons_of,

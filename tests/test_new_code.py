@@ -18,7 +18,7 @@ from slem_plugin.testing.codes import CodeContract, Expected, frames_in
 from tests import plain_program
 from tests.fixtures import scratch
 from tests.pages import blocks_of
-from workflows.benchmarks.starts import Plan, bench_starts
+from workflows.benchmarks.starts_of_runs import Plan, bench_starts
 from workflows.cli import main
 from workflows.scf.queues import Here
 from workflows.scf.run_folders import Job, run_folders
@@ -122,8 +122,8 @@ def test_the_benchmark_of_starts_runs_learns_and_compares(tmp_path, monkeypatch)
     (frame,) = frames_in("plain", plain_files() / "chains" / "ch")
     monkeypatch.setattr("workflows.scf.run_folders.load_model", lambda path: None)
     monkeypatch.setattr("workflows.scf.run_folders.predict", lambda model, atoms: frame)
-    monkeypatch.setattr("workflows.benchmarks.starts.train_quietly", lambda *_: None)
-    monkeypatch.setattr("workflows.benchmarks.starts.errors_of", lambda *_: {})
+    monkeypatch.setattr("workflows.benchmarks.starts_of_runs.train_quietly", lambda *_: None)
+    monkeypatch.setattr("workflows.benchmarks.starts_of_runs.errors_of", lambda *_: {})
     command = f"echo x >> {tmp_path / 'count'}; {sys.executable} {plain_program.__file__} ."
     plan = Plan(command, learn=(1, 2), keep=1, routes=("auto", "h2dm"))
     rows = bench_starts(runs[::-1], tmp_path / "work", plan)

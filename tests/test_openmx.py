@@ -10,7 +10,7 @@ from basis.shells import format_shells
 from basis.spin import Spin
 from converters import openmx
 from converters.errors import Refused
-from converters.openmx.lost import require_that_all_are_found
+from converters.openmx.missing_neighbours import require_that_all_are_found
 from converters.openmx.scfout import FIELD, read_scfout
 from converters.openmx.text import parse_basis_name, place_kpoints
 from converters.physics.checks import check_frame

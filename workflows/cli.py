@@ -6,9 +6,9 @@ Only click is imported here; each command imports its work when it runs.
 
 import click
 
+from workflows.commands.bench_and_demo import bench_command, demo_command
 from workflows.commands.campaigns import campaign_command
 from workflows.commands.data import check_command, convert_command, info_command, overlap_command
-from workflows.commands.measuring import bench_command, demo_command
 from workflows.commands.models import eval_command, predict_command, report_command, train_command
 from workflows.commands.results import bands_command, export_command, scf_command, spectrum_command
 

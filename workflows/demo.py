@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from converters.errors import Kind, Refused
-from workflows.benchmarks.restart_cases import WATER, Case, rattled, run_scf
+from workflows.benchmarks.start_cases import WATER, Case, rattled, run_scf
 
 if TYPE_CHECKING:
     from ase import Atoms

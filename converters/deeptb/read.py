@@ -18,7 +18,7 @@ from converters.deeptb.structure import Structures, read_basis, read_structures,
 from converters.errors import Kind, Refused, refused_by_system
 from converters.frames.blocks import Packed, Pairs, join_packed, pack_elements
 from converters.frames.frame import Frame, Outcome, Provenance
-from converters.frames.keyed import Blocks, elements_of
+from converters.frames.keyed_blocks import Blocks, elements_of
 from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import AVERAGED, FileForm, Step, Treatment, origins_read
 from converters.storage.files import open_hdf5

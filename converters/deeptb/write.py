@@ -12,7 +12,7 @@ from basis.shells import Species, format_shells
 from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
-from converters.frames.keyed import blocks_of
+from converters.frames.keyed_blocks import blocks_of
 from converters.starts.start import Options
 from converters.storage.files import draft_hdf5
 

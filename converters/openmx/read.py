@@ -18,7 +18,7 @@ from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import AVERAGED, REORDERED, FileForm, Origin, Step, Treatment, origins_read, scaled
 from converters.openmx.convention import BOHR, LAYOUT, convention
-from converters.openmx.lost import require_all_neighbours
+from converters.openmx.missing_neighbours import require_all_neighbours
 from converters.openmx.scfout import ScfOut, read_scfout
 from converters.openmx.text import PRINTED, Input, Output, parse_input, place_kpoints, read_output, read_species
 from converters.physics.kspace import tolerance_of_levels

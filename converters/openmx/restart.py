@@ -13,7 +13,7 @@ from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.openmx import text
 from converters.openmx.grid import grid_of, points_of
-from converters.openmx.lost import require_that_all_are_found
+from converters.openmx.missing_neighbours import require_that_all_are_found
 from converters.openmx.neighbour_order import layout_of, require_same_orbitals
 from converters.openmx.orbitals import read_cutoff
 from converters.openmx.restart_files import write_density, write_hamiltonian

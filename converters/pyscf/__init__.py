@@ -8,9 +8,9 @@ Matrices of a k mesh are folded: H(R) = 1/N sum_k exp(-2 pi i k.R) H(k) knows R 
 Each block goes to the image where its two atoms are closest, in equal parts where several are equally close.
 """
 
+from converters.pyscf.dm0 import guess_density
 from converters.pyscf.molecule import read_functions
 from converters.pyscf.read import find_functions, find_runs, frame_from_scf, read_run
-from converters.pyscf.start import guess_density
 from converters.pyscf.write import starting_density, write, write_matrices
 
 __all__ = [

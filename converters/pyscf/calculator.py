@@ -11,9 +11,9 @@ from basis.shells import Species
 from basis.units import BOHR, HARTREE
 from converters.errors import Refused
 from converters.frames.frame import Frame, operator_on
+from converters.pyscf.dm0 import atoms_of, guess_density
 from converters.pyscf.molecule import make_basis
 from converters.pyscf.read import frame_from_scf
-from converters.pyscf.start import atoms_of, guess_density
 
 if TYPE_CHECKING:
     from ase import Atoms

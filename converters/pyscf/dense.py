@@ -13,7 +13,7 @@ from basis.conventions import Convention, to_standard
 from basis.shells import cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
-from converters.codes.rows import RowRun
+from converters.codes.databases import RowRun
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, Pairs, make_pairs
 from converters.frames.dense import matrices_at

@@ -20,6 +20,7 @@ from converters.frames.folding import fold
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.frames.orbitals import harmonics_of
 from converters.frames.origin import FOLDED, REORDERED, FileForm, Made, Origin, scaled
+from converters.pyscf.dm0 import is_symmetric
 from converters.pyscf.levels import Levels, make_levels
 from converters.pyscf.molecule import (
     checkpoint_text,
@@ -31,7 +32,6 @@ from converters.pyscf.molecule import (
     overlaps,
 )
 from converters.pyscf.spinors import spinors_in_harmonics
-from converters.pyscf.start import is_symmetric
 from converters.storage.files import open_hdf5
 
 NAME = "pyscf"

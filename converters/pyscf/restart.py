@@ -6,8 +6,8 @@ from pathlib import Path
 from basis.units import HARTREE
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
+from converters.pyscf.dm0 import ANNOUNCED, REFUSED, guess_of_checkpoint
 from converters.pyscf.molecule import is_checkpoint
-from converters.pyscf.start import ANNOUNCED, REFUSED, guess_of_checkpoint
 from converters.starts.start import Progress, Route, Written, numbers_of
 
 

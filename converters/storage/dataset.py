@@ -37,8 +37,8 @@ from converters.storage.layout import (
     read_operator,
     read_spectrum,
 )
+from converters.storage.pandas_table import as_table
 from converters.storage.record import read_record
-from converters.storage.tables import as_table
 
 # What HDF5 and JSON raise of a damaged file, besides OSError.
 DAMAGED = (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workflows.benchmarks.restart import learn, start_structure
-from workflows.benchmarks.restart_cases import CASES, GUARD, make_scf, water_cluster
+from workflows.benchmarks.start_cases import CASES, GUARD, make_scf, water_cluster
+from workflows.benchmarks.starts_of_cases import learn, start_structure
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -60,7 +60,7 @@ def structures() -> list["Atoms"]:
 
 def measure(atoms: "Atoms", model: "Model") -> Sample:
     from converters.frames.neighbours import Structure
-    from converters.pyscf.start import sampling_of_scf, structure_of
+    from converters.pyscf.dm0 import sampling_of_scf, structure_of
     from converters.starts.agreement import measure_agreement
     from slem_plugin.prediction import predict
 

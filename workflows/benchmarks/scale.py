@@ -320,7 +320,7 @@ def make_runs(folder: Path) -> Path:
 def make_run(n: int, folder: Path) -> None:
     from pyscf import lib
 
-    from workflows.benchmarks.restart_cases import run_scf
+    from workflows.benchmarks.start_cases import run_scf
     from workflows.demo import MOLECULE, one_water
 
     lib.num_threads(1)

@@ -170,7 +170,7 @@ def info_command(
     from workflows.terminal.show import print_json, show_facts
 
     if number is not None or pair is not None:
-        from workflows.look import look_at
+        from workflows.frame_info import look_at
         from workflows.terminal.show_frame import show_look
 
         seen = look_at(path, number or 0, pair, cell, matrix)

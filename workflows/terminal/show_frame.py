@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from converters.frames.orbitals import Orbital
-from workflows.look import COMPONENTS, Block, Look
+from workflows.frame_info import COMPONENTS, Block, Look
 from workflows.terminal.show import console, show_facts
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from basis import Array
 from converters.errors import Kind, Refused
-from workflows.benchmarks.restart_cases import CASES, Case, make_scf, run_scf, structures
+from workflows.benchmarks.start_cases import CASES, Case, make_scf, run_scf, structures
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -15,7 +15,7 @@ import numpy as np
 from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused
 from converters.runs import counted
-from workflows.benchmarks.restart import train_quietly
+from workflows.benchmarks.starts_of_cases import train_quietly
 from workflows.convert import Options, convert, find
 from workflows.export import Request
 from workflows.predict import evaluate_dataset

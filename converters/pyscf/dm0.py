@@ -1,4 +1,4 @@
-"""A starting density for an SCF object of PySCF from predicted matrices."""
+"""`dm0`: the starting density of an SCF object of PySCF from predicted matrices."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -111,7 +111,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """The rows of one benchmark."""
     if what == "restart":
-        from workflows.benchmarks.restart import bench_restart
+        from workflows.benchmarks.starts_of_cases import bench_restart
 
         return bench_restart(cases, folder or Path("starts"), minutes)
     if what == "guard":
@@ -143,7 +143,7 @@ def measure_starts(
     paths: list[Path], folder: Path, minutes: float, learn: str, routes: str, **options: Any
 ) -> list[dict[str, Any]]:
     """The rows of the benchmark of starts."""
-    from workflows.benchmarks.starts import Plan, bench_starts
+    from workflows.benchmarks.starts_of_runs import Plan, bench_starts
 
     try:
         counts = tuple(sorted(int(word) for word in learn.split(",")))

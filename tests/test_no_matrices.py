@@ -4,7 +4,7 @@ import h5py
 import pytest
 
 from converters.errors import Kind, Refused
-from converters.leftovers import POINTER
+from converters.no_matrices import POINTER
 from converters.runs import search
 from converters.siesta.constants import LEGACY, MODERN, votes_of_version
 from slem_plugin.testing.codes import frames_in
