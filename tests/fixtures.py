@@ -1,5 +1,6 @@
 """Fixtures: folders of real runs, unpacked once, and their frames; and the contract of codes over them."""
 
+import atexit
 import functools
 import tarfile
 import tempfile
@@ -14,6 +15,7 @@ DATA = Path(__file__).parent / "data"
 def scratch():
     """A folder that lives as long as the tests."""
     holder = tempfile.TemporaryDirectory(prefix="slem-fixtures-")
+    atexit.register(holder.cleanup)
     return holder, Path(holder.name)
 
 
