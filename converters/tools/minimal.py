@@ -69,9 +69,26 @@ def fermi_level(frame: Frame, energies_skn: Array) -> float:
     return float(kspace.occupations(energies_skn, weights_k, filling, frame.spin)[1][0])
 
 
-def projected(minimal: Minimal, H_MM: Array, S_MM: Array) -> Array:
+@dataclass(frozen=True, eq=False)
+class States:
+    """All levels (eV) and orbitals of one spin at one k-point, and the overlap there."""
+
+    energy_n: Array
+    c_Mn: Array
+    S_MM: Array
+
+
+def states_at(frame: Frame, kpoints_kc: Array) -> list[list[States]]:
+    """The states of each spin at one k-point after the other."""
+    return [
+        [States(*linalg.eigh(H_MM, S_MM, check_finite=False), S_MM) for H_MM, S_MM in channels]
+        for channels in kspace.hamiltonian_and_overlap(frame, kpoints_kc)
+    ]
+
+
+def projected(minimal: Minimal, states: States) -> Array:
     """H between the functions at one k-point."""
-    e_n, c_Mn = linalg.eigh(H_MM, S_MM, check_finite=False)
+    e_n, c_Mn, S_MM = states.energy_n, states.c_Mn, states.S_MM
     on_n = c_Mn.conj().T @ S_MM[:, minimal.rows_M]
     kept_n = e_n < minimal.top
     count, size = int(kept_n.sum()), minimal.size

@@ -9,13 +9,14 @@ import numpy as np
 from scipy import linalg
 
 from basis import Array
+from basis.shells import Species
 from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, Pairs
 from converters.frames.folding import Folding, centred_mesh_of_frame, fold
 from converters.frames.frame import Frame
 from converters.physics import kspace
-from converters.tools.minimal import Minimal, fermi_level, minimal_functions, projected
+from converters.tools.minimal import Minimal, fermi_level, minimal_functions, projected, states_at
 
 # Good enough: levels up to so far above the Fermi level (eV) are right to so much (eV) everywhere.
 WINDOW, GOOD = 5.0, 1e-2
@@ -52,8 +53,9 @@ def orthogonal_orbitals(frame: Frame, mesh: Sequence[int] | None, functions: str
     for mesh_c in [whole_mesh(mesh)] if mesh else meshes_of(frame):
         if found is not None and prod(mesh_c) * frame.norb**2 * frame.spin.components > MOST_CHOSEN:
             break
-        tried = [orthogonalised(frame, mesh_c, few) for few in sets_of(frame, mesh_c, functions)]
-        errors = [largest_errors(frame, model, between_points(mesh_c), top) for model, top in tried]
+        tried = models_on(frame, mesh_c, functions)
+        exact_skn = kspace.eigenvalues(frame, between_points(mesh_c))
+        errors = [largest_errors(frame, exact_skn, *each, mesh_c) for each in tried]
         least = min(error for error, *_ in errors)
         # The sets come from the smallest one on: a larger one has to be far better.
         best = next(n for n, (error, *_) in enumerate(errors) if error <= FAR_BETTER * least)
@@ -66,12 +68,15 @@ def orthogonal_orbitals(frame: Frame, mesh: Sequence[int] | None, functions: str
     return found
 
 
-def sets_of(frame: Frame, mesh_c: Sequence[int], functions: str) -> list[Minimal | None]:
-    """The sets of functions that are tried, of which the one is taken whose levels are best between the k-points; None stands for all orbitals."""
-    if functions == "all":
-        return [None]
+def models_on(frame: Frame, mesh_c: Sequence[int], functions: str) -> list[tuple[Frame, float | None]]:
+    """The models that are tried on a mesh, each with the energy up to which it has all levels (None: it has all): one of all orbitals, or several minimal ones from the smallest on."""
     require_size(frame, mesh_c)
-    energies_skn = kspace.eigenvalues(frame, kspace.uniform_mesh(mesh_c)[0])
+    kpoints_kc, _ = kspace.uniform_mesh(mesh_c)
+    if functions == "all":
+        matrices = [loewdin(frame, channels) for channels in kspace.hamiltonian_and_overlap(frame, kpoints_kc)]
+        return [(model_of(frame, frame.basis, mesh_c, matrices), None)]
+    states = states_at(frame, kpoints_kc)
+    energies_skn = np.array([[one.energy_n for one in channels] for channels in states]).swapaxes(0, 1)
     found: dict[tuple[int, float], Minimal] = {}
     refusals = []
     for polarisation, window in itertools.product((False, True), WINDOWS):
@@ -83,7 +88,11 @@ def sets_of(frame: Frame, mesh_c: Sequence[int], functions: str) -> list[Minimal
             found.setdefault((few.size, few.top), few)
     if not found:
         raise refusals[-1]
-    return list(found.values())
+    models: list[tuple[Frame, float | None]] = []
+    for few in found.values():
+        matrices = [[projected(few, one) for one in channels] for channels in states]
+        models.append((model_of(frame, few.basis, mesh_c, matrices), few.top))
+    return models
 
 
 def notes_on(
@@ -121,7 +130,7 @@ def on_its_only_mesh(frame: Frame, mesh: Sequence[int] | None, functions: str) -
     if mesh and tuple(mesh) != own_c:
         words = " x ".join(map(str, own_c))
         raise Refused(Kind.NO_SUCH_CHOICE, frame.place, f"has matrices on {words} k-points alone", "this mesh or none")
-    model, _ = orthogonalised(frame, own_c, sets_of(frame, own_c, functions)[0])
+    model, _ = models_on(frame, own_c, functions)[0]
     words = " x ".join(map(str, own_c))
     note = f"levels are exact on the {words} k-points of the run; what is between them is an interpolation"
     return Orthogonal(model, own_c, (note,) if frame.folded else ())
@@ -144,22 +153,19 @@ def require_size(frame: Frame, mesh_c: Sequence[int]) -> None:
         raise Refused(Kind.TOO_LITTLE_MEMORY, frame.place, found, "a smaller mesh, or a format that holds S")
 
 
-def orthogonalised(frame: Frame, mesh_c: Sequence[int], few: Minimal | None) -> tuple[Frame, float | None]:
-    """H between orthogonal functions at the atoms, exact on the mesh, each block at its closest images elsewhere; and the energy up to which they have all levels."""
-    require_size(frame, mesh_c)
+def model_of(
+    frame: Frame, basis: tuple[Species, ...], mesh_c: Sequence[int], matrices: Sequence[Sequence[Array]]
+) -> Frame:
+    """The frame of functions at the atoms whose H at each k-point of a mesh is given for each spin; each block at its closest images."""
     kpoints_kc, _ = kspace.uniform_mesh(mesh_c)
-    matrices = []
-    for channels in kspace.hamiltonian_and_overlap(frame, kpoints_kc):
-        turned = [projected(few, *channel) for channel in channels] if few else loewdin(frame, channels)
-        turned = [(H_MM + H_MM.conj().T) / 2 for H_MM in turned]
-        matrices.append(spin_blocks(turned[0]) if frame.spin is Spin.SPINOR else turned)
-    basis = few.basis if few else frame.basis
+    hermitian = [[(H_MM + H_MM.conj().T) / 2 for H_MM in channels] for channels in matrices]
+    if frame.spin is Spin.SPINOR:
+        hermitian = [spin_blocks(channels[0]) for channels in hermitian]
     norb_a = [basis[s].size for s in frame.species_a.tolist()]
     folding = fold(frame.place, kpoints_kc, frame.positions_av, frame.cell_cv, frame.pbc_c, norb_a)
-    H = Operator(in_real_space(folding, np.array(matrices).swapaxes(0, 1), mesh_c, frame.spin))
+    H = Operator(in_real_space(folding, np.array(hermitian).swapaxes(0, 1), mesh_c, frame.spin))
     operators = {"H": H, "S": unit_operator(folding.pairs)}
-    model = replace(frame, basis=basis, pairs=folding.pairs, operators=operators, folded=False, functions=())
-    return model, few.top if few else None
+    return replace(frame, basis=basis, pairs=folding.pairs, operators=operators, folded=False, functions=())
 
 
 def loewdin(frame: Frame, channels: Sequence[tuple[Array, Array]]) -> list[Array]:
@@ -213,11 +219,11 @@ def between_points(mesh_c: Sequence[int]) -> Array:
 
 
 def largest_errors(
-    frame: Frame, model: Frame, kpoints_kc: Array, top: float | None
+    frame: Frame, exact_skn: Array, model: Frame, top: float | None, mesh_c: Sequence[int]
 ) -> tuple[float, float, float | None]:
-    """The largest error of a level (eV) below an energy, that of any, and that energy: `top`, or a bit above the Fermi level where there is one."""
-    e_skn, f_skn = (kspace.eigenvalues(one, kpoints_kc) for one in (frame, model))
-    e_skn = e_skn[..., : f_skn.shape[-1]]
+    """The largest error of a level (eV) between the points of a mesh: below an energy, of any, and that energy: `top`, or a bit above the Fermi level where there is one."""
+    f_skn = kspace.eigenvalues(model, between_points(mesh_c))
+    e_skn = exact_skn[..., : f_skn.shape[-1]]
     error_skn, limit = np.abs(e_skn - f_skn), top
     if limit is None and frame.outcome.electrons is not None:
         limit = fermi_level(frame, e_skn) + WINDOW
