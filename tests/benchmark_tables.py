@@ -1,6 +1,7 @@
 """The tables of the docs that were measured once, and the picture of starts, made from docs/benchmarks/*.json: `python -m tests.benchmark_tables`.
 
 A file holds what `slem-bench ... --json` printed ("rows") with the command, date and machine. Measure again, put the rows into the file, and run this.
+The files of the folder `starts_codes` are what `slem-bench starts -o` wrote, one for each kind of runs; they make one table.
 """
 
 import json
@@ -25,7 +26,28 @@ HEADINGS = {
     "ratio": "ratio",
 }
 # Said once where several rows belong together.
-ONCE = ("structures", "learned from")
+ONCE = ("structures", "learned from", "learned", "H, meV", "DM")
+# The table of starts of codes: its files in their order, what their runs are, and which of their numbers are shown.
+CODES = "starts_codes"
+KINDS = {
+    "siesta_si8": "SIESTA, silicon, 8 atoms",
+    "siesta_graphene": "SIESTA, graphene, 2 atoms",
+    "siesta_fe": "SIESTA, bcc iron, 2 atoms, collinear spin",
+    "abacus_gaas": "ABACUS, GaAs, spin-orbit (nspin 4)",
+}
+SHOWN = {
+    "learned": "learned",
+    "H, meV": "H, meV",
+    "DM": "DM",
+    "route": "start",
+    "iterations": "iterations",
+    "default": "default",
+    "saved": "saved",
+    "worst": "saved, worst",
+    "first energy off, meV an atom": "first energy off, meV an atom",
+    "CPU s": "CPU s",
+    "wrong": "no success",
+}
 
 
 def read(name):
@@ -34,19 +56,38 @@ def read(name):
 
 
 def names():
-    return sorted(path.stem for path in (DOCS / "benchmarks").glob("*.json"))
+    """The tables that there are: each file, and the folder, is one."""
+    return sorted([*(path.stem for path in (DOCS / "benchmarks").glob("*.json")), CODES])
 
 
 def table(name):
     """The table of a file in Markdown, and a line that says how, when and where it was measured."""
-    measured = read(name)
+    return table_of_codes() if name == CODES else table_of(read(name))
+
+
+def table_of_codes():
+    """Rows of all kinds of runs in one table, and the command of each."""
+    files = {kind: read(f"{CODES}/{name}") for name, kind in KINDS.items()}
+    rows = [
+        {"structures": f"{kind} ({row['runs']})", **{heading: row[key] for key, heading in SHOWN.items()}}
+        for kind, measured in files.items()
+        for row in measured["rows"]
+    ]
+    first = next(iter(files.values()))
+    commands = "\n".join(f"- {kind}: `{measured['command']}`" for kind, measured in files.items())
+    return f"{table_of({**first, 'rows': rows}, commands)}"
+
+
+def table_of(measured, commands=""):
+    """The table of some rows, and a line that says how, when and where they were measured."""
     rows = measured["rows"]
     lines = [line_of([HEADINGS.get(key, key) for key in rows[0]]), "|" + "---|" * len(rows[0])]
     for before, row in zip([{}, *rows], rows, strict=False):
         repeats = all(before.get(key) == row.get(key) for key in ONCE)
         lines.append(line_of("" if repeats and key in ONCE else cell(row[key]) for key in row))
     day = date.fromisoformat(measured["date"])
-    return "\n".join([*lines, "", f"`{measured['command']}`, {day.day} {day:%B %Y}, {measured['machine']}."])
+    when = f"{day.day} {day:%B %Y}, {measured['machine']}."
+    return "\n".join([*lines, "", f"{when}\n\n{commands}" if commands else f"`{measured['command']}`, {when}"])
 
 
 def line_of(cells):
