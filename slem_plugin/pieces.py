@@ -163,7 +163,7 @@ def predict_inside(
         bond_h = piece.bond_p[p][piece.bond_p[p] >= 0]
         pairs = piece.pairs.take(p)
         onsite = onsite_of_pairs(known, pairs, structure, place_a)
-        ends = Ends(known.states_df[bond_h], known.states_df[reverse_d[bond_h]], onsite, known.dressed_s, place_a)
+        ends = Ends(known.states_df, bond_h, reverse_d[bond_h], onsite, known.dressed_s, place_a)
         yield Blocks(pairs, element_p[p], blocks_of_pairs(model, structure, pairs, ends))
     for p in batches_of(np.flatnonzero(~met), model):
         pairs = piece.pairs.take(p)
@@ -239,11 +239,10 @@ def predict_between(
                 for part in batches(end - own, batch_size(model)):
                     here, there = (slice(first + part.start, first + part.stop) for first in (own, start))
                     pairs = Pairs(rows[part, 0], rows[part, 1], rows[part, 2:], norb_a)
-                    there_hf, back_hf = (
-                        file.get_slice("states")[where].to(model.device)
-                        for file, where in ((mine, here), (theirs, there))
-                    )
-                    ends = Ends(there_hf, back_hf, nothing_onsite(model), dressed_s, place_a)
+                    both = [file.get_slice("states")[where] for file, where in ((mine, here), (theirs, there))]
+                    there_h, back_h = np.split(np.arange(2 * len(pairs)), 2)
+                    states_df = torch.cat(both).to(model.device)
+                    ends = Ends(states_df, there_h, back_h, nothing_onsite(model), dressed_s, place_a)
                     element_p = mine.get_slice("elements")[here].numpy()
                     yield Blocks(pairs, element_p, blocks_of_pairs(model, structure, pairs, ends))
 

@@ -17,9 +17,9 @@ from basis import Array
 from converters.frames.blocks import Operator, Pairs, pack_pairs
 from converters.frames.frame import Frame
 from converters.frames.neighbours import Bonds, Structure, find_bonds, own_pairs
-from slem_plugin.baseline.baseline import FARTHEST, limited
+from slem_plugin.baseline.baseline import FARTHEST, Seen, limited
 from slem_plugin.baseline.sharing import dress_onsite, places_by_species, share_dressed
-from slem_plugin.blocks.components import BondFrames, Components, bond_frames
+from slem_plugin.blocks.components import BondFrames, Components, bond_frames, flat_blocks
 from slem_plugin.blocks.fields import from_fields
 from slem_plugin.graphs.graph import graph_of_bonds
 from slem_plugin.model import Model
@@ -78,7 +78,7 @@ def predict_operators(model: Model, structure: Structure) -> tuple[Pairs, dict[s
         mine = pairs.take(p)
         bond_h = bond_p[p][bond_p[p] >= 0]
         onsite = onsite_of_pairs(known, mine, structure, place_a)
-        ends = Ends(known.states_df[bond_h], known.states_df[reverse_d[bond_h]], onsite, known.dressed_s, place_a)
+        ends = Ends(known.states_df, bond_h, reverse_d[bond_h], onsite, known.dressed_s, place_a)
         put(values, pairs, p, blocks_of_pairs(model, structure, mine, ends))
     for p in batches_of(np.flatnonzero(~met), model):
         put(values, pairs, p, blocks_of_far_pairs(model, structure, pairs.take(p)))
@@ -176,11 +176,12 @@ def look_around(model: Model, structure: Structure, atoms: Array, bonds: Bonds) 
 def look_once(model: Model, structure: Structure, atoms: Array, bonds: Bonds) -> Knowledge:
     """What the atoms of one batch know."""
     graph, place_d = graph_of_bonds(structure, atoms, bonds, len(model.blueprint.basis), model.blueprint.degrees)
-    onsite = {name: baseline.onsite(graph) for name, baseline in model.baselines.items()}
+    seen: Seen = {}
+    onsite = {name: baseline.onsite(graph, seen) for name, baseline in model.baselines.items()}
     dressed: tuple[Array, ...] = ()
     if {"H", "S"} <= set(onsite):
         overlap = model.blueprint.form("S")
-        S_s = tuple(rows @ form.to_components for rows, form in zip(onsite["S"], overlap.onsite_s, strict=True))
+        S_s = tuple(flat_blocks(rows, form) for rows, form in zip(onsite["S"], overlap.onsite_s, strict=True))
         dressed = dress_onsite(model.blueprint.form("H"), onsite["H"], S_s)
     if model.network is None:
         return Knowledge(torch.zeros(len(bonds), 0), onsite, dressed)
@@ -210,13 +211,14 @@ def onsite_of_pairs(
 
 @dataclass(frozen=True, eq=False)
 class Ends:
-    """What is known at both ends of some pairs: states of their bonds from i to j and back, components of the onsite ones.
+    """What is known at both ends of some pairs: which states their bonds from i to j have, and those back, and components of the onsite ones.
 
     The matrix H_ii S_ii^-1 of atom a is number `place_a[a]` of its species in `dressed_s`.
     """
 
-    there_hf: Tensor
-    back_hf: Tensor
+    states_df: Tensor
+    there_h: Array
+    back_h: Array
     onsite: Mapping[str, tuple[Array, ...]]
     dressed_s: tuple[Array, ...]
     place_a: Array
@@ -255,13 +257,14 @@ def read_states(
     """What the network says of the components of pairs, by operator and kind."""
     hop_p = np.cumsum(~bonds.pairs.onsite_p) - 1
     kinds = list(zip(bonds.by_kind.pairs_t, bonds.by_kind.swapped_t, strict=True))
-    order = torch.from_numpy(np.concatenate([hop_p[p] for p, _ in kinds])).to(device)
-    swapped = torch.from_numpy(np.concatenate([swapped for _, swapped in kinds])).to(device)[:, None]
-    there, back = ends.there_hf[order], ends.back_hf[order]
+    order = np.concatenate([hop_p[p] for p, _ in kinds])
+    swapped = np.concatenate([swapped for _, swapped in kinds])
+    there, back = ends.there_h[order], ends.back_h[order]
+    forward, backward = np.where(swapped, back, there), np.where(swapped, there, back)
     pairs = PairStates(
-        torch.where(swapped, back, there),
-        torch.where(swapped, there, back),
-        torch.from_numpy(np.concatenate(lengths_t)).to(device, there.dtype),
+        ends.states_df[torch.from_numpy(forward).to(device)],
+        ends.states_df[torch.from_numpy(backward).to(device)],
+        torch.from_numpy(np.concatenate(lengths_t)).to(device, ends.states_df.dtype),
         tuple(len(p) for p, _ in kinds),
     )
     with torch.no_grad():

@@ -6,7 +6,7 @@ network learns what is left over, divided by its usual size at that distance.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -124,9 +124,9 @@ class Baseline:
             size_pg[:, groups] = self._evaluate(t, end, r_p, self.size_tg[t][:, groups], ROUGH, np.exp)
         return size_pg[:, self.form.hopping_t[t].shells_n]
 
-    def onsite(self, graph: Graph) -> tuple[Array, ...]:
-        """The components of the onsite blocks of all atoms, by species."""
-        return tuple(self._onsite(graph, s) for s in range(len(self.form.basis)))
+    def onsite(self, graph: Graph, seen: "Seen | None" = None) -> tuple[Array, ...]:
+        """The components of the onsite blocks of all atoms, by species; what operators see alike is kept in `seen`."""
+        return tuple(self._onsite(graph, s, {} if seen is None else seen) for s in range(len(self.form.basis)))
 
     def onsite_sizes(self, graph: Graph) -> tuple[Array, ...]:
         return tuple(
@@ -150,12 +150,14 @@ class Baseline:
         values_pn = change(spline_values(r_p, self.near_t[t], end, coefficients_bn[:count]))
         return values_pn * switch_off(r_p, end / self.margin, end)[:, None]
 
-    def _onsite(self, graph: Graph, s: int) -> Array:
+    def _onsite(self, graph: Graph, s: int, seen: "Seen") -> Array:
         form = self.form.onsite_s[s]
         values_an = np.zeros((len(graph.atoms_s[s]), form.size))
-        neighbours = Neighbours.of(graph, s, self.near_t, self.cutoff_t)
+        ends = (s, self.near_t, tuple(self.cutoff_t.tolist()))
+        if ends not in seen:
+            seen[ends] = Neighbours.of(graph, s, self.near_t, self.cutoff_t)
         for l, coefficients_bn in enumerate(self.field_sl[s]):
-            natural_amn = neighbours.features(l) @ coefficients_bn
+            natural_amn = seen[ends].features(l) @ coefficients_bn
             rest_amn = np.zeros((*natural_amn.shape[:2], form.unnatural[l]))
             here = values_an[:, form.slice(l)]
             here[:] = np.concatenate([natural_amn, rest_amn], axis=2).reshape(here.shape)
@@ -194,6 +196,7 @@ class Neighbours:
     atoms: Array
     slots: int
     weight_aeb: Array
+    known_l: dict[int, Array] = field(default_factory=dict)
 
     @classmethod
     def of(cls, graph: Graph, s: int, near_t: Sequence[float], cutoff_t: Array) -> "Neighbours":
@@ -216,9 +219,18 @@ class Neighbours:
 
     def features(self, l: int) -> Array:
         """Sums over neighbours of B(r) Y_lm, [atoms, m, functions]; for l = 0 also a constant, which comes first."""
+        if l not in self.known_l:
+            self.known_l[l] = self._features(l)
+        return self.known_l[l]
+
+    def _features(self, l: int) -> Array:
         if not len(self.atoms):
             return np.zeros((0, 2 * l + 1, self.weight_aeb.shape[2] + (l == 0)))
         turns = self.rotations[l].numpy().reshape(-1, self.slots, 2 * l + 1, 2 * l + 1)
         Y_aem = turns[self.atoms, :, l]
         sums_amb = Y_aem.swapaxes(1, 2) @ self.weight_aeb
         return np.concatenate([np.ones((len(self.atoms), 1, 1)), sums_amb], axis=2) if l == 0 else sums_amb
+
+
+# What the atoms of a species see of their neighbours, by species and by the functions of distance.
+Seen = dict[tuple[int, tuple[float, ...], tuple[float, ...]], Neighbours]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from basis import Array
-from slem_plugin.blocks.components import BlockForm, BondFrames
+from slem_plugin.blocks.components import BlockForm, BondFrames, flat_blocks
 
 
 def share_onsite(
@@ -31,7 +31,7 @@ def dress_onsite(form: BlockForm, onsite_s: Sequence[Array], overlap_s: Sequence
     dressed = []
     for s, onsite in enumerate(form.onsite_s):
         n = form.basis[s].size
-        H_afMM = (onsite_s[s] @ onsite.to_components).reshape(len(onsite_s[s]), form.width, n, n)
+        H_afMM = flat_blocks(onsite_s[s], onsite).reshape(len(onsite_s[s]), form.width, n, n)
         dressed.append(H_afMM @ np.linalg.inv(overlap_s[s].reshape(-1, n, n))[:, None])
     return tuple(dressed)
 

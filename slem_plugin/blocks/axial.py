@@ -87,6 +87,11 @@ class AxialBasis:
         return int(self.to_components.shape[0])
 
     @cached_property
+    def dense(self) -> Array:
+        """`to_components` with its zeros: products with few rows cost less so."""
+        return self.to_components.toarray()
+
+    @cached_property
     def slices(self) -> list[slice]:
         """Where the components of 0 even, 0 odd, m = 1, 2, ... stand."""
         sizes = [self.counts[0], self.odd, *(2 * n for n in self.counts[1:])]

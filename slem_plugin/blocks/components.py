@@ -4,6 +4,7 @@
 exact. Blocks of different species have different sizes and stand apart.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,6 +21,9 @@ from slem_plugin.blocks.fields import VECTOR, Field
 from slem_plugin.blocks.onsite import OnsiteBasis, onsite_basis
 from slem_plugin.graphs.graph import SortedPairs, pair_kinds, sort_pairs
 from slem_plugin.graphs.rotations import bond_rotations
+
+# Products smaller than this (multiplications) take less time with a dense matrix than scipy needs to begin with a sparse one.
+SMALL_PRODUCT = 3_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +80,11 @@ class BlockForm:
         rows_fx = np.zeros((self.width, bonds.pairs.elements))
         for t, axial in enumerate(self.hopping_t):
             shape = (len(components.hopping_t[t]), self.width, *bonds.shape(t))
-            flat = components.hopping_t[t] @ axial.to_components
+            flat = flat_blocks(components.hopping_t[t], axial)
             self.scatter(bonds, t, self._turn(flat.reshape(shape), bonds.back_t[t]), rows_fx)
         for s, form in enumerate(self.onsite_s):
             x = bonds.onsite_places(s)
-            flat = components.onsite_s[s] @ form.to_components
+            flat = flat_blocks(components.onsite_s[s], form)
             rows_fx[:, x] = flat.reshape(len(x), self.width, x.shape[1]).swapaxes(0, 1)
         return rows_fx
 
@@ -172,8 +176,10 @@ def bond_frames(structure: Structure, pairs: Pairs, basis: tuple[Species, ...]) 
     vectors_pv = pairs.vectors(structure.positions_av, structure.cell_cv)
     highest = max(1, max(shell.l for species in basis for shell in species.shells))
     there, back = [], []
-    for (A, B), p, swapped in zip(pair_kinds(len(basis)), by_kind.pairs_t, by_kind.swapped_t, strict=True):
-        D = bond_rotations(torch.from_numpy(np.where(swapped[:, None], -1, 1) * vectors_pv[p]), highest)
+    sorted_p, swapped_p = np.concatenate(by_kind.pairs_t), np.concatenate(by_kind.swapped_t)
+    all_D = bond_rotations(torch.from_numpy(np.where(swapped_p[:, None], -1, 1) * vectors_pv[sorted_p]), highest)
+    by_kind_D = zip(*(D.split_with_sizes([len(p) for p in by_kind.pairs_t]) for D in all_D), strict=True)
+    for (A, B), D in zip(pair_kinds(len(basis)), by_kind_D, strict=True):
         turn_i = turn_orbitals(D, basis[A].shells)
         turn_j = turn_i if A == B else turn_orbitals(D, basis[B].shells)
         # Products of many small matrices are several times slower with transposed views.
@@ -182,7 +188,13 @@ def bond_frames(structure: Structure, pairs: Pairs, basis: tuple[Species, ...]) 
     return BondFrames(pairs, structure.species_a, basis, by_kind, tuple(there), tuple(back))
 
 
-def turn_orbitals(D: list[Tensor], shells: tuple[Shell, ...]) -> Tensor:
+def flat_blocks(components_pn: Array, form: AxialBasis | OnsiteBasis) -> Array:
+    """The flat blocks that have these components."""
+    few = components_pn.size * form.to_components.shape[1] < SMALL_PRODUCT
+    return np.asarray(components_pn @ (form.dense if few else form.to_components))
+
+
+def turn_orbitals(D: Sequence[Tensor], shells: tuple[Shell, ...]) -> Tensor:
     """The rotation matrices of all orbitals of an atom, [pairs, orbitals, orbitals]."""
     size = sum(shell.size for shell in shells)
     matrix = torch.zeros(len(D[0]), size, size, dtype=D[0].dtype)

@@ -1,7 +1,7 @@
 """Onsite components: the Hermitian block of an atom with itself as a sum of irreps of O(3), each number once."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from scipy import sparse
@@ -30,6 +30,11 @@ class OnsiteBasis:
     @property
     def size(self) -> int:
         return int(self.to_components.shape[0])
+
+    @cached_property
+    def dense(self) -> Array:
+        """`to_components` with its zeros: products with few rows cost less so."""
+        return self.to_components.toarray()
 
     def slice(self, l: int) -> slice:
         """Where the components of degree l stand."""

@@ -18,7 +18,9 @@ class Head(nn.Module):
         self.hopping = nn.ModuleList(HoppingHead(form, t, channels) for t in range(len(form.kinds)))
         self.onsite = nn.ModuleList(OnsiteHead(form, s, channels) for s in range(len(form.basis)))
 
-    def hopping_of(self, z: list[Tensor], forward: Sequence[Tensor], backward: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def hopping_of(
+        self, z: list[Tensor], forward: Sequence[Tensor | slice], backward: Sequence[Tensor | slice]
+    ) -> tuple[Tensor, ...]:
         return tuple(kind(z, *bonds) for kind, *bonds in zip(self.hopping, forward, backward, strict=True))
 
     def onsite_of(self, n: list[Tensor], atoms_s: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -46,14 +48,14 @@ class HoppingHead(nn.Module):
             self.register_buffer(f"place{k}", torch.from_numpy(place[here] - here.start))
             self.register_buffer(f"sign{k}", torch.from_numpy(flip * sign[here]).to(torch.get_default_dtype()))
 
-    def forward(self, z: list[Tensor], there: Tensor, back: Tensor) -> Tensor:
+    def forward(self, z: list[Tensor], there: Tensor | slice, back: Tensor | slice) -> Tensor:
         seen = reverse(z, back)
         parts = []
         for k, W in enumerate(self.there):
             W_back = W[:, getattr(self, f"place{k}")] * getattr(self, f"sign{k}") if self.back is None else self.back[k]
-            x = torch.cat([z[k][there], seen[k]], dim=2)
-            parts.append((x.flatten(0, 1) @ torch.cat([W, W_back])).view(len(there), x.shape[1] * W.shape[1]))
-        parts += [z[0].new_zeros(len(there), 2 * n) for n in self.missing]
+            rows = torch.addmm(z[k][there].flatten(0, 1) @ W, seen[k].flatten(0, 1), W_back)
+            parts.append(rows.view(len(seen[k]), seen[k].shape[1] * W.shape[1]))
+        parts += [z[0].new_zeros(len(seen[0]), 2 * n) for n in self.missing]
         return torch.cat(parts, dim=1)
 
 
@@ -75,6 +77,6 @@ class OnsiteHead(nn.Module):
             if l > self.channels.highest:
                 parts.append(n[0].new_zeros(len(n[0]), (2 * l + 1) * (natural + unnatural)))
                 continue
-            plain, other = n[l].split([self.channels.natural[l], self.channels.unnatural[l]], dim=2)
+            plain, other = n[l].split_with_sizes([self.channels.natural[l], self.channels.unnatural[l]], dim=2)
             parts.append(torch.cat([plain @ self.natural[l], other @ self.unnatural[l]], dim=2).flatten(1))
         return torch.cat(parts, dim=1)

@@ -5,6 +5,8 @@ Atoms carry `n[l][a, m, channel]`, natural channels before unnatural ones, in th
 (m = 0) or two (c, s). Any linear map of the channels of one k that treats c and s alike is exactly equivariant.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -24,9 +26,9 @@ LEVEL = 0.1
 LARGEST_GATE = 4.0
 
 
-def bounded(gate: Tensor) -> Tensor:
-    """A gate, nearly itself where it is small."""
-    return LARGEST_GATE * torch.tanh(gate / LARGEST_GATE)
+def bounded(gate: Tensor, gain: Tensor | float = 1.0) -> Tensor:
+    """A gate times a constant; nearly itself where it is small."""
+    return torch.tanh(gate / LARGEST_GATE) * (LARGEST_GATE * gain)
 
 
 def turn_in(n: list[Tensor], graph: Graph, channels: Channels) -> list[list[list[Tensor]]]:
@@ -35,7 +37,7 @@ def turn_in(n: list[Tensor], graph: Graph, channels: Channels) -> list[list[list
     pieces: list[list[list[Tensor]]] = [[[] for _ in range(1 if k < 2 else 2)] for k in range(highest + 2)]
     for l, (natural, unnatural) in enumerate(zip(channels.natural, channels.unnatural, strict=True)):
         turned = torch.bmm(graph.rotations[l], n[l]).view(-1, 2 * l + 1, natural + unnatural)
-        plain, other = turned.split([natural, unnatural], dim=2)
+        plain, other = turned.split_with_sizes([natural, unnatural], dim=2)
         if natural:
             rows = plain.unbind(1)
             pieces[0][0].append(rows[l])
@@ -51,8 +53,8 @@ def turn_in(n: list[Tensor], graph: Graph, channels: Channels) -> list[list[list
     return pieces
 
 
-def turn_out(x: list[Tensor], graph: Graph, channels: Channels) -> list[Tensor]:
-    """Sums over the bonds of each atom of features turned back to the axes of the structure."""
+def turn_out(x: list[Tensor], graph: Graph, rotations: Sequence[Tensor], channels: Channels) -> list[Tensor]:
+    """Sums over the bonds of each atom of features turned back to the axes of the structure, by the weighted rotations of the graph."""
     parts: list[list[list[Tensor]]] = []
     for k, feature in enumerate(x):
         widths = [
@@ -61,7 +63,7 @@ def turn_out(x: list[Tensor], graph: Graph, channels: Channels) -> list[Tensor]:
             if l >= k - 1
             for count in (kinds if k > 1 else kinds[k : k + 1])
         ]
-        parts.append([list(rows.split(widths, dim=1)) for rows in feature.unbind(1)])
+        parts.append([list(rows.split_with_sizes(widths, dim=1)) for rows in feature.unbind(1)])
     n = []
     for l, (natural, unnatural) in enumerate(zip(channels.natural, channels.unnatural, strict=True)):
         plain = [parts[0][0][l]]
@@ -71,10 +73,15 @@ def turn_out(x: list[Tensor], graph: Graph, channels: Channels) -> list[Tensor]:
             place = 2 * (l - m)
             plain = [s[place], *plain, c[place]]
             other = [c[place + 1], *other, -s[place + 1]]
-        both = torch.stack([torch.cat(rows, dim=1) for rows in zip(plain, other, strict=True)], dim=1)
+        both = torch.cat([part for rows in zip(plain, other, strict=True) for part in rows], dim=1)
         turned = both.view(graph.natoms, -1, natural + unnatural)
-        n.append(torch.bmm(graph.rotations[l].mT, turned))
+        n.append(torch.bmm(rotations[l].mT, turned))
     return n
+
+
+def weighted(rotations: Sequence[Tensor], weight_e: Tensor) -> list[Tensor]:
+    """Rotations that also multiply by a weight of each bond."""
+    return [(turns.view(len(weight_e), -1) * weight_e[:, None]).view(turns.shape) for turns in rotations]
 
 
 def join(pieces: list[list[list[Tensor]]]) -> list[Tensor]:
@@ -87,15 +94,19 @@ def join(pieces: list[list[list[Tensor]]]) -> list[Tensor]:
 
 def parts_of_irreps(states_ef: Tensor, channels: Channels) -> list[Tensor]:
     """Features of bonds of their flat states."""
-    flat = states_ef.split([parts * count for parts, count in channels.state_shapes], dim=1)
+    flat = states_ef.split_with_sizes([parts * count for parts, count in channels.state_shapes], dim=1)
     return [feature.view(len(feature), *shape) for feature, shape in zip(flat, channels.state_shapes, strict=True)]
 
 
-def reverse(x: list[Tensor], bonds: Tensor) -> list[Tensor]:
+def reverse(x: list[Tensor], bonds: Tensor | slice) -> list[Tensor]:
     """Features of other bonds, seen from the frames of their reverse."""
     even, odd, *pairs = (feature[bonds] for feature in x)
-    sign = even.new_tensor([1.0, -1.0])[:, None]
-    return [even, -odd, *(pair * sign for pair in pairs)]
+    return [even, -odd, *(pair * sign_of_parts(even) for pair in pairs)]
+
+
+def sign_of_parts(like: Tensor) -> Tensor:
+    """How c and s look from the reverse of their bond."""
+    return like.new_tensor([1.0, -1.0])[:, None]
 
 
 class BondLinear(nn.Module):
@@ -165,11 +176,29 @@ class BondUpdate(nn.Module):
         self.register_buffer("channels_k", torch.arange(len(outputs)).repeat_interleave(torch.tensor(outputs)))
 
     def forward(self, x: list[Tensor], latent: Tensor) -> list[Tensor]:
-        even, *others = self.linear(x)
+        return self.gated(self.linear(x), latent)
+
+    def of_both(self, x: list[Tensor], reverse_e: Tensor | None, latent: Tensor) -> list[Tensor]:
+        """The same of each bond beside its reverse, seen from its frame; without `reverse_e` the second half of the bonds are those of the first.
+
+        The products with both halves of the weights come first: so nothing is copied but their results.
+        """
+        both = []
+        for k, (feature, W) in enumerate(zip(x, self.linear.weights, strict=True)):
+            own, other = W.view(2, feature.shape[2], W.shape[1])
+            results = feature.flatten(0, 1) @ torch.cat([own, other], dim=1)
+            here, there = results.view(*feature.shape[:2], 2, W.shape[1]).unbind(2)
+            seen = there.roll(len(there) // 2, 0) if reverse_e is None else there[reverse_e]
+            both.append(here - seen if k == 1 else here + seen if k == 0 else here + seen * sign_of_parts(seen))
+        return self.gated(both, latent)
+
+    def gated(self, x: list[Tensor], latent: Tensor) -> list[Tensor]:
+        """Features times gates that are made of the even ones and of the distance."""
+        even, *others = x
         hidden = nn.functional.silu(even.squeeze(1) + self.distance(latent))
-        new, gates = self.gate(hidden).unsqueeze(1).split([self.outputs[0], sum(self.outputs[1:])], dim=2)
+        new, gates = self.gate(hidden).unsqueeze(1).split_with_sizes([self.outputs[0], sum(self.outputs[1:])], dim=2)
         first, gain = self.gains.values[0], self.gains.values[self.channels_k[self.outputs[0] :]]
-        factors = (bounded(gates) * gain).split(self.outputs[1:], dim=2)
+        factors = bounded(gates, gain).split_with_sizes(self.outputs[1:], dim=2)
         return self.gains.calibrated([new * first, *(y * x for y, x in zip(others, factors, strict=True))])
 
 

@@ -6,6 +6,7 @@ output sees no atom farther than one cutoff from one of its two atoms.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -24,9 +25,9 @@ from slem_plugin.network.layers import (
     bounded,
     join,
     parts_of_irreps,
-    reverse,
     turn_in,
     turn_out,
+    weighted,
 )
 from slem_plugin.network.network import Network, Output, PairStates
 from slem_plugin.network.spec import NetworkSpec
@@ -47,13 +48,13 @@ class Trunk(nn.Module):
 
     def forward(self, graph: Graph) -> tuple[list[Tensor], list[Tensor], Tensor]:
         latent, envelope = self.distances(graph)
-        weight = (self.scale * envelope)[:, None, None]
+        out = weighted(graph.rotations[: self.channels.highest + 1], self.scale * envelope)
         even = self.start(latent).unsqueeze(1)
         h = [
             even,
             *(even.new_zeros(len(even), min(k, 2), count) for k, count in enumerate(self.channels.about_bond) if k),
         ]
-        n = self.gathers[0](None, turn_out([weight * x for x in h], graph, self.channels))
+        n = self.gathers[0](None, turn_out(h, graph, out, self.channels))
         for update, gather in zip(self.updates, list(self.gathers)[1:], strict=True):
             pieces = turn_in(n, graph, self.channels)
             for parts, feature in zip(pieces, h, strict=True):
@@ -61,7 +62,7 @@ class Trunk(nn.Module):
                     part.append(row)
             new = update(join(pieces), latent)
             h = [old + change for old, change in zip(h, new, strict=True)]
-            n = gather(n, turn_out([weight * x for x in h], graph, self.channels))
+            n = gather(n, turn_out(h, graph, out, self.channels))
         return h, n, latent
 
 
@@ -83,7 +84,7 @@ class Gather(nn.Module):
     def forward(self, n: list[Tensor] | None, message: list[Tensor]) -> list[Tensor]:
         parts = []
         for l, (natural, unnatural) in enumerate(zip(self.channels.natural, self.channels.unnatural, strict=True)):
-            plain, other = message[l].split([natural, unnatural], dim=2)
+            plain, other = message[l].split_with_sizes([natural, unnatural], dim=2)
             parts.append(plain @ (self.natural[l] * self.gains.values[2 * l]))
             parts.append(other @ (self.unnatural[l] * self.gains.values[2 * l + 1]))
         parts = self.gains.calibrated(parts)
@@ -91,7 +92,8 @@ class Gather(nn.Module):
         gates = 1 + bounded(self.gate(nn.functional.silu(self.hidden(scalars))))
         mixed = [torch.cat(pair, dim=2) for pair in zip(parts[::2], parts[1::2], strict=True)]
         new = [
-            x * gate.unsqueeze(1) for x, gate in zip(mixed, gates.split(self.channels.by_degree, dim=1), strict=True)
+            x * gate.unsqueeze(1)
+            for x, gate in zip(mixed, gates.split_with_sizes(self.channels.by_degree, dim=1), strict=True)
         ]
         return new if n is None else [old + change for old, change in zip(n, new, strict=True)]
 
@@ -126,16 +128,21 @@ class Slem(Network):
         h = parts_of_irreps(torch.cat([pairs.there_hf, pairs.back_hf]), self.trunk.channels)
         own, other = torch.cat([A_h, B_h]), torch.cat([B_h, A_h])
         latent = self.trunk.distances.features(own, other, pairs.length_h.repeat(2))
-        place = torch.arange(len(own), device=own.device)
-        forward, backward = (half.split(pairs.count_t) for half in place.chunk(2))
-        return self._meet(h, latent, place.roll(len(A_h)), forward, backward)
+        ends = np.cumsum([0, *pairs.count_t, *pairs.count_t]).tolist()
+        places = [slice(start, end) for start, end in pairwise(ends)]
+        forward, backward = places[: len(pairs.count_t)], places[len(pairs.count_t) :]
+        return self._meet(h, latent, None, forward, backward)
 
     def _meet(
-        self, h: list[Tensor], latent: Tensor, reverse_e: Tensor, forward: Sequence[Tensor], backward: Sequence[Tensor]
+        self,
+        h: list[Tensor],
+        latent: Tensor,
+        reverse_e: Tensor | None,
+        forward: Sequence[Tensor | slice],
+        backward: Sequence[Tensor | slice],
     ) -> dict[str, tuple[Tensor, ...]]:
         """The components of pairs of each kind, whose bonds forward and backward are among those with the states h."""
-        pairs = zip(h, reverse(h, reverse_e), strict=True)
-        z = self.meeting([torch.cat(pair, dim=2) for pair in pairs], latent)
+        z = self.meeting.of_both(h, reverse_e, latent)
         return {name: head.hopping_of(z, forward, backward) for name, head in self._heads()}
 
     def _onsite(self, n: list[Tensor], atoms_s: Sequence[Tensor]) -> dict[str, tuple[Tensor, ...]]:
