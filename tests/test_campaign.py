@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
@@ -23,7 +24,9 @@ from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 from slem_plugin import pyscf_guess
 from slem_plugin.checkpoint import load_model
+from tests.fixtures import frames_of, unpacked
 from workflows.calculators.choosing import Choice
+from workflows.calculators.files import Files
 from workflows.calculators.learning import Learning
 from workflows.campaign.answering import Answers
 from workflows.campaign.campaign import Plan, run_campaign
@@ -293,6 +296,55 @@ def test_a_calculator_that_learns_gives_what_the_code_gives(taught, tmp_path):
     assert len(energies(tmp_path / "c")) == 6
     assert said["starts"]["both"]["iterations"] <= said["starts"]["last"]["iterations"]
     assert (tmp_path / "c" / "model" / "best.safetensors").exists()
+
+
+class Silicon:
+    """Stands in for a calculator of ASE that writes files and runs SIESTA, which leaves what it once left."""
+
+    implemented_properties = ("energy",)
+
+    def __init__(self, run, directory):
+        self.run, self.directory, self.results = run, str(directory), {}
+
+    def write_input(self, atoms, properties=None, system_changes=None):
+        Path(self.directory).mkdir(exist_ok=True)
+        shutil.copy(next(self.run.glob("*.fdf")), self.directory)
+
+    def calculate(self, atoms, properties, system_changes):
+        self.write_input(atoms)
+        self.given = {path.name: path.read_bytes() for path in Path(self.directory).iterdir()}
+        for path in self.run.iterdir():
+            if path.suffix != ".fdf" and path.is_file():
+                shutil.copy(path, self.directory)
+        self.results = {"energy": -1.0}
+
+
+def test_a_calculator_of_files_finds_the_prediction_in_its_folder(tmp_path):
+    run = unpacked("siesta", "si2")
+    frame = frames_of("siesta", "si2")[0]
+    inner = Silicon(run, tmp_path / "calc")
+    door = Files(inner)
+    assert door.kinds(frame.atoms) == ["own"]
+    door.calculate(frame.atoms)
+    assert (door.taken, list(inner.given)) == ("own", [path.name for path in run.glob("*.fdf")])
+    assert door.store(tmp_path / "data.h5") == ""
+    shutil.rmtree(tmp_path / "calc")
+    door.ask = lambda atoms: frame
+    door.kind = "predicted"
+    door.calculate(frame.atoms)
+    assert door.taken == "predicted"
+    assert any(name.endswith(".DM") for name in inner.given)
+    assert any(b"DM.UseSaveDM" in text for name, text in inner.given.items() if name.endswith(".fdf"))
+    assert door.iterations > 1
+    assert door.store(tmp_path / "data.h5") == ""  # it is there already
+    with Dataset(tmp_path / "data.h5") as data:
+        np.testing.assert_allclose(data[0].positions_av, frame.positions_av, atol=1e-6)
+    elsewhere = replace(frame, positions_av=frame.positions_av + np.array([[0, 0, 0], [0.3, 0, 0]]))
+    door.ask = lambda atoms: elsewhere
+    door.calculate(frame.atoms)
+    assert door.taken == "own"  # a prediction of other atoms is left alone
+    with pytest.raises(Refused, match="told its start"):
+        Learning(object(), tmp_path / "c")
 
 
 def test_the_best_start_is_taken_and_others_are_tried_again():

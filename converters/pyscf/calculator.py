@@ -1,25 +1,24 @@
 """An ASE calculator of PySCF: energy and forces of an SCF object that the user makes, from a density that is told to it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
 from basis import Array
-from basis.shells import Species
 from basis.units import BOHR, HARTREE
 from converters.errors import Refused
 from converters.frames.frame import Frame, operator_on
 from converters.pyscf.dm0 import atoms_of, guess_density
 from converters.pyscf.molecule import make_basis
 from converters.pyscf.read import frame_from_scf
+from converters.starts.asking import Question
+from converters.storage.writer import DatasetWriter
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-# Cell, periodic axes, positions (Angstrom), basis, and the species of each atom.
-Question = tuple[Array, Array, Array, Sequence[Species], Array]
 
 
 class PySCF(Calculator):  # type: ignore[misc]
@@ -103,6 +102,15 @@ class PySCF(Calculator):  # type: ignore[misc]
     def iterations(self) -> int:
         """Cycles of the last calculation."""
         return int(self.mf.cycles)
+
+    def store(self, data: Path) -> str:
+        """Put the matrices of the last calculation into a dataset; why not, where that cannot be done."""
+        try:
+            with DatasetWriter(data) as writer:
+                writer.append(self.frame())
+        except Refused as refusal:
+            return str(refusal)
+        return ""
 
     def frame(self) -> Frame:
         """The matrices of the last calculation."""

@@ -15,6 +15,8 @@ from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.storage.dataset import Dataset
 
+# Cell, periodic axes, positions (Angstrom), basis, and the species of each atom in it.
+Question = tuple[Array, Array, Array, Sequence[Species], Array]
 # Names the socket where predictions are made; slem-campaign sets it for its runs.
 SOCKET_VARIABLE = "SLEM_PREDICTIONS"
 # Seconds after which a process that should answer is taken to be dead.

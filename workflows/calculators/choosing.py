@@ -16,12 +16,15 @@ class Choice:
         self.when: dict[str, int] = {}
 
     def next(self, kinds: Sequence[str]) -> str:
-        """The best of the kinds that are possible now; one that has not been tried for long goes first. They are named from the likeliest."""
+        """The best of the kinds that are possible now; one that has not been tried for long goes first.
+
+        They are named from the likeliest; of two that are as good the later one is taken, which costs less.
+        """
         untried = [kind for kind in kinds if len(self.seen[kind]) < 1]
         if untried:
             return untried[0]
         old = [kind for kind in kinds if self.count - self.when[kind] > TRIED_AGAIN * self.far(kind, kinds)]
-        return old[0] if old else min(kinds, key=self.mean)
+        return old[0] if old else min(reversed(kinds), key=self.mean)
 
     def far(self, kind: str, kinds: Sequence[str]) -> float:
         """How much worse a kind is than the best, from 1: the worse, the longer it is left alone."""

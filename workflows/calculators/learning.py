@@ -1,15 +1,15 @@
 """A calculator of ASE that learns: each calculation starts from what promises most, and is learned."""
 
+import os
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ase.calculators.calculator import Calculator, all_changes
 
 from converters.frames.frame import Frame
-from converters.storage.writer import DatasetWriter
 from workflows.calculators.choosing import Choice
+from workflows.calculators.files import Files
 from workflows.campaign.answering import predict_for
 from workflows.campaign.journal import Journal
 from workflows.campaign.learning import DATA
@@ -46,12 +46,12 @@ class Door(Protocol):
     def iterations(self) -> int:
         """Iterations of the last calculation."""
 
-    def frame(self) -> Frame:
-        """The matrices of the last calculation."""
+    def store(self, data: Path) -> str:
+        """Put the matrices of the last calculation into a dataset; why not, where that cannot be done."""
 
 
 class Learning(Calculator):  # type: ignore[misc]
-    """Wraps a calculator whose SCF it makes shorter; whatever ASE does with it is done with fewer iterations.
+    """Wraps a calculator whose SCF it makes shorter: `slem.PySCF`, or one of ASE's that writes files for a code which slem-export starts; whatever ASE does with it is done with fewer iterations.
 
     >>> with Learning(PySCF(make), folder="campaign") as atoms.calc:
     ...     BFGS(atoms).run(fmax=0.01)
@@ -63,30 +63,31 @@ class Learning(Calculator):  # type: ignore[misc]
 
     def __init__(
         self,
-        calculator: Door,
+        calculator: Any,
         folder: str | Path = "campaign",
         *,
         model: str | Path | None = None,
         steps: int | None = None,
     ) -> None:
         super().__init__()
-        self.calculator, self.home, self.steps = calculator, Path(folder), steps
+        self.calculator: Door = calculator if hasattr(calculator, "kinds") else Files(calculator)
+        self.home, self.steps = Path(folder), steps
         self.implemented_properties = list(calculator.implemented_properties)
         self.journal = Journal(self.home)
         self.journal.add("call")
         self.training = Training(self.home, self.journal)
         if model is not None and self.training.newest is None:
             self.training.begin_with(Path(model))
-        self.choice, self.rows, self.frames = Choice(), list[tuple[str, Row]](), 0
+        self.choice, self.rows, self.frames, self.refused = Choice(), list[tuple[str, Row]](), 0, ""
         if (self.home / DATA).exists():
-            self.frames = len(self.journal.of("step"))
+            self.frames = sum(not event["refused"] for event in self.journal.of("step"))
         self.use_newest()
 
     def use_newest(self) -> None:
         """Predict with the newest model from now on."""
         guide = self.training.newest
         if guide is not None:
-            self.calculator.ask = lambda question: predict_for(guide.model, *question)
+            self.calculator.ask = lambda question: predict_for(guide.model, question)
             self.choice.forget(PREDICTED)
             (self.home / "model").mkdir(exist_ok=True)
             shutil.copyfile(guide.path, self.home / "model" / "best.safetensors")
@@ -95,7 +96,7 @@ class Learning(Calculator):  # type: ignore[misc]
         self, atoms: "Atoms | None" = None, properties: Any = ("energy",), system_changes: Any = all_changes
     ) -> None:
         super().calculate(atoms, properties, system_changes)
-        door, began = self.calculator, time.process_time()
+        door, began = self.calculator, seconds_of_all()
         if not system_changes:  # something more of the same atoms, which are learned already
             door.calculate(self.atoms, properties, system_changes)
             self.results = dict(door.results)
@@ -106,26 +107,27 @@ class Learning(Calculator):  # type: ignore[misc]
         door.kind = self.choice.next(door.kinds(self.atoms))
         door.calculate(self.atoms, properties, system_changes)
         self.results = dict(door.results)
-        self.learn(door.taken, time.process_time() - began)
+        self.learn(seconds_of_all() - began)
 
-    def learn(self, taken: str, seconds: float) -> None:
+    def learn(self, seconds: float) -> None:
         """Keep the frame of the last calculation, and train on all of them where that pays."""
         iterations, newest = self.calculator.iterations, self.training.newest
-        with DatasetWriter(self.home / DATA) as writer:
-            writer.append(self.calculator.frame())
-        self.frames += 1
+        taken = self.calculator.taken
+        self.refused = self.calculator.store(self.home / DATA)
+        self.frames += not self.refused
         model = newest.number if newest is not None and taken in PREDICTED else 0
         self.choice.add(taken, iterations)
         self.rows.append((taken, Row(iterations, seconds, model)))
-        self.journal.add("step", start=taken, iterations=iterations, seconds=seconds, model=model)
+        self.journal.add("step", refused=self.refused, start=taken, iterations=iterations, seconds=seconds, model=model)
         left = max(len(self.rows), EXPECTED) if self.steps is None else self.steps - len(self.rows)
         self.training.consider(self.ledger, self.frames, left)
 
     @property
     def ledger(self) -> Ledger:
         """Costs, where the starts of the code itself are from the last calculation once that is possible."""
-        own = "last" if any(taken == "last" for taken, _ in self.rows) else "default"
-        return Ledger([row for taken, row in self.rows if row.model or taken == own])
+        own = [row for taken, row in self.rows if not row.model and taken != "default"]
+        rows = own or [row for _, row in self.rows if not row.model]
+        return Ledger([*rows, *(row for _, row in self.rows if row.model)])
 
     def summary(self) -> dict[str, Any]:
         """Calculations and mean iterations by the kind of their start, seconds saved and spent, and the models."""
@@ -139,7 +141,7 @@ class Learning(Calculator):  # type: ignore[misc]
             "saved": self.ledger.saved,
             "training": self.training.cpu,
             "models": self.training.trained,
-            "said": self.training.failed or self.training.said,
+            "said": self.refused or self.training.failed or self.training.said,
         }
 
     def close(self) -> None:
@@ -152,3 +154,9 @@ class Learning(Calculator):  # type: ignore[misc]
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def seconds_of_all() -> float:
+    """Seconds of the processor of this process and of those that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

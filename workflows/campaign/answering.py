@@ -4,7 +4,7 @@ import json
 import shutil
 import socketserver
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from threading import Lock, Thread
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from basis import Array
-from basis.shells import Species
 from converters.errors import Kind, Refused
-from converters.starts.asking import SOCKET_VARIABLE, species_of
+from converters.starts.asking import SOCKET_VARIABLE, Question, species_of
 from converters.storage.writer import DatasetWriter
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from converters.frames.frame import Frame
     from slem_plugin.model import Model
 
@@ -54,14 +54,14 @@ class Answers:
                 model = self.model()
                 if model is None:
                     return None
-                frame = predict_for(
-                    model,
+                structure = (
                     np.array(question["cell"], dtype=float),
                     np.array(question["pbc"], dtype=bool),
                     np.array(question["positions"], dtype=float),
                     [species_of(plain) for plain in question["basis"]],
                     np.array(question["species"], dtype=int),
                 )
+                frame = predict_for(model, structure)
                 path = self.folder / f"{next(self.numbers)}.h5"
                 with DatasetWriter(path) as writer:
                     writer.append(frame)
@@ -80,13 +80,14 @@ class Answers:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def predict_for(
-    model: "Model", cell_cv: Array, pbc_c: Array, positions_av: Array, own: Sequence[Species], species_a: Array
-) -> "Frame":
-    """What a model predicts for a structure whose species are numbered in a basis of their own."""
+def predict_for(model: "Model", question: "Question | Atoms") -> "Frame":
+    """What a model predicts for a structure, whose species are numbered in a basis of its own or have the names of elements."""
     from converters.frames.neighbours import Structure
     from slem_plugin.prediction import predict
 
+    if not isinstance(question, tuple):
+        return predict(model, question)
+    cell_cv, pbc_c, positions_av, own, species_a = question
     basis = model.blueprint.basis
     known = {(species.number, species.shells, species.radial): s for s, species in enumerate(basis)}
     missing = [species for species in own if (species.number, species.shells, species.radial) not in known]

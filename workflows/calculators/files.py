@@ -1,0 +1,101 @@
+"""The door of ASE's calculators that write input files and run a code in a folder: a prediction is put there before the code begins."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.codes.known import KNOWN
+from converters.codes.run import Run
+from converters.errors import Kind, Refused
+from converters.frames.frame import Frame
+from converters.starts.targets import find_target, restart_module
+from workflows.campaign.elsewhere import has_structure
+from workflows.convert import Options, convert, find
+from workflows.export import Request, export
+from workflows.processes.engines import Engine
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+STAGED = "slem-start"
+
+
+class Files:
+    """A calculator with `write_input` and a `directory`, whose files slem-export knows.
+
+    "own" is the start that the calculator makes by itself: from the last calculation where it does so, else the code's default.
+    """
+
+    def __init__(self, calculator: Any) -> None:
+        if not (hasattr(calculator, "write_input") and hasattr(calculator, "directory")):
+            found = "neither writes input files nor says where it starts"
+            raise Refused(
+                Kind.UNSUPPORTED,
+                type(calculator).__name__,
+                found,
+                "a calculator of ASE that does, or one that can be told its start",
+            )
+        self.calculator, self.write = calculator, calculator.write_input
+        calculator.write_input = self.write_input
+        self.implemented_properties = list(calculator.implemented_properties)
+        self.kind = self.taken = "own"
+        self.ask: Callable[[Any], Frame] | None = None
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.calculator.directory)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        return dict(self.calculator.results)
+
+    @results.setter
+    def results(self, values: dict[str, Any]) -> None:
+        self.calculator.results = values
+
+    def kinds(self, atoms: "Atoms") -> list[str]:
+        return ["own"] if self.ask is None else ["predicted", "own"]
+
+    def calculate(self, atoms: "Atoms | None" = None, properties: Any = ("energy",), system_changes: Any = ()) -> None:
+        self.calculator.calculate(atoms, list(properties), list(system_changes))
+
+    def write_input(self, *arguments: Any, **named: Any) -> None:
+        """The calculator's own input, and a prediction with the lines that make the code read it."""
+        self.write(*arguments, **named)
+        self.taken = "own"
+        if self.kind != "predicted" or self.ask is None:
+            return
+        staged = self.folder / STAGED
+        shutil.rmtree(staged, ignore_errors=True)
+        try:
+            target = find_target(self.folder)
+            export(self.ask(target.atoms), staged, Request(), target)
+        except Refused:  # the calculation starts as it would without us
+            shutil.rmtree(staged, ignore_errors=True)
+            return
+        for path in sorted(staged.iterdir()):
+            place = self.folder / path.name
+            if path.is_dir():
+                shutil.rmtree(place, ignore_errors=True)
+            os.replace(path, place)
+        staged.rmdir()
+        self.taken = "predicted"
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the last calculation."""
+        progress = restart_module(find_target(self.folder).code).read_progress(self.folder)
+        if self.taken == "predicted" and progress.took_guess is False:
+            self.taken = "own"
+        return progress.iterations or 0
+
+    def store(self, data: Path) -> str:
+        """Put the matrices of the last calculation into a dataset; why not, where they are not those of its atoms."""
+        runs = find([self.folder], list(KNOWN))
+        target = find_target(self.folder)
+        if not any(isinstance(run, Run) and has_structure(run, target) for run in runs):
+            return "the calculation left no matrices of its atoms"
+        found = convert(runs, data, Options(), Engine(), lambda _: None)
+        return "; ".join(one.reason for one in found if one.status not in ("converted", "there already"))
