@@ -26,7 +26,7 @@ class Config:
     network       which family of networks
     layers        rounds of bond and atom updates
     latent        features of a distance; waves: sines that they are made of
-    batch         frames in a step
+    batch         frames in a step; 0: one, and several where one alone is too small to keep a processor busy
     rate          highest learning rate; it rises over the part `warmup` of the training and falls to zero at the end
     weight_decay  of AdamW
     average       the kept model is a running average of the weights, with this memory
@@ -51,7 +51,7 @@ class Config:
     layers: int = 2
     latent: int = 64
     waves: int = 16
-    batch: int = 1
+    batch: int = 0
     rate: float = 0.003
     warmup: float = 0.05
     weight_decay: float = 0.001
@@ -71,9 +71,9 @@ class Config:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("layers", "latent", "waves", "batch", "evaluations"):
+        for name in ("layers", "latent", "waves", "evaluations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("seed", "steps", "patience", "workers"):
+        for name in ("seed", "steps", "patience", "workers", "batch"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(0 < self.rate < 1, "rate", self.rate, "a number between 0 and 1")
         require(0 <= self.warmup <= 1, "warmup", self.warmup, "a number from 0 to 1")

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from slem_plugin.config import Config, choose_frames, parse_time, read_config
 from slem_plugin.graphs.graph import join_graphs
 from slem_plugin.learning.learner import loss_of, scales_of
 from slem_plugin.learning.lessons import Lessons
-from slem_plugin.learning.loop import batch_order, train
+from slem_plugin.learning.loop import batch_order, train, usual_batch
 from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
 from slem_plugin.prediction import predict
 from slem_plugin.testing.codes import assert_same_frame
@@ -69,6 +70,12 @@ def test_training_lowers_the_errors(frames, tmp_path):
     trained, reports = train_quietly(model, frames, tmp_path, config)
     assert reports[-1].loss < 0.9 * before
     assert_same_frame(*(predict(m, structure_of(frames[1])) for m in (trained, load_model(tmp_path))))
+
+
+@pytest.mark.parametrize(("bonds", "count", "expected"), [(6, 200, 8), (6, 30, 3), (6, 5, 1), (72, 200, 1), (0, 16, 2)])
+def test_small_molecules_are_learned_several_at_a_time(bonds, count, expected):
+    lessons = [SimpleNamespace(graph=SimpleNamespace(bonds=bonds))] * count
+    assert usual_batch(lessons) == expected
 
 
 def test_a_batch_is_its_frames(frames):

@@ -82,11 +82,11 @@ def train_folder(
 ) -> Model:
     """Train a model on a dataset into a folder; returns the best one. Of several ranks the leader begins, and writes."""
     ranks = ranks or Alone()
-    if config.batch < ranks.count:
+    if max(config.batch, 1) < ranks.count:
         raise Refused(
             Kind.CONFIGURATION,
             "config",
-            f"batch is {config.batch}; {ranks.count} ranks need at least one frame each in a step",
+            f"batch is {max(config.batch, 1)}; {ranks.count} ranks need at least one frame each in a step",
         )
     with Dataset(data) as dataset:
         frames = Frames(dataset, range(len(dataset)))

@@ -30,6 +30,13 @@ from slem_plugin.ranks import Alone
 LOG = "log.csv"
 # Validation frames that are looked at in each evaluation, and whose bands are.
 MOST_CHECKS, BAND_FRAMES = 50, 2
+# A step with fewer bonds than this is mostly overhead: eight molecules of water together cost a sixth more than one.
+FULL, LARGEST_BATCH = 64, 8
+
+
+def usual_batch(lessons: Lessons) -> int:
+    """Frames in a step where nobody chose: one, and several where together they cost hardly more than one alone."""
+    return max(1, min(LARGEST_BATCH, FULL // max(lessons[0].graph.bonds, 1), len(lessons) // 8))
 
 
 def batch_order(step: int, batch: int, count: int, seed: int) -> list[int]:
@@ -71,6 +78,7 @@ def train(
     get the same model, each looks at its part of the frames, and the leader writes.
     """
     ranks = ranks or Alone()
+    config = replace(config, batch=config.batch or usual_batch(lessons))
     scales: dict[str, float] = {}
     if ranks.leader:
         measure_peaks(model, lessons.sample())
