@@ -150,7 +150,7 @@ def test_sisl_opens_the_files_of_wannier90(spin, tmp_path):
 
 def solved(tb, k_c):
     """Levels of a model of pythtb 1.8 or 2."""
-    return tb.solve_ham(np.reshape(k_c, (1, -1)))[0] if hasattr(tb, "solve_ham") else tb.solve_one(k_c)
+    return np.ravel(tb.solve_ham(np.reshape(k_c, (1, -1)))) if hasattr(tb, "solve_ham") else tb.solve_one(k_c)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
