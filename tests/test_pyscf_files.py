@@ -104,6 +104,15 @@ def test_a_run_folder_tells_what_its_log_says(tmp_path):
     assert frame.outcome.iterations == mf.cycles
     assert frame.outcome.energy == pytest.approx(mf.e_tot * HARTREE, abs=1e-12)
     assert set(frame.provenance.files) == {"water.chk", "water.log"}
+    log = tmp_path / "water.log"
+    log.write_text(log.read_text().replace("delta_E= ", "delta_E= S"))
+    (frame,) = converter.read_run(run)
+    assert frame.outcome.iterations == mf.cycles
+    with h5py.File(tmp_path / "water.chk", "r+") as file:
+        del file["scf/e_tot"]
+        file["scf/e_tot"] = [1.0, 2.0]
+    with pytest.raises(Refused, match=r"water.chk: has 2 energies; expected one"):
+        list(converter.read_run(run))
     assert frame.provenance.source == run.source
 
     direct = converter.frame_from_scf(mf)

@@ -136,7 +136,9 @@ def read_run(run: Run) -> Iterator[Frame]:
         lost = levels.coeff_skMn.shape[-2] - levels.coeff_skMn.shape[-1]
         reason = f"lacks {lost} linearly dependent orbitals and so does not determine H; convert the SCF object instead"
         raise Refused(Kind.UNSUPPORTED, path, reason)
-    energy = float(stored["e_tot"])
+    if np.size(stored["e_tot"]) != 1:
+        raise Refused(Kind.DAMAGED, path, f"has {np.size(stored['e_tot'])} energies", "one")
+    energy = float(np.ravel(stored["e_tot"])[0])
     log = find_log(energy, run.others)
     provenance = Provenance(
         NAME,
@@ -190,11 +192,14 @@ class Log:
     files: tuple[Path, ...] = ()
 
 
+NUMBER = r"-?\d+\.?\d*(?:e[+-]?\d+)?"  # as Python prints one
+
+
 def find_log(energy: float, candidates: Sequence[Path]) -> Log:
     """The log among the candidates that ends with the given energy (Hartree)."""
     for path in candidates:
         text = path.read_text(errors="replace")
-        endings = list(re.finditer(r"^(converged )?SCF energy = +(\S+)", text, re.M))
+        endings = list(re.finditer(rf"^(converged )?SCF energy = +({NUMBER})(?!\S)", text, re.M))
         for ending in endings:
             if abs(float(ending[2]) - energy) < 1e-9 * max(1.0, abs(energy)):
                 head = text[: ending.start()]
@@ -214,8 +219,8 @@ def find_log(energy: float, candidates: Sequence[Path]) -> Log:
 
 def last_cycle(log: str) -> str:
     """The number of the last cycle, or nothing where the change of energy after it shows that its line is missing."""
-    number, energy = (re.findall(r"^cycle= (\d+) E= (\S+)", log, re.M) or [("", "0")])[-1]
-    after = re.search(r"^Extra cycle +E= (\S+) +delta_E= (\S+)", log, re.M)
+    number, energy = (re.findall(rf"^cycle= (\d+) E= ({NUMBER})(?!\S)", log, re.M) or [("", "0")])[-1]
+    after = re.search(rf"^Extra cycle +E= ({NUMBER}) +delta_E= ({NUMBER})(?!\S)", log, re.M)
     if number and after:
         change = float(after[2])
         if abs(float(after[1]) - float(energy) - change) > 0.01 * abs(change) + 1e-14 * abs(float(energy)):
