@@ -268,17 +268,43 @@ def spread_operator(operator: Operator, pairs: Pairs, other: Pairs) -> Operator:
     return Operator(values_sx, None if there_x.all() else there_x)
 
 
+def distinct(keys: Array) -> Array:
+    """The different numbers among many, ascending, by sorting: NumPy's own way, a table of them, is many times slower for millions."""
+    ordered = np.sort(keys)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
+
+
 def unpack_elements(pairs: Pairs, operator: Operator, spin: Spin) -> Elements:
     """Both Hermitian halves of a matrix as single elements, only those that are known; sorted by R, row and column."""
-    row_x, column_x = pairs.row_column_x
     known_x = np.ones(pairs.elements, dtype=bool) if operator.known_x is None else operator.known_x
-    partner_x = known_x & ~pairs.onsite_p[pairs.pair_x]
+    partner_x = known_x & np.repeat(~pairs.onsite_p, pairs.size_p)
     R_tc, t_q = np.unique(np.concatenate([pairs.R_pc, -pairs.R_pc]), axis=0, return_inverse=True)
     t_p, partner_t_p = np.split(t_q.ravel(), 2)
-    row_e = np.concatenate([row_x[known_x], column_x[partner_x]])
-    column_e = np.concatenate([column_x[known_x], row_x[partner_x]])
-    t_e = np.concatenate([t_p[pairs.pair_x[known_x]], partner_t_p[pairs.pair_x[partner_x]]])
-    mirrored_sx = operator.values_sx[TRANSPOSED[spin]].conj()
-    values_se = np.concatenate([operator.values_sx[:, known_x], mirrored_sx[:, partner_x]], axis=1)
-    order = np.lexsort((column_e, row_e, t_e))
-    return Elements(row_e[order], column_e[order], t_e[order], R_tc, values_se[:, order])
+    # One number for R, row and column of each element: large matrices have many, and three take three times the room.
+    key_e = element_keys(pairs, t_p, partner_t_p, known_x, partner_x)
+    order = np.argsort(key_e, kind="stable")
+    t_e, place_e = np.divmod(key_e[order], int(pairs.norb_a.sum()) ** 2)
+    del key_e
+    row_e, column_e = np.divmod(place_e, int(pairs.norb_a.sum()))
+    known = int(np.count_nonzero(known_x))
+    values_se = np.empty((len(operator.values_sx), len(order)), dtype=operator.values_sx.dtype)
+    place_e[order] = np.arange(len(order))
+    for s, partner in enumerate(TRANSPOSED[spin]):
+        values_se[s, place_e[:known]] = operator.values_sx[s, known_x]
+        values_se[s, place_e[known:]] = operator.values_sx[partner, partner_x].conj()
+    return Elements(row_e, column_e, t_e, R_tc, values_se)
+
+
+def element_keys(pairs: Pairs, t_p: Array, partner_t_p: Array, known_x: Array, partner_x: Array) -> Array:
+    """(R * orbitals + row) * orbitals + column of some elements, then of the partners of others."""
+    norb = int(pairs.norb_a.sum())
+    width_x = np.repeat(pairs.norb_a[pairs.j_p], pairs.size_p)
+    row_x, column_x = np.divmod(np.arange(pairs.elements) - np.repeat(pairs.start_p[:-1], pairs.size_p), width_x)
+    del width_x
+    row_x += np.repeat(pairs.orbital_start_a[pairs.i_p], pairs.size_p)
+    column_x += np.repeat(pairs.orbital_start_a[pairs.j_p], pairs.size_p)
+    own_x = (np.repeat(t_p, pairs.size_p) * norb + row_x) * norb + column_x
+    own_e = own_x[known_x]
+    del own_x
+    other_x = (np.repeat(partner_t_p, pairs.size_p) * norb + column_x) * norb + row_x
+    return np.concatenate([own_e, other_x[partner_x]])

@@ -14,6 +14,7 @@ from scipy.sparse import linalg
 
 from basis import Array
 from converters.errors import Kind, Refused
+from converters.frames.blocks import distinct
 from converters.physics.factors import Matrix
 
 # Elements of S that are not used, and those from which on two atoms overlap.
@@ -133,6 +134,6 @@ def neighbours_before(S: Matrix, atom_M: Array, natoms: int) -> list[Array]:
     row_e = np.repeat(atom_M, np.diff(S.indptr))
     column_e = atom_M[S.indices]
     kept_e = (np.abs(S.data) > OVERLAPPING) & (column_e <= row_e)
-    key = np.unique(np.concatenate([row_e[kept_e] * natoms + column_e[kept_e], np.arange(natoms) * (natoms + 1)]))
+    key = distinct(np.concatenate([row_e[kept_e] * natoms + column_e[kept_e], np.arange(natoms) * (natoms + 1)]))
     i, j = np.divmod(key, natoms)
     return np.split(j, np.searchsorted(i, np.arange(1, natoms)))

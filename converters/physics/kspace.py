@@ -305,9 +305,8 @@ def split_spinor(matrix: Array, frame: Frame) -> list[Array]:
 def count_electrons(frame: Frame) -> Array:
     """Tr(DM S) of each spin channel: up and down where the layout knows them, else one number."""
     if not frame.folded:
-        weight_x = frame.pairs.copies_p[frame.pairs.pair_x]
-        DM_sx, S_x = frame.operators["DM"].values_sx, frame.operators["S"].values_sx[0]
-        traces = (DM_sx * S_x * weight_x).real.sum(axis=1)
+        weighted_x = np.repeat(frame.pairs.copies_p, frame.pairs.size_p) * frame.operators["S"].values_sx[0]
+        traces = np.array([DM_x.real @ weighted_x for DM_x in frame.operators["DM"].values_sx])
         return traces[[0, 3]] if frame.spin is Spin.SPINOR else np.asarray(traces)
     # Folded blocks were shared among images: only the sums at the k-points of the run are whole.
     total = np.zeros(frame.spin.channels)

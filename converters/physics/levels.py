@@ -14,6 +14,7 @@ from scipy.sparse import linalg
 
 from basis import Array
 from converters.errors import Kind, Refused
+from converters.frames.blocks import distinct
 from converters.physics.factors import INSTALL, Matrix, choose_engine
 
 # Matrices up to this size are solved densely where no solver counts.
@@ -145,7 +146,7 @@ def on_one_pattern(H: Matrix, S: Matrix) -> tuple[Matrix, Matrix]:
     for matrix in (H, S):
         coo = matrix.tocoo()
         places.append(coo.row.astype(np.int64) * size + coo.col)
-    place_e = np.unique(np.concatenate(places))
+    place_e = distinct(np.concatenate(places))
     row_e, column_e = np.divmod(place_e, size)
     start_M = np.searchsorted(row_e, np.arange(size + 1)).astype(np.int32)
     both = []

@@ -10,7 +10,7 @@ from basis.shells import LETTERS, Species, cell_shells
 from basis.spin import Spin
 from converters.codes.binary import FortranWriter
 from converters.errors import Kind, Refused
-from converters.frames.blocks import Elements, Operator, reorder_elements, unpack_elements
+from converters.frames.blocks import Elements, Operator, distinct, reorder_elements, unpack_elements
 from converters.frames.frame import Frame
 from converters.siesta.constants import LEGACY
 from converters.siesta.convention import (
@@ -60,7 +60,7 @@ class Pattern:
         whole = np.logical_or.reduce(known) if len(known) == len(frame.operators) else None
         empty = Operator(np.zeros((1, frame.pairs.elements)), whole)
         key_e, _ = cls.place(frame, cells_c, unpack_elements(frame.pairs, empty, Spin.NONE))
-        row_e, column_e = np.divmod(np.unique(key_e), cells_c.prod() * frame.norb)
+        row_e, column_e = np.divmod(distinct(key_e), cells_c.prod() * frame.norb)
         return cls(cells_c, np.bincount(row_e, minlength=frame.norb), column_e + 1)
 
     @staticmethod

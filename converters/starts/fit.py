@@ -137,8 +137,12 @@ def hermitian_part(frame: Frame) -> Frame:
     onsite_x, mirrored_x = frame.pairs.onsite_transposed
     operators = {}
     for name, operator in frame.operators.items():
+        partners = TRANSPOSED[frame.layout(name)]
+        adjoint = np.stack([operator.values_sx[s, mirrored_x].conj() for s in partners])
+        if np.array_equal(operator.values_sx[:, onsite_x], adjoint):  # a prediction; a copy may be large
+            operators[name] = operator
+            continue
         values_sx = operator.values_sx.copy()
-        adjoint = values_sx[TRANSPOSED[frame.layout(name)]][:, mirrored_x].conj()
         values_sx[:, onsite_x] = (values_sx[:, onsite_x] + adjoint) / 2
         operators[name] = replace(operator, values_sx=values_sx)
     return replace(frame, operators=operators)

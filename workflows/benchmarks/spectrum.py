@@ -1,4 +1,4 @@
-"""Benchmarks of spectra: levels of predicted frames by each direct solver that is installed, beside SciPy's SuperLU."""
+"""Benchmarks of spectra: levels of predicted frames by each direct solver that is installed, beside SciPy's SuperLU; moments of their densities of states."""
 
 import resource
 import time
@@ -10,10 +10,48 @@ import numpy as np
 from converters.physics.factors import engines
 from workflows.benchmarks.scale import alone
 
-LEVELS = 8
+LEVELS, MOMENTS = 8, 40
 
 
-def bench_spectrum(paths: list[Path]) -> list[dict[str, Any]]:
+def bench_spectrum(paths: list[Path], parts: list[str]) -> list[dict[str, Any]]:
+    """All measurements, or some of them: "levels", "densities"."""
+    rows: list[dict[str, Any]] = []
+    if not parts or "levels" in parts:
+        rows += bench_levels(paths)
+    if not parts or "densities" in parts:
+        rows += [alone(measure_density, path) for path in paths]
+    return rows
+
+
+def measure_density(path: Path) -> dict[str, Any]:
+    """CPU time of each step to a density of states with one random vector and the local inverse of S."""
+    from converters.physics import spectral
+    from converters.physics.sparse import Source, matrices_at
+    from converters.storage.dataset import Dataset
+
+    spectral.LARGEST_FACTOR = 0
+    clock = [time.process_time()]
+    with Dataset(path) as data:
+        source = Source.of_dataset(data, 0)
+        outline = source.outline
+        H, S = (parts[0] for parts in matrices_at(source, ("H", "S"), np.zeros(3)).values())
+    clock.append(time.process_time())
+    pencil = spectral.Pencil.of(H, S, outline.pairs.norb_a)
+    clock.append(time.process_time())
+    pencil.total_moments(MOMENTS, 1, seed=0)
+    clock.append(time.process_time())
+    read, prepared, counted = np.diff(clock)
+    return {
+        "work": f"{MOMENTS} moments of {outline.formula}, {outline.norb} orbitals",
+        "matrices, CPU s": round(read, 2),
+        "S^-1 and ends, CPU s": round(prepared, 2),
+        "moments, CPU s": round(counted, 2),
+        "ms per atom and moment": round(1e3 * counted / MOMENTS / outline.natoms, 3),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def bench_levels(paths: list[Path]) -> list[dict[str, Any]]:
     """CPU time and memory of eight levels of the first frame of each file, each solver in a process of its own with one thread."""
     rows: list[dict[str, Any]] = []
     for path in paths:

@@ -30,7 +30,7 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
 @click.option(
     "--cases",
     default="",
-    help="restart: water, ethanol, nickel, chromium, silicon; scale: pieces, workers, ranks, data, convert; default: all.",
+    help="restart: water, ethanol, nickel, chromium, silicon; scale: pieces, workers, ranks, data, convert; spectrum: levels, densities; default: all.",
 )
 @click.option(
     "--minutes",
@@ -79,7 +79,7 @@ def bench_command(
     scale    predicts silicon of up to 20,000 atoms in pieces, with one
              process and two; trains with two ranks; converts PATHS over dask
     spectrum levels of the first frames of PATHS by each direct solver that is
-             installed, beside SuperLU
+             installed, beside SuperLU; moments of their densities of states
     """
     from workflows.terminal.progress import waiting
     from workflows.terminal.show import print_json, show_rows
@@ -125,7 +125,7 @@ def measure(
     if what == "spectrum":
         from workflows.benchmarks.spectrum import bench_spectrum
 
-        return bench_spectrum(paths)
+        return bench_spectrum(paths, cases)
     if what == "scale":
         from workflows.benchmarks.scale import bench_scale
 
