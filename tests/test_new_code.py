@@ -103,8 +103,8 @@ def test_scf_runs_it_from_a_prediction(tmp_path, monkeypatch):
     folder.mkdir()
     shutil.copy(plain_files() / "chains" / "ch" / "plain.in", folder)
     (frame,) = frames_in("plain", plain_files() / "chains" / "ch")
-    monkeypatch.setattr("workflows.scf.run_folders.load_model", lambda path: None)
-    monkeypatch.setattr("workflows.scf.run_folders.predict", lambda model, atoms: frame)
+    monkeypatch.setattr("slem_plugin.checkpoint.load_model", lambda path: "a model")
+    monkeypatch.setattr("slem_plugin.prediction.predict", lambda model, atoms: frame)
     command = f"{sys.executable} {plain_program.__file__} ."
     (outcome,) = run_folders([folder], Job(Here(command), command, tmp_path / "model", compare=True))
     assert outcome.verdict == "ok"
@@ -120,8 +120,8 @@ def test_the_benchmark_of_starts_runs_learns_and_compares(tmp_path, monkeypatch)
         run.mkdir()
         shutil.copy(plain_files() / "chains" / "ch" / "plain.in", run)
     (frame,) = frames_in("plain", plain_files() / "chains" / "ch")
-    monkeypatch.setattr("workflows.scf.run_folders.load_model", lambda path: None)
-    monkeypatch.setattr("workflows.scf.run_folders.predict", lambda model, atoms: frame)
+    monkeypatch.setattr("slem_plugin.checkpoint.load_model", lambda path: "a model")
+    monkeypatch.setattr("slem_plugin.prediction.predict", lambda model, atoms: frame)
     monkeypatch.setattr("workflows.benchmarks.starts_of_runs.train_quietly", lambda *_: None)
     monkeypatch.setattr("workflows.benchmarks.starts_of_runs.errors_of", lambda *_: {})
     command = f"echo x >> {tmp_path / 'count'}; {sys.executable} {plain_program.__file__} ."
