@@ -42,6 +42,8 @@ CASES = [
     ("1s1p1d1f1g", Spin.NONE),
 ]
 EXACT = 1e-10
+# The models of the cases; the tests that share them leave them as they are.
+MADE: dict[tuple[type, str, Spin], Model] = {}
 
 
 class NetworkContract:
@@ -63,7 +65,10 @@ class NetworkContract:
     @pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
     def model(self, request: pytest.FixtureRequest) -> Model:
         shells, spin = request.param
-        return self.make_model(two_species(shells), spin)
+        key = type(self), shells, spin
+        if key not in MADE:
+            MADE[key] = self.make_model(two_species(shells), spin)
+        return MADE[key]
 
     @pytest.mark.parametrize("improper", [False, True], ids=["rotation", "inversion"])
     def test_turned_structures_have_turned_matrices(self, model: Model, improper: bool) -> None:
