@@ -14,11 +14,14 @@ from converters.frames.blocks import Operator
 from converters.frames.frame import Provenance
 from converters.siesta import restart as siesta
 from converters.siesta.sparse import read_density_file
+from converters.starts.agreement import MOST_APART, measure_agreement
+from converters.starts.fit import sampling_of
 from converters.starts.start import Options
 from converters.starts.targets import find_target
 from tests.distributions import distributed
 from tests.fixtures import frames_of, unpacked
 from tests.test_export import accepted, exported
+from workflows.export import Request, export
 
 
 # ABACUS
@@ -194,3 +197,16 @@ def test_siesta_runs_with_spin_and_a_forgetful_mixer_are_told(tmp_path):
     for line, told in (("", True), ("SCF.Mixer.History 6", False), ("DM.NumberPulay 2", True), ("Spin none", False)):
         (folder / "fe.fdf").write_text(f"{line}\n{plain}")
         assert any("remembers 2 steps" in note for note in siesta.advice(find_target(folder))) == told, line
+
+
+def test_h_and_dm_that_are_far_apart_start_nothing_unless_a_route_is_named(tmp_path):
+    """Iron with a DM that lost half of its moment; with its own DM it starts."""
+    (frame,), target = frames_of("siesta", "spin"), find_target(unpacked("siesta", "spin"))
+    DM_sx = frame.operators["DM"].values_sx
+    weak = replace(frame, operators={**frame.operators, "DM": Operator(DM_sx + (DM_sx[::-1] - DM_sx) / 4)})
+    assert measure_agreement(weak, sampling_of(weak, target, None)).apart > MOST_APART
+    with pytest.raises(Refused, match="electrons apart"):
+        export(weak, tmp_path / "auto", Request(), target)
+    for route in ("dm", "h2dm"):
+        assert export(weak, tmp_path / route, Request(route=route), target).route.name == route
+    assert export(frame, tmp_path / "own", Request(), target).route.name == "h2dm"
