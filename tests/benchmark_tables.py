@@ -32,6 +32,7 @@ CODES = "starts_codes"
 KINDS = {
     "siesta_si8": "SIESTA, silicon, 8 atoms",
     "siesta_graphene": "SIESTA, graphene, 2 atoms",
+    "siesta_gold": "SIESTA, Au(100), 3 layers and vacuum, 600 K",
     "siesta_fe": "SIESTA, bcc iron, 2 atoms, collinear spin",
     "abacus_gaas": "ABACUS, GaAs, spin-orbit (nspin 4)",
 }
