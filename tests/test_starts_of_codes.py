@@ -14,14 +14,14 @@ from converters.frames.blocks import Operator
 from converters.frames.frame import Provenance
 from converters.siesta import restart as siesta
 from converters.siesta.sparse import read_density_file
-from converters.starts.agreement import MOST_APART, measure_agreement
-from converters.starts.fit import sampling_of
 from converters.starts.start import Options
 from converters.starts.targets import find_target
 from tests.distributions import distributed
 from tests.fixtures import frames_of, unpacked
 from tests.test_export import accepted, exported
-from workflows.export import Request, export
+from workflows.export import Request
+from workflows.scf.queues import Here
+from workflows.scf.run_folders import Job, run_folders
 
 
 # ABACUS
@@ -199,14 +199,17 @@ def test_siesta_runs_with_spin_and_a_forgetful_mixer_are_told(tmp_path):
         assert any("remembers 2 steps" in note for note in siesta.advice(find_target(folder))) == told, line
 
 
-def test_h_and_dm_that_are_far_apart_start_nothing_unless_a_route_is_named(tmp_path):
+def test_h_and_dm_that_are_far_apart_start_nothing_unless_a_route_is_named(tmp_path, monkeypatch):
     """Iron with a DM that lost half of its moment; with its own DM it starts."""
-    (frame,), target = frames_of("siesta", "spin"), find_target(unpacked("siesta", "spin"))
+    (frame,) = frames_of("siesta", "spin")
     DM_sx = frame.operators["DM"].values_sx
     weak = replace(frame, operators={**frame.operators, "DM": Operator(DM_sx + (DM_sx[::-1] - DM_sx) / 4)})
-    assert measure_agreement(weak, sampling_of(weak, target, None)).apart > MOST_APART
-    with pytest.raises(Refused, match="electrons apart"):
-        export(weak, tmp_path / "auto", Request(), target)
-    for route in ("dm", "h2dm"):
-        assert export(weak, tmp_path / route, Request(route=route), target).route.name == route
-    assert export(frame, tmp_path / "own", Request(), target).route.name == "h2dm"
+    (tmp_path / "fe").mkdir()
+    shutil.copy(unpacked("siesta", "spin") / "fe.fdf", tmp_path / "fe")
+    monkeypatch.setattr("slem_plugin.checkpoint.load_model", lambda path: "a model")
+    for predicted, route, started in ((weak, "auto", False), (weak, "dm", True), (frame, "auto", True)):
+        monkeypatch.setattr("slem_plugin.prediction.predict", lambda *_, found=predicted: found)
+        job = Job(Here("true"), "true", tmp_path / "model", overwrite=True, request=Request(route=route))
+        (outcome,) = run_folders([tmp_path / "fe"], job)
+        assert (outcome.guess is not None) == started
+        assert ("electrons apart" in outcome.verdict) != started

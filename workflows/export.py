@@ -150,7 +150,6 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     route = Route(request.route, "asked for")
     if request.route == "auto":
         require_electrons(frame, sampling)
-        require_agreement(frame, levels)
         route = choose_route(module, frame, target, request, levels.doubt if levels else why_not)
     frame, done = prepare(frame, route.name, request.purify, sampling, levels)
     if request.nonmagnetic and "DM" in frame.operators:
@@ -235,14 +234,6 @@ def require_electrons(frame: Frame, sampling: Sampling) -> float | None:
     if reason := doubt_count(found, sampling.filling.electrons):
         raise Refused(Kind.NO_START, frame.formula, f"cannot be used as a start: {reason}")
     return found
-
-
-def require_agreement(frame: Frame, levels: Levels | None) -> None:
-    """H and DM that are far apart are both wrong, and the code's own start is better than either; ghost states speak against H alone."""
-    if levels is None or levels.agreement is None or levels.density.measured["S filter"]:
-        return
-    if reason := levels.agreement.doubt:
-        raise Refused(Kind.NO_START, frame.formula, f"cannot be used as a start: {reason}")
 
 
 def choose_route(module: Restart, frame: Frame, target: Target | None, request: Request, doubt: str) -> Route:

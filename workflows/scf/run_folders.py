@@ -178,6 +178,9 @@ class Work:
         staged = copy / "slem-start"
         with self.predicting:
             done = export(predict(self.model, target.atoms), staged, self.job.request, target)
+        if self.job.request.route == "auto" and done.agreement is not None and done.agreement.doubt:
+            # Both are wrong then, and the code's own start is better than either (docs/results.md).
+            raise Refused(Kind.NO_START, copy, f"is not started: {done.agreement.doubt}")
         for path in sorted(staged.iterdir()):
             os.replace(path, copy / path.name)
         staged.rmdir()
