@@ -59,7 +59,7 @@ def campaign_command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Run many SCFs of one kind, learn from the first of them, and start the rest from predictions.
+    """Run many SCFs of one kind; the first teach the rest.
 
     Each folder is copied as slem-scf does, and the command is run in the copy. The first runs start from the code's default; a model is trained beside them
     as soon as and as long as that pays. The input must make the code write H, S or DM. The same command goes on where it was ended or killed, and

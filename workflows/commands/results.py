@@ -230,7 +230,7 @@ def export_command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Write the files from which a code's next SCF starts, or that another tool opens.
+    """Write files for the next SCF of a code or for another tool.
 
     INPUT is a file of slem-predict, a dataset, or with --model a structure. The folder gets the files and, with --into, a
     changed copy of the run's input; both belong into the folder of the run.
