@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import gc
 import signal
 from collections import Counter
 
@@ -73,6 +74,12 @@ def random_operator(random, pairs, layout):
 def pytest_collection_modifyitems(items):
     """Slow tests begin first; all others keep their order."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish():
+    """What is there now stays until the end: the garbage collector does not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):
