@@ -45,7 +45,8 @@ def csr_parts(matrix: Elements, lattice: Any, norb: int) -> list[Any]:
     from scipy.sparse import csr_array
 
     start_t = norb * np.array([lattice.sc_index(R_c) for R_c in matrix.R_tc], dtype=np.int64)
-    place_e = (matrix.row_e, start_t[matrix.t_e] + matrix.column_e)
+    # Older sisl knows no longer integers.
+    place_e = (matrix.row_e.astype(np.int32), (start_t[matrix.t_e] + matrix.column_e).astype(np.int32))
     shape = (norb, norb * int(lattice.n_s))
     return [csr_array((values_e, place_e), shape=shape) for values_e in matrix.values_se]
 
