@@ -10,7 +10,7 @@ from basis.spin import Spin
 from converters.frames.neighbours import Structure
 from converters.frames.origin import Made
 from converters.physics.checks import check_frame
-from converters.physics.kspace import mesh_points
+from converters.physics.kspace import Filling, mesh_of_points, mesh_points, places_of, uniform_mesh
 from converters.physics.locality import (
     LEFT,
     density_on,
@@ -21,6 +21,8 @@ from converters.physics.locality import (
     mesh_of_length,
     mesh_of_run,
 )
+from converters.starts import meshes
+from converters.starts.density import Sampling
 from converters.starts.fit import sampling_of
 from converters.starts.meshes import density_on_mesh
 from converters.storage.dataset import Dataset
@@ -91,6 +93,32 @@ def test_the_density_of_the_code_comes_back_on_the_mesh_of_the_run(run, local):
     same, done = density_on_mesh(local, replace(sampling, kpoints_kc=dense[0], weights_k=dense[1]))
     assert same["DM"] is local["DM"]
     assert not done
+
+
+def test_a_frame_that_is_too_large_for_dense_matrices_keeps_its_density(run, local, monkeypatch):
+    monkeypatch.setattr(meshes, "LARGEST_DENSE", run.norb - 1)
+    monkeypatch.setattr(meshes.kspace, "dense_at_each", None)
+    for operators in (local.operators, {name: local[name] for name in ("DM", "S")}):
+        frame = replace(local, operators=operators)
+        kept, done = density_on_mesh(frame, sampling_of(run, None, None))
+        assert kept is frame
+        assert done.endswith(f"stays so: dense matrices of {run.norb} orbitals are too large")
+
+
+@pytest.mark.parametrize("numbers", [(64, 1, 1), (128, 1, 1), (7, 3, 5), (1, 9, 4), (6, 6, 1), (11, 13, 1)])
+@pytest.mark.parametrize("moved", [0, 1e-6, 2e-6, -3e-6])
+@pytest.mark.parametrize("steps", [0, 0.5])
+def test_k_points_of_a_mesh_are_known_again_beside_their_partners(numbers, moved, steps):
+    """Codes print meshes moved by millionths, and of k and -k one or both."""
+    whole_kc, _ = uniform_mesh(numbers, moved + steps / np.array(numbers))
+    own_kc, partner_kc = np.split(places_of(np.concatenate([whole_kc, -whole_kc])), 2)
+    listed_k = [tuple(own_c) <= tuple(partner_c) for own_c, partner_c in zip(own_kc, partner_kc, strict=True)]
+    for kpoints_kc in (whole_kc, whole_kc[listed_k]):
+        weights_k = np.full(len(kpoints_kc), 1 / len(kpoints_kc))
+        completed = Sampling(kpoints_kc, weights_k, Filling(1.0), Spin.NONE).with_partners()
+        assert len(completed.kpoints_kc) == len(whole_kc)
+        assert tuple(mesh_of_points("", completed.kpoints_kc)) == numbers
+        np.testing.assert_allclose(completed.weights_k.sum(), 1)
 
 
 @pytest.mark.parametrize(("code", "name", "mesh"), [("siesta", "soc", (4, 4, 2)), ("openmx", "skew", (5, 4, 4))])

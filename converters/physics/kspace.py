@@ -16,7 +16,7 @@ from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator
 from converters.frames.dense import matrices_at
-from converters.frames.folding import image_weights, mesh_of_frame
+from converters.frames.folding import image_weights, mesh_of, mesh_of_frame
 from converters.frames.frame import Frame
 
 # k-points that no run has.
@@ -166,8 +166,24 @@ def mesh_points(
 
 
 def places_of(kpoints_kc: Array) -> Array:
-    """Where k-points lie in one reciprocal cell, in whole numbers that are equal for equal k-points."""
-    return np.floor(np.mod(kpoints_kc + PLACE_OF_K / 2, 1) / PLACE_OF_K).astype(int)
+    """Numbers of the k-points along each axis, equal for equal ones; those of one call can be compared, no others."""
+    places_kc = np.empty(kpoints_kc.shape, dtype=int)
+    for c, x_k in enumerate(np.mod(kpoints_kc, 1).T):
+        order = np.argsort(x_k)
+        x_n = x_k[order]
+        place_n = np.cumsum(np.diff(x_n, prepend=x_n[:1]) > PLACE_OF_K)
+        place_n[x_n > x_n[:1] + 1 - PLACE_OF_K] = 0  # those next to 1 are next to 0
+        places_kc[order, c] = place_n
+    return places_kc
+
+
+def mesh_of_points(place: str | Path, kpoints_kc: Array) -> Array:
+    """Numbers of k-points along each axis of a mesh, which may be moved by some millionths, of k and -k each its own way."""
+    evened_kc = np.empty(kpoints_kc.shape)
+    for c, place_k in enumerate(places_of(kpoints_kc).T):
+        _, first_n, number_k = np.unique(place_k, return_index=True, return_inverse=True)
+        evened_kc[:, c] = kpoints_kc[first_n, c][number_k]
+    return mesh_of(place, evened_kc, DIGITS_OF_K)
 
 
 def tolerance_of_levels(residual: float, factor: float) -> float:
@@ -240,7 +256,7 @@ def densities_at(
     `energies_skn` saves solving for the levels where they are known already.
     """
     if energies_skn is None:
-        if len(kpoints_kc) * frame.norb**2 < KEPT_ORBITALS:
+        if len(kpoints_kc) * frame.norb**2 * frame.spin.components < KEPT_ORBITALS:
             yield from densities_of_kept(frame, kpoints_kc, weights_k, filling)
             return
         energies_skn = eigenvalues(frame, kpoints_kc)

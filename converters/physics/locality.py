@@ -14,11 +14,10 @@ from basis import Array
 from basis.spin import Spin
 from converters.errors import Refused
 from converters.frames.blocks import Operator
-from converters.frames.folding import mesh_of
 from converters.frames.frame import Frame, with_matrix
 from converters.frames.origin import Made, Origin, Step, Treatment
 from converters.physics.checks import ALIASED, LEFT
-from converters.physics.kspace import DIGITS_OF_K, PLACE_OF_K, Filling, density_matrix, mesh_points, places_of
+from converters.physics.kspace import PLACE_OF_K, Filling, density_matrix, mesh_of_points, mesh_points, places_of
 from converters.physics.repair import how_filled, lacking_for_density, on_pattern, with_note
 
 # The mean of what images may add to an element (electrons): a tenth of what models of DM are off by.
@@ -58,7 +57,7 @@ def mesh_of_run(frame: Frame) -> KMesh | None:
     both_qc = np.concatenate([frame.spectrum.kpoints_kc, -frame.spectrum.kpoints_kc])
     _, first_q = np.unique(places_of(both_qc), axis=0, return_index=True)
     try:
-        number_c = mesh_of(frame.place, both_qc[first_q], DIGITS_OF_K)
+        number_c = mesh_of_points(frame.place, both_qc[first_q])
     except Refused:
         return None
     step_c = both_qc[0] * number_c

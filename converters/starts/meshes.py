@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from converters.errors import Refused
 from converters.frames.blocks import Operator
-from converters.frames.folding import mesh_of
 from converters.frames.frame import Frame, with_matrix
 from converters.frames.origin import Step, Treatment
 from converters.physics import kspace
@@ -24,7 +23,7 @@ def density_on_mesh(frame: Frame, sampling: Sampling) -> tuple[Frame, str]:
         return frame, ""
     sampling = sampling.with_partners()
     try:
-        own_c = mesh_of(frame.place, sampling.kpoints_kc, kspace.DIGITS_OF_K) if len(sampling.kpoints_kc) else None
+        own_c = kspace.mesh_of_points(frame.place, sampling.kpoints_kc) if len(sampling.kpoints_kc) else None
     except Refused:
         own_c = None
     if own_c is None:
@@ -33,6 +32,11 @@ def density_on_mesh(frame: Frame, sampling: Sampling) -> tuple[Frame, str]:
     local_c = tuple(n if joined else 1 for n, joined in zip(local_c, joined_c, strict=True))
     if (own_c >= local_c)[joined_c].all():
         return brought(frame, frame.operators["DM"], "which is as dense"), ""
+    if frame.norb > LARGEST_DENSE:
+        return (
+            frame,
+            f"DM is that of a dense k mesh and stays so: dense matrices of {frame.norb} orbitals are too large",
+        )
     name = "x".join(map(str, own_c.tolist()))
     reason = why_images_are_unknown(frame, local_c)
     if not reason:
@@ -56,7 +60,7 @@ def why_images_are_unknown(frame: Frame, local_c: tuple[int, ...]) -> str:
     """Why H does not say what images add; empty where it does."""
     if missing := [name for name in ("H", "S") if name not in frame.operators]:
         return f"there is no {' and no '.join(missing)}"
-    if frame.norb > LARGEST_DENSE or work_of(frame, local_c) > MOST_WORK:
+    if work_of(frame, local_c) > MOST_WORK:
         return f"H of {frame.norb} orbitals is not solved on {'x'.join(map(str, local_c))} k-points"
     return ""
 
