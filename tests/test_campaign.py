@@ -4,10 +4,11 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 
 import numpy as np
 import pytest
@@ -19,23 +20,25 @@ from pyscf import gto, scf
 from converters.errors import Refused
 from converters.pyscf import frame_from_scf
 from converters.pyscf.calculator import PySCF
-from converters.starts.start import MODEL_VARIABLE
+from converters.starts.start import MODEL_VARIABLE, Progress
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 from slem_plugin import pyscf_guess
-from slem_plugin.checkpoint import load_model
 from tests.fixtures import frames_of, unpacked
 from workflows.calculators.choosing import Choice
 from workflows.calculators.files import Files
 from workflows.calculators.learning import Learning
 from workflows.campaign.answering import Answers
-from workflows.campaign.campaign import Plan, run_campaign
+from workflows.campaign.campaign import Plan, row_of, run_campaign
 from workflows.campaign.journal import Journal
-from workflows.campaign.kept import ENDED, Kept
+from workflows.campaign.kept import BEGUN, ENDED, STATE, Kept, end, is_alive
+from workflows.campaign.learning import Learning as Learner
 from workflows.campaign.order import choose_order, farthest_first, fingerprints
+from workflows.campaign.runs import Ran
 from workflows.campaign.trainer import teach
-from workflows.campaign.worth import Ledger, Row
+from workflows.campaign.worth import Decision, Ledger, Row
 from workflows.cli import campaign_command
+from workflows.scf.outcome import Outcome, Start
 
 COUNT = 10
 
@@ -222,8 +225,51 @@ def test_training_goes_on_while_it_gains_and_ends_when_it_does_not():
     assert gained.decide(left=100, invested=100.0, newest=1).seconds > 10
     useless = Ledger([*defaults, *[Row(10, 20.5, model=1)] * 4])
     assert useless.decide(left=100, invested=250.0, newest=1).seconds == 0
-    failed = Ledger([*defaults, *[Row(10, 20.5, model=1, lost=15.0)] * 4])
-    assert failed.saved < -50
+    progress = Progress(10, -1.0, True, (), True)
+    guess, own = Start("h-guess", 15.0, 1, progress, 15.0), Start("h-default", 20.5, 0, progress, 20.5)
+    failed = row_of(Ran(Outcome("h", "failed", use="h-default", guess=guess, default=own), 1, lost=15.0))
+    ledger = Ledger([*defaults, *[failed] * 4])
+    assert ledger.saved < -50
+    assert ledger.gain(1) < -10
+
+
+def test_runs_that_did_not_end_well_say_nothing_of_costs():
+    endless = Start("h-default", 20.5, 0, Progress(50, -1.0, False), 20.5)
+    assert row_of(Ran(Outcome("h", "did not converge", use="h-default", default=endless))) is None
+
+
+def test_a_training_process_that_dies_ends_no_campaign(tmp_path):
+    (tmp_path / "data.h5").write_bytes(b"")
+    with Journal(tmp_path) as journal:
+        learning = Learner(tmp_path, journal)
+        learning.begin(6, Decision(20.0, "it would pay"), 0)
+        os.kill(learning.process.pid, signal.SIGKILL)
+        while not learning.poll():
+            pass
+        assert "has ended" in learning.failed
+        learning.close()
+    with Journal(tmp_path) as journal:
+        assert Learner(tmp_path, journal).cpu >= 0
+
+
+def test_ctrl_c_ends_what_runs_here_and_nothing_elsewhere(tmp_path):
+    stopped, elsewhere = Kept("sleep 60"), tmp_path / "elsewhere"
+    stopped.stop.set()
+    with pytest.raises(KeyboardInterrupt):
+        stopped.wait(tmp_path, "", {}, lambda: None)
+    assert not (tmp_path / STATE).exists()
+    other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    (elsewhere / STATE).mkdir(parents=True)
+    (elsewhere / BEGUN).write_text(f"{other.pid} another-machine")
+    end(elsewhere, None)
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+    running = Kept("sleep 60")
+    Timer(0.3, running.stop.set).start()
+    with pytest.raises(KeyboardInterrupt):
+        running.wait(tmp_path, "", {}, lambda: None)
+    assert not is_alive(tmp_path)
 
 
 def test_seconds_before_the_first_iteration_are_not_saved():
@@ -262,16 +308,18 @@ def test_a_script_asks_the_campaign_for_its_prediction(taught, tmp_path, monkeyp
     _, first, _ = taught
     mf = scf.RHF(gto.M(atom="H 0 0 0; H 0 0 0.71", basis="sto-3g", verbose=0))
     own = pyscf_guess(mf, str(first))
-    models = [load_model(first)]
-    with Answers(lambda: models[0], Lock()) as answers:
-        monkeypatch.setenv(MODEL_VARIABLE, str(tmp_path / "nowhere"))
+    with Answers(Lock()) as answers:
+        monkeypatch.setenv(MODEL_VARIABLE, str(first))
+        monkeypatch.setattr("slem_plugin.pyscf_start.predicted", None)  # the script has no model of its own
         for name, value in answers.environment.items():
             monkeypatch.setenv(name, value)
         np.testing.assert_allclose(pyscf_guess(mf), own, atol=1e-12)
         other = scf.RHF(gto.M(atom="H 0 0 0; H 0 0 0.71", basis="6-31g", verbose=0))
         assert pyscf_guess(other) is None
         assert list(answers.folder.glob("*.h5")) == []
-    monkeypatch.setenv(MODEL_VARIABLE, str(first))  # whoever answered is gone
+    monkeypatch.undo()
+    monkeypatch.setenv(MODEL_VARIABLE, str(first))
+    monkeypatch.setenv(*answers.environment.popitem())  # whoever answered is gone
     np.testing.assert_allclose(pyscf_guess(mf), own, atol=1e-12)
 
 

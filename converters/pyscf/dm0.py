@@ -17,6 +17,7 @@ from converters.physics.kspace import Filling
 from converters.pyscf.molecule import load_molecule, make_basis, overlaps
 from converters.pyscf.write import reorder_matrix, save_density
 from converters.starts.agreement import Agreement, agreement
+from converters.starts.asking import numbers_in
 from converters.starts.density import (
     Dense,
     Density,
@@ -35,16 +36,8 @@ REFUSED = "no starting density from slem: "
 
 def structure_of(mf: Any, basis: Sequence[Species]) -> tuple[Array, Array, Array, Array]:
     """Cell, periodic axes, positions (Angstrom) and species of the atoms of an SCF object, numbered as in a basis."""
-    molecule = mf.mol
-    own, own_a = make_basis(molecule)
-    known = {(species.number, species.shells, species.radial): s for s, species in enumerate(basis)}
-    missing = [species for species in own if (species.number, species.shells, species.radial) not in known]
-    if missing:
-        names = ", ".join(f"{species} {species.radial}" for species in missing)
-        have = ", ".join(f"{species} {species.radial}" for species in basis)
-        raise Refused(Kind.OTHER_MODEL, name_of(mf), f"has the basis {names}; the model was trained with {have}")
-    species_a = np.array([known[own[s].number, own[s].shells, own[s].radial] for s in own_a])
-    return *atoms_of(mf), species_a
+    own, own_a = make_basis(mf.mol)
+    return *atoms_of(mf), numbers_in(basis, own, name_of(mf))[own_a]
 
 
 def atoms_of(mf: Any) -> tuple[Array, Array, Array]:

@@ -13,6 +13,7 @@ from basis import Array
 from basis.shells import Shell, Species
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
+from converters.starts.start import MODEL_VARIABLE
 from converters.storage.dataset import Dataset
 
 # Cell, periodic axes, positions (Angstrom), basis, and the species of each atom in it.
@@ -30,10 +31,11 @@ def ask_for_frame(
 
     Refused where it can predict nothing of the kind.
     """
-    place = os.environ.get(SOCKET_VARIABLE)
-    if not place:
+    place, model = os.environ.get(SOCKET_VARIABLE), os.environ.get(MODEL_VARIABLE)
+    if not place or not model:
         return None
     question = {
+        "model": model,
         "cell": np.asarray(cell_cv).tolist(),
         "pbc": np.asarray(pbc_c).tolist(),
         "positions": np.asarray(positions_av).tolist(),
@@ -69,3 +71,13 @@ def as_plain(species: Species) -> dict[str, Any]:
 def species_of(plain: Mapping[str, Any]) -> Species:
     shells = tuple(Shell(int(l), int(n), int(zeta), bool(p)) for l, n, zeta, p in plain["shells"])
     return Species(str(plain["name"]), int(plain["number"]), shells, str(plain["radial"]))
+
+
+def numbers_in(basis: Sequence[Species], own: Sequence[Species], place: str) -> Array:
+    """The number in the basis of a model of each species of a run."""
+    known = {(species.number, species.shells, species.radial): s for s, species in enumerate(basis)}
+    missing = [species for species in own if (species.number, species.shells, species.radial) not in known]
+    if missing:
+        names, have = (", ".join(f"{one} {one.radial}" for one in many) for many in (missing, basis))
+        raise Refused(Kind.OTHER_MODEL, place, f"has the basis {names}; the model was trained with {have}")
+    return np.array([known[species.number, species.shells, species.radial] for species in own])

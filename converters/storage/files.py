@@ -1,6 +1,7 @@
 """Files on all kinds of file systems: written whole or not at all, whatever ends the program, and read where there are no locks."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
+
+from converters.errors import IN_USE, Kind, Refused
 
 # What file systems say that have no locks, or whose server has none.
 UNSUPPORTED_LOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -71,3 +74,14 @@ def draft_hdf5(path: Path, **options: object) -> Iterator[h5py.File]:
     """A new HDF5 file that appears whole; nobody else knows its draft, which needs no lock."""
     with draft_of(path) as draft, h5py.File(draft, "w", locking=False, **options) as file:
         yield file
+
+
+def lock(descriptor: int, path: Path, kind: int) -> None:
+    """Take a lock of a kind of `fcntl`, on file systems that have locks; refused where somebody else has it."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Refused(Kind.IN_USE, path, IN_USE) from error
+    except OSError as error:
+        if error.errno not in UNSUPPORTED_LOCK:
+            raise

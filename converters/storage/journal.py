@@ -15,8 +15,8 @@ import weakref
 import zlib
 from pathlib import Path
 
-from converters.errors import IN_USE, Kind, Refused
-from converters.storage.files import UNSUPPORTED_LOCK
+from converters.errors import Kind, Refused
+from converters.storage.files import lock
 
 PAGE = 4096
 MAGIC = b"SLEMJRN1"
@@ -69,7 +69,7 @@ class JournaledFile:
         self.writable = writable
         self.descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
         try:
-            self._lock(fcntl.LOCK_EX if writable else fcntl.LOCK_SH)
+            lock(self.descriptor, self.path, fcntl.LOCK_EX if writable else fcntl.LOCK_SH)
             self.pages: dict[int, bytearray] = {}
             self.failure: OSError | None = None
             self.committed = self.size = os.fstat(self.descriptor).st_size
@@ -79,15 +79,6 @@ class JournaledFile:
             raise
         self.position = 0
         OPEN.add(self)
-
-    def _lock(self, kind: int) -> None:
-        try:
-            fcntl.flock(self.descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Refused(Kind.IN_USE, self.path, IN_USE) from error
-        except OSError as error:
-            if error.errno not in UNSUPPORTED_LOCK:
-                raise
 
     def _recover(self) -> None:
         found = read_journal(self.path)

@@ -4,7 +4,7 @@ import json
 import shutil
 import socketserver
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from threading import Lock, Thread
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.errors import Kind, Refused
-from converters.starts.asking import SOCKET_VARIABLE, Question, species_of
+from converters.errors import Refused
+from converters.starts.asking import SOCKET_VARIABLE, Question, numbers_in, species_of
 from converters.storage.writer import DatasetWriter
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Answers:
     """A socket that only this user reaches; each question is a structure, each answer a file with its frame or a reason why there is none."""
 
-    def __init__(self, model: "Callable[[], Model | None]", predicting: Lock) -> None:
-        self.model, self.predicting, self.numbers = model, predicting, count()
+    def __init__(self, predicting: Lock) -> None:
+        self.predicting, self.numbers = predicting, count()
         self.folder = Path(tempfile.mkdtemp(prefix="slem-"))
         self.path = self.folder / "socket"
         answers = self
@@ -47,13 +47,12 @@ class Answers:
     def environment(self) -> Mapping[str, str]:
         return {SOCKET_VARIABLE: str(self.path)}
 
-    def answer(self, question: Mapping[str, Any]) -> Mapping[str, str] | None:
-        """The place of a file with the predicted frame, which who asked removes; None where there is no model."""
+    def answer(self, question: Mapping[str, Any]) -> Mapping[str, str]:
+        """The place of a file with the frame that the model of the question predicts, which who asked removes, or why there is none."""
+        from slem_plugin.checkpoint import cached_model
+
         try:
             with self.predicting:
-                model = self.model()
-                if model is None:
-                    return None
                 structure = (
                     np.array(question["cell"], dtype=float),
                     np.array(question["pbc"], dtype=bool),
@@ -61,7 +60,7 @@ class Answers:
                     [species_of(plain) for plain in question["basis"]],
                     np.array(question["species"], dtype=int),
                 )
-                frame = predict_for(model, structure)
+                frame = predict_for(cached_model(question["model"]), structure)
                 path = self.folder / f"{next(self.numbers)}.h5"
                 with DatasetWriter(path) as writer:
                     writer.append(frame)
@@ -89,10 +88,4 @@ def predict_for(model: "Model", question: "Question | Atoms") -> "Frame":
         return predict(model, question)
     cell_cv, pbc_c, positions_av, own, species_a = question
     basis = model.blueprint.basis
-    known = {(species.number, species.shells, species.radial): s for s, species in enumerate(basis)}
-    missing = [species for species in own if (species.number, species.shells, species.radial) not in known]
-    if missing:
-        names, have = (", ".join(f"{one} {one.radial}" for one in many) for many in (missing, basis))
-        raise Refused(Kind.OTHER_MODEL, "the run", f"has the basis {names}; the model was trained with {have}")
-    numbers_s = np.array([known[species.number, species.shells, species.radial] for species in own])
-    return predict(model, Structure(cell_cv, pbc_c, positions_av, numbers_s[species_a]))
+    return predict(model, Structure(cell_cv, pbc_c, positions_av, numbers_in(basis, own, "the run")[species_a]))

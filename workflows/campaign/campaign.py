@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused
@@ -24,12 +24,10 @@ from workflows.convert import InputOutcome, Options, convert, find
 from workflows.export import Request
 from workflows.processes.engines import Engine as OneProcess
 from workflows.scf.copies import DEFAULT, GUESS, RECORD, copy_of
+from workflows.scf.outcome import Start
 from workflows.scf.queues import Engine, Queue
 from workflows.scf.run_folders import Board
 from workflows.terminal.progress import silent
-
-if TYPE_CHECKING:
-    from slem_plugin.model import Model
 
 # Seconds between two looks at runs and training; seconds in which others let go of the dataset.
 LOOK, PATIENCE = 0.2, 60.0
@@ -56,6 +54,7 @@ class Standing:
 
     total: int
     done: Sequence[Ran]
+    before: int  # of them by earlier calls
     running: str
     ledger: Ledger
     trained: Sequence[dict[str, Any]]
@@ -117,10 +116,11 @@ class Campaign:
         self.learned: dict[str, str] = {}
         for name, event in journal.of_folders().items():
             self.done[name], self.learned[name] = ran_of(event), event["learned"]
-        for name in [name for name, ran in self.done.items() if ran.start is None and not ran.lost]:
+        for name in [name for name, ran in self.done.items() if not (ran.outcome.guess or ran.outcome.default)]:
             del self.done[name], self.learned[name]  # these were never run
         if plan.again:
             self.forget_failures()
+        self.before = frozenset(self.done)
         self.learning = Learning(plan.home, journal)
         self.guide: Guide | None = self.learning.newest
         if plan.model is not None and self.guide is None:
@@ -130,21 +130,17 @@ class Campaign:
         predicting = Lock()
         environment = {}
         if not isinstance(plan.engine, Queue):  # jobs of a queue may run on machines that cannot ask this one
-            environment = dict(stack.enter_context(Answers(self.model, predicting)).environment)
+            environment = dict(stack.enter_context(Answers(predicting)).environment)
         self.board = Board(len(folders), silent)
         self.runner = Runner(plan.engine, plan.command, plan.home, plan.request, self.board, environment, predicting)
-
-    def model(self) -> "Model | None":
-        """The model that scripts are answered from."""
-        return None if self.guide is None else self.guide.model
 
     def forget_failures(self) -> None:
         """Runs that failed are to be made again."""
         for name in [name for name, ran in self.done.items() if not ran.outcome.ok]:
-            del self.done[name], self.learned[name]
-            self.journal.add("again", folder=name)
             for kind in (GUESS, DEFAULT):
                 shutil.rmtree(copy_of(Path(name), kind), ignore_errors=True)
+            del self.done[name], self.learned[name]
+            self.journal.add("again", folder=name)
 
     def run(self) -> Standing:
         """Until nothing is left, or the time is over."""
@@ -160,24 +156,24 @@ class Campaign:
                     self.running[pool.submit(self.runner.run, folder, self.chosen())] = folder
                 ended, _ = wait(self.running, LOOK, FIRST_COMPLETED)
                 for future in ended:
-                    self.take(self.running.pop(future), future.result())
+                    ran = future.result()
+                    self.take(self.running.pop(future), ran, self.learn(ran))
                 if newer := self.learning.poll():
                     self.guide = self.learning.newest
                 if ended or newer:
                     self.learning.consider(self.ledger, self.sound, len(waiting))
                 self.tell(lambda: self.standing)
-        except BaseException:
+        except KeyboardInterrupt:
             self.plan.engine.stop.set()
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             self.learning.close()
             self.journal.add("ended call", own=time.process_time())
-        self.own_before, last = own_seconds(self.journal) - time.process_time(), self.guide
-        if last is not None:
+        if self.guide is not None:
             folder = self.plan.home / "model"
             folder.mkdir(exist_ok=True)
-            shutil.copyfile(last.path, folder / "best.safetensors")
+            shutil.copyfile(self.guide.path, folder / "best.safetensors")
         return self.standing
 
     def chosen(self) -> Guide | None:
@@ -187,21 +183,20 @@ class Campaign:
         gain = self.ledger.gain(self.guide.number)
         return self.guide if gain is None or gain > 0 else None
 
-    def take(self, folder: Path, ran: Ran) -> None:
-        """Learn a run and write down what became of it."""
-        learned = self.learn(ran)
+    def take(self, folder: Path, ran: Ran, learned: str) -> None:
+        """Write down what became of a run, and why it was not learned."""
         self.done[str(folder)], self.learned[str(folder)] = ran, learned
         self.journal.add("done", folder=str(folder), learned=learned, **ran.as_dict())
 
     def learn(self, ran: Ran) -> str:
         """Put the frames of a run into the dataset; "", or why it has none."""
         start = ran.start
-        if start is None or start.returned or start.progress.converged is False:
+        if start is None or not ended_well(start):
             return "the run did not end well"
         try:
             found = self.convert(Path(start.folder))
-        except Refused as refusal:
-            return str(refusal)
+        except (Refused, OSError) as error:
+            return str(error)
         reasons = [one.reason for one in found if one.status not in ("converted", "there already")]
         return "; ".join(reasons) if reasons or found else "no matrices were found"
 
@@ -221,8 +216,8 @@ class Campaign:
     def learn_again(self) -> None:
         """What could not be learned by an earlier call may be learned by this one."""
         for name, reason in list(self.learned.items()):
-            if reason and self.done[name].outcome.ok and self.learn(self.done[name]) != reason:
-                self.take(Path(name), self.done[name])
+            if reason and self.done[name].outcome.ok and (now := self.learn(self.done[name])) != reason:
+                self.take(Path(name), self.done[name], now)
 
     @property
     def sound(self) -> int:
@@ -235,10 +230,12 @@ class Campaign:
 
     @property
     def standing(self) -> Standing:
-        refused = [reason for name, reason in self.learned.items() if reason and self.done[name].start is not None]
+        names = [name for name in map(str, self.folders) if name in self.done]
+        refused = [self.learned[name] for name in names if self.learned[name] and self.done[name].start is not None]
         return Standing(
             len(self.folders),
-            list(self.done.values()),
+            [self.done[name] for name in names],
+            sum(name in self.before for name in names),
             "; ".join(f"{name} {what}" for name, what in self.board.running.items()),
             self.ledger,
             self.learning.trained,
@@ -252,13 +249,16 @@ class Campaign:
 
 
 def row_of(ran: Ran) -> Row | None:
-    """What a run says about costs; nothing where it was not finished, or somebody else finished it."""
+    """What a run says about costs; nothing where it did not end well. A model whose start failed has the iterations of the default."""
     start = ran.start
-    if start is None or start.progress.iterations is None:
+    if start is None or not ended_well(start) or start.progress.iterations is None:
         return None
-    model = ran.model if start is ran.outcome.guess else 0
     seconds = start.cpu_seconds if start.cpu_seconds is not None else start.seconds
-    return Row(start.progress.iterations, seconds, model, ran.lost)
+    return Row(start.progress.iterations, seconds, ran.model, ran.lost)
+
+
+def ended_well(start: Start) -> bool:
+    return not start.returned and start.progress.converged is not False
 
 
 def own_seconds(journal: Journal) -> float:

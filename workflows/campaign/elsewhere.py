@@ -8,7 +8,7 @@ from converters.codes.known import KNOWN
 from converters.codes.run import Run
 from converters.errors import Refused
 from converters.runs import code_module, search
-from converters.starts.fit import SAME_PLACE
+from converters.starts.fit import SAME_PLACE, match_atoms
 from converters.starts.start import Target
 from converters.starts.targets import code_of_scripts
 from workflows.scf.outcome import Outcome, Start
@@ -35,13 +35,12 @@ def has_structure(run: Run, target: Target) -> bool:
     """Whether the frame of a run is that of the input beside it."""
     try:
         frame = next(iter(code_module(run.code).read_run(run)))
+        if frame.natoms != len(target.labels_a) or np.abs(frame.cell_cv - target.cell_cv).max() > SAME_PLACE:
+            return False
+        match_atoms(frame, target)  # refuses other elements and other places
     except (Refused, StopIteration):
         return False
-    if len(frame.positions_av) != len(target.positions_av) or np.abs(frame.cell_cv - target.cell_cv).max() > SAME_PLACE:
-        return False
-    apart_aac = (frame.positions_av[:, None] - target.positions_av) @ np.linalg.inv(target.cell_cv)
-    apart_aac -= np.round(apart_aac)
-    return bool((np.linalg.norm(apart_aac @ target.cell_cv, axis=-1).min(axis=1) < SAME_PLACE).all())
+    return True
 
 
 def is_newer(run: Run, folder: Path, code: str | None) -> bool:

@@ -1,7 +1,6 @@
 """The model that makes the predictions of a campaign at some time: one of those that were trained, which stay as they are."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +17,11 @@ class Guide:
     number: int
     path: Path
 
-    @cached_property
+    @property
     def model(self) -> "Model":
-        from slem_plugin.checkpoint import load_model
+        from slem_plugin.checkpoint import cached_model
 
-        return load_model(self.path)
+        return cached_model(self.path)
 
 
 def path_of_model(home: Path, number: int) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from converters.errors import IN_USE, Kind, Refused
-from converters.storage.files import UNSUPPORTED_LOCK
+from converters.errors import Kind, Refused
+from converters.storage.files import lock
 
 NAME, LOCK = "journal.jsonl", "lock"
 
@@ -21,13 +21,10 @@ class Journal:
         self.path = folder / NAME
         self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            lock(self._lock, folder, fcntl.LOCK_EX)
+        except Refused:
             os.close(self._lock)
-            raise Refused(Kind.IN_USE, folder, IN_USE) from error
-        except OSError as error:
-            if error.errno not in UNSUPPORTED_LOCK:
-                raise
+            raise
         self.events, whole = read_events(self.path)
         self._file = self.path.open("ab")
         self._file.truncate(whole)

@@ -23,7 +23,7 @@ mkdir {STATE} 2>/dev/null || exit 0
 echo "$$ $(uname -n)" > {BEGUN}
 ( eval "$1" ) > {LOG} 2>&1
 echo $? > {STATE}/code
-times > {TIMES}
+LC_ALL=C times > {TIMES}
 mv {STATE}/code {ENDED}
 """
 # The name of such a job in the record of a copy.
@@ -47,6 +47,8 @@ class Kept:
         return JOB
 
     def wait(self, copy: Path, job: str, environment: Mapping[str, str], look: Callable[[], None]) -> Ended:
+        if self.stop.is_set():
+            raise KeyboardInterrupt
         if (copy / STATE).exists():
             return self.watch(copy, None, look)
         with self.start(copy, environment) as process:
@@ -62,11 +64,11 @@ class Kept:
             if not alive:
                 return Ended(KILLED, None)
             if self.stop.wait(LOOK):
-                end(copy)
+                end(copy, process)
                 raise KeyboardInterrupt
             since = time.time() - begun_at(copy, began)
             if self.timeout is not None and since > self.timeout:
-                end(copy)
+                end(copy, process)
                 return Ended(TOO_LONG, since)
             looking.now_and_then()
 
@@ -115,12 +117,17 @@ def is_alive(copy: Path) -> bool:
     return not Path("/proc/self").exists()
 
 
-def end(copy: Path) -> None:
-    """End the run in a copy with all that it started."""
+def end(copy: Path, process: "subprocess.Popen[bytes] | None") -> None:
+    """End the run in a copy with all that it started; one on another machine cannot be ended from here."""
     found = shell_of(copy)
-    if found is not None and is_alive(copy):
-        with suppress(ProcessLookupError):
-            os.killpg(found[0], signal.SIGKILL)
+    if process is not None:
+        group = process.pid  # which leads a session of its own, and may not have said yet who it is
+    elif found is not None and found[1] == platform.node() and is_alive(copy):
+        group = found[0]
+    else:
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def begun_at(copy: Path, otherwise: float) -> float:
@@ -138,4 +145,4 @@ def ended_in(copy: Path) -> Ended | None:
     except (OSError, ValueError):
         return None
     cpu = sum(60 * float(minutes) + float(seconds) for minutes, seconds in times)
-    return Ended(code, at - begun_at(copy, at), cpu)
+    return Ended(code, at - begun_at(copy, at), cpu if times else None)

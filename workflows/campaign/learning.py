@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -29,7 +30,6 @@ class Learning:
         self.process: subprocess.Popen[str] | None = None
         self.answer: Future[dict[str, Any]] | None = None
         self.said = ""
-        self.asked = (0, 0.0)  # frames and seconds of the training that goes on
         self.cpu_before = seconds_of_trainings(journal)
         self.failed = ""
 
@@ -94,16 +94,16 @@ class Learning:
             "before": None if before is None else str(before),
             "seconds": decision.seconds,
         }
-        self.asked = frames, decision.seconds
         self.journal.add("training", model=number, frames=frames, seconds=decision.seconds, why=decision.why)
+        process = self.started()
         answer: Future[dict[str, Any]] = Future()
         # A daemon: a script that ends does not wait for a training.
-        Thread(target=lambda: answer.set_result(self.ask(wanted)), daemon=True).start()
+        Thread(target=lambda: answer.set_result(self.ask(process, wanted)), daemon=True).start()
         self.answer = answer
 
-    def ask(self, wanted: dict[str, Any]) -> dict[str, Any]:
+    @staticmethod
+    def ask(process: "subprocess.Popen[str]", wanted: dict[str, Any]) -> dict[str, Any]:
         """Send a training to the process and wait for what came of it."""
-        process = self.started()
         if process.stdin is None or process.stdout is None:
             return {"refused": "the training process has no pipes"}
         try:
@@ -146,15 +146,17 @@ class Learning:
         """End the training process; what it took is written down."""
         if self.process is not None:
             cpu = self.cpu_now
-            self.process.kill()
-            _, _, usage = os.wait4(self.process.pid, 0)
-            self.process.returncode = -9
+            if self.process.returncode is None:
+                os.kill(self.process.pid, signal.SIGKILL)  # its own kill() would reap it, and with it what it took
+                _, _, usage = os.wait4(self.process.pid, 0)
+                self.process.returncode = -9
+                cpu = max(cpu, usage.ru_utime + usage.ru_stime)
             for pipe in (self.process.stdin, self.process.stdout):
                 if pipe is not None:
                     with suppress(OSError):
                         pipe.close()
-            self.journal.add("ended training process", cpu=max(cpu, usage.ru_utime + usage.ru_stime))
-            self.cpu_before += max(cpu, usage.ru_utime + usage.ru_stime)
+            self.journal.add("ended training process", cpu=cpu)
+            self.cpu_before += cpu
             self.process = None
         if self.answer is not None:
             self.answer.result()  # that the process has ended
@@ -169,5 +171,5 @@ def seconds_of_trainings(journal: Journal) -> float:
         if event["event"] == "call":
             total, last = total + last, 0.0
         elif event["event"] in ("trained", "ended training process"):
-            last = float(event["cpu"])
+            last = float(event.get("cpu", last))  # a process that died did not say
     return total + last

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Surroundings are seen up to this distance (Angstrom), by waves of so many lengths.
 FARTHEST, WAVES = 6.0, 8
+# What varies less than this part of the largest number is rounding.
+NOISE = 1e-9
 
 
 def choose_order(folders: Sequence[Path]) -> list[int]:
@@ -70,7 +72,8 @@ def fingerprint(atoms: "Atoms", elements: Sequence[int]) -> Array:
 def farthest_first(rows_nf: Array) -> list[int]:
     """All rows, from the one nearest the middle, each next the farthest from all before it."""
     spread_f = rows_nf.std(axis=0)
-    scaled = rows_nf[:, spread_f > 0] / spread_f[spread_f > 0]
+    differing_f = spread_f > NOISE * np.abs(rows_nf).max()
+    scaled = rows_nf[:, differing_f] / spread_f[differing_f]
     order = [int(np.linalg.norm(scaled - scaled.mean(axis=0), axis=1).argmin())]
     nearest_n = np.full(len(scaled), np.inf)
     while len(order) < len(scaled):

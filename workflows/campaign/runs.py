@@ -65,8 +65,8 @@ class Runner:
             if (there := finished_elsewhere(folder, subject)) is not None:
                 return Ran(there)
             return self.run_here(folder, subject, guide)
-        except Refused as refusal:
-            return Ran(Outcome(str(folder), f"not run: {refusal}"))
+        except (Refused, OSError) as error:
+            return Ran(Outcome(str(folder), f"not run: {error}"))
         finally:
             self.board.say(folder, None)
 
@@ -78,8 +78,8 @@ class Runner:
             if refusal:
                 outcome = replace(outcome, notes=(f"no prediction was used: {refusal}",))
         if guess is None:
-            return Ran(self.from_default(outcome, folder, subject, default))
-        return self.from_guess(outcome, folder, subject, guess, default)
+            return Ran(self.from_default(outcome, folder, subject, key, default))
+        return self.from_guess(outcome, folder, subject, key, guess, default)
 
     def key(self, folder: Path) -> str:
         wanted = json.dumps(asdict(replace(self.request, into=None)), default=str)
@@ -116,11 +116,13 @@ class Runner:
         job = Job(self.engine, self.command, self.home, request=self.request)
         return Work(None if guide is None else guide.model, job, self.board, self.predicting)
 
-    def from_default(self, outcome: Outcome, folder: Path, subject: Subject, record: Record | None) -> Outcome:
+    def from_default(
+        self, outcome: Outcome, folder: Path, subject: Subject, key: str, record: Record | None
+    ) -> Outcome:
         """The run from the code's own start."""
         work = self.work(None)
         if record is None:
-            record = Record(self.key(folder))
+            record = Record(key)
             work.stage_default(folder, subject.target, record.key)
         start = work.finish(folder, DEFAULT, subject, record, {})
         return replace(
@@ -128,7 +130,7 @@ class Runner:
         )
 
     def from_guess(
-        self, outcome: Outcome, folder: Path, subject: Subject, record: Record, default: Record | None
+        self, outcome: Outcome, folder: Path, subject: Subject, key: str, record: Record, default: Record | None
     ) -> Ran:
         """The run from a prediction; where it is no success and did not start by itself from the code's default, that is run too."""
         environment = {}
@@ -146,7 +148,7 @@ class Runner:
         outcome = replace(outcome, guess=start, verdict=judge(start), use=start.folder)
         if outcome.ok:
             return Ran(outcome, record.model)
-        own = self.from_default(outcome, folder, subject, default)
+        own = self.from_default(outcome, folder, subject, key, default)
         outcome = compare(replace(outcome, default=own.default))
         return Ran(outcome, record.model, lost=start.cpu_seconds or start.seconds or 0.0)
 

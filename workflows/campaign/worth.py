@@ -59,11 +59,6 @@ class Ledger:
         found = [row.iterations for row in self.of(0)]
         return float(np.mean(found)) if found else None
 
-    def iterations(self, model: int) -> float | None:
-        """Iterations from the predictions of a model, once there are enough."""
-        found = [row.iterations for row in self.of(model)]
-        return float(np.mean(found)) if len(found) >= ENOUGH else None
-
     @property
     def beginning(self) -> float:
         """Seconds of a run besides its iterations: where the line of seconds over iterations begins.
@@ -77,9 +72,9 @@ class Ledger:
         _, constant = np.polyfit(n, seconds, 1)
         return float(np.clip(constant, 0.0, 0.9 * seconds[:-1].min()))
 
-    def seconds_of_iteration(self, rows: Sequence[Row] | None = None) -> float | None:
+    def seconds_of_iteration(self) -> float | None:
         """Seconds of one iteration; None where no time is known."""
-        known = [(row.iterations, row.seconds) for row in rows or self.rows if row.seconds is not None]
+        known = [(row.iterations, row.seconds) for row in self.rows if row.seconds is not None]
         if not known:
             return None
         n, seconds = np.array(known, dtype=float).T

@@ -1,14 +1,10 @@
 """The page of a campaign: what it saved, its models, and each of its runs, as one HTML file that needs no network."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from workflows.campaign.campaign import Standing
 from workflows.campaign.runs import Ran
 from workflows.pictures.report_page import STYLE, escape, facts_table, figure, section, table
-
-if TYPE_CHECKING:
-    pass
 
 HEAD = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
 

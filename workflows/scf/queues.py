@@ -108,13 +108,22 @@ class Queue:
     stop: Event = field(default_factory=Event)
 
     def begin(self, copy: Path, environment: Mapping[str, str]) -> str:
-        done = subprocess.run(
-            self.submit, shell=True, cwd=copy, env=variables(environment), capture_output=True, text=True, check=False
-        )
-        (copy / LOG).write_text(done.stdout + done.stderr)
-        job = job_named_in(done.stdout)
+        with (copy / LOG).open("wb") as log:  # the name of the job is there even where nobody waits for it any more
+            done = subprocess.run(
+                self.submit,
+                shell=True,
+                cwd=copy,
+                env=variables(environment),
+                stdout=log,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+            job = job_named_in((copy / LOG).read_text(errors="replace"))
+            log.write(done.stderr)
         if done.returncode or not job:
-            said = (done.stderr or done.stdout).strip().splitlines()
+            said = (
+                (done.stderr.decode(errors="replace") or (copy / LOG).read_text(errors="replace")).strip().splitlines()
+            )
             raise Refused(Kind.NO_START, copy, f'was not taken by "{self.submit}": {said[-1] if said else "no answer"}')
         return job
 
@@ -143,8 +152,10 @@ class Queue:
 
 def job_named_in(said: str) -> str:
     """The job that a queue names when it takes one; empty where it names none."""
-    found = re.search(r"\bjob\s+<?(\d[\w.\[\]-]*)", said, re.I) or re.search(r"^(\d[\w.\[\]-]*)", said, re.M)
-    return found[1] if found else ""
+    for pattern in (r"\bjob\s+<?(\d[\w.\[\]-]*)", r"^(\d[\w.\[\]-]*)", r"(?:\b|_)(\d[\w.\[\]-]*)"):
+        if found := re.search(pattern, said, re.I | re.M):
+            return found[1]
+    return ""
 
 
 class Looking:

@@ -66,8 +66,9 @@ def facts_of(standing: Standing) -> dict[str, str]:
         )
     elif standing.training:
         facts["spent"] = f"{standing.training:.3g} s of training and {standing.own:.3g} s of this program"
-    if done and done < standing.total:
-        facts["left"] = f"about {duration(standing.elapsed * (standing.total - done) / max(done, 1))}"
+    if standing.before < done < standing.total:
+        each = standing.elapsed / (done - standing.before)
+        facts["left"] = f"about {duration(each * (standing.total - done))}"
     if standing.said:
         facts["no training"] = standing.said
     if standing.refused:
