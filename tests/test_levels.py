@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from converters.storage.writer import DatasetWriter
 from tests.conftest import make_random_frame
 from workflows.benchmarks.spectrum import measure_levels, row_of
 from workflows.cli import main
+from workflows.spectrum import Wanted, describe_spectrum
 
 HARTREE = 27.211386245988
 COUNTING = ["pardiso", "mumps", "dense"]
@@ -124,6 +126,64 @@ def test_superlu_counts_small_matrices_alone(monkeypatch):
     assert large.near(0.5, 4) == pytest.approx(small.near(0.5, 4), abs=1e-8)
     with pytest.raises(Refused, match="cannot count"):
         large.below(0.5)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "basis"), [("H 0 0 0; H 0 0 0.74", "sto-3g"), ("He 0 0 0", "6-31g"), ("O 0 0 0; H 0 0 0.97", "6-31g")]
+)
+@pytest.mark.parametrize("chosen", ["auto", *engines()])
+def test_all_levels_and_the_gap_of_small_systems(atoms, basis, chosen, tmp_path):
+    mf = scf.UHF(gto.M(atom=atoms, basis=basis, charge=-atoms.count("O"), verbose=0))
+    mf.kernel()
+    with DatasetWriter(tmp_path / "small.h5") as writer:
+        writer.append(frame_from_scf(mf))
+    expected, size = mf.mo_energy * HARTREE, mf.mo_energy.shape[1]
+    words = ["spectrum", tmp_path / "small.h5", "--gap", "--window=-2000:2000", "--levels", size - 2 * (size > 8)]
+    result = CliRunner().invoke(main, [*map(str, words), "--near", "0", "--solver", chosen, "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert np.array(found["window"]) == pytest.approx(expected, abs=1e-5)
+    nearest = np.argsort(np.abs(expected), axis=1)[:, : len(found["levels"][0])]
+    assert np.array(found["levels"]) == pytest.approx(np.sort(np.take_along_axis(expected, nearest, 1)), abs=1e-5)
+    both = np.sort(expected.ravel())[mf.mol.nelectron - 1 :]
+    assert (found["highest occupied (eV)"], found["lowest empty (eV)"]) == pytest.approx(tuple(both[:2]), abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 6, 12, 40])
+def test_windows_hold_all_levels_of_small_matrices(size, solver):
+    H, S = ring(size, 3.0)
+    expected = dense_levels(H, S)
+    levels = Levels(H, S, solver)
+    assert levels.within(-100, 100) == pytest.approx(expected, abs=1e-8)
+    found = find_gap([levels], size // 2 * 2, 2.0, 0.1)
+    assert (found.homo, found.lumo) == pytest.approx(tuple(expected[size // 2 - 1 :][:2]), abs=1e-8)
+    with pytest.raises(Refused, match=f"expected 1 to {levels.most}"):
+        levels.near(0.0, levels.most + 1)
+
+
+@pytest.mark.parametrize("dos", [None, (-30.0, 10.0, 9)])
+def test_without_counts_levels_are_looked_for_where_the_moments_say(dos, tmp_path, monkeypatch):
+    monkeypatch.setattr(rooms, "LARGEST_DENSE", 0)
+    mf = scf.RHF(gto.M(atom="O 0 0 0; H 0 0.76 0.59; H 0 -0.76 0.59", basis="6-31g", verbose=0))
+    mf.kernel()
+    levels = mf.mo_energy * HARTREE
+    frame = frame_from_scf(mf)
+    with DatasetWriter(tmp_path / "w.h5") as writer:
+        writer.append(frame)
+        writer.append(replace(frame, outcome=replace(frame.outcome, electrons=None)))
+    assert frame.outcome.fermi is None
+    wanted = Wanted(levels=2, solver="superlu", dos=dos, vectors=40, moments=200)
+    found = describe_spectrum(tmp_path / "w.h5", 0, wanted)
+    assert levels[4] < found["near (eV)"] == found["fermi level by moments (eV)"] < levels[5]
+    nearest = np.sort(levels[np.argsort(np.abs(levels - found["near (eV)"]))[:2]])
+    assert found["levels"][0] == pytest.approx(nearest, abs=1e-5)
+    assert ("density of states" in found) == (dos is not None)
+    with pytest.raises(Refused, match="does not say how many electrons"):
+        describe_spectrum(tmp_path / "w.h5", 1, wanted)
+    with pytest.raises(Refused, match="cannot count"):
+        describe_spectrum(tmp_path / "w.h5", 0, replace(wanted, gap=True))
+    exact = describe_spectrum(tmp_path / "w.h5", 0, replace(wanted, solver="dense"))
+    assert exact["near (eV)"] == exact["fermi level by counts (eV)"] == pytest.approx(levels[4:6].mean(), abs=1e-5)
 
 
 def test_solvers_are_measured(monkeypatch, tmp_path):

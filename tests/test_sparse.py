@@ -170,8 +170,9 @@ def test_what_cannot_be_asked_is_refused(waters):
     with Dataset(path) as data:
         source = Source.of_dataset(data, 0)
         H, S = (parts[0] for parts in matrices_at(source, ("H", "S"), np.zeros(3)).values())
-        with pytest.raises(Refused, match="expected 1 to"):
-            Levels(H, S).near(0.0, H.shape[0])
+        for count in (0, H.shape[0] + 1):
+            with pytest.raises(Refused, match="expected 1 to"):
+                Levels(H, S).near(0.0, count)
         with pytest.raises(Refused, match="no frame 7"):
             data.outline(7)
     frame = make_random_frame(1)

@@ -11,10 +11,16 @@ from scipy import sparse
 from basis import Array
 from basis.spin import Spin
 from converters.errors import Kind, Refused
+from converters.frames.frame import Frame
 from converters.physics.levels import Gap, Levels, atomic_fermi, find_gap
 from converters.physics.sparse import Source, count_electrons, matrices_at
 from converters.physics.spectral import Pencil, fermi_level
 from converters.storage.dataset import Dataset
+
+# The moments of all states of one spin, with their errors.
+Counted = tuple[Pencil, tuple[Array, Array]]
+# The Fermi level has a name for each of the ways in which it is found: of the random moments of all states, or of the levels next to it.
+BY_MOMENTS, BY_COUNTS = "fermi level by moments (eV)", "fermi level by counts (eV)"
 
 
 @dataclass(frozen=True)
@@ -68,30 +74,70 @@ def describe_spectrum(path: Path, number: int, wanted: Wanted) -> dict[str, Any]
     sizes_a = outline.pairs.norb_a
     if outline.spin is Spin.SPINOR:
         sizes_a = np.tile(sizes_a, 2)
-    most = 2.0 if outline.spin is Spin.NONE else 1.0
+    system = System(path, outline, H_s, S, sizes_a)
+    spins = [Levels(H, S, wanted.solver) for H in H_s] if wanted.by_solver else []
     near = wanted.near if wanted.near is not None else outline.outcome.fermi
-    if wanted.dos or wanted.atoms:
-        found |= describe_densities(H_s, S, sizes_a, wanted, outline.outcome.electrons, most, len(outline.species_a))
-    if wanted.by_solver:
-        spins = [Levels(H, S, wanted.solver) for H in H_s]
+    by_moments = bool(wanted.levels) and near is None and not wanted.gap and not spins[0].counts
+    if by_moments:
+        system.require_electrons()
+    if by_moments or wanted.dos or wanted.atoms:
+        found |= describe_moments(system, wanted)
+        near = found[BY_MOMENTS] if by_moments else near
+    if spins:
         found["solver"] = spins[0].name
-        electrons = outline.outcome.electrons
-        if wanted.gap or (wanted.levels and near is None and electrons is not None and spins[0].counts):
-            if electrons is None:
-                raise Refused(
-                    Kind.ELECTRONS, path, "does not say how many electrons there are, so that no gap is known"
-                )
-            guess = atomic_fermi(H_s[0], S, sizes_a, electrons / most / len(H_s)) if near is None else near
-            gap = find_gap(spins, electrons, most, guess)
+        if wanted.gap or (wanted.levels and near is None):
+            gap = system.find_gap(spins, near)
             found |= gap_facts(gap)
             near = gap.fermi if near is None else near
-        found |= describe_levels(path, spins, wanted, near)
+        found |= describe_levels(spins, wanted, near)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """H of each spin and S at one k-point, with the outline of their frame; of a spinor matrix the atoms count twice."""
+
+    path: Path
+    outline: Frame
+    H_s: Sequence[sparse.csr_array]
+    S: sparse.csr_array
+    sizes_a: Array
+
+    @property
+    def most(self) -> float:
+        """Electrons in a level."""
+        return 2.0 if self.outline.spin is Spin.NONE else 1.0
+
+    def require_electrons(self) -> float:
+        electrons = self.outline.outcome.electrons
+        if electrons is None:
+            words = (
+                "does not say how many electrons there are, so that no gap is known and levels need an energy (--near)"
+            )
+            raise Refused(Kind.ELECTRONS, self.path, words)
+        return electrons
+
+    def find_gap(self, spins: Sequence[Levels], near: float | None) -> Gap:
+        electrons = self.require_electrons()
+        if near is None:
+            near = atomic_fermi(self.H_s[0], self.S, self.sizes_a, electrons / self.most / len(self.H_s))
+        return find_gap(spins, electrons, self.most, near)
+
+    def count_states(self, wanted: Wanted) -> list[Counted]:
+        """The moments of all states of each spin."""
+        pencils = [Pencil.of(H, self.S, self.sizes_a) for H in self.H_s]
+        return [(pencil, pencil.total_moments(wanted.moments, wanted.vectors, seed=0)) for pencil in pencils]
+
+    def fermi_by_moments(self, counted: Sequence[Counted]) -> dict[str, float]:
+        """Where the moments fill the states, if it is known how many electrons there are."""
+        electrons = self.outline.outcome.electrons
+        moments = [(pencil, moments_n) for pencil, (moments_n, _) in counted]
+        return {} if electrons is None else {BY_MOMENTS: fermi_level(moments, electrons, self.most)}
 
 
 def gap_facts(gap: Gap) -> dict[str, Any]:
     return {
-        "fermi level (eV)": gap.fermi,
+        BY_COUNTS: gap.fermi,
         "highest occupied (eV)": gap.homo,
         "lowest empty (eV)": gap.lumo,
         "gap (eV)": gap.width,
@@ -100,7 +146,7 @@ def gap_facts(gap: Gap) -> dict[str, Any]:
     }
 
 
-def describe_levels(path: Path, spins: Sequence[Levels], wanted: Wanted, near: float | None) -> dict[str, Any]:
+def describe_levels(spins: Sequence[Levels], wanted: Wanted, near: float | None) -> dict[str, Any]:
     """Counts and levels by the direct solver, one list for each spin."""
     found: dict[str, Any] = {}
     if wanted.count:
@@ -108,32 +154,20 @@ def describe_levels(path: Path, spins: Sequence[Levels], wanted: Wanted, near: f
         found["levels in the window"] = [levels.below(high) - levels.below(low) for levels in spins]
     if wanted.window:
         found["window"] = [levels.within(wanted.window[0], wanted.window[1]).tolist() for levels in spins]
-    if wanted.levels:
-        if near is None:
-            raise Refused(
-                Kind.NO_BANDS, path, "says no Fermi level, or not how many electrons there are; give an energy (--near)"
-            )
+    if wanted.levels and near is not None:
         found["near (eV)"] = near
         found["levels"] = [levels.near(near, wanted.levels).tolist() for levels in spins]
     return found
 
 
-def describe_densities(
-    H_s: Sequence[sparse.csr_array],
-    S: sparse.csr_array,
-    sizes_a: Array,
-    wanted: Wanted,
-    electrons: float | None,
-    most: float,
-    natoms: int,
-) -> dict[str, Any]:
-    """Densities of states of all orbitals and of the atoms that were named, and the Fermi level that they say."""
-    found: dict[str, Any] = {}
-    pencils = [Pencil.of(H, S, sizes_a) for H in H_s]
-    counted = [(pencil, pencil.total_moments(wanted.moments, wanted.vectors, seed=0)) for pencil in pencils]
+def describe_moments(system: System, wanted: Wanted) -> dict[str, Any]:
+    """The Fermi level that the moments say, and where they are wanted densities of states, of all orbitals and of the atoms that were named."""
+    counted = system.count_states(wanted)
+    found: dict[str, Any] = system.fermi_by_moments(counted)
+    if not (wanted.dos or wanted.atoms):
+        return found
+    pencils, sizes_a, most, natoms = [p for p, _ in counted], system.sizes_a, system.most, system.outline.natoms
     found["density of states"] = densities(counted, wanted, most)
-    if electrons is not None:
-        found["fermi level"] = fermi_level([(p, m) for p, (m, _) in counted], electrons, most)
     found["error of S^-1"] = max(pencil.error for pencil in pencils)
     if wanted.atoms:
         energies_e = energies_of(wanted)
@@ -158,7 +192,7 @@ def orbitals_of(sizes_a: Array, natoms: int, atoms: Sequence[int]) -> list[Array
     return [np.flatnonzero(atom_M == a) for a in atoms]
 
 
-def densities(counted: Sequence[tuple[Pencil, tuple[Array, Array]]], wanted: Wanted, most: float) -> dict[str, Any]:
+def densities(counted: Sequence[Counted], wanted: Wanted, most: float) -> dict[str, Any]:
     """The densities of states of each spin (states per eV), and how sharp and how sure they are."""
     energies_e = energies_of(wanted)
     orbitals = counted[0][0].S.shape[0]

@@ -70,7 +70,7 @@ def require_exact(engine: Engine, matrix: Matrix) -> None:
         raise Refused(
             Kind.SINGULAR_OVERLAP,
             engine.name,
-            f"factors the matrix with a relative residual of {residual:.2g}: a level stands at the energy, or S is nearly singular",
+            f"factors the matrix with a relative residual of {residual:.2g}: at this energy stands a level, or an orbital for itself, or S is nearly singular",
             f"at most {EXACT:g}",
         )
 

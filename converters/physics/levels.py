@@ -19,8 +19,10 @@ from converters.physics.factors import INSTALL, Matrix, choose_engine
 
 # Matrices up to this size are solved densely where no solver counts.
 LARGEST_DENSE = 4000
-# Levels that Lanczos' method looks for at once; wider windows are cut.
+# Levels that Lanczos' method looks for at once; wider windows are cut. Where no solver is asked for, matrices that have no more are solved densely.
 AT_ONCE = 80
+# Matrices up to this size are solved densely by all: Lanczos' method finds too few of their levels.
+TOO_SMALL = 8
 # How exact a level is found, relative to its distance from where it is looked for.
 LEVEL = 1e-10
 # Counts are taken so far (eV) from the levels that they prove: where they stand, the matrix is singular.
@@ -37,24 +39,31 @@ VALENCE = 12.0
 class Levels:
     """The levels of H c = e S c of one spin channel at one k-point, by a direct solver."""
 
-    def __init__(self, H: Matrix, S: Matrix, solver: str = "auto") -> None:
+    def __init__(self, H: Matrix, S: Matrix, solver: str = "auto", largest_dense: int | None = None) -> None:
+        """SuperLU, which cannot count, leaves matrices up to `largest_dense` (LARGEST_DENSE) to a dense solver."""
         self.size = H.shape[0]
         self.H, self.S = on_one_pattern(H, S)
         self.all: Array | None = None
-        if solver == "dense":
+        if solver == "dense" or (solver == "auto" and self.size <= AT_ONCE):
             self.all, self.name = solve_all(H, S), "dense"
             return
         self.engine = choose_engine(solver, sparse.csr_array(self.H))
         self.name = self.engine.name
         self.at: float | None = None
         self.counted: dict[float, int] = {}
-        if self.name == "superlu" and self.size <= LARGEST_DENSE:
+        largest = LARGEST_DENSE if largest_dense is None else largest_dense
+        if self.size <= TOO_SMALL or (self.name == "superlu" and self.size <= largest):
             self.all, self.name = solve_all(H, S), "dense"
 
     @property
     def counts(self) -> bool:
         """Whether levels can be counted."""
         return self.all is not None or self.name != "superlu"
+
+    @property
+    def most(self) -> int:
+        """The most levels that can be found at once."""
+        return self.size if self.all is not None else self.size - 2
 
     def factor(self, energy: float) -> None:
         if self.at != energy:
@@ -85,8 +94,8 @@ class Levels:
 
     def near(self, energy: float, count: int) -> Array:
         """The `count` levels next to an energy (eV), ascending, by shift and invert."""
-        if not 0 < count < self.size - 1:
-            raise Refused(Kind.NO_SUCH_CHOICE, "levels", f"are {count} of {self.size}", f"1 to {self.size - 2}")
+        if not 0 < count <= self.most:
+            raise Refused(Kind.NO_SUCH_CHOICE, "levels", f"are {count} of {self.size}", f"1 to {self.most}")
         if self.all is not None:
             return np.sort(self.all[np.argsort(np.abs(self.all - energy), kind="stable")[:count]])
         self.factor(energy)
@@ -106,12 +115,12 @@ class Levels:
         expected = self.below(high) - self.below(low)
         found = inside(np.zeros(0) if guess is None else guess, low, high)
         middle = (low + high) / 2 + OFF * (high - low)
-        if expected > AT_ONCE and high - low > BESIDE:
+        if expected > min(AT_ONCE, self.most) and high - low > BESIDE:
             return np.concatenate([self.within(low, middle), self.within(middle, high)])
         for more in (2, 20, 60):
             if len(found) == expected:
                 return found
-            found = inside(self.near(middle, min(expected + more, self.size - 2)), low, high)
+            found = inside(self.near(middle, min(expected + more, self.most)), low, high)
         raise Refused(
             Kind.NO_SUCH_CHOICE,
             f"the window from {low} to {high} eV",
@@ -186,7 +195,7 @@ def find_gap(spins: Sequence[Levels], electrons: float, most: float, guess: floa
     below = below_all(spins, energy)
     for more in (4, 24, 64):
         count = 2 * (abs(below - occupied) + more)
-        around = [levels.near(energy, min(count, levels.size - 2)) for levels in spins]
+        around = [levels.near(energy, min(count, levels.most)) for levels in spins]
         found = np.sort(np.concatenate(around))
         # Level number n (from 1) of all has this place among those that were found, if none of them is missing.
         place = occupied - 1 - (below - int(np.searchsorted(found, energy)))
