@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.calculators.calculator import CalculationFailed
 from click.testing import CliRunner
 from pyscf import gto, scf
 
@@ -346,6 +347,89 @@ def test_a_calculator_that_learns_gives_what_the_code_gives(taught, tmp_path):
     assert (tmp_path / "c" / "model" / "best.safetensors").exists()
 
 
+def test_an_scf_that_does_not_converge_gives_no_energy_however_often_it_is_asked(tmp_path):
+    """Nor does one that cannot be made; the density of neither is a start."""
+
+    def make(atoms):
+        if atoms.positions[1, 2] > 1:
+            raise ValueError("too far")
+        mf = hydrogen(atoms)
+        mf.max_cycle = 50 if atoms.positions[1, 2] < 0.8 else 1
+        return mf
+
+    atoms = Atoms("LiH", [[0, 0, 0], [0, 0, 0.7]])
+    atoms.calc = PySCF(make)
+    atoms.get_potential_energy()
+    assert atoms.calc.kinds(atoms) == ["last", "default"]
+    atoms.positions[1, 2] = 1.5
+    for _ in range(2):
+        with pytest.raises(ValueError, match="too far"):
+            atoms.get_potential_energy()
+    atoms.positions[1, 2] = 0.9
+    for _ in range(2):
+        with pytest.raises(CalculationFailed, match="did not converge"):
+            atoms.get_potential_energy()
+    assert atoms.calc.results == {}
+    assert atoms.calc.kinds(atoms) == ["default"]
+    with Learning(PySCF(make), tmp_path) as atoms.calc:
+        for _ in range(2):
+            with pytest.raises(CalculationFailed, match="did not converge"):
+                atoms.get_potential_energy()
+        assert atoms.calc.journal.of("step") == []
+
+
+def test_the_last_density_is_a_start_without_the_electrons_of_the_cores():
+    """Charges of nuclei are then no atomic numbers. A start that is not there yet is PySCF's own, and is said to be."""
+
+    def sodium(atoms):
+        atom = list(zip(atoms.symbols, atoms.positions, strict=True))
+        return scf.RHF(gto.M(atom=atom, basis="lanl2dz", ecp={"Na": "lanl2dz"}, verbose=0))
+
+    atoms = Atoms("NaH", [[0, 0, 0], [0, 0, 1.9]])
+    atoms.calc = PySCF(sodium)
+    atoms.calc.kind = "last"
+    atoms.get_potential_energy()
+    assert atoms.calc.taken == "default"
+    before = atoms.calc.iterations
+    atoms.positions[1, 2] += 0.001
+    atoms.get_potential_energy()
+    assert atoms.calc.taken == "last"
+    assert atoms.calc.iterations < before
+
+
+def test_what_says_no_iterations_is_kept_and_teaches_nothing(tmp_path):
+    """The solver of second order counts no cycles: its frames are stored, the first start is taken, and that is said once."""
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.7]])
+    with Learning(PySCF(lambda atoms: hydrogen(atoms).newton()), tmp_path) as atoms.calc:
+        for _ in range(3):
+            atoms.positions[1, 2] += 0.01
+            atoms.get_potential_energy()
+        assert (atoms.calc.calculator.taken, atoms.calc.frames, atoms.calc.rows) == ("last", 3, [])
+        assert "how many iterations" in atoms.calc.summary()["said"]
+        assert len(atoms.calc.journal.of("no training")) == 1
+
+
+def test_a_folder_that_is_used_again_has_its_calculations_and_all_frames_of_its_dataset(tmp_path):
+    """Trainings of earlier calls count, so what their calculations saved does too; `steps` are those of this call."""
+    atoms, other = (Atoms("H2", [[0, 0, 0], [0, 0, length]]) for length in (0.7, 0.8))
+    with Learning(PySCF(hydrogen), tmp_path) as atoms.calc:
+        atoms.get_potential_energy()
+        rows = atoms.calc.rows
+        assert [taken for taken, _ in rows] == ["default"]
+    elsewhere = PySCF(hydrogen)
+    elsewhere.calculate(other)
+    assert elsewhere.store(tmp_path / "data.h5") == ""
+    considered = []
+    with Learning(PySCF(hydrogen), tmp_path, steps=5) as atoms.calc:
+        assert (atoms.calc.rows, atoms.calc.frames) == (rows, 2)
+        atoms.calc.training.consider = lambda *given: considered.append(given)
+        atoms.positions[1, 2] += 0.01
+        atoms.get_potential_energy()
+    ((ledger, frames, left),) = considered
+    assert (len(ledger.rows), frames, left) == (2, 3, 4)
+    assert len(energies(tmp_path)) == 3
+
+
 class Silicon:
     """Stands in for a calculator of ASE that writes files and runs SIESTA, which leaves what it once left."""
 
@@ -391,6 +475,13 @@ def test_a_calculator_of_files_finds_the_prediction_in_its_folder(tmp_path):
     door.ask = lambda atoms: elsewhere
     door.calculate(frame.atoms)
     assert door.taken == "own"  # a prediction of other atoms is left alone
+    inner.run = shutil.copytree(run, tmp_path / "failed")
+    with (inner.run / "si2.out").open("a") as output:
+        output.write("\nAttempting to read DM from file... Failed...\n")
+    door.ask = lambda atoms: frame
+    door.calculate(frame.atoms)
+    assert door.taken == "own"  # as the code says
+    assert any(name.endswith(".DM") for name in inner.given)
     with pytest.raises(Refused, match="told its start"):
         Learning(object(), tmp_path / "c")
 

@@ -31,6 +31,7 @@ class PySCF(Calculator):  # type: ignore[misc]
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+    results: dict[str, Any]
 
     def __init__(self, make: "Callable[[Atoms], Any]", **options: Any) -> None:
         super().__init__(**options)
@@ -42,11 +43,7 @@ class PySCF(Calculator):  # type: ignore[misc]
 
     def kinds(self, atoms: "Atoms") -> list[str]:
         """What a calculation of these atoms can start from, the likeliest to be good first."""
-        again = (
-            self.mf is not None
-            and self.mf.mol.natm == len(atoms)
-            and list(self.mf.mol.atom_charges()) == list(atoms.numbers)
-        )
+        again = self.question is not None and numbers_of(self.question) == list(atoms.numbers)
         predicted = [] if self.ask is None else (["both", "predicted"] if again else ["predicted"])
         return [*predicted, *(["last"] if again else []), "default"][: 3 if again else 2]
 
@@ -54,7 +51,7 @@ class PySCF(Calculator):  # type: ignore[misc]
         self, atoms: "Atoms | None" = None, properties: Any = ("energy",), system_changes: Any = all_changes
     ) -> None:
         super().calculate(atoms, properties, system_changes)
-        if system_changes or self.mf is None:  # else something more is asked of the same atoms
+        if system_changes or "energy" not in self.results:  # else something more is asked of the same atoms
             self.results = {}
             self.solve()
         self.results["energy"] = float(self.mf.e_tot) * HARTREE
@@ -68,24 +65,26 @@ class PySCF(Calculator):  # type: ignore[misc]
         mf = self.make(self.atoms)
         question = (*atoms_of(mf), *make_basis(mf.mol))
         mf.kernel(dm0=self.density(mf, question))
-        self.mf, self.question = mf, question
+        self.mf, self.question = (mf, question) if mf.converged else (None, None)
         if not mf.converged:
             raise CalculationFailed(f"the SCF of {self.atoms.symbols} did not converge in {mf.max_cycle} cycles")
 
     def density(self, mf: Any, question: Question) -> Array | None:
-        """The density from which an SCF object starts; where a prediction is none, that of the last calculation or PySCF's own."""
-        self.taken = self.kind
+        """The density from which an SCF object starts; where the kind that was chosen is none, that of the last calculation or PySCF's own."""
+        kinds = self.kinds(self.atoms)
         if self.kind in ("predicted", "both") and self.ask is not None:
+            kind = self.kind if self.kind in kinds else "predicted"
             try:
                 frame = self.ask(question)
-                if self.kind == "both":
+                if kind == "both":
                     frame = self.corrected(frame)
                 dm0, _, doubt = guess_density(mf, frame, "dm" if "DM" in frame.operators else "h")
             except Refused as refusal:
                 dm0, doubt = None, str(refusal)
             if not doubt:
+                self.taken = kind
                 return dm0
-            self.taken = "last" if "last" in self.kinds(self.atoms) else "default"
+        self.taken = "last" if self.kind != "default" and "last" in kinds else "default"
         return self.mf.make_rdm1() if self.taken == "last" else None
 
     def corrected(self, frame: Frame) -> Frame:
@@ -99,9 +98,9 @@ class PySCF(Calculator):  # type: ignore[misc]
         return replace(frame, operators={**frame.operators, "DM": DM})
 
     @property
-    def iterations(self) -> int:
-        """Cycles of the last calculation."""
-        return int(self.mf.cycles)
+    def iterations(self) -> int | None:
+        """Cycles of the last calculation; None where the solver does not count them, as that of second order."""
+        return int(self.mf.cycles) or None
 
     def store(self, data: Path) -> str:
         """Put the matrices of the last calculation into a dataset; why not, where that cannot be done."""
@@ -115,3 +114,9 @@ class PySCF(Calculator):  # type: ignore[misc]
     def frame(self) -> Frame:
         """The matrices of the last calculation."""
         return frame_from_scf(self.mf)
+
+
+def numbers_of(question: Question) -> list[int]:
+    """Atomic numbers of the atoms of a question; charges of PySCF are less where cores are left out."""
+    *_, basis, species_a = question
+    return [basis[s].number for s in species_a]

@@ -42,6 +42,7 @@ class Files:
         self.implemented_properties = list(calculator.implemented_properties)
         self.kind = self.taken = "own"
         self.ask: Callable[[Any], Frame] | None = None
+        self.iterations: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -60,6 +61,10 @@ class Files:
 
     def calculate(self, atoms: "Atoms | None" = None, properties: Any = ("energy",), system_changes: Any = ()) -> None:
         self.calculator.calculate(atoms, list(properties), list(system_changes))
+        progress = restart_module(find_target(self.folder).code).read_progress(self.folder)
+        self.iterations = progress.iterations or None
+        if self.taken == "predicted" and progress.took_guess is False:
+            self.taken = "own"
 
     def write_input(self, *arguments: Any, **named: Any) -> None:
         """The calculator's own input, and a prediction with the lines that make the code read it."""
@@ -82,14 +87,6 @@ class Files:
             os.replace(path, place)
         staged.rmdir()
         self.taken = "predicted"
-
-    @property
-    def iterations(self) -> int:
-        """Iterations of the last calculation."""
-        progress = restart_module(find_target(self.folder).code).read_progress(self.folder)
-        if self.taken == "predicted" and progress.took_guess is False:
-            self.taken = "own"
-        return progress.iterations or 0
 
     def store(self, data: Path) -> str:
         """Put the matrices of the last calculation into a dataset; why not, where they are not those of its atoms."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ase.calculators.calculator import Calculator, all_changes
 
 from converters.frames.frame import Frame
+from converters.storage.dataset import Dataset
 from workflows.calculators.choosing import Choice
 from workflows.calculators.files import Files
 from workflows.campaign.answering import predict_for
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 PREDICTED = ("both", "predicted")
 # Where nobody says how many calculations there will be: as many as there were, and at least so many.
 EXPECTED = 50
+UNCOUNTED = (
+    "the calculator does not say how many iterations it took, so that starts cannot be compared and nothing is trained"
+)
 
 
 class Door(Protocol):
@@ -43,8 +47,8 @@ class Door(Protocol):
         """Calculate, from a start of `kind`."""
 
     @property
-    def iterations(self) -> int:
-        """Iterations of the last calculation."""
+    def iterations(self) -> int | None:
+        """Iterations of the last calculation, where they are known."""
 
     def store(self, data: Path) -> str:
         """Put the matrices of the last calculation into a dataset; why not, where that cannot be done."""
@@ -60,6 +64,8 @@ class Learning(Calculator):  # type: ignore[misc]
     and is put into the dataset of the folder. A model is trained beside them as long as that pays. `steps` says how many
     calculations there will be, where that is known; `model` is a model to begin with.
     """
+
+    results: dict[str, Any]
 
     def __init__(
         self,
@@ -78,9 +84,9 @@ class Learning(Calculator):  # type: ignore[misc]
         self.training = Training(self.home, self.journal)
         if model is not None and self.training.newest is None:
             self.training.begin_with(Path(model))
-        self.choice, self.rows, self.frames, self.refused = Choice(), list[tuple[str, Row]](), 0, ""
-        if (self.home / DATA).exists():
-            self.frames = sum(not event["refused"] for event in self.journal.of("step"))
+        self.choice, self.refused, self.uncounted = Choice(), "", ""
+        self.frames = count_frames(self.home / DATA)
+        self.before = len(self.journal.of("step"))  # calculations of earlier calls
         self.use_newest()
 
     def use_newest(self) -> None:
@@ -97,13 +103,13 @@ class Learning(Calculator):  # type: ignore[misc]
     ) -> None:
         super().calculate(atoms, properties, system_changes)
         door, began = self.calculator, seconds_of_all()
-        if not system_changes:  # something more of the same atoms, which are learned already
+        if not system_changes and self.results:  # something more of the same atoms, which are learned already
             door.calculate(self.atoms, properties, system_changes)
             self.results = dict(door.results)
             return
         if self.training.poll():
             self.use_newest()
-        door.results = {}
+        self.results, door.results = {}, {}
         door.kind = self.choice.next(door.kinds(self.atoms))
         door.calculate(self.atoms, properties, system_changes)
         self.results = dict(door.results)
@@ -111,37 +117,53 @@ class Learning(Calculator):  # type: ignore[misc]
 
     def learn(self, seconds: float) -> None:
         """Keep the frame of the last calculation, and train on all of them where that pays."""
-        iterations, newest = self.calculator.iterations, self.training.newest
-        taken = self.calculator.taken
+        taken, iterations, newest = self.calculator.taken, self.calculator.iterations, self.training.newest
         self.refused = self.calculator.store(self.home / DATA)
-        self.frames += not self.refused
+        if not self.refused:
+            self.frames = count_frames(self.home / DATA)
         model = newest.number if newest is not None and taken in PREDICTED else 0
-        self.choice.add(taken, iterations)
-        self.rows.append((taken, Row(iterations, seconds, model)))
         self.journal.add("step", refused=self.refused, start=taken, iterations=iterations, seconds=seconds, model=model)
-        left = max(len(self.rows), EXPECTED) if self.steps is None else self.steps - len(self.rows)
+        if iterations is None:  # starts cannot be compared
+            if not self.uncounted:
+                self.uncounted = UNCOUNTED
+                self.journal.add("no training", why=UNCOUNTED, frames=self.frames)
+            return
+        self.choice.add(taken, iterations)
+        steps = len(self.journal.of("step"))
+        left = max(steps, EXPECTED) if self.steps is None else self.steps - (steps - self.before)
         self.training.consider(self.ledger, self.frames, left)
+
+    @property
+    def rows(self) -> list[tuple[str, Row]]:
+        """All calculations of the folder that say how many iterations they took, those of earlier calls too, whose trainings count as well."""
+        return [
+            (step["start"], Row(step["iterations"], step["seconds"], step["model"]))
+            for step in self.journal.of("step")
+            if step["iterations"]
+        ]
 
     @property
     def ledger(self) -> Ledger:
         """Costs, where the starts of the code itself are from the last calculation once that is possible."""
-        own = [row for taken, row in self.rows if not row.model and taken != "default"]
-        rows = own or [row for _, row in self.rows if not row.model]
-        return Ledger([*rows, *(row for _, row in self.rows if row.model)])
+        found = self.rows
+        own = [row for taken, row in found if not row.model and taken != "default"]
+        rows = own or [row for _, row in found if not row.model]
+        return Ledger([*rows, *(row for _, row in found if row.model)])
 
     def summary(self) -> dict[str, Any]:
         """Calculations and mean iterations by the kind of their start, seconds saved and spent, and the models."""
+        rows = self.rows
         kinds = {
             kind: {"calculations": len(found), "iterations": sum(found) / len(found)}
-            for kind in dict.fromkeys(taken for taken, _ in self.rows)
-            for found in [[row.iterations for taken, row in self.rows if taken == kind]]
+            for kind in dict.fromkeys(taken for taken, _ in rows)
+            for found in [[row.iterations for taken, row in rows if taken == kind]]
         }
         return {
             "starts": kinds,
             "saved": self.ledger.saved,
             "training": self.training.cpu,
             "models": self.training.trained,
-            "said": self.refused or self.training.failed or self.training.said,
+            "said": self.refused or self.uncounted or self.training.failed or self.training.said,
         }
 
     def close(self) -> None:
@@ -154,6 +176,14 @@ class Learning(Calculator):  # type: ignore[misc]
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def count_frames(data: Path) -> int:
+    """Frames of the dataset of a folder, whoever put them there."""
+    if not data.exists():
+        return 0
+    with Dataset(data) as dataset:
+        return len(dataset)
 
 
 def seconds_of_all() -> float:
