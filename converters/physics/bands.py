@@ -14,6 +14,7 @@ from converters.frames.folding import mesh_of_frame
 from converters.frames.frame import Frame
 from converters.frames.neighbours import structure_of
 from converters.physics import kspace
+from converters.physics.locality import mesh_of_length
 from converters.physics.overlap import Overlap
 
 # Largest error of S between the k-points of a mesh with which there are bands; occupied levels are off by about ten times as many eV.
@@ -132,9 +133,7 @@ def require_dense_mesh(frame: Frame, error: float) -> None:
 
 def mesh_for(frame: Frame) -> tuple[int, int, int]:
     """A mesh about as dense in all directions that repeat."""
-    reciprocal_cv = 2 * np.pi * frame.atoms.cell.reciprocal()[:]
-    lengths_c = np.linalg.norm(reciprocal_cv, axis=1)
-    a, b, c = np.where(frame.pbc_c, np.maximum(1, np.ceil(lengths_c / MESH_SPACING)), 1).astype(int).tolist()
+    a, b, c = mesh_of_length(frame.cell_cv, frame.pbc_c, 2 * np.pi / MESH_SPACING)
     return a, b, c
 
 

@@ -22,8 +22,9 @@ from converters.physics.kpoint_digits import level_moves
 from converters.physics.overlap import Overlap
 
 COMPARISON, LEVELS = "DM against f(H, S)", "eigenvalues against the printed ones"
-# What was measured of DM when a frame was made: what images add to an element, in the mean, on the k-points of its run and on its own mesh.
-ALIASED, LEFT = "images in DM of the run", "images in DM"
+# What was measured of DM when a frame was made, in the mean over its elements: what images add on the k-points of its run, as far as a
+# shifted mesh shows it; how far the DM on its own mesh is from that of the run; what images still add on its own mesh.
+ALIASED, CHANGED, LEFT = "images in DM of the run", "DM against that of the run", "images in DM"
 
 
 @dataclass(frozen=True)
@@ -99,21 +100,27 @@ def check_frame(frame: Frame, tolerances: Tolerances = Tolerances()) -> list[Res
         results.append(
             not_done(LEVELS, "there is no S" if frame.spectrum else "the files do not say at which k-points")
         )
-    if "DM" in frame.operators and ALIASED in frame.provenance.measured:
-        results.append(images_in_density(frame))
+    if "DM" in frame.operators:
+        results += images_in_density(frame)
     if (doubt := frame.origin("DM").doubt) and "DM" in frame.operators:
         results.append(check_doubt(results, doubt))
     return results
 
 
-def images_in_density(frame: Frame) -> Result:
+def images_in_density(frame: Frame) -> Iterator[Result]:
     """What was found when the frame was made: how much of an element of DM is that of images in the supercell of the k mesh."""
     measured, mesh = frame.provenance.measured, frame.origin("DM").mesh
-    if not mesh:
-        about = "a mean over its elements, which no local model can learn"
-        return Result("images in DM", True, measured[ALIASED], about)
-    about = f"left on {'x'.join(map(str, mesh))} k-points; {measured[ALIASED]:.2g} on those of the run"
-    return Result("images in DM", True, measured.get(LEFT), about)
+    number = "x".join(map(str, mesh))
+    if not mesh and ALIASED in measured:
+        yield Result(
+            "images in DM", True, measured[ALIASED], "a mean over its elements, which no local model can learn"
+        )
+    elif mesh and {CHANGED, LEFT} <= set(measured):
+        about = f"left on {number} k-points; {measured[CHANGED]:.2g} between these and those of the run"
+        yield Result("images in DM", True, measured[LEFT], about)
+    elif mesh and CHANGED in measured:
+        about = f"a mean over its elements, between the k-points of the run and {number}; what is left on these was not measured"
+        yield Result("images in DM", True, measured[CHANGED], about)
 
 
 def check_doubt(results: list[Result], doubt: str) -> Result:
@@ -347,7 +354,9 @@ def compare_eigenvalues(frame: Frame, found_skn: Array, spectrum: Spectrum) -> R
 
 def compare_density(frame: Frame, spectrum: Spectrum, energies_skn: Array, tolerances: Tolerances) -> Result:
     """Largest element of DM - f(H, S), where the code stored DM; at the k-points for folded matrices."""
-    name = COMPARISON
+    name, stored, mesh = COMPARISON, frame.operators["DM"], frame.origin("DM").mesh
+    if mesh:
+        return not_done(name, f"DM was made of H and S on another mesh, of {'x'.join(map(str, mesh))} k-points")
     if not spectrum.smearing or frame.outcome.electrons is None:
         return not_done(name, "the files do not say how the levels were filled")
     moment = None
@@ -355,11 +364,7 @@ def compare_density(frame: Frame, spectrum: Spectrum, energies_skn: Array, toler
         up, down = kspace.count_electrons(frame)
         moment = float(up - down)
     filling = kspace.Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width, moment)
-    stored, mesh = frame.operators["DM"], frame.origin("DM").mesh
-    if mesh:
-        built = kspace.density_matrix(frame, *kspace.mesh_points(mesh, frame.spin), filling)
-    else:
-        built = kspace.density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling, energies_skn)
+    built = kspace.density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling, energies_skn)
     difference_sx = built.values_sx - stored.values_sx
     if frame.origin("DM").parts is Parts.REAL_PAULI:
         difference_sx = to_pauli(difference_sx).real

@@ -20,6 +20,7 @@ from converters.physics.checks import (
     judge_unit_diagonal,
     unit_diagonal,
 )
+from converters.physics.kspace import count_electrons
 from converters.physics.overlap import Overlap
 from converters.physics.sparse import Source
 
@@ -71,7 +72,7 @@ class Gathered:
             far, count = unit_diagonal(part)
             self.worst, self.blocks = max(self.worst, far), self.blocks + count
         if {"DM", "S"} <= set(part.operators):
-            self.trace += trace_of(part)
+            self.trace += float(count_electrons(part).sum())
         if self.overlap is not None:
             self.lists.append(part.pairs)
             off, where = self.overlap.difference_of_stored(part)
@@ -95,13 +96,6 @@ def parts_of(source: Source) -> Iterator[Frame]:
     outline = source.outline
     for pairs, values in source.stretches(tuple(outline.operators)):
         yield replace(outline, pairs=pairs, operators={name: Operator(value) for name, value in values.items()})
-
-
-def trace_of(part: Frame) -> float:
-    """Its part of Tr(DM S), all spins together."""
-    weight_x = part.pairs.copies_p[part.pairs.pair_x]
-    traces = (part.operators["DM"].values_sx * part.operators["S"].values_sx[0] * weight_x).real.sum(axis=1)
-    return float(traces[[0, 3]].sum() if len(traces) == 4 else traces.sum())
 
 
 def worse(one: Result, other: Result) -> Result:

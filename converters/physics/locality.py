@@ -16,7 +16,7 @@ from converters.errors import Refused
 from converters.frames.blocks import Operator
 from converters.frames.frame import Frame, with_matrix
 from converters.frames.origin import Made, Origin, Step, Treatment
-from converters.physics.checks import ALIASED, LEFT
+from converters.physics.checks import ALIASED, CHANGED, LEFT
 from converters.physics.kspace import PLACE_OF_K, Filling, density_matrix, mesh_of_points, mesh_points, places_of
 from converters.physics.repair import how_filled, lacking_for_density, on_pattern, with_note
 
@@ -148,7 +148,7 @@ def local_density(frame: Frame, wanted: tuple[int, ...] | None = None) -> Frame:
         own = density_on(frame, mesh, filling)
     if wanted is not None:
         built = density_on(frame, mesh_about_gamma(wanted), filling)
-        return with_local(frame, wanted, built, {ALIASED: mean_difference(frame, own, built)})
+        return with_local(frame, wanted, built, {CHANGED: mean_difference(frame, own, built)})
     if mesh is None or work_of(frame, mesh.number_c) > MOST_WORK:
         return frame
     if (found := aliased(frame, mesh, own, filling)) <= MOST_ALIASED:
@@ -161,7 +161,7 @@ def local_density(frame: Frame, wanted: tuple[int, ...] | None = None) -> Frame:
             break
     if finest is None:
         return with_measured(frame, {ALIASED: found})
-    return with_local(frame, finest.number_c, last, {ALIASED: mean_difference(frame, own, last), LEFT: left})
+    return with_local(frame, finest.number_c, last, {CHANGED: mean_difference(frame, own, last), LEFT: left})
 
 
 def with_measured(frame: Frame, found: dict[str, float]) -> Frame:
@@ -172,6 +172,8 @@ def with_local(frame: Frame, number_c: tuple[int, ...], built: Operator, found: 
     """The frame with another DM, and where that is from."""
     mesh = mesh_of_run(frame)
     own = f"the run's own on {mesh.name} k-points" if mesh else "the run's own"
-    reason = f"images of the supercell add {found[ALIASED]:.2g} in the mean to an element of {own}"
+    reason = f"asked for; an element is {found[CHANGED]:.2g} from {own} in the mean"
+    if LEFT in found:
+        reason = f"images of the supercell add {found[CHANGED]:.2g} in the mean to an element of {own}"
     origin = Origin(Made.FILLED, treatments=(Treatment(Step.LOCAL, reason=reason),), mesh=number_c)
     return with_measured(with_matrix(frame, "DM", built, origin), found)

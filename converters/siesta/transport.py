@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from basis import Array
 from basis.units import KELVIN
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.physics import kspace
+from converters.physics.locality import joined_axes, mesh_of_length
 from converters.siesta.write import Pattern, write_hamiltonian
 from converters.starts.density import LARGEST_DENSE
 from converters.starts.start import Options, Written
@@ -49,20 +49,18 @@ def fermi_level(frame: Frame, options: Options) -> tuple[float, str]:
         found = f"has no Fermi level, and the H {why}"
         raise Refused(Kind.ELECTRONS, frame.place, found, "the Fermi level of the electrode, from which tbtrans counts")
     mesh_c = mesh_along(frame)
-    kpoints_kc, weights_k = kspace.uniform_mesh(mesh_c)
+    kpoints_kc, weights_k = kspace.mesh_points(mesh_c, frame.spin)
     filling = kspace.Filling(electrons, "fermi", TEMPERATURE * KELVIN)
     _, (fermi, *_) = kspace.occupations(kspace.eigenvalues(frame, kpoints_kc), weights_k, filling, frame.spin)
-    words = " x ".join(map(str, mesh_c.tolist()))
+    words = " x ".join(map(str, mesh_c))
     return fermi, f"the Fermi level is that of H at {TEMPERATURE:g} K on {words} k-points, {fermi:.4f} eV"
 
 
-def mesh_along(frame: Frame) -> Array:
+def mesh_along(frame: Frame) -> tuple[int, ...]:
     """A dense mesh along the directions in which atoms see their images, coarser where there would be too many points."""
-    repeats_c = np.abs(frame.pairs.R_pc).max(axis=0) > 0
-    lengths_c = 2 * np.pi * np.linalg.norm(frame.atoms.cell.reciprocal()[:], axis=1)
-    spacing = SPACING
+    joined_c, spacing = joined_axes(frame), SPACING
     while True:
-        mesh_c = np.where(repeats_c, np.ceil(lengths_c / spacing), 1).astype(int)
-        if mesh_c.prod() <= MOST_KPOINTS:
+        mesh_c = mesh_of_length(frame.cell_cv, joined_c, 2 * np.pi / spacing)
+        if np.prod(mesh_c) <= MOST_KPOINTS:
             return mesh_c
         spacing *= 1.1
