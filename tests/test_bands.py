@@ -19,7 +19,7 @@ from converters.errors import Refused
 from converters.frames.blocks import Operator, make_pairs
 from converters.frames.frame import Frame, Outcome, Provenance
 from converters.physics import kspace
-from converters.physics.bands import Bands, make_path, mesh_for, sample_zone
+from converters.physics.bands import Bands, make_path, mesh_for
 from converters.pyscf import frame_from_scf
 from converters.storage.writer import DatasetWriter
 from tests.fixtures import frames_of
@@ -90,7 +90,7 @@ def test_a_shift_of_all_levels_is_told_from_errors():
 def test_half_of_the_zone_is_all_of_it():
     """Sums over k and -k are the sums over the half with its weights."""
     (frame,) = frames_of("siesta", "si2")
-    half_kc, weights_k = sample_zone(frame)
+    half_kc, weights_k = kspace.mesh_points(mesh_for(frame), frame.spin)
     whole_kc, equal_k = kspace.uniform_mesh(mesh_for(frame))
     assert len(half_kc) < 0.6 * len(whole_kc)
     assert weights_k.sum() == pytest.approx(1)

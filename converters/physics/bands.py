@@ -188,7 +188,7 @@ class Bands:
         require_bands(frame)
         error = interpolation_error(frame) if frame.folded else 0.0
         require_dense_mesh(frame, error)
-        mesh_kc, weights_k = sample_zone(frame)
+        mesh_kc, weights_k = kspace.mesh_points(mesh_for(frame), frame.spin)
         total, done = len(path.kpoints_kc) + len(mesh_kc), itertools.count(1)
         along_skn, mesh_skn = (
             kspace.eigenvalues(frame, kpoints_kc, lambda: tell(next(done), total))
@@ -246,15 +246,3 @@ class Bands:
             "largest": float(np.abs(error).max()),
             "error of the gap": (self.edges.gap - reference.edges.gap) * 1e3,
         }
-
-
-def sample_zone(frame: Frame) -> tuple[Array, Array]:
-    """k-points of a mesh about Gamma and their weights; of k and -k one is enough where matrices in real space are real."""
-    kpoints_kc, weights_k = kspace.uniform_mesh(mesh_for(frame))
-    if frame.spin is Spin.SPINOR:
-        return kpoints_kc, weights_k
-    here, there = (np.round(np.mod(sign * kpoints_kc, 1), 9) % 1 for sign in (1, -1))
-    number = {tuple(k_c): n for n, k_c in enumerate(here.tolist())}
-    partner_k = np.array([number[tuple(k_c)] for k_c in there.tolist()])
-    kept = np.arange(len(kpoints_kc)) <= partner_k
-    return kpoints_kc[kept], (weights_k * np.where(partner_k == np.arange(len(partner_k)), 1, 2))[kept]

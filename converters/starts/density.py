@@ -15,10 +15,10 @@ from scipy import linalg, optimize
 from basis import Array
 from basis.spin import Spin
 from converters.errors import Kind, Refused
-from converters.frames.folding import image_weights, mesh_of
+from converters.frames.folding import image_weights
 from converters.frames.frame import Frame
 from converters.physics import kspace
-from converters.physics.kspace import DIGITS_OF_K, Filling
+from converters.physics.kspace import Filling
 
 # Directions of S below these eigenvalues are left out, one threshold after the other, until no ghost state is left.
 GHOST_FILTERS = (1e-3, 1e-2, 5e-2)
@@ -275,7 +275,7 @@ def operator_on_mesh(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[lis
     weight_p = (
         np.ones(len(frame.pairs))
         if whole
-        else image_weights(frame.pairs, frame.vectors_pv, mesh_of(frame.formula, kpoints_kc, DIGITS_OF_K))
+        else image_weights(frame.pairs, frame.vectors_pv, kspace.mesh_of_points(frame.formula, kpoints_kc))
     )
     operator = frame.operators[name]
     weighted = replace(operator, values_sx=operator.values_sx * weight_p[frame.pairs.pair_x])
