@@ -117,12 +117,11 @@ def test_solvers_that_are_not_there_are_refused():
         Levels(*ring(8, 1.0), "gauss")
 
 
-def test_superlu_counts_small_matrices_alone(monkeypatch):
+def test_superlu_counts_small_matrices_alone():
     H, S = ring(60, 3.0)
     small = Levels(H, S, "superlu")
     assert small.name == "dense"
-    monkeypatch.setattr(rooms, "LARGEST_DENSE", 10)
-    large = Levels(H, S, "superlu")
+    large = Levels(H, S, "superlu", largest_dense=10)
     assert large.near(0.5, 4) == pytest.approx(small.near(0.5, 4), abs=1e-8)
     with pytest.raises(Refused, match="cannot count"):
         large.below(0.5)
@@ -186,8 +185,7 @@ def test_without_counts_levels_are_looked_for_where_the_moments_say(dos, tmp_pat
     assert exact["near (eV)"] == exact["fermi level by counts (eV)"] == pytest.approx(levels[4:6].mean(), abs=1e-5)
 
 
-def test_solvers_are_measured(monkeypatch, tmp_path):
-    monkeypatch.setattr(rooms, "LARGEST_DENSE", 0)
+def test_solvers_are_measured(tmp_path):
     with DatasetWriter(tmp_path / "h.h5") as writer:
         atoms = "; ".join(f"H 0 0 {0.9 * n}" for n in range(12))
         mf = scf.RHF(gto.M(atom=atoms, basis="sto-3g", verbose=0))

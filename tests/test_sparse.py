@@ -95,7 +95,7 @@ def test_moments_of_atoms_are_exact(waters):
     assert pencil.density(exact, np.array([1e4])) == 0
 
 
-def test_random_vectors_see_all_states(waters, monkeypatch):
+def test_random_vectors_see_all_states(waters):
     path, expected = waters
     with Dataset(path) as data:
         H, S = (parts[0] for parts in matrices_at(Source.of_dataset(data, 0), ("H", "S"), np.zeros(3)).values())
@@ -105,8 +105,7 @@ def test_random_vectors_see_all_states(waters, monkeypatch):
     exact = np.array([np.cos(n * np.arccos((expected - by_factors.middle) / by_factors.half)).sum() for n in range(40)])
     assert np.abs(found[0] - len(expected)) < 1e-4
     assert (np.abs(found - exact) < 5 * error + 1e-3).all()
-    monkeypatch.setattr(spectral, "LARGEST_FACTOR", 0)
-    by_local = Pencil.of(H, S, norb_a, 1e-9)
+    by_local = Pencil.of(H, S, norb_a, 1e-9, largest_factor=0)
     ends = spectral.ENDED * np.abs(expected).max()
     for pencil in (by_factors, by_local):
         assert pencil.middle == pytest.approx((expected[0] + expected[-1]) / 2, abs=ends)
@@ -116,6 +115,28 @@ def test_random_vectors_see_all_states(waters, monkeypatch):
         for p in (by_factors, replaced(by_local, by_factors))
     )
     assert np.abs(one - other).max() < 1e-5
+
+
+def test_levels_and_moments_of_the_local_inverse_are_as_exact_as_its_accuracy(waters):
+    """Ostrowski: S^-1 of a relative error moves each level by at most this share of it."""
+    path, expected = waters
+    with Dataset(path) as data:
+        H, S = (parts[0] for parts in matrices_at(Source.of_dataset(data, 0), ("H", "S"), np.zeros(3)).values())
+        norb_a = data.outline(0).pairs.norb_a
+    pencil = Pencil.of(H, S, norb_a, largest_factor=0)
+    assert pencil.error == spectral.SOLVED
+    size = len(expected)
+    x_n = np.sort(np.linalg.eigvals(pencil.apply(np.eye(size))).real)
+    apart = np.abs(pencil.middle + pencil.half * x_n - expected)
+    assert (apart <= spectral.SOLVED * np.abs(expected) + 1e-5).all()
+    assert apart.max() > 1e-5  # the local inverse is at work
+    found, error = pencil.total_moments(40, 100, seed=1)
+    angle_n = np.arccos((expected - pencil.middle) / pencil.half)
+    orders = np.arange(40)
+    exact = np.cos(np.outer(orders, angle_n)).sum(axis=1)
+    # dT_n = n sin(n angle) / sin(angle) dx; the vectors and the metric are as exact as S^-1.
+    moved = orders * np.sum(np.abs(expected) / pencil.half / np.sin(angle_n))
+    assert (np.abs(found - exact) < 5 * error + spectral.SOLVED * (moved + 3 * size)).all()
 
 
 def test_the_local_inverse_is_as_exact_as_it_says():

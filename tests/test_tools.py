@@ -86,6 +86,23 @@ def test_a_minimal_set_has_the_levels_that_siesta_printed(name, mesh, sizes):
     assert (found_skn[~below] > top - 1e-6).all()
 
 
+@pytest.mark.parametrize("folded", [False, True], ids=["molecule", "folded"])
+def test_a_minimal_set_of_a_molecule_says_how_far_its_levels_go(folded):
+    (frame,) = frames_of("siesta", "h2o")
+    frame = replace(frame, folded=True) if folded else replace(frame, pbc_c=np.zeros(3, dtype=bool))
+    model = orthogonal_orbitals(frame, None, "minimal")
+    assert f"{model.frame.norb} orthogonal functions for {frame.norb} orbitals" in model.notes[0]
+    assert ("k-points of the run" in model.notes[0]) == folded
+    top = float(re.search(r"levels up to (-?[\d.]+) eV", model.notes[0])[1])
+    printed = frame.spectrum.energies_skn[0, 0]
+    found = eigenvalues(model.frame, np.zeros((1, 3)))[0, 0]
+    below = printed < top
+    assert below.sum() >= frame.outcome.electrons / 2
+    np.testing.assert_allclose(found[: below.sum()], printed[below], atol=2e-5)
+    assert (found[below.sum() :] > top).all()
+    assert orthogonal_orbitals(frame, None).notes == () or folded
+
+
 def test_a_minimal_set_is_right_between_the_points_where_all_orbitals_are_not():
     """Si2 has directions of S of 8e-5, which make orthogonal orbitals of all long."""
     (frame,) = frames_of("siesta", "si2")

@@ -305,16 +305,16 @@ def sum_over_kpoints(
     values_sx = np.zeros((frame.spin.components, frame.pairs.elements), dtype=frame.spin.dtype)
     for k, rho_sMM in enumerate(densities):
         phase_p = weights_k[k] * phases(frame, kpoints_kc[k]).conj()
-        parts = split_spinor(rho_sMM[0], frame) if frame.spin is Spin.SPINOR else rho_sMM
+        parts = split_spinor(rho_sMM[0]) if frame.spin is Spin.SPINOR else rho_sMM
         for s, part_MM in enumerate(parts):
             added_x = phase_p[frame.pairs.pair_x] * part_MM[row_x, column_x]
             values_sx[s] += added_x if frame.spin is Spin.SPINOR else added_x.real
     return Operator(values_sx)
 
 
-def split_spinor(matrix: Array, frame: Frame) -> list[Array]:
-    """The uu, ud, du, dd parts of a spinor matrix."""
-    n = frame.norb
+def split_spinor(matrix: Array) -> list[Array]:
+    """The uu, ud, du, dd parts of a spinor matrix, which has all up orbitals first."""
+    n = len(matrix) // 2
     return [matrix[:n, :n], matrix[:n, n:], matrix[n:, :n], matrix[n:, n:]]
 
 
@@ -329,7 +329,7 @@ def count_electrons(frame: Frame) -> Array:
     for k_c, weight in run_kpoints(frame):
         S_MM, DM_sMM = spatial_overlap(frame, k_c), dense_at(frame, "DM", k_c)
         if frame.spin is Spin.SPINOR:
-            DM_sMM = [split_spinor(DM_sMM[0], frame)[s] for s in (0, 3)]
+            DM_sMM = [split_spinor(DM_sMM[0])[s] for s in (0, 3)]
         total += weight * np.array([np.vdot(S_MM, DM_MM).real for DM_MM in DM_sMM])
     return total
 

@@ -30,9 +30,9 @@ FINE = 4
 Solve = Callable[[Array], Array]
 
 
-def solver_of(S: Matrix, sizes_a: Array, accuracy: float) -> tuple[Solve, Solve, float]:
+def solver_of(S: Matrix, sizes_a: Array, accuracy: float, largest_factor: int) -> tuple[Solve, Solve, float]:
     """What multiplies with S^-1 and with a root of it, and their relative error; `sizes_a` are the orbitals of the atoms."""
-    if S.shape[0] <= LARGEST_FACTOR:
+    if S.shape[0] <= largest_factor:
         engine = choose_engine("auto", S)
         engine.factor(S)
         return engine.solve, lambda x: np.column_stack([inverse_root(S, column) for column in x.T]), ROOTED
@@ -77,8 +77,16 @@ class Pencil:
     error: float
 
     @classmethod
-    def of(cls, H: Matrix, S: Matrix, sizes_a: Array, accuracy: float = SOLVED) -> "Pencil":
-        solve, root, error = solver_of(S, sizes_a, accuracy)
+    def of(
+        cls,
+        H: Matrix,
+        S: Matrix,
+        sizes_a: Array,
+        accuracy: float = SOLVED,
+        largest_factor: int = LARGEST_FACTOR,
+    ) -> "Pencil":
+        """`sizes_a` are the orbitals of the atoms; an S that is larger than `largest_factor` is inverted locally, to `accuracy`."""
+        solve, root, error = solver_of(S, sizes_a, accuracy, largest_factor)
         low, high = ends_of_spectrum(H, S, solve)
         return cls(H, S, solve, root, (low + high) / 2, WIDER * (high - low) / 2, error)
 

@@ -42,7 +42,7 @@ def to_pyscf(frame: Frame, name: str) -> Array:
     for k_c in kpoints_kc:
         parts = [kspace.spatial_overlap(frame, k_c)] if name == "S" else kspace.dense_at(frame, name, k_c)
         if frame.layout(name) is Spin.SPINOR:
-            parts = kspace.split_spinor(parts[0], frame)
+            parts = kspace.split_spinor(parts[0])
         M_ksMM.append([reorder_matrix(frame, part) for part in parts])
     return np.array(M_ksMM).swapaxes(0, 1)
 

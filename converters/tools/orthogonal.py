@@ -49,23 +49,25 @@ def orthogonal_orbitals(frame: Frame, mesh: Sequence[int] | None, functions: str
         raise Refused(Kind.MISSING_MATRIX, frame.place, f"holds no {' and no '.join(missing)}; levels need both")
     if frame.folded or not frame.pbc_c.any():
         return on_its_only_mesh(frame, mesh, functions)
-    found = None
-    for mesh_c in [whole_mesh(mesh)] if mesh else meshes_of(frame):
-        if found is not None and prod(mesh_c) * frame.norb**2 * frame.spin.components > MOST_CHOSEN:
+    meshes = iter([whole_mesh(mesh)] if mesh else meshes_of(frame))
+    found, error = best_on(frame, next(meshes), functions)
+    for mesh_c in meshes:
+        if error < GOOD or prod(mesh_c) * frame.norb**2 * frame.spin.components > MOST_CHOSEN:
             break
-        tried = models_on(frame, mesh_c, functions)
-        exact_skn = kspace.eigenvalues(frame, between_points(mesh_c))
-        errors = [largest_errors(frame, exact_skn, *each, mesh_c) for each in tried]
-        least = min(error for error, *_ in errors)
-        # The sets come from the smallest one on: a larger one has to be far better.
-        best = next(n for n, (error, *_) in enumerate(errors) if error <= FAR_BETTER * least)
-        model = tried[best][0]
-        found = Orthogonal(model, mesh_c, notes_on(frame, model, mesh_c, errors[best]))
-        if errors[best][0] < GOOD:
-            break
-    if found is None:
-        raise AssertionError("no mesh was tried")
+        found, error = best_on(frame, mesh_c, functions)
     return found
+
+
+def best_on(frame: Frame, mesh_c: tuple[int, int, int], functions: str) -> tuple[Orthogonal, float]:
+    """The best model on a mesh, and its largest error between the points (eV)."""
+    tried = models_on(frame, mesh_c, functions)
+    exact_skn = kspace.eigenvalues(frame, between_points(mesh_c))
+    errors = [largest_errors(frame, exact_skn, *each, mesh_c) for each in tried]
+    least = min(error for error, *_ in errors)
+    # The sets come from the smallest one on: a larger one has to be far better.
+    best = next(n for n, (error, *_) in enumerate(errors) if error <= FAR_BETTER * least)
+    model = tried[best][0]
+    return Orthogonal(model, mesh_c, notes_on(frame, model, mesh_c, errors[best])), errors[best][0]
 
 
 def models_on(frame: Frame, mesh_c: Sequence[int], functions: str) -> list[tuple[Frame, float | None]]:
@@ -130,10 +132,17 @@ def on_its_only_mesh(frame: Frame, mesh: Sequence[int] | None, functions: str) -
     if mesh and tuple(mesh) != own_c:
         words = " x ".join(map(str, own_c))
         raise Refused(Kind.NO_SUCH_CHOICE, frame.place, f"has matrices on {words} k-points alone", "this mesh or none")
-    model, _ = models_on(frame, own_c, functions)[0]
+    model, top = models_on(frame, own_c, functions)[0]
     words = " x ".join(map(str, own_c))
-    note = f"levels are exact on the {words} k-points of the run; what is between them is an interpolation"
-    return Orthogonal(model, own_c, (note,) if frame.folded else ())
+    few = top is not None and model.norb < frame.norb
+    which = "levels"
+    if top is not None and few:
+        # Rounded down: the next level may be the first that is not there.
+        which = f"{model.norb} orthogonal functions for {frame.norb} orbitals: levels up to {np.floor(100 * top) / 100:.2f} eV"
+    if frame.folded:
+        note = f"{which} are exact on the {words} k-points of the run; what is between them is an interpolation"
+        return Orthogonal(model, own_c, (note,))
+    return Orthogonal(model, own_c, (f"{which} are exact, those above are not levels of H",) if few else ())
 
 
 def meshes_of(frame: Frame) -> Iterator[tuple[int, int, int]]:
@@ -160,7 +169,7 @@ def model_of(
     kpoints_kc, _ = kspace.uniform_mesh(mesh_c)
     hermitian = [[(H_MM + H_MM.conj().T) / 2 for H_MM in channels] for channels in matrices]
     if frame.spin is Spin.SPINOR:
-        hermitian = [spin_blocks(channels[0]) for channels in hermitian]
+        hermitian = [kspace.split_spinor(channels[0]) for channels in hermitian]
     norb_a = [basis[s].size for s in frame.species_a.tolist()]
     folding = fold(frame.place, kpoints_kc, frame.positions_av, frame.cell_cv, frame.pbc_c, norb_a)
     H = Operator(in_real_space(folding, np.array(hermitian).swapaxes(0, 1), mesh_c, frame.spin))
@@ -173,12 +182,6 @@ def loewdin(frame: Frame, channels: Sequence[tuple[Array, Array]]) -> list[Array
     root_MM = inverse_root(frame, channels[0][1][: frame.norb, : frame.norb])
     root_MM = np.kron(np.eye(2), root_MM) if frame.spin is Spin.SPINOR else root_MM
     return [root_MM @ H_MM @ root_MM for H_MM, _ in channels]
-
-
-def spin_blocks(H_MM: Array) -> list[Array]:
-    """The uu, ud, du, dd parts of a matrix with all up functions first."""
-    n = len(H_MM) // 2
-    return [H_MM[:n, :n], H_MM[:n, n:], H_MM[n:, :n], H_MM[n:, n:]]
 
 
 def in_real_space(folding: Folding, H_skMM: Array, mesh_c: Sequence[int], spin: Spin) -> Array:

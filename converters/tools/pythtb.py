@@ -7,7 +7,7 @@ import numpy as np
 from basis import Array
 from basis.spin import Spin
 from converters.errors import Kind, Refused
-from converters.frames.blocks import unpack_elements
+from converters.frames.blocks import is_canonical, unpack_elements
 from converters.frames.frame import Frame
 from converters.frames.to_sisl import cell_with_room
 from converters.starts.start import Options, Written
@@ -56,9 +56,8 @@ def write(frame: Frame, folder: Path, options: Options) -> Written:
     matrix = unpack_elements(model.frame.pairs, model.frame.operators["H"], frame.spin)
     R_ec, cell_cv = matrix.R_tc[matrix.t_e], cell_with_room(frame.atoms)
     values_ess = spin_matrices(matrix.values_se, frame.spin)
-    here_e = ~R_ec.any(axis=1)
-    onsite_e = here_e & (matrix.row_e == matrix.column_e)
-    first_e = forward(R_ec) | (here_e & (matrix.row_e < matrix.column_e))
+    onsite_e = ~R_ec.any(axis=1) & (matrix.row_e == matrix.column_e)
+    first_e = is_canonical(matrix.row_e, matrix.column_e, R_ec) & ~onsite_e
     first_e &= np.abs(matrix.values_se).max(axis=0) > 0
     atoms = [orbital.atom for orbital in model.frame.orbitals]
     arrays = {
@@ -86,9 +85,3 @@ def spin_matrices(values_se: Array, spin: Spin) -> Array:
     if spin is Spin.SPINOR:
         return values_se.T.reshape(-1, 2, 2)
     return np.asarray(np.eye(len(values_se)) * values_se.T[:, None, :])
-
-
-def forward(R_ec: Array) -> Array:
-    """True for one of R and -R: that whose first component that is not zero is positive."""
-    x, y, z = R_ec.T
-    return np.asarray((x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0)))))

@@ -60,7 +60,7 @@ def elements(R_tc: Array, H_tNN: Array) -> Iterator[str]:
         yield form.replace("@", "".join(f"{x:5d}" for x in R_c)) % tuple(values.ravel().tolist())
 
 
-def places_of(frame: Frame) -> Array:
+def centres_of(frame: Frame) -> Array:
     """Where each function of the model is centred: on its atom."""
     atoms = [orbital.atom for orbital in frame.orbitals]
     return np.repeat(frame.positions_av[atoms], 2 if frame.spin is Spin.SPINOR else 1, axis=0)
@@ -68,7 +68,7 @@ def places_of(frame: Frame) -> Array:
 
 def centres(frame: Frame) -> Iterator[str]:
     """The lines of _centres.xyz: the functions as X, then the atoms (Angstrom)."""
-    points = [("X", point) for point in places_of(frame)]
+    points = [("X", point) for point in centres_of(frame)]
     points += list(zip(frame.atoms.get_chemical_symbols(), frame.positions_av, strict=True))
     yield f"{len(points):6d}"
     yield "centres of the orbitals, written by slem"
@@ -77,7 +77,7 @@ def centres(frame: Frame) -> Iterator[str]:
 
 def lattice(frame: Frame) -> Iterator[str]:
     """The lines of the input of Wannier90 that its readers look at: functions, cell and atoms."""
-    yield f"num_wann = {len(places_of(frame))}"
+    yield f"num_wann = {len(centres_of(frame))}"
     yield f"spinors = {'true' if frame.spin is Spin.SPINOR else 'false'}"
     yield from ("write_hr = true", "write_xyz = true", "translate_home_cell = false", "")
     yield from ("begin unit_cell_cart", "Ang")

@@ -25,18 +25,17 @@ def bench_spectrum(paths: list[Path], parts: list[str]) -> list[dict[str, Any]]:
 
 def measure_density(path: Path) -> dict[str, Any]:
     """CPU time of each step to a density of states with one random vector and the local inverse of S."""
-    from converters.physics import spectral
     from converters.physics.sparse import Source, matrices_at
+    from converters.physics.spectral import Pencil
     from converters.storage.dataset import Dataset
 
-    spectral.LARGEST_FACTOR = 0
     clock = [time.process_time()]
     with Dataset(path) as data:
         source = Source.of_dataset(data, 0)
         outline = source.outline
         H, S = (parts[0] for parts in matrices_at(source, ("H", "S"), np.zeros(3)).values())
     clock.append(time.process_time())
-    pencil = spectral.Pencil.of(H, S, outline.pairs.norb_a)
+    pencil = Pencil.of(H, S, outline.pairs.norb_a, largest_factor=0)
     clock.append(time.process_time())
     pencil.total_moments(MOMENTS, 1, seed=0)
     clock.append(time.process_time())
@@ -75,19 +74,18 @@ def row_of(name: str, found: dict[str, Any], floor: dict[str, Any]) -> dict[str,
 
 def measure_levels(path: Path, solver: str) -> dict[str, Any]:
     """Levels about the middle of the atoms' own: with reading, assembly and factors; then one count beside them."""
-    from converters.physics import levels as physics
+    from converters.physics.levels import Levels, atomic_fermi
     from converters.physics.sparse import Source, matrices_at
     from converters.storage.dataset import Dataset
 
-    physics.LARGEST_DENSE = 0  # SuperLU itself is measured
     start = time.process_time()
     with Dataset(path) as data:
         source = Source.of_dataset(data, 0)
         outline = source.outline
         H, S = (parts[0] for parts in matrices_at(source, ("H", "S"), np.zeros(3)).values())
     sizes_a = outline.pairs.norb_a
-    middle = physics.atomic_fermi(H, S, sizes_a, (outline.outcome.electrons or outline.norb) / 2)
-    levels = physics.Levels(H, S, solver)
+    middle = atomic_fermi(H, S, sizes_a, (outline.outcome.electrons or outline.norb) / 2)
+    levels = Levels(H, S, solver, largest_dense=0)  # SuperLU itself is measured
     found = levels.near(middle, LEVELS)
     spent = time.process_time() - start
     if levels.counts:
