@@ -9,6 +9,8 @@ from itertools import groupby
 # Spectroscopic letters: s p d f, then the alphabet without j and without the letters already used.
 LETTERS = "spdfghiklmnoqrtuvwxyz"
 
+LAST_ELEMENT = 118
+
 
 @dataclass(frozen=True, order=True)
 class Shell:
@@ -73,6 +75,12 @@ class Species:
     number: int
     shells: tuple[Shell, ...]
     radial: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number <= LAST_ELEMENT:
+            raise ValueError(
+                f"a species has the atomic number {self.number}; expected 1 to {LAST_ELEMENT}, or 0 for a ghost"
+            )
 
     @cached_property
     def size(self) -> int:

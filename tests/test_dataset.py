@@ -126,6 +126,17 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         Dataset(tmp_path / "missing.h5")
 
 
+def test_elements_that_do_not_exist_are_refused(tmp_path):
+    path = tmp_path / "data.h5"
+    with DatasetWriter(path) as writer:
+        writer.append(make_random_frame(1))
+    with h5py.File(path, "r+") as file:
+        file["basis/number"][0] += 1 << 20
+    for opener in (Dataset, DatasetWriter):
+        with pytest.raises(Refused, match="atomic number 10485"):
+            opener(path)
+
+
 def test_lying_offsets_are_refused(tmp_path):
     path = tmp_path / "data.h5"
     with DatasetWriter(path) as writer:

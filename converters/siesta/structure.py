@@ -9,7 +9,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from basis import Array
-from basis.shells import Species
+from basis.shells import LAST_ELEMENT, Species
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.neighbours import is_place
@@ -18,8 +18,6 @@ from converters.siesta.fdf import Fdf, read_fdf
 from converters.siesta.orbitals import Orbitals, read_ion
 from converters.siesta.sparse import Matrices, StoredSpecies
 
-# Atomic numbers above are SIESTA's own for ghosts, floating orbitals and mixtures.
-LAST_ELEMENT = 118
 # Files of the orbitals of a species.
 IONS = (".ion.xml", ".ion.nc")
 
@@ -154,6 +152,7 @@ def species_of(run: Run, kind: StoredSpecies, number: int | None) -> Species:
             )
         number = atomic_numbers[symbol[0]]
     radial = " ".join(f"{radius:.3f}" for radius in kind.radii)
+    # Atomic numbers above the last element's are SIESTA's own for ghosts, floating orbitals and mixtures.
     return Species(
         kind.label, number if 0 < number <= LAST_ELEMENT else 0, kind.shells, f"rc {radial}" if radial else ""
     )
