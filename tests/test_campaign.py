@@ -39,7 +39,9 @@ from workflows.campaign.runs import Ran
 from workflows.campaign.trainer import teach
 from workflows.campaign.worth import Decision, Ledger, Row
 from workflows.cli import campaign_command
+from workflows.pictures.campaign_page import write_campaign_page
 from workflows.scf.outcome import Outcome, Start
+from workflows.terminal.show_campaign import facts_of
 
 COUNT = 10
 
@@ -155,6 +157,40 @@ def test_campaigns_do_not_share_folders(runs, tmp_path):
     assert (tmp_path / "count").read_text().split() == ["h0"]
 
 
+QUEUE = """
+cd "$(dirname "$0")"
+if [ "$1" = ask ]; then [ -e "done-$2" ] || echo "$2 R"; exit 0; fi
+number=$(($(ls -d taken-* 2>/dev/null | wc -l) + 1))
+until mkdir "taken-$number" 2>/dev/null; do number=$((number + 1)); done
+queue=$PWD
+(cd "$OLDPWD"; sleep 0.05; sh -c "$2" > job.txt 2>&1; touch "$queue/done-$number") > /dev/null 2>&1 &
+echo "Submitted batch job $number"
+"""
+
+
+def test_jobs_of_a_queue_are_found_again_by_a_campaign_and_learned(runs, tmp_path, monkeypatch):
+    """A campaign that ends while its jobs are in the queue: the same command waits for them and submits each folder once. Their files say how long they took."""
+    folders, command = runs
+    (tmp_path / "queue.sh").write_text(QUEUE)
+    queue = f"sh {tmp_path}/queue.sh"
+    line = f"{queue} submit 'touch begun; sleep 0.2; {command}'"
+    arguments = [*map(str, folders[:4]), "--submit", line, "--queue", f"{queue} ask {{job}}", "--every", "0.01"]
+    arguments += ["-j", "2", "-o", str(tmp_path / "c"), "--json"]
+    with monkeypatch.context() as patched:
+        patched.setattr("workflows.scf.queues.Queue.holds", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        ended = CliRunner().invoke(campaign_command, arguments)
+    assert ended.exit_code == 130
+    assert 1 <= len(list(tmp_path.glob("taken-*"))) <= 2
+    done = CliRunner().invoke(campaign_command, arguments, catch_exceptions=False)
+    said = json.loads(done.stdout)
+    assert (done.exit_code, said["ok"], said["frames"]) == (0, 4, 4)
+    assert sorted((tmp_path / "count").read_text().split()) == ["h0", "h1", "h2", "h3"]
+    assert len(energies(tmp_path / "c")) == 4
+    seconds = [ran["outcome"]["default"]["seconds"] for ran in said["outcomes"]]
+    assert all(0.2 <= took < 5 for took in seconds)
+    assert said["seconds_of_an_iteration"] > 0
+
+
 def test_a_run_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
     ended = Kept("sleep 60 & sleep 60", timeout=0.3).wait(tmp_path, "kept", {}, lambda: None)
     assert ended.returned == 124
@@ -232,6 +268,47 @@ def test_training_goes_on_while_it_gains_and_ends_when_it_does_not():
     ledger = Ledger([*defaults, *[failed] * 4])
     assert ledger.saved < -50
     assert ledger.gain(1) < -10
+
+
+def test_what_is_saved_is_measured_against_controls_and_not_against_the_most_unusual_runs():
+    first = [Row(14, 28.0), Row(13, 26.0), Row(15, 30.0)]
+    predicted = [Row(8, 16.0, model=1)] * 40
+    controls = [Row(10, 20.0, control=True), Row(11, 22.0, control=True), Row(9, 18.0, control=True)]
+    assert Ledger([*first, *controls[:2], *predicted]).default == pytest.approx(12.6)  # two controls say too little
+    ledger = Ledger([*first, *controls, *predicted])
+    each = ledger.seconds_of_iteration()
+    assert ledger.default == 10
+    assert ledger.saved == pytest.approx(40 * 2 * each)
+    assert ledger.gain(1) == pytest.approx(2 * each)
+
+
+def test_one_run_in_twenty_starts_from_the_default_for_comparison_however_often_the_campaign_is_ended(
+    runs, tmp_path, monkeypatch, taught
+):
+    """A model to begin with starts all runs but the tenth and the thirtieth; these are no fewer where the budget ends a call."""
+    begun = []
+
+    def run(self, folder, guide, control=False):
+        begun.append((guide is not None, control))
+        progress = Progress(10, -1.0, True, (), True)
+        start = Start(str(folder), 5.0, 0, progress, 5.0)
+        starts = {"default": start} if control else {"guess": start}
+        return Ran(Outcome(str(folder), "ok", use=str(folder), **starts), 0 if control else guide.number, 0.0, control)
+
+    folders = [tmp_path / "many" / str(n) for n in range(35)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    monkeypatch.setattr("workflows.campaign.runs.Runner.run", run)
+    monkeypatch.setattr("workflows.campaign.campaign.Campaign.learn", lambda *_: "not here")
+    monkeypatch.setattr("workflows.campaign.worth.Ledger.gain", lambda *_: 1.0)
+    for count in (7, 12, 35):  # calls with more and more folders
+        standing = run_campaign(plan_of(folders[:count], "true", tmp_path / "c", model=taught[1]), silent)
+    assert [n for n, (_, control) in enumerate(begun, 1) if control] == [10, 30]
+    assert len(begun) == 35
+    assert len(standing.ledger.controls) == 2
+    page = write_campaign_page(standing, facts_of(standing), "")
+    assert page.count("default, as a control") == 2
+    assert "default of controls 10.0 (2)" in facts_of(standing)["iterations"]
 
 
 def test_runs_that_did_not_end_well_say_nothing_of_costs():

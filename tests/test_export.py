@@ -205,6 +205,23 @@ def test_an_input_that_includes_itself_is_refused(tmp_path):
         find_target(run)
 
 
+def test_an_fdf_file_that_another_includes_is_not_the_input(tmp_path):
+    """As people use the displaced supercells of phonopy, which are only a structure."""
+    run = copied_run("siesta", "si2", tmp_path / "run")
+    plain = find_target(run)
+    lines = (run / "si2.fdf").read_text().splitlines(keepends=True)
+    first = next(n for n, line in enumerate(lines) if "%block AtomicCoordinates" in line)
+    last = next(n for n, line in enumerate(lines) if "%endblock AtomicCoordinates" in line)
+    (run / "supercell.fdf").write_text("".join(lines[first : last + 1]))
+    (run / "si2.fdf").write_text("".join([*lines[:first], "%include supercell.fdf\n", *lines[last + 1 :]]))
+    target = find_target(run)
+    assert target.path.name == "si2.fdf"
+    np.testing.assert_array_equal(target.positions_av, plain.positions_av)
+    (run / "other.fdf").write_text("MeshCutoff 100 Ry\n")
+    with pytest.raises(Refused, match="holds 2 fdf files"):
+        find_target(run)
+
+
 @pytest.mark.parametrize("code", ["siesta", "abacus"])
 def test_files_outside_of_the_run_are_named(code, tmp_path):
     """They are read, for people keep common settings there, and it is said."""

@@ -46,7 +46,7 @@ MEMORY = ("SCF.Mixer.History", "DM.NumberPulay", "DM.NumberBroyden")
 
 
 def read_target(path: Path) -> Target:
-    """The run of an fdf file, or of the folder that has only one."""
+    """The run of an fdf file, or of a folder that has only one besides those that it includes."""
     try:
         from sisl.io.siesta import fdfSileSiesta
     except ModuleNotFoundError as error:
@@ -116,6 +116,9 @@ def only_fdf(path: Path) -> Path:
     if not path.is_dir():
         return path
     found = sorted(path.glob("*.fdf"))
+    if len(found) > 1:
+        inner = {other.resolve() for file in found for other in included_files(file)}
+        found = [file for file in found if file.resolve() not in inner]
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         raise Refused(

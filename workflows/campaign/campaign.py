@@ -19,7 +19,7 @@ from workflows.campaign.journal import Journal
 from workflows.campaign.learning import DATA, Learning
 from workflows.campaign.order import choose_order
 from workflows.campaign.runs import Ran, Runner, ran_of
-from workflows.campaign.worth import Ledger, Row
+from workflows.campaign.worth import Ledger, Row, is_control
 from workflows.convert import InputOutcome, Options, convert, find
 from workflows.export import Request
 from workflows.processes.engines import Engine as OneProcess
@@ -121,6 +121,7 @@ class Campaign:
         if plan.again:
             self.forget_failures()
         self.before = frozenset(self.done)
+        self.offered = sum(bool(ran.model) or ran.control for ran in self.done.values())
         self.learning = Learning(plan.home, journal)
         self.guide: Guide | None = self.learning.newest
         if plan.model is not None and self.guide is None:
@@ -153,7 +154,10 @@ class Campaign:
                 waiting = [] if over else waiting
                 while waiting and len(self.running) < self.plan.at_once:
                     folder = waiting.pop(0)
-                    self.running[pool.submit(self.runner.run, folder, self.chosen())] = folder
+                    guide = self.chosen()
+                    control = guide is not None and is_control(self.offered)
+                    self.offered += guide is not None
+                    self.running[pool.submit(self.runner.run, folder, guide, control)] = folder
                 ended, _ = wait(self.running, LOOK, FIRST_COMPLETED)
                 for future in ended:
                     ran = future.result()
@@ -254,7 +258,7 @@ def row_of(ran: Ran) -> Row | None:
     if start is None or not ended_well(start) or start.progress.iterations is None:
         return None
     seconds = start.cpu_seconds if start.cpu_seconds is not None else start.seconds
-    return Row(start.progress.iterations, seconds, ran.model, ran.lost)
+    return Row(start.progress.iterations, seconds, ran.model, ran.lost, ran.control)
 
 
 def ended_well(start: Start) -> bool:

@@ -13,13 +13,14 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from converters.storage.dataset import Dataset
 from workflows.campaign.guide import MODELS, Guide, path_of_model
 from workflows.campaign.journal import Journal
 from workflows.campaign.worth import Decision, Ledger
 
 DATA = "data.h5"
-# Frames before the first training, and by how much they grow before the next one.
-FIRST, GROWTH = 6, 1.5
+# Frames before the first training, fewer where they hold so many atoms, and by how much they grow before the next one.
+FIRST, FEWEST, ATOMS, GROWTH = 6, 3, 96, 1.5
 
 
 class Learning:
@@ -69,7 +70,7 @@ class Learning:
         if self.answer is not None or self.failed or left <= 0:
             return
         before = max((event["frames"] for event in self.trained), default=0)
-        if frames < max(FIRST, GROWTH * before):
+        if frames < GROWTH * before or (frames < FIRST and not self.are_large(frames)):
             return
         newest = self.newest.number if self.newest else 0
         decision: Decision = ledger.decide(left, self.cpu, newest)
@@ -80,6 +81,13 @@ class Learning:
             return
         self.said = ""
         self.begin(frames, decision, newest)
+
+    def are_large(self, frames: int) -> bool:
+        """Whether a few frames already show many surroundings of atoms."""
+        if frames < FEWEST:
+            return False
+        with Dataset(self.home / DATA) as data:
+            return sum(frame.natoms for frame in data.outlines()) >= ATOMS
 
     def begin(self, frames: int, decision: Decision, newest: int) -> None:
         number = newest + 1

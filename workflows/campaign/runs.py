@@ -14,7 +14,7 @@ from workflows.campaign.elsewhere import finished_elsewhere
 from workflows.campaign.guide import Guide, path_of_model
 from workflows.campaign.kept import was_cut_off
 from workflows.export import Request
-from workflows.scf.copies import DEFAULT, GUESS, Record, copy_of, key_of, read_record
+from workflows.scf.copies import DEFAULT, GUESS, RECORD, Record, copy_of, key_of, read_record
 from workflows.scf.judge import LOG, compare, judge
 from workflows.scf.outcome import Outcome, Start, outcome_of
 from workflows.scf.queues import Engine, job_named_in
@@ -23,11 +23,15 @@ from workflows.scf.run_folders import Board, Job, Subject, Work
 
 @dataclass(frozen=True)
 class Ran:
-    """What became of a folder, the number of the model that started it (0: the code's default), and what failed starts have cost, in seconds."""
+    """What became of a folder, the number of the model that started it (0: the code's default), and what failed starts have cost, in seconds.
+
+    A control began from the default for comparison, though there was a model.
+    """
 
     outcome: Outcome
     model: int = 0
     lost: float = 0.0
+    control: bool = False
 
     @property
     def start(self) -> Start | None:
@@ -36,11 +40,11 @@ class Ran:
         return next((start for start in both if start is not None and start.folder == self.outcome.use), None)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"outcome": self.outcome.as_dict(), "model": self.model, "lost": self.lost}
+        return {"outcome": self.outcome.as_dict(), "model": self.model, "lost": self.lost, "control": self.control}
 
 
 def ran_of(plain: Mapping[str, Any]) -> Ran:
-    return Ran(outcome_of(plain["outcome"]), int(plain["model"]), float(plain["lost"]))
+    return Ran(outcome_of(plain["outcome"]), int(plain["model"]), float(plain["lost"]), bool(plain.get("control")))
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,14 @@ class Runner:
     environment: Mapping[str, str] = field(default_factory=dict)
     predicting: Lock = field(default_factory=Lock)
 
-    def run(self, folder: Path, guide: Guide | None) -> Ran:
+    def run(self, folder: Path, guide: Guide | None, control: bool = False) -> Ran:
         """Run a folder, or go on with its run; a finished run that lies in the folder itself is taken as it is."""
         try:
             subject = Subject.of(folder, self.request.stop_at)
             if (there := finished_elsewhere(folder, subject)) is not None:
                 return Ran(there)
-            return self.run_here(folder, subject, guide)
+            ran = self.run_here(folder, subject, None if control else guide)
+            return replace(ran, control=control and ran.outcome.guess is None)
         except (Refused, OSError) as error:
             return Ran(Outcome(str(folder), f"not run: {error}"))
         finally:
@@ -124,7 +129,7 @@ class Runner:
         if record is None:
             record = Record(key)
             work.stage_default(folder, subject.target, record.key)
-        start = work.finish(folder, DEFAULT, subject, record, {})
+        start = timed(work.finish(folder, DEFAULT, subject, record, {}))
         return replace(
             outcome, default=start, verdict=judge_default(start), use=start.folder, atoms=atoms_of(subject, start)
         )
@@ -136,7 +141,7 @@ class Runner:
         environment = {}
         if subject.target is None:
             environment = {MODEL_VARIABLE: str(path_of_model(self.home, record.model)), **self.environment}
-        start = self.work(None).finish(folder, GUESS, subject, record, environment)
+        start = timed(self.work(None).finish(folder, GUESS, subject, record, environment))
         said = {name: getattr(record, name) for name in ("route", "notes", "seconds_before", "cpu_before", "apart")}
         outcome = replace(outcome, **said, atoms=atoms_of(subject, start))
         if start.progress.took_guess is not True and judge_default(start) == "ok":
@@ -151,6 +156,17 @@ class Runner:
         own = self.from_default(outcome, folder, subject, key, default)
         outcome = compare(replace(outcome, default=own.default))
         return Ran(outcome, record.model, lost=start.cpu_seconds or start.seconds or 0.0)
+
+
+def timed(start: Start) -> Start:
+    """A run with its seconds. Queues do not say them: between the first and the last file that their job has left lie fewer, never more."""
+    copy = Path(start.folder)
+    if start.seconds is not None or not (copy / LOG).exists():
+        return start
+    handed_over = (copy / LOG).stat().st_mtime
+    times = [path.stat().st_mtime for path in copy.rglob("*") if path.is_file() and path.name != RECORD]
+    times = [time for time in times if time > handed_over]
+    return replace(start, seconds=max(times) - min(times)) if len(times) > 1 else start
 
 
 def judge_default(start: Start) -> str:

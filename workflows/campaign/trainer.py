@@ -1,6 +1,6 @@
 """The process that trains during a campaign: a line of JSON on its standard input is a training, a line on its standard output what came of it.
 
-It has one thread and the lowest priority. The clock of a training is the processor's: what the runs take does not shorten it.
+It has one thread and a low priority. The clock of a training is the processor's: what the runs take does not shorten it.
 """
 
 import json
@@ -24,6 +24,8 @@ GENTLE = 0.002
 # So many frames or more: one in so many is kept to see how good the model is.
 FOR_CHECKS, ONE_IN = 8, 8
 NO_CHECKS = "0"
+# Runs go first; at the lowest priority (19) a machine that has no idle processor would train at a fiftieth of its speed, until nothing is left to be started.
+POLITE = 5
 # Atoms in a step: those of small molecules cost little more than those of one, and a step learns more.
 ATOMS, MOST_TOGETHER = 24, 8
 # What a new network knows better than an earlier one: how far atoms see, which more frames may have moved.
@@ -31,7 +33,7 @@ REACH = "cutoff_ss"
 
 
 def main() -> None:
-    os.nice(19)
+    os.nice(POLITE)
     Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     answers = sys.stdout
     for line in sys.stdin:

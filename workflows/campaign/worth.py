@@ -20,16 +20,27 @@ IMPORTS = 6.0
 GUESSED = 0.3
 # So many runs say what a model saves; the iterations that even the best start takes.
 ENOUGH, BEST = 3, 1.0
+# Of the runs that a model could start, one in so many starts from the default all the same, for comparison; the first of them is the tenth.
+CONTROL, FIRST_CONTROL = 20, 10
 
 
 @dataclass(frozen=True)
 class Row:
-    """A finished run: iterations, seconds (None: nobody knows), the model that started it (0: the default), seconds lost by a failed start."""
+    """A finished run: iterations, seconds (None: nobody knows), the model that started it (0: the default), seconds lost by a failed start.
+
+    A control could have begun from a prediction.
+    """
 
     iterations: int
     seconds: float | None
     model: int = 0
     lost: float = 0.0
+    control: bool = False
+
+
+def is_control(offered: int) -> bool:
+    """Whether the next run is a control: so many runs before it could have begun from a prediction."""
+    return offered % CONTROL == FIRST_CONTROL - 1
 
 
 @dataclass(frozen=True)
@@ -55,9 +66,13 @@ class Ledger:
 
     @property
     def default(self) -> float | None:
-        """Iterations of the default start."""
-        found = [row.iterations for row in self.of(0)]
-        return float(np.mean(found)) if found else None
+        """Iterations of the default start: those of the controls once they are enough, since the first runs are the most unusual ones."""
+        rows = self.controls if len(self.controls) >= ENOUGH else self.of(0)
+        return float(np.mean([row.iterations for row in rows])) if rows else None
+
+    @property
+    def controls(self) -> list[Row]:
+        return [row for row in self.rows if row.control]
 
     @property
     def beginning(self) -> float:

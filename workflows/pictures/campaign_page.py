@@ -66,7 +66,7 @@ def runs_part(done: Sequence[Ran]) -> str:
         start, outcome = ran.start, ran.outcome
         progress = None if start is None else start.progress
         energy = "" if progress is None or progress.energy is None else f"{progress.energy:.6f}"
-        by = f"model {ran.model}" if ran.model else "default"
+        by = f"model {ran.model}" if ran.model else "default, as a control" if ran.control else "default"
         iterations = "" if progress is None or progress.iterations is None else progress.iterations
         seconds = None if start is None else start.cpu_seconds
         said = "; ".join(outcome.notes)

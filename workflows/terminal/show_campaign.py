@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workflows.campaign.campaign import Standing
+from workflows.campaign.worth import Ledger
 from workflows.terminal.progress import SECONDS_BETWEEN_LINES
 from workflows.terminal.show import console, error_text
 
@@ -79,12 +80,18 @@ def facts_of(standing: Standing) -> dict[str, str]:
 def iterations_of(standing: Standing) -> str:
     """Iterations of the default start, and from the predictions of each model."""
     ledger = standing.ledger
-    parts = [] if ledger.default is None else [f"default {ledger.default:.1f} ({len(ledger.of(0))} runs)"]
+    parts = [f"{name} {mean_of(counts):.1f} ({len(counts)})" for name, counts in defaults_of(ledger).items() if counts]
     for number in sorted({row.model for row in ledger.predicted}):
         rows = ledger.of(number)
         mean = sum(row.iterations for row in rows) / len(rows)
         parts.append(f"model {number} {mean:.1f} ({len(rows)})")
     return ", ".join(parts)
+
+
+def defaults_of(ledger: Ledger) -> dict[str, list[int]]:
+    """Iterations of the default start: of the first runs, which are the most unusual, and of the controls."""
+    first = [row.iterations for row in ledger.of(0) if not row.control]
+    return {"default": first, "default of controls": [row.iterations for row in ledger.controls]}
 
 
 def apart_of(standing: Standing) -> float | None:
@@ -121,6 +128,7 @@ def summary_of(standing: Standing) -> dict[str, Any]:
         "ok": sum(ran.outcome.ok for ran in standing.done),
         "frames": standing.frames,
         "default_iterations": ledger.default,
+        "controls": {"runs": len(ledger.controls), "iterations": mean_of([row.iterations for row in ledger.controls])},
         "models": [
             {**newest, "runs": len(rows), "iterations": mean_of([row.iterations for row in rows])}
             for newest in standing.trained
