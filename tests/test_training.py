@@ -16,6 +16,7 @@ from converters.frames.blocks import Operator
 from converters.frames.neighbours import structure_of
 from converters.pyscf import frame_from_scf
 from slem_plugin import checkpoint
+from slem_plugin.accuracy import Errors
 from slem_plugin.checkpoint import LAST, load_checkpoint, load_model, save_checkpoint
 from slem_plugin.config import Config, choose_frames, parse_time, read_config
 from slem_plugin.graphs.graph import join_graphs
@@ -26,6 +27,7 @@ from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
 from slem_plugin.prediction import predict
 from slem_plugin.testing.codes import assert_same_frame
 from slem_plugin.testing.frames import made_frame, random_structure, two_species
+from workflows.terminal.show_training import rise_since_best
 
 SMALL = "8x0e+6x1o+2x1e+4x2e+2x2o"
 
@@ -70,6 +72,26 @@ def test_training_lowers_the_errors(frames, tmp_path):
     trained, reports = train_quietly(model, frames, tmp_path, config)
     assert reports[-1].loss < 0.9 * before
     assert_same_frame(*(predict(m, structure_of(frames[1])) for m in (trained, load_model(tmp_path))))
+
+
+def test_what_is_kept_has_the_smallest_validation_error(tmp_path):
+    """A frame of other random matrices cannot be learned from one frame: its error rises while the loss falls."""
+    structures = [random_structure(n, natoms=3) for n in range(2)]
+    learned, other = (made_frame(one, two_species("2s1p"), Spin.NONE, seed=n) for n, one in enumerate(structures))
+    config = small_config(operators="H", steps=30, evaluations=6, rate=0.02, precision="float64")
+    model, reports = make_model([learned], config), []
+    with Lessons([learned], ["learned"], model, 1e9, workers=0) as lessons:
+        kept = train(model, lessons, [other], tmp_path, config, None, lambda *_: None, reports.append)
+    errors = [report.errors["H"] for report in reports]
+    assert reports[-1].loss < 0.9 * reports[0].loss
+    assert errors[-1] > 1.2 * min(errors)
+    accuracy = Errors()
+    accuracy.add_frame(other, predict(kept, structure_of(other)))
+    assert accuracy.operators["H"].whole.mae == pytest.approx(min(errors), rel=1e-9)
+    rows = [{"step": one.step, "loss": one.loss, "best": one.best, **one.errors} for one in reports]
+    step = reports[int(np.argmin(errors))].step
+    assert f"met best at step {step} (H {min(errors) * 1e3:.4g} meV)" in "".join(rise_since_best(rows))
+    assert not rise_since_best(rows[:1])
 
 
 @pytest.mark.parametrize(("bonds", "count", "expected"), [(6, 200, 8), (6, 30, 3), (6, 5, 1), (72, 200, 1), (0, 16, 2)])

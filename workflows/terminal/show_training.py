@@ -1,6 +1,6 @@
 """A training as people see it: a bar with its loss and its last errors, one line for each evaluation, JSON at the end."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from workflows.terminal.show import console, error_text, print_json
+
+# Errors that rose by this factor after the best model are worth a word.
+MUCH = 1.2
 
 
 def show_training(
@@ -58,7 +61,7 @@ def show_training(
             bar.update(task, completed=part, description=", ".join(filter(None, parts)))
 
         def report(one: Any) -> None:
-            found.append({"step": one.step, "seconds": one.seconds, "loss": one.loss, **one.errors})
+            found.append({"step": one.step, "seconds": one.seconds, "loss": one.loss, "best": one.best, **one.errors})
             star = " *" if one.best else ""
             out.print(
                 f"{one.part:4.0%}  step {one.step:6d}  loss {one.loss:8.4f}  {error_text(one.errors)}{star}",
@@ -66,9 +69,25 @@ def show_training(
             )
 
         run({"prepared": prepared, "watch": watch, "report": report})
+    out.print(*rise_since_best(found), soft_wrap=True, end="")
     if as_json:
         print_json({"model": str(folder), "evaluations": found})
     else:
         out.print(
             f"the best model is {folder / 'best.safetensors'}; slem-eval {folder} DATA shows its errors", soft_wrap=True
         )
+
+
+def rise_since_best(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to say where the errors rose after the evaluation whose model is kept, while the loss fell."""
+    kept = [one for one in found if one["best"]]  # none where a training went on and its best model is from before
+    if not kept or found[-1]["loss"] > kept[-1]["loss"]:
+        return []
+    risen = [name for name in ("H", "DM") if found[-1].get(name, 0.0) > MUCH * kept[-1].get(name, 0.0)]
+    if not risen:
+        return []
+    before, after = (error_text({name: one[name] for name in risen}) for one in (kept[-1], found[-1]))
+    return [
+        f"note: the validation frames were met best at step {kept[-1]['step']} ({before}), and that model is kept; the loss fell on, and "
+        f"their error rose ({after}). More frames help, more time does not\n"
+    ]
