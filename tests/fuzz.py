@@ -228,10 +228,8 @@ def run(count, seed, only, minutes=float("inf")):
     ends, last = time.monotonic() + 60 * minutes, seed + count
     with tempfile.TemporaryDirectory() as folder:
         kinds = {kind: item for kind, item in corpus(Path(folder)).items() if only in kind}
-        for kind, (
-            source,
-            read,
-        ) in kinds.items():  # imports once, before the forks, and shows that the file itself is read
+        # Imports once, before the forks, and shows that the file itself is read.
+        for kind, (source, read) in kinds.items():
             outcome, detail = outcome_of(source, read)
             assert outcome == "read", f"{kind}, undamaged: {outcome}: {detail}"
         while seed < last and time.monotonic() < ends:

@@ -114,7 +114,7 @@ def test_scf_runs_it_from_a_prediction(tmp_path, monkeypatch):
 
 
 def test_the_benchmark_of_starts_runs_learns_and_compares(tmp_path, monkeypatch):
-    """Each run is made once: those to learn from, the default start, and one for each route; a second call finds all of them."""
+    """Each run is made once: those to learn from, the default start, one for each route and model, and one for each route from its own matrices; a second call finds all of them."""
     runs = [tmp_path / f"run{n}" for n in (1, 2, 10)]
     for run in runs:
         run.mkdir()
@@ -128,11 +128,11 @@ def test_the_benchmark_of_starts_runs_learns_and_compares(tmp_path, monkeypatch)
     plan = Plan(command, learn=(1, 2), keep=1, routes=("auto", "h2dm"))
     rows = bench_starts(runs[::-1], tmp_path / "work", plan)
     made = len((tmp_path / "count").read_text().split())
-    assert made == 2 + 1 + 4
+    assert made == 2 + 1 + 4 + 2
     assert [(row["learned"], row["route"]) for row in rows] == [(1, "auto"), (1, "h2dm"), (2, "auto"), (2, "h2dm")]
     for row in rows:
         assert (row["runs"], row["wrong"]) == (1, 0)
-        assert row["iterations"] == 1 < row["default"]
+        assert row["iterations"] == row["own matrices"] == 1 < row["default"]
         assert all(float(seconds) > 0 for seconds in row["CPU s"].split(" / "))
         assert (row["default not converged"], row["why wrong"]) == (0, "")
     assert sorted(path.name for path in (tmp_path / "work" / "learned").iterdir()) == ["run1", "run2"]

@@ -1,12 +1,13 @@
 """Benchmark of starts in the user's own code, with the user's own runs: what is saved, by route and by the number of runs learned from.
 
-The folders given are runs of one kind. The last of them are kept back: they are started from the code's default and from
-the predictions of models that learned from the first 10, 30, ... of the others.
+The folders given are runs of one kind. The last of them are kept back: they are started from the code's default, from
+the predictions of models that learned from the first 10, 30, ... of the others, and from their own converged matrices,
+which no prediction can better.
 """
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,19 @@ import numpy as np
 
 from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused
-from converters.runs import counted
+from converters.frames.frame import Frame
+from converters.runs import code_module, counted
+from converters.starts.start import Target
+from converters.starts.targets import code_of_scripts
 from workflows.benchmarks.starts_of_cases import train_quietly
 from workflows.convert import Options, convert, find
 from workflows.export import Request
 from workflows.predict import evaluate_dataset
 from workflows.processes.engines import choose_engine
-from workflows.scf.copies import RESULTS
+from workflows.scf.copies import DEFAULT, GUESS, RESULTS, copy_of
 from workflows.scf.outcome import CLOSELY, ROUGHLY, Outcome
 from workflows.scf.queues import Ended, Here
-from workflows.scf.run_folders import Job, run_folders
+from workflows.scf.run_folders import Board, Job, Work, run_all, run_folders
 from workflows.terminal.progress import Tell, silent
 
 NOT_FINISHED = "unfinished"  # marks a run folder of ours while it runs
@@ -57,11 +61,15 @@ def bench_starts(runs: Sequence[Path], work: Path, plan: Plan) -> list[dict[str,
     work.mkdir(parents=True, exist_ok=True)
     finished = [finish(folder, work / "learned", plan) for folder in learned]
     rows: list[dict[str, Any]] = []
+    own: dict[str, float] = {}
     for count in plan.learn:
         model = learn(finished[:count], work / f"from_{count}", plan)
         for route in plan.routes:
             outcomes = start_all(kept, model, route, work, plan)
-            rows.append({"learned": count, **errors_of(model, outcomes, work), "route": route, **summary(outcomes)})
+            if route not in own:
+                own[route] = iterations_from_own(kept, route, work, plan)
+            row = {"learned": count, **errors_of(model, outcomes, work), "route": route, **summary(outcomes)}
+            rows.append({**row, "own matrices": own[route]})
     return rows
 
 
@@ -97,29 +105,54 @@ def learn(folders: Sequence[Path], place: Path, plan: Plan) -> Path:
 
 def start_all(kept: Sequence[Path], model: Path, route: str, work: Path, plan: Plan) -> list[Outcome]:
     """The kept-back runs from the predictions of a model by a route, and from the code's default."""
-    place = work / model.parent.name / route
-    place.mkdir(parents=True, exist_ok=True)
-    for folder in kept:
-        if not (place / folder.name).exists():
-            shutil.copytree(folder, place / folder.name, ignore=shutil.ignore_patterns(*RESULTS))
-            # The default start is the same for each model and route: it is run once.
-            own = work / "default" / f"{folder.name}-slem-default"
-            if own.exists():
-                shutil.copytree(own, place / own.name)
-    job = Job(
-        Here(plan.command, plan.timeout),
-        plan.command,
-        model,
-        compare=True,
-        at_once=plan.at_once,
-        request=Request(route=route),
-    )
-    outcomes = run_folders([place / folder.name for folder in kept], job, plan.tell)
+    folders = bare_copies(kept, work / model.parent.name / route)
+    for folder in folders:
+        # The default start is the same for each model and route: it is run once.
+        own = work / "default" / copy_of(folder, DEFAULT).name
+        if own.exists() and not copy_of(folder, DEFAULT).exists():
+            shutil.copytree(own, copy_of(folder, DEFAULT))
+    outcomes = run_folders(folders, job_of(plan, model, route), plan.tell)
     for outcome in outcomes:
         if outcome.default is not None:
             copy = Path(outcome.default.folder)
             shutil.copytree(copy, work / "default" / copy.name, dirs_exist_ok=True)
     return outcomes
+
+
+def iterations_from_own(kept: Sequence[Path], route: str, work: Path, plan: Plan) -> float:
+    """Mean of the iterations of the kept-back runs from the matrices in which their default starts ended; nan where they do not succeed."""
+    if code_of_scripts(kept[0]):  # a script asks a model for its start
+        return np.nan
+    folders = bare_copies(kept, work / "own" / route)
+    job = replace(job_of(plan, work / "default", route), compare=False)
+    outcomes = run_all(folders, FromOwnMatrices(None, job, Board(len(folders), plan.tell)))
+    found = [float(outcome.iterations[0]) for outcome in outcomes if outcome.ok and outcome.iterations[0]]
+    return float(np.mean(found or [np.nan]))
+
+
+@dataclass(frozen=True)
+class FromOwnMatrices(Work):
+    """Starts from what the code itself ended in, read from its default starts in the folder of the job's "model"."""
+
+    def matrices_for(self, copy: Path, target: Target) -> Frame:
+        name = copy_of(copy.with_name(copy.name.removesuffix(f"-slem-{GUESS}")), DEFAULT).name
+        (run,) = find([self.job.model_path / name], [target.code])
+        if isinstance(run, Refused):
+            raise run
+        return next(iter(code_module(target.code).read_run(run)))
+
+
+def bare_copies(kept: Sequence[Path], place: Path) -> list[Path]:
+    """The runs without their results, in a folder of ours."""
+    for folder in kept:
+        if not (place / folder.name).exists():
+            shutil.copytree(folder, place / folder.name, ignore=shutil.ignore_patterns(*RESULTS))
+    return [place / folder.name for folder in kept]
+
+
+def job_of(plan: Plan, model: Path, route: str) -> Job:
+    engine = Here(plan.command, plan.timeout)
+    return Job(engine, plan.command, model, compare=True, at_once=plan.at_once, request=Request(route=route))
 
 
 def errors_of(model: Path, outcomes: Sequence[Outcome], work: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from workflows.scf.queues import Engine
 from workflows.terminal.progress import Tell, silent
 
 if TYPE_CHECKING:
+    from converters.frames.frame import Frame
     from slem_plugin.model import Model
 
 # Two SCFs that end once their energies change by less than some number are farther apart than that number.
@@ -68,15 +69,19 @@ def run_folders(folders: Sequence[Path], job: Job, tell: Tell = silent) -> list[
     """
     from slem_plugin.checkpoint import load_model
 
-    work = Work(load_model(job.model_path), job, Board(len(folders), tell))
-    with ThreadPoolExecutor(job.at_once) as pool:
+    return run_all(folders, Work(load_model(job.model_path), job, Board(len(folders), tell)))
+
+
+def run_all(folders: Sequence[Path], work: "Work") -> list[Outcome]:
+    """Each folder in its turn, as many at once as the job allows."""
+    with ThreadPoolExecutor(work.job.at_once) as pool:
         futures = [pool.submit(work.run, folder) for folder in folders]
         try:
             return [future.result() for future in futures]
         except BaseException:
             for future in futures:
                 future.cancel()
-            job.engine.stop.set()
+            work.job.engine.stop.set()
             raise
 
 
@@ -171,13 +176,9 @@ class Work:
         return record, refusal
 
     def put_guess(self, copy: Path, target: Target, record: Record) -> Record:
-        from slem_plugin.prediction import predict
-
-        if self.model is None:
-            raise Refused(Kind.NO_START, copy, "has no model to start from")
         staged = copy / "slem-start"
         with self.predicting:
-            done = export(predict(self.model, target.atoms), staged, self.job.request, target)
+            done = export(self.matrices_for(copy, target), staged, self.job.request, target)
         if self.job.request.route == "auto" and done.agreement is not None and done.agreement.doubt:
             # Both are wrong then, and the code's own start is better than either (docs/results.md).
             raise Refused(Kind.NO_START, copy, f"is not started: {done.agreement.doubt}")
@@ -186,6 +187,14 @@ class Work:
         staged.rmdir()
         apart = done.agreement.apart if done.agreement else None
         return replace(record, route=done.route.name, notes=done.notes, apart=apart)
+
+    def matrices_for(self, copy: Path, target: Target) -> "Frame":
+        """What the run in a copy is to start from."""
+        from slem_plugin.prediction import predict
+
+        if self.model is None:
+            raise Refused(Kind.NO_START, copy, "has no model to start from")
+        return predict(self.model, target.atoms)
 
     def finish(
         self, folder: Path, kind: str, subject: Subject, record: Record, environment: Mapping[str, str]
