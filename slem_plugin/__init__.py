@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from workflows.api import read as read
     from workflows.api import train as train
     from workflows.calculators.learning import Learning as Learning
+    from workflows.calculators.predicted import Predicted as Predicted
 
 # Where each name is defined; the imports above say the same to type checkers and editors.
 HOMES = {
@@ -40,6 +41,7 @@ HOMES = {
     "Frame": "converters.frames.frame",
     "Kind": "converters.errors",
     "Learning": "workflows.calculators.learning",
+    "Predicted": "workflows.calculators.predicted",
     "PySCF": "converters.pyscf.calculator",
     "Refused": "converters.errors",
     "bands": "workflows.api",

@@ -21,6 +21,7 @@ from pyscf import gto, scf
 from converters.errors import Refused
 from converters.pyscf import frame_from_scf
 from converters.pyscf.calculator import PySCF
+from converters.starts.earlier import weights_of
 from converters.starts.start import MODEL_VARIABLE, Progress
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
@@ -505,6 +506,48 @@ def test_a_folder_that_is_used_again_has_its_calculations_and_all_frames_of_its_
     ((ledger, frames, left),) = considered
     assert (len(ledger.rows), frames, left) == (2, 3, 4)
     assert len(energies(tmp_path)) == 3
+
+
+def test_densities_of_earlier_geometries_are_combined_whatever_their_order():
+    """A start of the images of a barrier, each of which the steps before left elsewhere, is as good as one along a trajectory."""
+
+    def solve(atoms, dm0=None):
+        mf = hydrogen(atoms)
+        mf.kernel(dm0=dm0)
+        return mf
+
+    def moved(t):
+        return Atoms("OHH", [[0, 0, 0], [0, 0.05 * t, 0.96 + 0.04 * t], [0, 0.95 - 0.03 * t**2, -0.3 + 0.1 * t]])
+
+    there = [solve(moved(t)) for t in (0.9, -1.2, 0.3, -0.5, 1.4)]
+    wanted = solve(moved(0.1))
+    weights_n = weights_of(wanted.get_ovlp(), [mf.get_ovlp() for mf in there])
+    assert weights_n.sum() == pytest.approx(1)
+    combined = sum(weight * mf.make_rdm1() for weight, mf in zip(weights_n, there, strict=True))
+    nearest = np.abs(there[2].make_rdm1() - wanted.make_rdm1()).max()
+    assert np.abs(combined - wanted.make_rdm1()).max() < 0.02 * nearest
+    assert solve(moved(0.1), combined).cycles < solve(moved(0.1), there[2].make_rdm1()).cycles
+    assert weights_of(wanted.get_ovlp() + 0j, [there[0].get_ovlp() + 0j]).tolist() == [1]
+    turned = [np.exp(0.3j) * mf.get_ovlp() for mf in (wanted, *there)]  # complex ones, of k-points
+    np.testing.assert_allclose(weights_of(turned[0], turned[1:]), weights_n, atol=1e-6)
+
+
+def test_a_folder_that_is_used_again_knows_which_start_is_best(taught, tmp_path):
+    """A new model has shown nothing yet."""
+    _, first, _ = taught
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.7]])
+    for _ in range(2):
+        with Learning(PySCF(hydrogen), tmp_path, model=first) as atoms.calc:
+            for _ in range(3):
+                atoms.positions[1, 2] += 0.005
+                atoms.get_potential_energy()
+            choice = atoms.calc.choice
+    assert choice.count == 6
+    assert {"predicted", "both", "last"} <= set(choice.seen)
+    events = [{"event": "step", "start": "both", "iterations": 3, "cost": 3.5}]
+    assert Choice.remembered(events).mean("both") == 3.5
+    assert Choice.remembered([*events, {"event": "trained"}]).next(["both", "last"]) == "both"
+    assert not Choice.remembered([*events, {"event": "trained"}]).seen["both"]
 
 
 class Silicon:

@@ -1,10 +1,11 @@
 """An ASE calculator of PySCF: energy and forces of an SCF object that the user makes, from a density that is told to it."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
 from basis import Array
@@ -12,13 +13,42 @@ from basis.units import BOHR, HARTREE
 from converters.errors import Refused
 from converters.frames.frame import Frame, operator_on
 from converters.pyscf.dm0 import atoms_of, guess_density
+from converters.pyscf.functional import judge
 from converters.pyscf.molecule import make_basis
 from converters.pyscf.read import frame_from_scf
 from converters.starts.asking import Question
+from converters.starts.earlier import weights_of
+from converters.starts.judged import Judged
 from converters.storage.writer import DatasetWriter
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+Ask = Callable[[Question], Frame]
+# Calculations whose densities are kept, fewer where they take more memory.
+KEPT, MOST_BYTES = 24, 2**30
+
+
+@dataclass(eq=False)
+class Earlier:
+    """A calculation that has converged: its atoms, overlaps and density, its frame where that was made, and the last prediction of it."""
+
+    question: Question
+    S: Array
+    rho: Array
+    frame: Frame | None = None
+    said: "tuple[Ask, Frame] | None" = None
+
+    def is_like(self, question: Question) -> bool:
+        """Whether a question is of the same orbitals on the same atoms."""
+        *_, basis, species_a = self.question
+        return list(question[3]) == list(basis) and list(question[4]) == list(species_a)
+
+    def said_by(self, ask: "Ask") -> Frame:
+        """What is predicted for it."""
+        if self.said is None or self.said[0] is not ask:
+            self.said = ask, ask(self.question)
+        return self.said[1]
 
 
 class PySCF(Calculator):  # type: ignore[misc]
@@ -26,8 +56,9 @@ class PySCF(Calculator):  # type: ignore[misc]
 
     >>> atoms.calc = PySCF(lambda atoms: dft.RKS(gto.M(atom=ase_atoms_to_pyscf(atoms), basis="def2-svp"), xc="pbe"))
 
-    `kind` is the start of the next calculation: "default", "last" (the density of the last one), "predicted" (by `ask`, where that is
-    given) or "both" (the predicted density, and what the prediction missed last time). `taken` is what the last one started from.
+    `kind` is the start of the next calculation: "default", "last" (the densities of the last ones of such atoms, combined as their
+    overlaps make the new one), "predicted" (by `ask`, where that is given) or "both" (the prediction, and what predictions missed in
+    those calculations, combined likewise). `taken` is what the last one started from.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
@@ -37,14 +68,15 @@ class PySCF(Calculator):  # type: ignore[misc]
         super().__init__(**options)
         self.make = make
         self.kind = self.taken = "default"
-        self.ask: Callable[[Question], Frame] | None = None
+        self.ask: Ask | None = None
         self.mf: Any = None
-        self.question: Question | None = None
+        self.earlier: list[Earlier] = []
 
     def kinds(self, atoms: "Atoms") -> list[str]:
         """What a calculation of these atoms can start from, the likeliest to be good first."""
-        again = self.question is not None and numbers_of(self.question) == list(atoms.numbers)
-        predicted = [] if self.ask is None else (["both", "predicted"] if again else ["predicted"])
+        again = bool(self.earlier) and numbers_of(self.earlier[-1].question) == list(atoms.numbers)
+        both = again and any(one.frame is not None for one in self.earlier)
+        predicted = [] if self.ask is None else (["both", "predicted"] if both else ["predicted"])
         return [*predicted, *(["last"] if again else []), "default"][: 3 if again else 2]
 
     def calculate(
@@ -64,20 +96,27 @@ class PySCF(Calculator):  # type: ignore[misc]
         """The SCF of the atoms, from the start that was chosen."""
         mf = self.make(self.atoms)
         question = (*atoms_of(mf), *make_basis(mf.mol))
-        mf.kernel(dm0=self.density(mf, question))
-        self.mf, self.question = (mf, question) if mf.converged else (None, None)
+        if self.earlier and not self.earlier[-1].is_like(question):
+            self.earlier.clear()
+        S = np.asarray(mf.get_ovlp())
+        mf.kernel(dm0=self.density(mf, question, S))
+        self.mf = mf if mf.converged else None
         if not mf.converged:
+            self.earlier.clear()
             raise CalculationFailed(f"the SCF of {self.atoms.symbols} did not converge in {mf.max_cycle} cycles")
+        rho = np.asarray(mf.make_rdm1())
+        self.earlier.append(Earlier(question, S, rho))
+        del self.earlier[: -max(1, min(KEPT, MOST_BYTES // (S.nbytes + rho.nbytes)))]
 
-    def density(self, mf: Any, question: Question) -> Array | None:
-        """The density from which an SCF object starts; where the kind that was chosen is none, that of the last calculation or PySCF's own."""
+    def density(self, mf: Any, question: Question, S: Array) -> Array | None:
+        """The density from which an SCF object starts; where the kind that was chosen is none, that of the last calculations or PySCF's own."""
         kinds = self.kinds(self.atoms)
         if self.kind in ("predicted", "both") and self.ask is not None:
             kind = self.kind if self.kind in kinds else "predicted"
             try:
                 frame = self.ask(question)
                 if kind == "both":
-                    frame = self.corrected(frame)
+                    frame = self.corrected(frame, S)
                 dm0, _, doubt = guess_density(mf, frame, "dm" if "DM" in frame.operators else "h")
             except Refused as refusal:
                 dm0, doubt = None, str(refusal)
@@ -85,17 +124,27 @@ class PySCF(Calculator):  # type: ignore[misc]
                 self.taken = kind
                 return dm0
         self.taken = "last" if self.kind != "default" and "last" in kinds else "default"
-        return self.mf.make_rdm1() if self.taken == "last" else None
+        if self.taken == "default":
+            return None
+        weights_n = weights_of(S, [one.S for one in self.earlier])
+        return np.asarray(sum(weight * one.rho for weight, one in zip(weights_n, self.earlier, strict=True)))
 
-    def corrected(self, frame: Frame) -> Frame:
-        """A predicted frame with what the prediction of the last calculation missed."""
-        if self.ask is None or self.question is None or "DM" not in frame.operators:
+    def corrected(self, frame: Frame, S: Array) -> Frame:
+        """A predicted frame with what predictions of earlier calculations missed."""
+        known = [(one, one.frame) for one in self.earlier if one.frame is not None]
+        if self.ask is None or "DM" not in frame.operators:
             return frame
-        there, said = self.frame(), self.ask(self.question)
-        missed = [operator_on(one, "DM", frame.pairs).values_sx for one in (there, said)]
-        DM = frame.operators["DM"]
-        DM = replace(DM, values_sx=DM.values_sx + missed[0] - missed[1])
+        values_sx = frame.operators["DM"].values_sx.copy()
+        for weight, (one, there) in zip(weights_of(S, [one.S for one, _ in known]), known, strict=True):
+            if weight:
+                for sign, other in ((1, there), (-1, one.said_by(self.ask))):
+                    values_sx += sign * weight * operator_on(other, "DM", frame.pairs).values_sx
+        DM = replace(frame.operators["DM"], values_sx=values_sx)
         return replace(frame, operators={**frame.operators, "DM": DM})
+
+    def judge(self, atoms: "Atoms", predict: Ask, properties: Sequence[str]) -> Judged:
+        """What is predicted for some atoms, with the energy of the predicted density; for `slem.Predicted`."""
+        return judge(self.make(atoms), predict, properties)
 
     @property
     def iterations(self) -> int | None:
@@ -113,7 +162,9 @@ class PySCF(Calculator):  # type: ignore[misc]
 
     def frame(self) -> Frame:
         """The matrices of the last calculation."""
-        return frame_from_scf(self.mf)
+        frame = frame_from_scf(self.mf)
+        self.earlier[-1].frame = frame
+        return frame
 
 
 def numbers_of(question: Question) -> list[int]:

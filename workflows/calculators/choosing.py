@@ -1,19 +1,33 @@
 """Which start the next calculation takes: what the last ones say, each kind tried now and then."""
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 # So many of the last calculations of a kind count; a kind is tried again after so many others.
 REMEMBERED, TRIED_AGAIN = 4, 25
+# Kinds of starts that a model makes.
+PREDICTED = ("both", "predicted")
 
 
 class Choice:
-    """Iterations of the last calculations by the kind of their start."""
+    """What the last calculations cost by the kind of their start: iterations, and those that would take as long as the prediction."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, deque[int]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        self.seen: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
         self.count = 0
         self.when: dict[str, int] = {}
+
+    @classmethod
+    def remembered(cls, events: Sequence[Mapping[str, Any]]) -> "Choice":
+        """That of a folder which is used again, by its journal."""
+        choice = cls()
+        for event in events:
+            if event["event"] == "step" and event["iterations"]:
+                choice.add(event["start"], event.get("cost", event["iterations"]))
+            elif event["event"] == "trained":
+                choice.forget(PREDICTED)
+        return choice
 
     def next(self, kinds: Sequence[str]) -> str:
         """The best of the kinds that are possible now; one that has not been tried for long goes first.
@@ -33,9 +47,9 @@ class Choice:
     def mean(self, kind: str) -> float:
         return sum(self.seen[kind]) / len(self.seen[kind])
 
-    def add(self, kind: str, iterations: int) -> None:
+    def add(self, kind: str, cost: float) -> None:
         self.count += 1
-        self.seen[kind].append(iterations)
+        self.seen[kind].append(cost)
         self.when[kind] = self.count
 
     def forget(self, kinds: Sequence[str]) -> None:

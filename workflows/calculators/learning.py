@@ -9,9 +9,10 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from converters.frames.frame import Frame
 from converters.storage.dataset import Dataset
-from workflows.calculators.choosing import Choice
+from workflows.calculators.choosing import PREDICTED, Choice
 from workflows.calculators.files import Files
 from workflows.campaign.answering import predict_for
+from workflows.campaign.guide import Guide
 from workflows.campaign.journal import Journal
 from workflows.campaign.learning import DATA
 from workflows.campaign.learning import Learning as Training
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-# Kinds of starts that a model makes.
-PREDICTED = ("both", "predicted")
 # Where nobody says how many calculations there will be: as many as there were, and at least so many.
 EXPECTED = 50
 UNCOUNTED = (
@@ -84,7 +83,8 @@ class Learning(Calculator):  # type: ignore[misc]
         self.training = Training(self.home, self.journal)
         if model is not None and self.training.newest is None:
             self.training.begin_with(Path(model))
-        self.choice, self.refused, self.uncounted = Choice(), "", ""
+        self.asked = 0.0
+        self.choice, self.refused, self.uncounted = Choice.remembered(self.journal.events), "", ""
         self.frames = count_frames(self.home / DATA)
         self.before = len(self.journal.of("step"))  # calculations of earlier calls
         self.use_newest()
@@ -93,10 +93,17 @@ class Learning(Calculator):  # type: ignore[misc]
         """Predict with the newest model from now on."""
         guide = self.training.newest
         if guide is not None:
-            self.calculator.ask = lambda question: predict_for(guide.model, question)
-            self.choice.forget(PREDICTED)
+            self.calculator.ask = lambda question: self.ask(guide, question)
             (self.home / "model").mkdir(exist_ok=True)
             shutil.copyfile(guide.path, self.home / "model" / "best.safetensors")
+
+    def ask(self, guide: Guide, question: Any) -> Frame:
+        """What a model predicts; the seconds of that are counted, those of reading the model are not."""
+        model, began = guide.model, seconds_of_all()
+        try:
+            return predict_for(model, question)
+        finally:
+            self.asked += seconds_of_all() - began
 
     def calculate(
         self, atoms: "Atoms | None" = None, properties: Any = ("energy",), system_changes: Any = all_changes
@@ -108,8 +115,9 @@ class Learning(Calculator):  # type: ignore[misc]
             self.results = dict(door.results)
             return
         if self.training.poll():
+            self.choice.forget(PREDICTED)
             self.use_newest()
-        self.results, door.results = {}, {}
+        self.results, door.results, self.asked = {}, {}, 0.0
         door.kind = self.choice.next(door.kinds(self.atoms))
         door.calculate(self.atoms, properties, system_changes)
         self.results = dict(door.results)
@@ -122,13 +130,25 @@ class Learning(Calculator):  # type: ignore[misc]
         if not self.refused:
             self.frames = count_frames(self.home / DATA)
         model = newest.number if newest is not None and taken in PREDICTED else 0
-        self.journal.add("step", refused=self.refused, start=taken, iterations=iterations, seconds=seconds, model=model)
+        each = self.ledger.seconds_of_iteration()
+        # A prediction costs as much as so many iterations.
+        cost = (iterations or 0) + (self.asked / each if each else 0.0)
+        self.journal.add(
+            "step",
+            refused=self.refused,
+            start=taken,
+            iterations=iterations,
+            seconds=seconds,
+            asked=self.asked,
+            cost=cost,
+            model=model,
+        )
         if iterations is None:  # starts cannot be compared
             if not self.uncounted:
                 self.uncounted = UNCOUNTED
                 self.journal.add("no training", why=UNCOUNTED, frames=self.frames)
             return
-        self.choice.add(taken, iterations)
+        self.choice.add(taken, cost)
         steps = len(self.journal.of("step"))
         left = max(steps, EXPECTED) if self.steps is None else self.steps - (steps - self.before)
         self.training.consider(self.ledger, self.frames, left)
@@ -137,9 +157,10 @@ class Learning(Calculator):  # type: ignore[misc]
     def rows(self) -> list[tuple[str, Row]]:
         """All calculations of the folder that say how many iterations they took, those of earlier calls too, whose trainings count as well."""
         return [
-            (step["start"], Row(step["iterations"], step["seconds"], step["model"]))
+            (step["start"], Row(step["iterations"], step["seconds"] - asked, step["model"], asked))
             for step in self.journal.of("step")
             if step["iterations"]
+            for asked in [step.get("asked", 0.0)]
         ]
 
     @property
