@@ -331,7 +331,7 @@ def test_demo_runs(tmp_path, monkeypatch):
         return code
 
     monkeypatch.setattr("workflows.demo.run_command", run_here)
-    assert run_demo(tmp_path / "demo", frames=3, steps=10, unseen_frames=2, restarted=1) == 0
+    assert run_demo(tmp_path / "demo", frames=3, steps=10, unseen_frames=2, restarted=1, more=1) == 0
     out = "".join(said)
     assert "3 of 3 sound" in out
     assert "mean error by shells" in out
@@ -339,6 +339,8 @@ def test_demo_runs(tmp_path, monkeypatch):
     report = (tmp_path / "demo" / "report.html").read_text()
     assert "SCF runs from predictions" in report
     assert "another state" not in report
+    assert "1 of 1" in out
+    assert "model 1" in (tmp_path / "demo" / "campaign" / "report.html").read_text()
 
 
 def test_the_demonstration_removes_nothing_but_its_own(tmp_path):

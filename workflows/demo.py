@@ -15,7 +15,7 @@ from workflows.benchmarks.start_cases import WATER, Case, rattled, run_scf
 if TYPE_CHECKING:
     from ase import Atoms
 
-FRAMES, UNSEEN, RESTARTED, STEPS = 24, 6, 2, 1500
+FRAMES, UNSEEN, RESTARTED, CAMPAIGN, STEPS = 24, 6, 2, 12, 1500
 # What a user would run, with the one line of slem-plugin in it.
 SCRIPT = """
 from ase.io import read
@@ -25,6 +25,7 @@ from slem_plugin import pyscf_guess
 atoms = read("water.xyz")
 atom = [(symbol, tuple(place)) for symbol, place in zip(atoms.symbols, atoms.positions)]
 mf = dft.RKS(gto.M(atom=atom, basis="def2-svp", verbose=4, output="pyscf.log"), xc="pbe").density_fit()
+mf.chkfile = "water.chk"
 mf.kernel(dm0=pyscf_guess(mf))
 """
 
@@ -43,10 +44,24 @@ def run_command(words: list[str]) -> int:
     return subprocess.run([sys.executable, "-m", "workflows", *words], check=False).returncode
 
 
+def scripted(folder: Path, n: int) -> Path:
+    """A folder with a molecule and the script that runs it."""
+    place = folder / f"water_{n}"
+    place.mkdir(parents=True)
+    one_water(np.random.default_rng(n)).write(place / "water.xyz")
+    (place / "run.py").write_text(SCRIPT)
+    return place
+
+
 def run_demo(
-    folder: Path, frames: int = FRAMES, steps: int = STEPS, unseen_frames: int = UNSEEN, restarted: int = RESTARTED
+    folder: Path,
+    frames: int = FRAMES,
+    steps: int = STEPS,
+    unseen_frames: int = UNSEEN,
+    restarted: int = RESTARTED,
+    more: int = CAMPAIGN,
 ) -> int:
-    """Run PySCF on rattled water molecules, convert, check, train, predict, show the errors and restart; returns the exit code."""
+    """Run PySCF on rattled water molecules, convert, check, train, predict, show the errors, restart and run a campaign; returns the exit code."""
     if folder.exists():
         if any(folder.iterdir()) and not (folder / "runs" / "water_0").is_dir():
             raise Refused(Kind.OUTPUT_EXISTS, folder, "holds something else than an earlier demonstration")
@@ -59,11 +74,8 @@ def run_demo(
         place = folder / ("runs" if n < frames else "unseen") / f"water_{n}"
         energy = run_scf(MOLECULE, one_water(np.random.default_rng(n)), place).e_tot
         click.echo(f"   water_{n}: {energy:.6f} Hartree")
-    again = [folder / "scf" / f"water_{n}" for n in range(frames, frames + restarted)]
-    for n, place in enumerate(again, frames):
-        place.mkdir(parents=True)
-        one_water(np.random.default_rng(n)).write(place / "water.xyz")
-        (place / "run.py").write_text(SCRIPT)
+    again = [scripted(folder / "scf", n) for n in range(frames, frames + restarted)]
+    new = [scripted(folder / "new", n) for n in range(frames + unseen_frames, frames + unseen_frames + more)]
     command = f"{sys.executable} run.py"
     commands = (
         ["convert", folder / "runs", "-o", seen],
@@ -74,6 +86,7 @@ def run_demo(
         ["predict", model, unseen, "-o", folder / "predicted.h5"],
         ["eval", model, unseen],
         ["scf", *again, "--model", model, "--cmd", command, "--compare", "-o", folder / "scf.json"],
+        ["campaign", *new, "--model", model, "--cmd", command, "-o", folder / "campaign", "-j", 2],
         ["report", model, unseen, "--scf", folder / "scf.json", "-o", folder / "report.html"],
         ["export", folder / "predicted.h5", "--into", folder / "unseen" / f"water_{frames}", "-o", folder / "start"],
     )
@@ -84,6 +97,6 @@ def run_demo(
             return code
     click.echo(
         f"\nDone. {seen} holds H, S and DM of {frames} molecules in one convention, {model} a model of all three, and "
-        f"{folder}/predicted.h5 what it says of {unseen_frames} molecules that it has not seen; open {folder}/report.html to see how well."
+        f"{folder}/predicted.h5 what it says of {unseen_frames} molecules that it has not seen; open {folder}/report.html to see how well, and {folder}/campaign/report.html to see how {more} more molecules ran."
     )
     return 0

@@ -148,8 +148,9 @@ class Campaign:
         self.learn_again()
         waiting = [folder for folder in self.folders if str(folder) not in self.done]
         pool = ThreadPoolExecutor(self.plan.at_once)
+        ended: list[tuple[Path, Ran]] = []
         try:
-            while waiting or self.running:
+            while waiting or self.running or ended:
                 over = self.plan.budget is not None and time.monotonic() - self.began > self.plan.budget
                 waiting = [] if over else waiting
                 while waiting and len(self.running) < self.plan.at_once:
@@ -158,15 +159,15 @@ class Campaign:
                     control = guide is not None and is_control(self.offered)
                     self.offered += guide is not None
                     self.running[pool.submit(self.runner.run, folder, guide, control)] = folder
-                ended, _ = wait(self.running, LOOK, FIRST_COMPLETED)
-                for future in ended:
-                    ran = future.result()
-                    self.take(self.running.pop(future), ran, self.learn(ran))
+                for folder, ran in ended:  # while the next runs go
+                    self.take(folder, ran, self.learn(ran))
                 if newer := self.learning.poll():
                     self.guide = self.learning.newest
                 if ended or newer:
                     self.learning.consider(self.ledger, self.sound, len(waiting))
                 self.tell(lambda: self.standing)
+                ready, _ = wait(self.running, LOOK, FIRST_COMPLETED)
+                ended = [(self.running.pop(future), future.result()) for future in ready]
         except KeyboardInterrupt:
             self.plan.engine.stop.set()
             raise
