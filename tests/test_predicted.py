@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.units import Debye
 from pyscf import dft, gto, scf
 from pyscf.pbc import gto as pbc
 from pyscf.pbc.scf import KRHF
@@ -13,12 +14,13 @@ from scipy.linalg import expm
 
 from basis.units import BOHR, HARTREE
 from converters.errors import Refused
+from converters.physics.dipole import dipole
 from converters.physics.kspace import count_electrons
 from converters.physics.populations import neutral_electrons, populations
 from converters.pyscf import frame_from_scf
 from converters.pyscf.functional import Functional
-from slem_plugin import Predicted, PySCF
-from tests.fixtures import frames_of
+from slem_plugin import Predicted, PySCF, convert, read
+from tests.fixtures import frames_of, unpacked
 
 WATER = Atoms("OHH", [[0, 0, 0], [0, -0.8, 0.6], [0, 0.75, 0.65]])
 
@@ -51,12 +53,13 @@ def test_charges_and_levels_are_those_of_pyscf():
     mf, atoms = converged(), WATER.copy()
     calc = atoms.calc = Knowing(frame_from_scf(mf))
     np.testing.assert_allclose(atoms.get_charges(), mf.mulliken_pop(verbose=0)[1], atol=1e-8)
+    np.testing.assert_allclose(atoms.get_dipole_moment(), mf.dip_moment(unit="AU", verbose=0) * BOHR, atol=1e-7)
     levels_n = mf.mo_energy * HARTREE
     np.testing.assert_allclose(calc.get_eigenvalues(), levels_n, atol=1e-6)
     np.testing.assert_allclose(calc.get_occupation_numbers(), mf.mo_occ)
     assert calc.results["gap"] == pytest.approx(levels_n[5] - levels_n[4], abs=1e-6)
     assert levels_n[4] < calc.get_fermi_level() < levels_n[5]
-    for ask in (atoms.get_potential_energy, atoms.get_forces, atoms.get_dipole_moment, atoms.get_stress):
+    for ask in (atoms.get_potential_energy, atoms.get_forces, atoms.get_stress):
         with pytest.raises(PropertyNotImplementedError, match="charges and levels"):
             ask()
 
@@ -74,12 +77,11 @@ def test_levels_need_no_charges_of_nuclei():
         atoms.get_charges()
 
 
-def test_with_an_scf_object_there_are_energy_forces_and_dipole():
+def test_with_an_scf_object_there_are_energy_and_forces():
     mf, atoms = converged(), WATER.copy()
     atoms.calc = Knowing(frame_from_scf(mf), water)
     assert atoms.get_potential_energy() == pytest.approx(mf.e_tot * HARTREE, abs=1e-6)
     np.testing.assert_allclose(atoms.get_forces(), -mf.nuc_grad_method().kernel() * HARTREE / BOHR, atol=1e-4)
-    np.testing.assert_allclose(atoms.get_dipole_moment(), mf.dip_moment(unit="AU", verbose=0) * BOHR, atol=1e-5)
     np.testing.assert_allclose(atoms.get_charges(), mf.mulliken_pop(verbose=0)[1], atol=1e-8)
     with pytest.raises(PropertyNotImplementedError):
         atoms.get_stress()
@@ -150,6 +152,19 @@ def test_atoms_of_a_folded_crystal_have_their_share_at_the_kpoints_of_the_run():
     assert frame.folded
     shares_kM = [(rho * S.conj()).real.sum(axis=1) for rho, S in zip(mf.make_rdm1(), overlaps, strict=True)]
     np.testing.assert_allclose(populations(frame)[0], np.mean(shares_kM, axis=0), atol=1e-9)
+
+
+def test_the_dipole_of_tabulated_orbitals_is_the_one_that_siesta_printed(tmp_path):
+    run = unpacked("siesta", "h2o")
+    convert(run, tmp_path / "data.h5")  # which finds the radial functions
+    (frame,) = read(tmp_path / "data.h5")
+    (line,) = [line for line in (run / "h2o.out").read_text().splitlines() if "Electric dipole (Debye)" in line]
+    printed_v = np.array(line.split("=")[1].split(), dtype=float) * Debye
+    np.testing.assert_allclose(dipole(frame, neutral_electrons(frame)), printed_v, atol=1e-5)
+    with pytest.raises(Refused, match="reach other cells"):
+        dipole(frames_of("siesta", "si2")[0], np.array([4, 4]))
+    with pytest.raises(Refused, match="no radial functions"):
+        dipole(replace(frame, functions=()), np.array([6, 1, 1]))
 
 
 def test_nuclei_have_the_charges_of_neutral_atoms_or_are_not_known():

@@ -77,15 +77,13 @@ class Functional:
 
 
 def judge(mf: Any, predict: Callable[[Question], Frame], properties: Sequence[str]) -> Judged:
-    """What is predicted for the atoms of an SCF object, with the energy of its density, its dipole, and forces if they are wanted."""
+    """What is predicted for the atoms of an SCF object, with the energy of its density, and forces if they are wanted."""
     frame = predict((*atoms_of(mf), *make_basis(mf.mol)))
     dm0, _, doubt = guess_density(mf, frame)
     if doubt:
         raise CalculationFailed(doubt)
     functional = Functional.of(mf, dm0)
     results: dict[str, Any] = {"energy": functional.energy}
-    if not hasattr(mf, "cell"):
-        results["dipole"] = np.asarray(mf.dip_moment(mf.mol, dm0, unit="AU", verbose=0)) * BOHR
     if "forces" in properties:
         results["forces"] = functional.forces()
     return Judged(frame, sampling_of_scf(mf, frame.spin).filling, mf.mol.atom_charges(), results)

@@ -8,10 +8,12 @@ import numpy as np
 from ase.calculators.abc import GetOutputsMixin
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
+from basis import Array
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.physics import kspace
 from converters.physics.bands import mesh_for, most_of
+from converters.physics.dipole import dipole
 from converters.physics.kspace import Filling
 from converters.physics.populations import neutral_electrons, populations
 from converters.starts.judged import Judged
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from slem_plugin.model import Model
 
-CHARGES_ALONE = "{}: a model alone has charges and levels; energy, forces and dipole need a calculator that knows those of a density"
+MODEL_ALONE = "{}: a model alone has charges and levels; energy, forces and dipole need a calculator that knows those of a density"
 
 
 class Judge(Protocol):
@@ -35,14 +37,14 @@ class Judge(Protocol):
 
 
 class Predicted(GetOutputsMixin, Calculator):  # type: ignore[misc]
-    """Mulliken charges, levels, occupations, Fermi level and gap of atoms by a model, in one prediction.
+    """Mulliken charges, levels, occupations, Fermi level and gap of atoms by a model, and the dipole of molecules, in one prediction.
 
     >>> atoms.calc = Predicted("model")
     >>> atoms.get_charges(), atoms.calc.get_fermi_level(), atoms.calc.results["gap"]
 
     It has no energies. With a calculator that knows the energy of a density, as `slem.PySCF` does, it has that of the predicted one by one
     Fock matrix, with an error of second order in that of the density; its forces in RHF, RKS, UHF and UKS of molecules, with an error of
-    first order; and the dipole of molecules. `mesh` is the k mesh of a crystal.
+    first order. `mesh` is the k mesh of a crystal.
     """
 
     results: dict[str, Any]
@@ -56,11 +58,11 @@ class Predicted(GetOutputsMixin, Calculator):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.model, self.calculator, self.mesh = model, calculator, mesh
-        self.implemented_properties = ["charges", *(["energy", "forces", "dipole"] if calculator is not None else [])]
+        self.implemented_properties = ["charges", "dipole", *(["energy", "forces"] if calculator is not None else [])]
 
     def get_property(self, name: str, atoms: "Atoms | None" = None, allow_calculation: bool = True) -> Any:
         if self.calculator is None and name not in self.implemented_properties:
-            raise PropertyNotImplementedError(CHARGES_ALONE.format(name))
+            raise PropertyNotImplementedError(MODEL_ALONE.format(name))
         return super().get_property(name, atoms, allow_calculation)
 
     def _outputmixin_get_results(self) -> dict[str, Any]:
@@ -81,13 +83,26 @@ class Predicted(GetOutputsMixin, Calculator):  # type: ignore[misc]
             said = Judged(self.predict(self.atoms))
         else:
             said = self.calculator.judge(self.atoms, self.predict, properties)
-        self.results = {**levels_of(said.frame, said.filling, self.mesh), **said.results}
-        try:
-            nuclei_a = neutral_electrons(said.frame) if said.nuclei_a is None else said.nuclei_a
-            self.results["charges"] = nuclei_a - populations(said.frame).sum(axis=0)
-        except Refused:
-            if "charges" in properties:
-                raise
+        self.results = levels_of(said.frame, said.filling, self.mesh)
+        for name, work_out in (("charges", charges_of), ("dipole", dipole_of)):
+            try:
+                self.results[name] = work_out(said)
+            except Refused:
+                if name in properties and name not in said.results:
+                    raise
+        self.results |= said.results
+
+
+def nuclei_of(said: Judged) -> Array:
+    return neutral_electrons(said.frame) if said.nuclei_a is None else said.nuclei_a
+
+
+def charges_of(said: Judged) -> Array:
+    return np.asarray(nuclei_of(said) - populations(said.frame).sum(axis=0))
+
+
+def dipole_of(said: Judged) -> Array:
+    return dipole(said.frame, nuclei_of(said))
 
 
 def levels_of(frame: Frame, filling: Filling | None, mesh: Sequence[int] | None) -> dict[str, Any]:
