@@ -34,6 +34,7 @@ class TestOpenmx(ContractOfFixtures):
         "soc": Expected(
             ("Ga 2s2p1d", "As 2s2p1d"), 28, Spin.SPINOR, energy=-182.8955692481 * HARTREE, iterations=14, density=1e-7
         ),
+        "cluster_spinor": Expected(("H 1s", "O 1s1p"), 7, Spin.SPINOR, levels=1e-7, density=1e-8),
     }
     fuzzed = ("h2o",)
 

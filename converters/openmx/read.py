@@ -202,7 +202,7 @@ def spectrum_of(stored: ScfOut, output: Output, given: Input, spin: Spin) -> Spe
     except ValueError as error:
         found = f'has "scf.Kgrid {mesh}" and "scf.criterion {criterion}" in its input'
         raise Refused(Kind.DAMAGED, stored.path, found, "three numbers and one") from error
-    if stored.solver == CLUSTER:
+    if given.is_cluster or stored.solver == CLUSTER:  # in a cell a cluster is stored as a band calculation
         mesh_c = np.ones(3, dtype=int)
     energies_skn = output.energies_skn[: 2 if spin is Spin.COLLINEAR else 1] * HARTREE
     placed, width = place_kpoints(output.kpoints_kc, mesh_c), stored.temperature * KELVIN

@@ -51,7 +51,7 @@ def read_target(path: Path) -> Target:
         raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
     require_mesh(path, mesh_c)
     cell_cv, positions_av = read_places(path, given, places_av, [radials[label] for label in labels_a])
-    if given.words.get("scf.eigenvaluesolver", "band").lower() == "cluster":
+    if given.is_cluster:
         mesh_c = [1, 1, 1]
     # The mesh of OpenMX has Gamma for odd numbers alone.
     kpoints_kc, weights_k = uniform_mesh(mesh_c, [1 / (2 * n) - 0.5 for n in mesh_c])

@@ -27,6 +27,11 @@ class Input:
     def is_on(self, keyword: str) -> bool:
         return self.words.get(keyword, "off").lower() == "on"
 
+    @property
+    def is_cluster(self) -> bool:
+        """Whether levels are of Gamma alone, whatever mesh the input names."""
+        return self.words.get("scf.eigenvaluesolver", "").lower() == "cluster"
+
 
 def parse_input(text: str, place: str | Path = "input of OpenMX") -> Input:
     """Keywords and blocks of a text; refused where a block does not end, for it would swallow what follows."""
@@ -139,7 +144,7 @@ def read_output(path: Path, given: Input, noncollinear: bool) -> Output:
 
 def read_levels(path: Path, text: str, noncollinear: bool) -> tuple[Array | None, Array | None]:
     """Printed k-points and eigenvalues (spin column, k, band); a cluster calculation has no k lines."""
-    head = re.search(r"Eigenvalues \(Hartree\) (?:of|for) SCF KS-eq\.", text)
+    head = re.search(r"Eigenvalues \(Hartree\) (?:of|for) (?:SCF|non-collinear) KS-eq\.", text)
     if head is None:
         return None, None
     body = text[head.end() :]
