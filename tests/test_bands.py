@@ -248,3 +248,39 @@ def test_wrong_requests_are_refused(tmp_path):
         code, _, err = slem("bands", *words)
         assert code == 1
         assert said in err
+
+
+@pytest.mark.parametrize("name", ["si2", "spin", "soc"])
+def test_levels_next_to_an_energy_are_those_of_all_bands(name, tmp_path):
+    (frame,) = frames_of("siesta", name)
+    with DatasetWriter(tmp_path / "d.h5") as writer:
+        writer.append(frame)
+    path = make_path(frame, points=5)
+    exact_skn = kspace.eigenvalues(frame, path.kpoints_kc)
+    near = frame.outcome.fermi
+    words = (
+        "bands",
+        tmp_path / "d.h5",
+        "--levels",
+        12,
+        "--points",
+        5,
+        "-o",
+        tmp_path / "b.json",
+        "-o",
+        tmp_path / "b.png",
+    )
+    code, printed, error = slem(*words, "--json")
+    assert code == 0, error
+    found = json.loads((tmp_path / "b.json").read_text())
+    for levels_kn, below_k, exact_kn in zip(found["levels"], found["levels below"], exact_skn, strict=True):
+        assert below_k == (exact_kn < near).sum(axis=1).tolist()
+        for levels_n, exact_n in zip(levels_kn, exact_kn, strict=True):
+            assert levels_n == pytest.approx(np.sort(exact_n[np.argsort(np.abs(exact_n - near))[:12]]), abs=1e-8)
+    facts = json.loads(printed)["d.h5"]
+    if name == "si2":
+        filled = round(frame.outcome.electrons / 2)
+        edges = exact_skn[0, :, filled - 1].max(), exact_skn[0, :, filled].min()
+        assert (facts["valence edge (eV)"], facts["conduction edge (eV)"]) == pytest.approx(edges, abs=1e-8)
+    assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+    assert slem("bands", tmp_path / "d.h5", "--levels", 12, "--compare", tmp_path / "d.h5")[0] == 2

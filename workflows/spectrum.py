@@ -16,6 +16,7 @@ from converters.physics.levels import Gap, Levels, atomic_fermi, find_gap
 from converters.physics.sparse import Source, count_electrons, matrices_at
 from converters.physics.spectral import Pencil, fermi_level
 from converters.storage.dataset import Dataset
+from workflows.pictures.local_states import require_ending, save_shares, shares_of_atoms
 
 # The moments of all states of one spin, with their errors.
 Counted = tuple[Pencil, tuple[Array, Array]]
@@ -42,6 +43,7 @@ class Wanted:
     moments: int = 400
     vectors: int = 4
     matrices: Path | None = None
+    map: Path | None = None
 
     @property
     def nothing(self) -> bool:
@@ -55,6 +57,8 @@ class Wanted:
 
 def describe_spectrum(path: Path, number: int, wanted: Wanted) -> dict[str, Any]:
     """Everything that was asked for, as plain values."""
+    if wanted.map is not None:
+        require_ending(wanted.map)
     with Dataset(path) as data:
         source = Source.of_dataset(data, number)
         outline = source.outline
@@ -89,7 +93,7 @@ def describe_spectrum(path: Path, number: int, wanted: Wanted) -> dict[str, Any]
             gap = system.find_gap(spins, near)
             found |= gap_facts(gap)
             near = gap.fermi if near is None else near
-        found |= describe_levels(spins, wanted, near)
+        found |= describe_levels(system, spins, wanted, near)
     return found
 
 
@@ -146,7 +150,7 @@ def gap_facts(gap: Gap) -> dict[str, Any]:
     }
 
 
-def describe_levels(spins: Sequence[Levels], wanted: Wanted, near: float | None) -> dict[str, Any]:
+def describe_levels(system: System, spins: Sequence[Levels], wanted: Wanted, near: float | None) -> dict[str, Any]:
     """Counts and levels by the direct solver, one list for each spin."""
     found: dict[str, Any] = {}
     if wanted.count:
@@ -156,8 +160,20 @@ def describe_levels(spins: Sequence[Levels], wanted: Wanted, near: float | None)
         found["window"] = [levels.within(wanted.window[0], wanted.window[1]).tolist() for levels in spins]
     if wanted.levels and near is not None:
         found["near (eV)"] = near
-        found["levels"] = [levels.near(near, wanted.levels).tolist() for levels in spins]
+        if wanted.map is None:
+            found["levels"] = [levels.near(near, wanted.levels).tolist() for levels in spins]
+        else:
+            found |= map_levels(system, spins, wanted.levels, near, wanted.map)
     return found
+
+
+def map_levels(system: System, spins: Sequence[Levels], count: int, near: float, path: Path) -> dict[str, Any]:
+    """The levels next to an energy, with a picture of the atoms that have them."""
+    natoms = system.outline.natoms
+    states = [levels.states_near(near, count) for levels in spins]
+    shares_na = np.concatenate([shares_of_atoms(system.S, c_Mn, system.sizes_a, natoms) for _, c_Mn in states])
+    save_shares(path, system.outline, [level for e_n, _ in states for level in e_n], shares_na)
+    return {"levels": [e_n.tolist() for e_n, _ in states], "map": str(path)}
 
 
 def describe_moments(system: System, wanted: Wanted) -> dict[str, Any]:

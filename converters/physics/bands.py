@@ -96,7 +96,7 @@ def require_bands(frame: Frame) -> None:
         raise Refused(
             Kind.NO_BANDS,
             place,
-            f"has {frame.norb} orbitals, too many for bands; slem-spectrum has its density of states",
+            f"has {frame.norb} orbitals, too many for all bands; those next to an energy can be had, and its density of states",
         )
 
 

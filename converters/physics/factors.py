@@ -134,6 +134,8 @@ ANALYSE, FACTOR, SOLVE, FREE = 11, 22, 33, -1
 # found: perturbed pivots and negative eigenvalues.
 SETTINGS = {0: 1, 1: 2, 9: 13, 20: 1, 34: 1}
 PERTURBED, POSITIVE, NEGATIVE = 13, 21, 22
+# Conditional numerical reproducibility by the best branch of the processor: the same numbers in each run, and on AMD's processors factors in five sixths of the time.
+REPRODUCIBLE = 2
 MEANING = {-2: "not enough memory", -4: "a zero pivot", -8: "too many elements for 32 bits", -9: "not enough memory"}
 
 
@@ -156,7 +158,9 @@ def has_mkl() -> bool:
 def load_mkl() -> ctypes.CDLL:
     for path in mkl_files():
         with suppress(OSError):
-            return ctypes.CDLL(path)
+            library = ctypes.CDLL(path)
+            library.MKL_CBWR_Set(REPRODUCIBLE)
+            return library
     raise Refused(Kind.NOT_INSTALLED, "pardiso", "the library of MKL cannot be loaded", INSTALL)
 
 

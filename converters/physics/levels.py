@@ -94,17 +94,28 @@ class Levels:
 
     def near(self, energy: float, count: int) -> Array:
         """The `count` levels next to an energy (eV), ascending, by shift and invert."""
-        if not 0 < count <= self.most:
-            raise Refused(Kind.NO_SUCH_CHOICE, "levels", f"are {count} of {self.size}", f"1 to {self.most}")
+        self.require_count(count)
         if self.all is not None:
             return np.sort(self.all[np.argsort(np.abs(self.all - energy), kind="stable")[:count]])
+        return self.states_near(energy, count)[0]
+
+    def states_near(self, energy: float, count: int) -> tuple[Array, Array]:
+        """The same levels, and of each the coefficients of its orbitals (M, n), normalised in the metric of S."""
+        self.require_count(count)
+        if self.all is not None:
+            e_n, c_Mn = dense.eigh(self.H.toarray(), self.S.toarray(), check_finite=False)
+            kept_n = np.sort(np.argsort(np.abs(e_n - energy), kind="stable")[:count])
+            return e_n[kept_n], c_Mn[:, kept_n]
         self.factor(energy)
         inverse = linalg.LinearOperator(self.H.shape, matvec=self.engine.solve, dtype=self.H.dtype)
         start = np.random.default_rng(0).standard_normal(self.size)  # always the same, and so are results
-        found = linalg.eigsh(
-            self.H, count, self.S, sigma=energy, OPinv=inverse, v0=start, tol=LEVEL, return_eigenvectors=False
-        )
-        return np.sort(found)
+        e_n, c_Mn = linalg.eigsh(self.H, count, self.S, sigma=energy, OPinv=inverse, v0=start, tol=LEVEL)
+        order_n = np.argsort(e_n)
+        return e_n[order_n], c_Mn[:, order_n]
+
+    def require_count(self, count: int) -> None:
+        if not 0 < count <= self.most:
+            raise Refused(Kind.NO_SUCH_CHOICE, "levels", f"are {count} of {self.size}", f"1 to {self.most}")
 
     def within(self, low: float, high: float, guess: Array | None = None) -> Array:
         """All levels from one energy to another, ascending; their number is proven by counts, also that of a guess."""

@@ -175,14 +175,13 @@ def add_blocks(
     # The partner's element (column, row) of each element.
     other_x = transposed_places(pattern, mine)[partner_x]
     for name, values_sx in values.items():
-        block_sx = values_sx[:, x] * phase
-        mirrored_sx = block_sx[TRANSPOSED[layouts[name]]].conj()[:, partner_x]
         target = data[name]
-        if not np.iscomplexobj(target):
-            block_sx, mirrored_sx = block_sx.real, mirrored_sx.real
-        for s in range(len(target)):
+        real = not np.iscomplexobj(target)
+        block_sx = values_sx[:, x] * (phase.real if real else phase)
+        for s, partner in enumerate(TRANSPOSED[layouts[name]]):
+            mirrored_x = block_sx[partner, partner_x]
             target[s, place_x] += block_sx[s]
-            target[s, other_x] += mirrored_sx[s]
+            target[s, other_x] += mirrored_x if real else mirrored_x.conj()
 
 
 def transposed_places(pattern: Pattern, pairs: Pairs) -> Array:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from workflows.commands.shared import CODES, EXISTING, GRID, JSON, OUTPUT, PURIF
     """  slem-bands data.h5 --frame 3 -o bands.png
   slem-bands data.h5 --frame 3 --model model -o bands.svg
   slem-bands new.cif --model model --path GXWKGLUWLK -o bands.png -o bands.json
-  slem-bands data.h5 --compare pred.h5 --json"""
+  slem-bands data.h5 --compare pred.h5 --json
+  slem-bands large.h5 --levels 20 --near -4.1 --path GX --points 10 -o bands.png"""
 )
 @click.argument("source", metavar="DATA_OR_STRUCTURE", type=EXISTING)
 @click.option(*OUTPUT, "outputs", multiple=True, type=click.Path(path_type=Path), help=".png, .svg, .pdf or .json.")
@@ -32,6 +34,10 @@ from workflows.commands.shared import CODES, EXISTING, GRID, JSON, OUTPUT, PURIF
     "--window", help="Energies in the picture, eV from the valence edge; default: -15:8, about the gap for a molecule."
 )
 @click.option("--electrons", type=float, help="Electrons of the cell, where the frame does not say.")
+@click.option(
+    "--levels", type=click.IntRange(1), help="Of large frames: so many levels next to an energy at each k-point."
+)
+@click.option("--near", type=float, help="That energy, eV; default: the Fermi level of the frame.")
 @JSON
 def bands_command(
     source: Path,
@@ -39,6 +45,8 @@ def bands_command(
     model_path: Path | None,
     other: Path | None,
     window: str | None,
+    levels: int | None,
+    near: float | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -51,6 +59,18 @@ def bands_command(
     from workflows.terminal.show import print_json, show_facts
 
     limits = parse_window(window) if window else None
+    if levels is not None:
+        if model_path or other or options["electrons"]:
+            raise click.UsageError("--levels is for one frame of a dataset, without --model, --compare and --electrons")
+        from workflows.pictures.bands_near import Nearest, bands_near, facts_near, save_near
+
+        with progress("k-points") as tell:
+            wanted = Nearest(levels, near)
+            found = bands_near(source, options["number"], options["path"], options["points"], wanted, tell)
+        for output in outputs:
+            save_near(found, output, limits)
+        (print_json if as_json else partial(show_facts, str(source)))(facts_near(found))
+        return 0
     with progress("k-points") as tell:
         lines = bands_of(source, model_path, other, Request(**options), tell)
     for output in outputs:
@@ -65,7 +85,7 @@ def bands_command(
 @as_command(
     """  slem-spectrum pred.h5
   slem-spectrum pred.h5 --gap --window=-5:-3.5
-  slem-spectrum pred.h5 --levels 20 --near -4.1
+  slem-spectrum pred.h5 --levels 20 --near -4.1 --map states.png
   slem-spectrum pred.h5 --dos -20:10:601 --atoms 0,17 --json > dos.json
   slem-spectrum pred.h5 --matrices matrices/ -k 0.5,0,0"""
 )
@@ -74,6 +94,11 @@ def bands_command(
 @click.option("-k", "kpoint", default="0,0,0", show_default=True, help="k-point, fractions of the reciprocal vectors.")
 @click.option("--levels", type=click.IntRange(1), help="Find so many levels next to an energy.")
 @click.option("--near", type=float, help="That energy, eV; default: the Fermi level.")
+@click.option(
+    "--map",
+    type=click.Path(path_type=Path),
+    help="Where the states of --levels are: the share of each atom in them, as .png, .svg, .pdf or .npz.",
+)
 @click.option("--gap", is_flag=True, help="Find highest occupied and lowest empty level by exact counts.")
 @click.option("--count", help="Count the levels from one energy to another, eV: low:high.")
 @click.option("--window", help="Find all levels from one energy to another, eV: low:high; their number is proven.")
@@ -126,6 +151,8 @@ def spectrum_command(
     from workflows.terminal.progress import waiting
     from workflows.terminal.show import print_json, show_spectrum
 
+    if options["map"] is not None and not levels:
+        raise click.UsageError("--map shows the states of --levels")
     wanted = Wanted(
         kpoint=numbers_of(kpoint, ",", "-k", (3, 3)),
         levels=levels or 0,
