@@ -13,6 +13,8 @@ from basis.spin import Spin
 from converters.frames.frame import operator_on
 from converters.frames.neighbours import Structure, find_pairs, structure_of
 from converters.pyscf import frame_from_scf
+from slem_plugin.baseline.baseline import Neighbours
+from slem_plugin.baseline.fitting import equivalent_atoms
 from slem_plugin.baseline.sharing import share_onsite
 from slem_plugin.baseline.splines import fit_penalised, roughness, spline_design, spline_values
 from slem_plugin.blocks.axial import axial_basis, exchange
@@ -167,6 +169,38 @@ class TestSplines:
         few = slice(70)
         noisy = fit_penalised(B[few], (np.exp(-r) + random.normal(0, 0.1, len(r)))[few, None], roughness(63))
         assert np.abs(B_new @ noisy - np.exp(-new)[:, None]).max() < 0.2
+
+    def test_values_of_a_group_do_not_foretell_each_other(self):
+        """Noise that stands twice is not followed, in groups smaller and larger than the number of functions."""
+        random = np.random.default_rng(0)
+        r, new = random.uniform(1, 8, 70), np.linspace(1, 8, 200)
+        B, B_new = (spline_design(x, 1.0, 8.0, 63) for x in (r, new))
+        values, numbers = (np.exp(-r) + random.normal(0, 0.1, len(r)))[:, None], np.arange(len(r))
+        once = B_new @ fit_penalised(B, values, roughness(63))
+        for times in (2, 64):
+            doubled = [np.repeat(rows, times, axis=0) for rows in (B, values)]
+            assert np.abs(B_new @ fit_penalised(*doubled, roughness(63)) - once).max() > 0.3
+            grouped = fit_penalised(*doubled, roughness(63), np.repeat(numbers, times))
+            assert np.abs(B_new @ grouped - once).max() < 1e-6
+
+
+def test_atoms_with_the_same_neighbours_are_known():
+    """The two atoms of a body-centred cell with any displacement are one another's inversion; three are not, nor those of another structure."""
+    kinds = []
+    for positions in (
+        [[0, 0, 0], [1.5, 1.4, 1.45]],
+        [[0, 0, 0], [1.5, 1.4, 1.4]],
+        [[0, 0, 0], [1.5, 1.4, 1.4], [0.8, 2, 0]],
+    ):
+        structure = Structure(
+            2.87 * np.eye(3), np.ones(3, dtype=bool), np.array(positions), np.zeros(len(positions), int)
+        )
+        pairs = find_pairs(structure, np.array([[5.0]]), np.ones(len(positions), int))
+        kinds.append(Neighbours.of(make_graph(structure, pairs, 1, 2), 0, [1.0], np.array([5.0])))
+    numbers = equivalent_atoms(kinds)
+    assert numbers[0] == numbers[1]
+    assert numbers[2] == numbers[3]
+    assert len(set(numbers.tolist())) == 5
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,8 @@ from slem_plugin.graphs.graph import Graph
 MARGIN, WIDE_MARGIN = 1.02, 2.0
 # The rest is taken to be nowhere smaller than this fraction of its mean size.
 SMALLEST = 1e-2
+# Sums over neighbours closer than this are the same.
+ALIKE = 1e-5
 # What is smaller than this is zero.
 NOTHING = 1e-12
 
@@ -233,6 +235,9 @@ def fit_crystal_field(
     """Coefficients of each degree of the onsite blocks of a species."""
     onsite = form.onsite_s[s]
     neighbours = [Neighbours.of(sample.graph, s, near_t, cutoff_t) for sample in samples]
+    class_a = equivalent_atoms(neighbours)
+    alone_a = np.bincount(class_a)[class_a] == 1
+    apart = len(samples) == 1 or alone_a.all()  # a single structure can foretell itself only
     found = []
     for l, natural in enumerate(onsite.natural):
         A = np.concatenate([one.features(l) for one in neighbours])
@@ -245,8 +250,19 @@ def fit_crystal_field(
         ridge = np.eye(A.shape[-1])
         if l == 0:
             ridge[0] = 0  # the constant is free
-        found.append(fit_penalised(A, values, ridge))
+        m_am = np.where(alone_a[:, None], np.arange(2 * l + 1), 0)  # images by symmetry mix all m
+        groups = None if apart else (class_a[:, None] * (2 * l + 1) + m_am).ravel()
+        found.append(fit_penalised(A, values, ridge, groups))
     return tuple(found)
+
+
+def equivalent_atoms(neighbours: Sequence[Neighbours]) -> Array:
+    """A number for each atom, one for all atoms of a structure with the same distances to their neighbours.
+
+    Symmetry gives them the same block but for its direction: two atoms of iron in a cell are one another's inversion.
+    """
+    seen = [np.column_stack([np.full(len(one.atoms), n), one.features(0)[:, 0]]) for n, one in enumerate(neighbours)]
+    return np.unique(np.round(np.concatenate(seen) / ALIKE), axis=0, return_inverse=True)[1].ravel()
 
 
 def fit_sizes(bare: Baseline, samples: Sequence[Sample], rests: Sequence[Components], t: int) -> Array:

@@ -4,6 +4,7 @@ A function is a quintic B-spline on uniform knots, with a penalty on the differe
 continues smoothly where there is no data. How strong the penalty is follows from leaving one value out at a time.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -70,14 +71,17 @@ def switch_off(r_p: Array, start: float, end: float) -> Array:
     return 1 - x**3 * (10 + x * (6 * x - 15))
 
 
-def fit_penalised(A: Array, values_pn: Array, penalty: Array) -> Array:
+def fit_penalised(A: Array, values_pn: Array, penalty: Array, group_p: Array | None = None) -> Array:
     """Coefficients c that minimise |A c - values|^2 + w |penalty c|^2.
 
-    The weight w is lowered as long as that foretells each value clearly better from all others.
+    The weight w is lowered as long as that foretells each value clearly better from all others. Values of one group would
+    foretell each other and are left out together; the error of few groups is uneven in w, so there all weights are tried.
     """
     if len(A) > MOST_VALUES:
         chosen = np.random.default_rng(0).choice(len(A), MOST_VALUES, replace=False)
         A, values_pn = A[chosen], values_pn[chosen]
+        group_p = None if group_p is None else group_p[chosen]
+    groups = groups_by_size(np.arange(len(A)) if group_p is None else group_p)
     # Many values are first reduced to as many rows as there are unknowns.
     Q_data, R_data = np.linalg.qr(A)
     projected = Q_data.T @ values_pn
@@ -88,13 +92,38 @@ def fit_penalised(A: Array, values_pn: Array, penalty: Array) -> Array:
         Q, R = np.linalg.qr(np.concatenate(rows))
         Q = Q[: len(R_data)]
         smooth = Q_data @ Q
-        freedom = 1 - np.einsum("pb,pb->p", smooth, smooth)
         fitted = Q.T @ projected
-        if freedom.min(initial=1) < 1e-8:
-            break  # a value that alone decides its own fit cannot be foretold
-        error = float(np.mean(((values_pn - smooth @ fitted) / freedom[:, None]) ** 2))
-        if error > best:
+        squares = squares_foretold(smooth, values_pn - smooth @ fitted, groups)
+        if squares is None:
+            break
+        error = squares / values_pn.size
+        if error > best and group_p is None:
             break
         if error < WORTH_IT * best:
             best, coefficients = error, solve_triangular(R, fitted)
     return coefficients
+
+
+def groups_by_size(group_p: Array) -> list[Array]:
+    """The values of each group, rows[group, value], in one array for all groups of a size."""
+    _, size_g = np.unique(group_p, return_counts=True)
+    parts = np.split(np.argsort(group_p, kind="stable"), np.cumsum(size_g)[:-1])
+    return [np.array([part for part in parts if len(part) == size]) for size in np.unique(size_g)]
+
+
+def squares_foretold(smooth: Array, rest_pn: Array, groups: Sequence[Array]) -> float | None:
+    """The sum of the squared errors of values foretold from those of other groups; None where a group alone decides its own fit.
+
+    `smooth` is a root of the matrix that takes values to their fit, `rest_pn` what the fit of all values leaves over.
+    """
+    total = 0.0
+    for rows in groups:
+        S, rest = smooth[rows], rest_pn[rows]
+        T = S.swapaxes(1, 2)
+        wide = S.shape[1] <= S.shape[2]
+        freedom = np.eye(min(S.shape[1:])) - (S @ T if wide else T @ S)
+        if np.linalg.eigvalsh(freedom).min(initial=1) < 1e-8:
+            return None
+        foretold = np.linalg.solve(freedom, rest) if wide else rest + S @ np.linalg.solve(freedom, T @ rest)
+        total += float((foretold**2).sum())
+    return total
