@@ -21,7 +21,7 @@ from pyscf import gto, scf
 from converters.errors import Refused
 from converters.pyscf import frame_from_scf
 from converters.pyscf.calculator import PySCF
-from converters.starts.earlier import weights_of
+from converters.starts.earlier import as_projector, combined_frame, weights_of
 from converters.starts.start import MODEL_VARIABLE, Progress
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
@@ -508,6 +508,10 @@ def test_a_folder_that_is_used_again_has_its_calculations_and_all_frames_of_its_
     assert len(energies(tmp_path)) == 3
 
 
+def water_along(t):
+    return Atoms("OHH", [[0, 0, 0], [0, 0.05 * t, 0.96 + 0.04 * t], [0, 0.95 - 0.03 * t**2, -0.3 + 0.1 * t]])
+
+
 def test_densities_of_earlier_geometries_are_combined_whatever_their_order():
     """A start of the images of a barrier, each of which the steps before left elsewhere, is as good as one along a trajectory."""
 
@@ -516,17 +520,19 @@ def test_densities_of_earlier_geometries_are_combined_whatever_their_order():
         mf.kernel(dm0=dm0)
         return mf
 
-    def moved(t):
-        return Atoms("OHH", [[0, 0, 0], [0, 0.05 * t, 0.96 + 0.04 * t], [0, 0.95 - 0.03 * t**2, -0.3 + 0.1 * t]])
-
-    there = [solve(moved(t)) for t in (0.9, -1.2, 0.3, -0.5, 1.4)]
-    wanted = solve(moved(0.1))
+    there = [solve(water_along(t)) for t in (0.9, -1.2, 0.3, -0.5, 1.4)]
+    wanted = solve(water_along(0.1))
     weights_n = weights_of(wanted.get_ovlp(), [mf.get_ovlp() for mf in there])
     assert weights_n.sum() == pytest.approx(1)
     combined = sum(weight * mf.make_rdm1() for weight, mf in zip(weights_n, there, strict=True))
     nearest = np.abs(there[2].make_rdm1() - wanted.make_rdm1()).max()
     assert np.abs(combined - wanted.make_rdm1()).max() < 0.02 * nearest
-    assert solve(moved(0.1), combined).cycles < solve(moved(0.1), there[2].make_rdm1()).cycles
+    assert solve(water_along(0.1), combined).cycles < solve(water_along(0.1), there[2].make_rdm1()).cycles
+    projected = as_projector(combined, wanted.get_ovlp(), there[2].make_rdm1(), there[2].get_ovlp())
+    assert np.trace(projected @ wanted.get_ovlp()) == pytest.approx(10, abs=1e-6)
+    assert np.trace(combined @ wanted.get_ovlp()) != pytest.approx(10, abs=1e-6)
+    smeared = 0.9 * there[2].make_rdm1()
+    assert as_projector(combined, wanted.get_ovlp(), smeared, there[2].get_ovlp()) is combined
     assert weights_of(wanted.get_ovlp() + 0j, [there[0].get_ovlp() + 0j]).tolist() == [1]
     turned = [np.exp(0.3j) * mf.get_ovlp() for mf in (wanted, *there)]  # complex ones, of k-points
     np.testing.assert_allclose(weights_of(turned[0], turned[1:]), weights_n, atol=1e-6)
@@ -604,6 +610,73 @@ def test_a_calculator_of_files_finds_the_prediction_in_its_folder(tmp_path):
     assert any(name.endswith(".DM") for name in inner.given)
     with pytest.raises(Refused, match="told its start"):
         Learning(object(), tmp_path / "c")
+
+
+def test_a_calculator_of_files_starts_from_several_earlier_densities(tmp_path):
+    """Where the radial functions are known; an atom that has gone into another cell is no earlier place."""
+    inner = Silicon(unpacked("siesta", "h2o"), tmp_path / "calc")
+    door = Files(inner)
+    (frame,) = frames_of("siesta", "h2o")
+    door.calculate(frame.atoms)
+    door.store(tmp_path / "data.h5")
+    assert door.kinds(frame.atoms) == ["own"]
+    (known,) = door.earlier
+    crossed = replace(known, positions_av=known.positions_av + known.cell_cv[0] * np.array([[0], [1], [0]]))
+    door.earlier = [known, crossed]
+    door.kind = "last"
+    door.calculate(frame.atoms)
+    assert door.taken == "own"
+    door.earlier = [known, known]
+    assert door.kinds(frame.atoms) == ["last", "own"]
+    door.calculate(frame.atoms)
+    assert door.taken == "last"
+    assert any(name.endswith(".DM") for name in inner.given)
+    made = combined_frame([known, known], known.cell_cv, known.positions_av)
+    np.testing.assert_allclose(made["DM"].values_sx, known["DM"].values_sx, atol=1e-9)
+    np.testing.assert_allclose(made["S"].values_sx, known["S"].values_sx, atol=1e-8)
+    assert combined_frame([known], known.cell_cv, known.positions_av) is None
+    assert combined_frame([replace(known, functions=())] * 2, known.cell_cv, known.positions_av) is None
+
+
+def test_images_of_a_barrier_share_a_calculator(tmp_path):
+    """Each starts from the nearest earlier geometries, though the last calculation is that of another image, and none is calculated twice."""
+
+    class Counting(PySCF):
+        cycles = calculations = 0
+
+        def solve(self):
+            super().solve()
+            self.cycles += self.iterations
+            self.calculations += 1
+
+    def energies_of(calc):
+        found = []
+        for step in range(4):
+            images = [water_along(place + 0.1 / (1 + step)) for place in (-1.5, 0.0, 1.5)]
+            for image in images:
+                image.calc = calc
+            found.append([image.get_potential_energy() for image in images])
+            images[0].get_potential_energy()
+        return np.array(found)
+
+    plain, learning = Counting(hydrogen), Counting(hydrogen)
+    plain.kind = "default"
+    with Learning(learning, tmp_path) as calc:
+        np.testing.assert_allclose(energies_of(calc), energies_of(plain), atol=1e-6)
+    assert learning.calculations == 12
+    assert learning.cycles < 0.6 * 12 * (plain.cycles / plain.calculations)
+
+
+def test_more_of_an_earlier_geometry_is_not_that_of_another(tmp_path):
+    one, other = water_along(0.0), water_along(1.0)
+    with Learning(PySCF(hydrogen), tmp_path) as calc:
+        for atoms in (one, other):
+            atoms.calc = calc
+            atoms.get_potential_energy()
+        one.get_potential_energy()
+        plain = water_along(0.0)
+        plain.calc = PySCF(hydrogen)
+        np.testing.assert_allclose(one.get_forces(), plain.get_forces(), atol=1e-4)
 
 
 def test_the_best_start_is_taken_and_others_are_tried_again():

@@ -17,7 +17,7 @@ from converters.pyscf.functional import judge
 from converters.pyscf.molecule import make_basis
 from converters.pyscf.read import frame_from_scf
 from converters.starts.asking import Question
-from converters.starts.earlier import weights_of
+from converters.starts.earlier import as_projector, weights_of
 from converters.starts.judged import Judged
 from converters.storage.writer import DatasetWriter
 
@@ -127,7 +127,9 @@ class PySCF(Calculator):  # type: ignore[misc]
         if self.taken == "default":
             return None
         weights_n = weights_of(S, [one.S for one in self.earlier])
-        return np.asarray(sum(weight * one.rho for weight, one in zip(weights_n, self.earlier, strict=True)))
+        rho = np.asarray(sum(weight * one.rho for weight, one in zip(weights_n, self.earlier, strict=True)))
+        likest = self.earlier[int(np.argmax(weights_n))]
+        return as_projector(rho, S, likest.rho, likest.S)
 
     def corrected(self, frame: Frame, S: Array) -> Frame:
         """A predicted frame with what predictions of earlier calculations missed."""

@@ -6,15 +6,26 @@ barrier and the steps of a trajectory are all the same to it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from basis import Array
+from converters.frames.blocks import Operator
+from converters.frames.frame import Frame, operator_on
+from converters.frames.neighbours import Structure
+from converters.physics.overlap import Overlap
 
 # So many of the earlier calculations, the nearest ones, are combined.
 COMBINED = 8
 # What a converged density misses, for each root of an orbital: weights that make more of it than they gain are too large.
 NOISE = 2e-5
+# Densities are no straight lines: what a weight of 1 costs at the distance 1 from the new overlap, each for a root of an orbital.
+CURVED = 0.02
+# How far a density may be from full and empty orbitals (for each root of an orbital) to be taken for one of those.
+WHOLE = 1e-4
+# An atom that is so far from where it was (Angstrom) has gone into another cell, or the structure is another one.
+FAR = 0.7
 
 
 def weights_of(S: Array, earlier: Sequence[Array]) -> Array:
@@ -27,13 +38,51 @@ def weights_of(S: Array, earlier: Sequence[Array]) -> Array:
     weight_n = np.zeros(len(earlier))
     if others:
         moved_xn = np.array([flat(earlier[n] - earlier[nearest]) for n in others]).T
-        least = NOISE**2 * S.shape[-1] * np.eye(len(others))
+        norb = np.sqrt(S.size)
+        least = np.diag(NOISE**2 * norb + CURVED**2 / norb * distance_n[others] ** 4)
         wanted_x = flat(S - earlier[nearest])
         weight_n[others] = np.linalg.solve(moved_xn.T @ moved_xn + least, moved_xn.T @ wanted_x)
     weight_n[nearest] = 1 - weight_n.sum()
     return weight_n
 
 
+def as_projector(rho: Array, S: Array, earlier: Array, earlier_S: Array) -> Array:
+    """A combined density whose orbitals are full or empty again, by two of McWeeny's steps, where those of an earlier one are so."""
+    limit = WHOLE * np.sqrt(S.shape[-1])
+    for most in (2.0, 1.0):
+        if defect(earlier / most, earlier_S) < limit:
+            P = rho / most
+            before = defect(P, S)
+            for _ in range(2):
+                PS = P @ S
+                P = (3 * np.eye(S.shape[-1]) - 2 * PS) @ PS @ P
+            return np.asarray(P * most) if defect(P, S) < before else rho
+    return rho
+
+
+def defect(P: Array, S: Array) -> float:
+    """How far P is from a projector, P S P = P."""
+    return float(np.abs(np.linalg.norm(P @ S @ P - P, axis=(-2, -1))).max())
+
+
 def flat(matrix: Array) -> Array:
     """All real numbers of a matrix."""
     return np.ascontiguousarray(matrix).view(float).ravel()
+
+
+def combined_frame(frames: Sequence[Frame], cell_cv: Array, positions_av: Array) -> Frame | None:
+    """S of new positions and the DM that the frames of earlier ones make, on the pairs of the nearest; None where that is not known.
+
+    It takes two frames or more of the same atoms in the same order, with their radial functions.
+    """
+    moved_n = [np.abs(one.positions_av - positions_av).max() for one in frames]
+    near = [one for one, moved in zip(frames, moved_n, strict=True) if moved < FAR and {"S", "DM"} <= set(one)]
+    if len(near) < 2 or (overlap := Overlap.of_frame(near[-1])) is None:
+        return None
+    nearest = min(near, key=lambda one: float(np.linalg.norm(one.positions_av - positions_av)))
+    structure = Structure(cell_cv, nearest.pbc_c, positions_av, nearest.species_a)
+    S_sx = overlap.values(structure, nearest.pairs)[None]
+    weights_n = weights_of(S_sx, [operator_on(one, "S", nearest.pairs).values_sx for one in near])
+    parts = (w * operator_on(one, "DM", nearest.pairs).values_sx for w, one in zip(weights_n, near, strict=True))
+    operators = {"S": Operator(S_sx), "DM": Operator(np.sum(list(parts), axis=0))}
+    return replace(nearest, cell_cv=cell_cv, positions_av=positions_av, operators=operators)

@@ -4,7 +4,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# So many of the last calculations of a kind count; a kind is tried again after so many others.
+# So many of the last calculations of a kind count; a kind that was seen so often is tried again after so many others.
 REMEMBERED, TRIED_AGAIN = 4, 25
 # Kinds of starts that a model makes.
 PREDICTED = ("both", "predicted")
@@ -37,12 +37,13 @@ class Choice:
         untried = [kind for kind in kinds if len(self.seen[kind]) < 1]
         if untried:
             return untried[0]
-        old = [kind for kind in kinds if self.count - self.when[kind] > TRIED_AGAIN * self.far(kind, kinds)]
+        old = [kind for kind in kinds if self.count - self.when[kind] > self.patience(kind, kinds)]
         return old[0] if old else min(reversed(kinds), key=self.mean)
 
-    def far(self, kind: str, kinds: Sequence[str]) -> float:
-        """How much worse a kind is than the best, from 1: the worse, the longer it is left alone."""
-        return max(1.0, self.mean(kind) / min(map(self.mean, kinds))) ** 2
+    def patience(self, kind: str, kinds: Sequence[str]) -> float:
+        """After so many others a kind is tried again: the later, the worse it is than the best, and the oftener it was tried."""
+        worse = max(1.0, self.mean(kind) / min(map(self.mean, kinds)))
+        return TRIED_AGAIN * (worse * len(self.seen[kind]) / REMEMBERED) ** 2
 
     def mean(self, kind: str) -> float:
         return sum(self.seen[kind]) / len(self.seen[kind])

@@ -6,11 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from converters.codes.known import KNOWN
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
+from converters.starts.earlier import COMBINED, combined_frame
+from converters.starts.start import Target
 from converters.starts.targets import find_target, restart_module
+from converters.storage.dataset import Dataset
 from workflows.campaign.elsewhere import has_structure
 from workflows.convert import Options, convert, find
 from workflows.export import Request, export
@@ -25,7 +30,8 @@ STAGED = "slem-start"
 class Files:
     """A calculator with `write_input` and a `directory`, whose files slem-export knows.
 
-    "own" is the start that the calculator makes by itself: from the last calculation where it does so, else the code's default.
+    "own" is the start that the calculator makes by itself: from the last calculation where it does so, else the code's default. "last" are the
+    densities of the last calculations, combined as their overlaps make that of the new positions; it needs the radial functions.
     """
 
     def __init__(self, calculator: Any) -> None:
@@ -43,6 +49,7 @@ class Files:
         self.kind = self.taken = "own"
         self.ask: Callable[[Any], Frame] | None = None
         self.iterations: int | None = None
+        self.earlier: list[Frame] = []
 
     @property
     def folder(self) -> Path:
@@ -57,26 +64,29 @@ class Files:
         self.calculator.results = values
 
     def kinds(self, atoms: "Atoms") -> list[str]:
-        return ["own"] if self.ask is None else ["predicted", "own"]
+        last = any(np.array_equal(frame.numbers_a, atoms.numbers) for frame in self.earlier[1:])
+        return [*(["predicted"] if self.ask is not None else []), *(["last"] if last else []), "own"]
 
     def calculate(self, atoms: "Atoms | None" = None, properties: Any = ("energy",), system_changes: Any = ()) -> None:
         self.calculator.calculate(atoms, list(properties), list(system_changes))
         progress = restart_module(find_target(self.folder).code).read_progress(self.folder)
         self.iterations = progress.iterations or None
-        if self.taken == "predicted" and progress.took_guess is False:
+        if self.taken != "own" and progress.took_guess is False:
             self.taken = "own"
 
     def write_input(self, *arguments: Any, **named: Any) -> None:
-        """The calculator's own input, and a prediction with the lines that make the code read it."""
+        """The calculator's own input, and a start with the lines that make the code read it."""
         self.write(*arguments, **named)
         self.taken = "own"
-        if self.kind != "predicted" or self.ask is None:
+        if self.kind == "own":
             return
         staged = self.folder / STAGED
         shutil.rmtree(staged, ignore_errors=True)
         try:
             target = find_target(self.folder)
-            export(self.ask(target.atoms), staged, Request(), target)
+            if (frame := self.start(target)) is None:
+                return
+            export(frame, staged, Request(), target)
         except Refused:  # the calculation starts as it would without us
             shutil.rmtree(staged, ignore_errors=True)
             return
@@ -86,7 +96,14 @@ class Files:
                 shutil.rmtree(place, ignore_errors=True)
             os.replace(path, place)
         staged.rmdir()
-        self.taken = "predicted"
+        self.taken = self.kind
+
+    def start(self, target: Target) -> Frame | None:
+        """The frame of the chosen start, where it can be made."""
+        if self.kind == "predicted":
+            return None if self.ask is None else self.ask(target.atoms)
+        same = [frame for frame in self.earlier if np.array_equal(frame.numbers_a, target.numbers_a)]
+        return combined_frame(same, target.cell_cv, target.positions_av)
 
     def store(self, data: Path) -> str:
         """Put the matrices of the last calculation into a dataset; why not, where they are not those of its atoms."""
@@ -95,4 +112,8 @@ class Files:
         if not any(isinstance(run, Run) and has_structure(run, target) for run in runs):
             return "the calculation left no matrices of its atoms"
         found = convert(runs, data, Options(), Engine(), lambda _: None)
+        if any(one.status == "converted" for one in found):
+            with Dataset(data) as dataset:
+                self.earlier.append(dataset[len(dataset) - 1])
+            del self.earlier[:-COMBINED]
         return "; ".join(one.reason for one in found if one.status not in ("converted", "there already"))

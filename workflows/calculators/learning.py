@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ase.calculators.calculator import Calculator, all_changes
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes, compare_atoms
 
 from converters.frames.frame import Frame
 from converters.storage.dataset import Dataset
@@ -21,10 +22,10 @@ from workflows.campaign.worth import Ledger, Row
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ase import Atoms
-
 # Where nobody says how many calculations there will be: as many as there were, and at least so many.
 EXPECTED = 50
+# Calculations whose results are kept: a calculator is asked for them again where several structures share it.
+KNOWN = 100
 UNCOUNTED = (
     "the calculator does not say how many iterations it took, so that starts cannot be compared and nothing is trained"
 )
@@ -39,10 +40,10 @@ class Door(Protocol):
     results: dict[str, Any]
     implemented_properties: list[str]
 
-    def kinds(self, atoms: "Atoms") -> list[str]:
+    def kinds(self, atoms: Atoms) -> list[str]:
         """What a calculation of some atoms can start from."""
 
-    def calculate(self, atoms: "Atoms | None" = None, properties: Any = ..., system_changes: Any = ...) -> None:
+    def calculate(self, atoms: Atoms | None = None, properties: Any = ..., system_changes: Any = ...) -> None:
         """Calculate, from a start of `kind`."""
 
     @property
@@ -84,6 +85,8 @@ class Learning(Calculator):  # type: ignore[misc]
         if model is not None and self.training.newest is None:
             self.training.begin_with(Path(model))
         self.asked = 0.0
+        self.known: list[tuple[Atoms, dict[str, Any]]] = []
+        self.there: Atoms | None = None  # of the last calculation
         self.choice, self.refused, self.uncounted = Choice.remembered(self.journal.events), "", ""
         self.frames = count_frames(self.home / DATA)
         self.before = len(self.journal.of("step"))  # calculations of earlier calls
@@ -106,22 +109,31 @@ class Learning(Calculator):  # type: ignore[misc]
             self.asked += seconds_of_all() - began
 
     def calculate(
-        self, atoms: "Atoms | None" = None, properties: Any = ("energy",), system_changes: Any = all_changes
+        self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = all_changes
     ) -> None:
         super().calculate(atoms, properties, system_changes)
         door, began = self.calculator, seconds_of_all()
-        if not system_changes and self.results:  # something more of the same atoms, which are learned already
-            door.calculate(self.atoms, properties, system_changes)
-            self.results = dict(door.results)
+        for there, results in self.known:  # structures that share a calculator ask for the same again and again
+            if set(properties) <= set(results) and not compare_atoms(there, self.atoms):
+                self.results = dict(results)
+                return
+        if self.there is not None and not compare_atoms(self.there, self.atoms):  # more of what is learned already
+            door.calculate(self.atoms, properties, [])
+            self.remember()
             return
         if self.training.poll():
             self.choice.forget(PREDICTED)
             self.use_newest()
-        self.results, door.results, self.asked = {}, {}, 0.0
+        self.results, door.results, self.asked, self.there = {}, {}, 0.0, None
         door.kind = self.choice.next(door.kinds(self.atoms))
-        door.calculate(self.atoms, properties, system_changes)
-        self.results = dict(door.results)
+        door.calculate(self.atoms, properties, all_changes)
+        self.remember()
         self.learn(seconds_of_all() - began)
+
+    def remember(self) -> None:
+        """Keep the results of what the calculator has just done."""
+        self.there, self.results = self.atoms.copy(), dict(self.calculator.results)
+        self.known = [*self.known, (self.there, self.results)][-KNOWN:]
 
     def learn(self, seconds: float) -> None:
         """Keep the frame of the last calculation, and train on all of them where that pays."""
