@@ -26,7 +26,7 @@ HEADINGS = {
     "ratio": "ratio",
 }
 # Said once where several rows belong together.
-ONCE = ("structures", "learned from", "learned", "H, meV", "DM")
+ONCE = ("structures", "set", "learned from", "learned", "H, meV", "DM")
 # The table of starts of codes: its files in their order, what their runs are, and which of their numbers are shown.
 CODES = "starts_codes"
 KINDS = {

@@ -22,7 +22,7 @@ from slem_plugin.config import Config, choose_frames, parse_time, read_config
 from slem_plugin.graphs.graph import join_graphs
 from slem_plugin.learning.learner import loss_of, scales_of
 from slem_plugin.learning.lessons import Lessons
-from slem_plugin.learning.loop import batch_order, train, usual_batch
+from slem_plugin.learning.loop import affordable_checks, batch_order, some_of, train, usual_batch
 from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
 from slem_plugin.prediction import predict
 from slem_plugin.testing.codes import assert_same_frame
@@ -72,6 +72,13 @@ def test_training_lowers_the_errors(frames, tmp_path):
     trained, reports = train_quietly(model, frames, tmp_path, config)
     assert reports[-1].loss < 0.9 * before
     assert_same_frame(*(predict(m, structure_of(frames[1])) for m in (trained, load_model(tmp_path))))
+
+
+def test_short_trainings_look_at_few_frames(frames):
+    model = make_model(frames, small_config())
+    found = [affordable_checks(model, frames, small_config(time=time)) for time in ("0.001s", "0", "9h")]
+    assert found == [4, 50, 50]
+    assert [len(some_of(range(100), count)) for count in found] == [4, 50, 50]
 
 
 def test_what_is_kept_has_the_smallest_validation_error(tmp_path):

@@ -29,7 +29,9 @@ from slem_plugin.ranks import Alone
 
 LOG = "log.csv"
 # Validation frames that are looked at in each evaluation, and whose bands are.
-MOST_CHECKS, BAND_FRAMES = 50, 2
+FEWEST_CHECKS, MOST_CHECKS, BAND_FRAMES = 4, 50, 2
+# The part of a training that its evaluations may take together.
+CHECKING = 0.1
 # A step with fewer bonds than this is mostly overhead: eight molecules of water together cost a sixth more than one.
 FULL, LARGEST_BATCH = 64, 8
 
@@ -88,7 +90,9 @@ def train(
     learner = Learner.start(model, config, ranks)
     if state is not None:
         learner.restore(state, model.history["progress"])
-    looked_at = some_of(checks or lessons.frames)
+    if ranks.leader and "checks" not in model.history:  # a training that goes on looks at the same frames
+        model.history["checks"] = affordable_checks(model, checks or lessons.frames, config)
+    looked_at = some_of(checks or lessons.frames, ranks.share(model.history.get("checks")))
     sizes = ranks.share({name: mean_size(looked_at, name) for name in model.blueprint.learned} if ranks.leader else {})
     for loss in learning(learner, lessons, scales, config, watch):
         start = time.perf_counter()
@@ -150,9 +154,23 @@ def learning(
         yield float(ranks.total(torch.tensor([total / count], dtype=torch.float64)))
 
 
-def some_of(frames: Sequence[Frame]) -> Sequence[Frame]:
+def affordable_checks(model: Model, frames: Sequence[Frame], config: Config) -> int:
+    """How many frames each evaluation may look at, so that a short training does not spend its time on them."""
+    if not config.seconds:
+        return MOST_CHECKS
+    each = []
+    for _ in range(2):  # the first time makes what is kept for later
+        start = time.perf_counter()
+        frame = frames[0]
+        Errors().add_frame(frame, predict(model, structure_of(frame)), bands=False)
+        each.append(time.perf_counter() - start)
+    count = int(CHECKING * config.seconds / config.evaluations / max(min(each), 1e-9))
+    return max(FEWEST_CHECKS, min(count, MOST_CHECKS))
+
+
+def some_of(frames: Sequence[Frame], most: int) -> Sequence[Frame]:
     """Frames spread over all of them, when there are too many to look at again and again."""
-    return frames[:: max(1, -(-len(frames) // MOST_CHECKS))]
+    return frames[:: max(1, -(-len(frames) // most))]
 
 
 def blame(learner: Learner, mine: Sequence[Lesson], lessons: Lessons, scales: dict[str, float], config: Config) -> None:
