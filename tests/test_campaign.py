@@ -26,6 +26,7 @@ from converters.starts.start import MODEL_VARIABLE, Progress
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 from slem_plugin import pyscf_guess
+from tests.ase_starts import measure, ring
 from tests.fixtures import frames_of, unpacked
 from workflows.calculators.choosing import Choice
 from workflows.calculators.files import Files
@@ -636,6 +637,12 @@ def test_a_calculator_of_files_starts_from_several_earlier_densities(tmp_path):
     np.testing.assert_allclose(made["S"].values_sx, known["S"].values_sx, atol=1e-8)
     assert combined_frame([known], known.cell_cv, known.positions_av) is None
     assert combined_frame([replace(known, functions=())] * 2, known.cell_cv, known.positions_av) is None
+
+
+def test_starts_along_a_trajectory_are_compared_at_the_same_positions():
+    """What docs/campaign.md shows of larger ones."""
+    rows = {row["start"]: row["cycles"] for row in measure(ring(1), hydrogen, 6)}
+    assert rows["last"] <= rows["ASPC"] < rows["step before"] < rows["default"]
 
 
 def test_images_of_a_barrier_share_a_calculator(tmp_path):
