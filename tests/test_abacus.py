@@ -40,6 +40,8 @@ class TestAbacus(ContractOfFixtures):
             ("O 2s2p1d", "H 2s1p"), 8, energy=-466.0455901734, iterations=17, levels=1e-11, density=1e-11
         ),
         "si2": Expected(("Si 2s2p1d",), 8, iterations=8, density=1e-8),
+        "fcc_h_mp": Expected(("H 2s1p",), 1, levels=1e-8, density=1e-9),
+        "fcc_h_cold": Expected(("H 2s1p",), 1, levels=1e-8, density=1e-9),
         "spin_fe_f": Expected(("Fe 4s2p2d1f",), 16, Spin.COLLINEAR, density=1e-7, moment=1.75879),
         "soc_gaas": Expected(("As 2s2p1d", "Ga 2s2p2d1f"), 18, Spin.SPINOR, iterations=16, density=1e-7),
     }

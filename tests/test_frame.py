@@ -144,7 +144,7 @@ def test_density_matrix_holds_the_electrons_and_their_energy():
     for spin in ALL_SPINS:
         frame = physical_frame(spin)
         kpoints, weights = kspace.uniform_mesh((3, 3, 2))
-        for smearing in ("fermi", "gauss", "fixed"):
+        for smearing in ("fermi", "gauss", "mp1", "mp2", "cold", "fixed"):
             filling = kspace.Filling(5.0, smearing, 0.05)
             DM = kspace.density_matrix(frame, kpoints, weights, filling)
             filled = replace(frame, operators={**frame.operators, "DM": DM})
@@ -162,6 +162,16 @@ def test_collinear_filling_keeps_a_fixed_moment():
     DM = kspace.density_matrix(frame, kpoints, weights, kspace.Filling(5.0, "fermi", 0.05, moment=1.0))
     counts = kspace.count_electrons(replace(frame, operators={**frame.operators, "DM": DM}))
     np.testing.assert_allclose(counts, [3, 2], atol=1e-9)
+
+
+def test_levels_beside_a_gap_are_filled_from_the_middle_of_it():
+    """Methfessel and Paxton's functions hold the same electrons at other Fermi levels too, next to the edge, with occupations above 1."""
+    for smearing in ("mp1", "mp2", "cold"):
+        f, (fermi,) = kspace.occupations(
+            np.array([[[-1.0, -0.3, 2.0, 3.0]]]), np.ones(1), kspace.Filling(4.0, smearing, 0.1), Spin.NONE
+        )
+        np.testing.assert_allclose(f.ravel(), [2, 2, 0, 0], atol=1e-9)
+        assert 0 < fermi < 1.7
 
 
 def test_degenerate_levels_share_the_last_electrons():

@@ -32,6 +32,7 @@ class TestSiesta(ContractOfFixtures):
         "ptse2": Expected(("Pt 2s1p2d1f", "Se 2s2p2d"), 42, energy=-9382.045939, iterations=43),
         "spin": Expected(("Fe 2s2d1p",), 8, Spin.COLLINEAR, energy=-781.910509, iterations=40),
         "nc_o2": Expected(("O 2s2p1d",), 12, Spin.SPINOR, energy=-865.403244, iterations=18),
+        "smeared": Expected(("Au 1s1d1p",), 11, density=1e-6),
         "soc": Expected(("Fe 1s1d1p", "Pt 1s1d1p"), 18, Spin.SPINOR, energy=-2222.498413, iterations=17),
     }
     fuzzed = ("h2o", "nc_o2")
@@ -215,6 +216,8 @@ def test_fdf_stands_in_for_missing_outputs(tmp_path):
     assert not other.provenance.notes
     fdf = folder / "h2o.fdf"
     fdf.write_text("Occupation.Function MP # Methfessel-Paxton\n" + fdf.read_text())
+    assert read_folder(folder).spectrum.smearing == "mp1"
+    fdf.write_text("Occupation.Function unheard\n" + fdf.read_text())
     assert read_folder(folder).spectrum.smearing == ""
     fdf.unlink()
     alone = read_folder(folder)

@@ -33,7 +33,7 @@ def read_spectrum(context: Context, number: int, geometry: Geometry) -> Spectrum
     files = [own[name] for name in LEVELS if name in own]
     levels = read_levels(files[0], number if context.moves else None) if files else None
     mesh = mesh_of_run(context, own)
-    printed_kc, error = (None, 0.0) if levels is None else fractions_of(context, geometry, levels, mesh)
+    printed_kc, error = (None, 0.0) if levels is None else fractions_of(context, geometry, levels)
     is_whole = True
     if mesh is not None and (printed_kc is None or on_mesh(printed_kc, mesh[0], error)):
         (kpoints_kc, weights_k), error = mesh, 0.0
@@ -77,15 +77,12 @@ def mesh_of_run(context: Context, own: dict[str, Path]) -> tuple[Array, Array] |
     return mesh
 
 
-def fractions_of(
-    context: Context, geometry: Geometry, levels: Levels, mesh: tuple[Array, Array] | None
-) -> tuple[Array, float]:
-    """The fractions of printed k-points, which older versions print themselves, and how far their digits are off."""
-    to_fractions_vc = geometry.cell_cv.T / (context.stru.lattice_constant * BOHR)
-    error = float((levels.error_k @ np.abs(to_fractions_vc)).max())
-    if mesh is not None and on_mesh(levels.kpoints_k, mesh[0]):
+def fractions_of(context: Context, geometry: Geometry, levels: Levels) -> tuple[Array, float]:
+    """The fractions of printed k-points, and how far their digits are off."""
+    if levels.fractional:
         return levels.kpoints_k, float(levels.error_k.max())
-    return levels.kpoints_k @ to_fractions_vc, error
+    to_fractions_vc = geometry.cell_cv.T / (context.stru.lattice_constant * BOHR)
+    return levels.kpoints_k @ to_fractions_vc, float((levels.error_k @ np.abs(to_fractions_vc)).max())
 
 
 def note_of_levels(context: Context, spectrum: Spectrum | None) -> tuple[str, ...]:

@@ -111,13 +111,14 @@ def read_scf(text: str) -> Scf:
 class Levels:
     """Printed k-points, how far their digits are off, eigenvalues (eV) and occupations.
 
-    k-points are Cartesian (2 pi / lattice constant), or fractional in older versions.
+    k-points are Cartesian (2 pi / lattice constant) in eig_occ.txt, fractional in istate.info.
     """
 
     kpoints_k: Array
     error_k: Array
     energies_skn: Array
     occupations_skn: Array
+    fractional: bool
 
 
 def read_levels(path: Path, step: int | None = None) -> Levels | None:
@@ -145,7 +146,7 @@ def read_levels(path: Path, step: int | None = None) -> Levels | None:
     if len({len(table) for table in tables}) != 1 or len(tables) != nk * spins:
         raise Refused(Kind.DAMAGED, path, f"has {len(tables)} tables of eigenvalues", f"{spins} x {nk} of one length")
     levels = np.array(tables).reshape(spins, nk, -1, 2)
-    return Levels(*kpoints_of(path, [head.groups()[3:] for head in heads[:nk]]), levels[..., 0], levels[..., 1])
+    return Levels(*kpoints_of(path, [head.groups()[3:] for head in heads[:nk]]), levels[..., 0], levels[..., 1], False)
 
 
 def kpoints_of(path: Path, words_kv: Sequence[Sequence[str]]) -> tuple[Array, Array]:
@@ -158,7 +159,7 @@ def kpoints_of(path: Path, words_kv: Sequence[Sequence[str]]) -> tuple[Array, Ar
 
 
 def read_older_levels(path: Path) -> Levels | None:
-    """The same from istate.info of versions before 3.11, whose k-points are fractional or Cartesian."""
+    """The same from istate.info of versions before 3.11."""
     content = path.read_text(errors="replace")
     heads = list(re.finditer(r"^BAND\b.*?Kpoint = (\d+)\s+\((\S+) (\S+) (\S+)\)[ \t]*$", content, re.M))
     if not heads:
@@ -173,4 +174,4 @@ def read_older_levels(path: Path) -> Levels | None:
     if len({table.shape for table in tables}) != 1 or tables[0].shape[1] not in (2, 4):
         raise Refused(Kind.DAMAGED, path, "has tables of eigenvalues of different lengths", "one length")
     levels = np.array(tables).reshape(len(tables), len(tables[0]), -1, 2).transpose(2, 0, 1, 3)
-    return Levels(*kpoints_of(path, [head.groups()[1:] for head in heads]), levels[..., 0], levels[..., 1])
+    return Levels(*kpoints_of(path, [head.groups()[1:] for head in heads]), levels[..., 0], levels[..., 1], True)

@@ -45,7 +45,14 @@ def number(given: dict[str, str], keyword: str, default: float) -> float:
         raise Refused(Kind.DAMAGED, "INPUT", f'has "{keyword} {value}"', "a number") from error
 
 
-SMEARINGS = {"gauss": "gauss", "gaussian": "gauss", "fd": "fermi", "fermi-dirac": "fermi", "fixed": "fixed"}
+SMEARINGS = {
+    **dict.fromkeys(("gauss", "gaussian"), "gauss"),
+    **dict.fromkeys(("fd", "fermi-dirac"), "fermi"),
+    **dict.fromkeys(("mp", "methfessel-paxton"), "mp1"),
+    "mp2": "mp2",
+    **dict.fromkeys(("mv", "cold", "marzari-vanderbilt"), "cold"),
+    "fixed": "fixed",
+}
 
 
 def files_of(given: dict[str, str]) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from converters.frames.blocks import Operator, Pairs, spread_operator, unpack_el
 from converters.frames.dense import block_between, matrices_at, matrices_by_cell
 from converters.frames.orbitals import Orbital, orbitals_of
 from converters.frames.origin import FileForm, Origin
+from converters.frames.smearing import is_smearing
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -77,7 +78,7 @@ class Spectrum:
     The density matrix is the weighted sum over these k-points; time reversal may have removed the partner of a k-point
     where matrices are real. `energies_skn` (eV) has one spin for none and spinor layouts and two for collinear; it may
     hold fewer bands than there are orbitals, and NaN where nothing was printed. `tolerance` is how exactly the code printed them; `smearing` is "fermi",
-    "gauss", "fixed" (lowest levels filled) or "" when it is not known, and `width` its width (eV). `fixed_moment` says
+    "gauss", "mp1" (Methfessel and Paxton's of order 1), "mp2" and so on, "cold", "fixed" (lowest levels filled) or "" when it is not known, and `width` its width (eV). `fixed_moment` says
     that each spin has its own electron number. `kpoint_error` is how far the fractions may be from those that the code used, where
     it printed them with few digits.
     """
@@ -95,8 +96,10 @@ class Spectrum:
         nk = len(self.weights_k)
         require_shape("Spectrum.kpoints_kc", self.kpoints_kc, (nk, 3))
         require_shape("Spectrum.energies_skn", self.energies_skn, (None, nk, None))
-        if self.smearing not in ("", "fermi", "gauss", "fixed"):
-            raise ValueError(f'Spectrum.smearing is "{self.smearing}"; expected fermi, gauss, fixed or nothing')
+        if self.smearing and not is_smearing(self.smearing):
+            raise ValueError(
+                f'Spectrum.smearing is "{self.smearing}"; expected fermi, gauss, mp1 to mp9, cold, fixed or nothing'
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ first: its index is s * norb + orbital.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from converters.frames.blocks import Operator
 from converters.frames.dense import matrices_at
 from converters.frames.folding import image_weights, mesh_of, mesh_of_frame
 from converters.frames.frame import Frame
+from converters.frames.smearing import gaussian, is_monotonic, occupation_function
 
 # k-points that no run has.
 MOST_KPOINTS = 1_000_000
@@ -210,14 +212,27 @@ def fill(e_skn: Array, weights_k: Array, electrons: float, filling: Filling, mos
         raise ValueError(f"{electrons:g} electrons do not fit into levels for {capacity:g}")
     if filling.smearing == "fixed" or filling.width <= 0:
         return fill_lowest(e_skn, weights_k, electrons, most)
-    shape = {"fermi": fermi_dirac, "gauss": gaussian}[filling.smearing]
+    shape = occupation_function(filling.smearing)
 
-    def excess(fermi: float) -> float:
+    def excess(fermi: float, shape: Callable[[Array], Array] = shape) -> float:
         return float(np.einsum("skn,k->", shape((e_skn - fermi) / filling.width), weights_k) * most - electrons)
 
     margin = 60 * filling.width + 1.0
-    fermi = brentq(excess, e_skn.min() - margin, e_skn.max() + margin, xtol=1e-13, rtol=1e-14)
+    low, high = e_skn.min() - margin, e_skn.max() + margin
+    if not is_monotonic(filling.smearing):
+        near = brentq(partial(excess, shape=gaussian), low, high)
+        low, high = bracket_about(excess, near, filling.width)
+    fermi = brentq(excess, low, high, xtol=1e-13, rtol=1e-14)
     return most * shape((e_skn - fermi) / filling.width), fermi
+
+
+def bracket_about(excess: Callable[[float], float], near: float, width: float) -> tuple[float, float]:
+    """Two Fermi levels with too few and too many electrons, as close to a given one as tenths of the width tell."""
+    for step in range(1, 1000):
+        low, high = near - step * width / 10, near + step * width / 10
+        if excess(low) <= 0 <= excess(high):
+            return low, high
+    raise ValueError(f"no Fermi level within {100 * width:g} eV of {near:g} eV holds the electrons")
 
 
 def fill_lowest(e_skn: Array, weights_k: Array, electrons: float, most: float) -> tuple[Array, float]:
@@ -234,18 +249,6 @@ def fill_lowest(e_skn: Array, weights_k: Array, electrons: float, most: float) -
     first_empty = level[level > level[last] + 1e-6]
     top = (level[last] + first_empty[0]) / 2 if part > 1 - 1e-9 and len(first_empty) else level[last]
     return f.reshape(e_skn.shape), float(top)
-
-
-def fermi_dirac(x: Array) -> Array:
-    from scipy.special import expit
-
-    return np.asarray(expit(-x))
-
-
-def gaussian(x: Array) -> Array:
-    from scipy.special import erfc
-
-    return np.asarray(erfc(x) / 2)
 
 
 def densities_at(

@@ -9,6 +9,7 @@ import numpy as np
 
 from basis import Array
 from converters.errors import Kind, Refused
+from converters.frames.smearing import methfessel_paxton_name
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,21 @@ class Fdf:
         return vectors_cv if plain and np.isfinite(vectors_cv).all() else None
 
     def smearing(self) -> str:
-        """ "fermi", which is SIESTA's default, or nothing for what a frame has no name for and what may stand in another file."""
+        """SIESTA's default where nothing is said, and nothing for what may stand in another file."""
         function = self.words.get("occupationfunction", ["fd" if self.is_whole else ""])
-        return "fermi" if function[0].lower() in ("fd", "fermi-dirac") else ""
+        return smearing_of(function[0], self.words.get("occupationmporder", ["1"])[0])
 
     def fixes_moment(self) -> bool:
         """Whether each spin has its own electron number."""
         given = [self.words[key][0].lower() for key in ("spinfix", "fixspin") if key in self.words]
         return bool(given) and given[0].strip(".") in ("true", "t", "yes", "y", "1")
+
+
+def smearing_of(function: str, order: str) -> str:
+    """What a frame calls an OccupationFunction; nothing where it has no name for it."""
+    if function.lower() in ("mp", "methfessel-paxton"):
+        return methfessel_paxton_name(int(order)) if order.isdigit() else ""
+    return {"fd": "fermi", "fermi-dirac": "fermi", "cold": "cold"}.get(function.lower(), "")
 
 
 def read_fdf(path: Path) -> Fdf:

@@ -20,7 +20,7 @@ from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.physics.kspace import require_mesh, uniform_mesh
 from converters.siesta import text
-from converters.siesta.fdf import included_files, keyword, words_of
+from converters.siesta.fdf import included_files, keyword, smearing_of, words_of
 from converters.siesta.write import Pattern, write_density
 from converters.starts.start import Options, Progress, Route, Target, Written, numbers_of, replace_lines
 
@@ -95,7 +95,9 @@ def target_of(path: Path, fdf: Any) -> Target:
         spin=LAYOUTS[kind],
         kpoints_kc=kpoints_kc,
         weights_k=weights_k,
-        smearing="fermi",
+        smearing=smearing_of(
+            str(fdf.get("OccupationFunction", default="FD")), str(fdf.get("OccupationMPOrder", default="1"))
+        ),
         width=float(fdf.get("ElectronicTemperature", unit="eV", default=300 * KELVIN)),
         moment=number(fdf, "Spin.Total", 0.0) if is_on(fdf, "Spin.Fix") else None,
         energy_tolerance=max(1e-5, 0.2 * tolerance) * len(named),

@@ -10,6 +10,7 @@ import numpy as np
 from basis import Array
 from converters.codes.digits import rounding_of
 from converters.errors import Kind, Refused
+from converters.siesta.fdf import smearing_of
 from converters.siesta.sparse import StoredSpecies, stored_shell
 
 LARGEST_RADIUS = 1000  # Bohr; no orbital reaches so far
@@ -169,14 +170,15 @@ def read_output(path: Path) -> Output:
     table = np.array(grid, dtype=float) if len(grid) == 3 else None
     label = re.search(r"^(?:reinit: System Label:|\s*system[-_.]?label)\s+(\S+)", text, re.M | re.I)
     fixed = re.search(r"^redata: Fix the spin of the system\s*=\s*T", text, re.M)
-    other_smearing = re.search(r"^redata:.*(Methfessel|Cold|Gaussian)", text, re.M | re.I)
+    function = re.search(r"^(?:redata|stepf):.*(Methfessel-Paxton|Cold)", text, re.M | re.I)
+    order = re.search(r"^ *Using Hermite-Gauss polynomials of order +(\d+)", text, re.M)
     finished = bool(ended) and not failed
     return Output(
         version=version[1] if version else "",
         converged=finished if finished or failed or "End of run" in text or "iscf" in text else None,
         iterations=ended[-1] if ended else None,
         energy=float(total[-1]) if total else None,
-        smearing="" if other_smearing else "fermi",
+        smearing=smearing_of(function[1] if function else "fd", order[1] if order else ""),
         fixed_moment=bool(fixed),
         k_cell_cc=None if table is None else table[:, :3].astype(int),
         k_shift_c=None if table is None else table[:, 3],
