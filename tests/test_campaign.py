@@ -674,6 +674,23 @@ def test_images_of_a_barrier_share_a_calculator(tmp_path):
     assert learning.cycles < 0.6 * 12 * (plain.cycles / plain.calculations)
 
 
+def test_densities_of_other_electrons_are_no_start():
+    atoms = water_along(0.0)
+
+    def make(atoms):
+        atom, charge = list(zip(atoms.symbols, atoms.positions, strict=True)), int(len(starts) == 2)
+        return scf.UHF(gto.M(atom=atom, basis="sto-3g", charge=charge, spin=charge, verbose=0))
+
+    starts = []
+    atoms.calc = PySCF(make)
+    atoms.calc.kind = "last"
+    for _ in range(3):
+        atoms.positions[1, 2] += 0.01
+        atoms.get_potential_energy()
+        starts.append(atoms.calc.taken)
+    assert starts == ["default", "last", "default"]
+
+
 def test_more_of_an_earlier_geometry_is_not_that_of_another(tmp_path):
     one, other = water_along(0.0), water_along(1.0)
     with Learning(PySCF(hydrogen), tmp_path) as calc:

@@ -25,24 +25,26 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 Ask = Callable[[Question], Frame]
-# Calculations whose densities are kept, fewer where they take more memory.
-KEPT, MOST_BYTES = 24, 2**30
+# Calculations that are kept, and fewer where their overlaps and densities are larger than this; frames and predictions take about as much.
+KEPT, MOST_BYTES = 24, 2**29
 
 
 @dataclass(eq=False)
 class Earlier:
-    """A calculation that has converged: its atoms, overlaps and density, its frame where that was made, and the last prediction of it."""
+    """A calculation that has converged: its atoms, method and electrons, overlaps and density, its frame where that was made, and the last prediction of it."""
 
     question: Question
+    method: tuple[Any, ...]
     S: Array
     rho: Array
     frame: Frame | None = None
     said: "tuple[Ask, Frame] | None" = None
 
-    def is_like(self, question: Question) -> bool:
-        """Whether a question is of the same orbitals on the same atoms."""
+    def is_like(self, question: Question, method: tuple[Any, ...]) -> bool:
+        """Whether a question is of the same orbitals on the same atoms, with as many electrons."""
         *_, basis, species_a = self.question
-        return list(question[3]) == list(basis) and list(question[4]) == list(species_a)
+        same = list(question[3]) == list(basis) and list(question[4]) == list(species_a)
+        return same and method == self.method
 
     def said_by(self, ask: "Ask") -> Frame:
         """What is predicted for it."""
@@ -96,16 +98,17 @@ class PySCF(Calculator):  # type: ignore[misc]
         """The SCF of the atoms, from the start that was chosen."""
         mf = self.make(self.atoms)
         question = (*atoms_of(mf), *make_basis(mf.mol))
-        if self.earlier and not self.earlier[-1].is_like(question):
-            self.earlier.clear()
         S = np.asarray(mf.get_ovlp())
+        method = (type(mf), mf.mol.nelectron, mf.mol.spin, S.shape)
+        if self.earlier and not self.earlier[-1].is_like(question, method):
+            self.earlier.clear()
         mf.kernel(dm0=self.density(mf, question, S))
         self.mf = mf if mf.converged else None
         if not mf.converged:
             self.earlier.clear()
             raise CalculationFailed(f"the SCF of {self.atoms.symbols} did not converge in {mf.max_cycle} cycles")
         rho = np.asarray(mf.make_rdm1())
-        self.earlier.append(Earlier(question, S, rho))
+        self.earlier.append(Earlier(question, method, S, rho))
         del self.earlier[: -max(1, min(KEPT, MOST_BYTES // (S.nbytes + rho.nbytes)))]
 
     def density(self, mf: Any, question: Question, S: Array) -> Array | None:

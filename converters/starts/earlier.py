@@ -22,8 +22,8 @@ COMBINED = 8
 NOISE = 2e-5
 # Densities are no straight lines: what a weight of 1 costs at the distance 1 from the new overlap, each for a root of an orbital.
 CURVED = 0.02
-# How far a density may be from full and empty orbitals (for each root of an orbital) to be taken for one of those.
-WHOLE = 1e-4
+# How far a density may be from full and empty orbitals to be taken for one of those.
+WHOLE = 1e-6
 # An atom that is so far from where it was (Angstrom) has gone into another cell, or the structure is another one.
 FAR = 0.7
 
@@ -48,9 +48,8 @@ def weights_of(S: Array, earlier: Sequence[Array]) -> Array:
 
 def as_projector(rho: Array, S: Array, earlier: Array, earlier_S: Array) -> Array:
     """A combined density whose orbitals are full or empty again, by two of McWeeny's steps, where those of an earlier one are so."""
-    limit = WHOLE * np.sqrt(S.shape[-1])
     for most in (2.0, 1.0):
-        if defect(earlier / most, earlier_S) < limit:
+        if defect(earlier / most, earlier_S) < WHOLE:
             P = rho / most
             before = defect(P, S)
             for _ in range(2):
