@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from ase.calculators.calculator import CalculationFailed
+from ase.calculators.calculator import CalculationFailed, all_changes
 from click.testing import CliRunner
 from pyscf import gto, scf
 
@@ -570,6 +570,7 @@ class Silicon:
         shutil.copy(next(self.run.glob("*.fdf")), self.directory)
 
     def calculate(self, atoms, properties, system_changes):
+        self.changes = system_changes
         self.write_input(atoms)
         self.given = {path.name: path.read_bytes() for path in Path(self.directory).iterdir()}
         for path in self.run.iterdir():
@@ -611,6 +612,19 @@ def test_a_calculator_of_files_finds_the_prediction_in_its_folder(tmp_path):
     assert any(name.endswith(".DM") for name in inner.given)
     with pytest.raises(Refused, match="told its start"):
         Learning(object(), tmp_path / "c")
+
+
+def test_a_calculator_of_files_hears_what_has_changed_since_its_last_calculation(tmp_path):
+    """ASE's calculator of SIESTA goes on from its last density where nothing but positions has."""
+    inner = Silicon(unpacked("siesta", "si2"), tmp_path / "calc")
+    (frame,) = frames_of("siesta", "si2")
+    atoms, heard = frame.atoms, []
+    with Learning(inner, tmp_path / "c") as atoms.calc:
+        for _ in range(3):
+            atoms.get_potential_energy()
+            heard.append(inner.changes)
+            atoms.positions[0] += 0.01
+    assert heard == [all_changes, ["positions"], ["positions"]]
 
 
 def test_a_calculator_of_files_starts_from_several_earlier_densities(tmp_path):

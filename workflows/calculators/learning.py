@@ -117,7 +117,9 @@ class Learning(Calculator):  # type: ignore[misc]
             if set(properties) <= set(results) and not compare_atoms(there, self.atoms):
                 self.results = dict(results)
                 return
-        if self.there is not None and not compare_atoms(self.there, self.atoms):  # more of what is learned already
+        # Not those that ASE says, which are since the last question: calculators of files go on from their last calculation.
+        changes = all_changes if self.there is None else compare_atoms(self.there, self.atoms)
+        if not changes:  # more of what is learned already
             door.calculate(self.atoms, properties, [])
             self.remember()
             return
@@ -126,7 +128,7 @@ class Learning(Calculator):  # type: ignore[misc]
             self.use_newest()
         self.results, door.results, self.asked, self.there = {}, {}, 0.0, None
         door.kind = self.choice.next(door.kinds(self.atoms))
-        door.calculate(self.atoms, properties, all_changes)
+        door.calculate(self.atoms, properties, changes)
         self.remember()
         self.learn(seconds_of_all() - began)
 
