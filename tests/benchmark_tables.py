@@ -43,6 +43,7 @@ SHOWN = {
     "route": "start",
     "iterations": "iterations",
     "default": "default",
+    "own matrices": "own matrices",
     "saved": "saved",
     "worst": "saved, worst",
     "first energy off, meV an atom": "first energy off, meV an atom",
@@ -75,7 +76,7 @@ def table_of_codes():
         for row in measured["rows"]
     ]
     first = next(iter(files.values()))
-    commands = "\n".join(f"- {kind}: `{measured['command']}`" for kind, measured in files.items())
+    commands = "\n".join(f"- {kind}: {measured['runs']}. `{measured['command']}`" for kind, measured in files.items())
     return f"{table_of({**first, 'rows': rows}, commands)}"
 
 
