@@ -151,20 +151,33 @@ class Model:
         return np.array([species.size for species in self.blueprint.basis])[structure.species_a]
 
     def structure(self, atoms: "Atoms") -> Structure:
-        """An ase.Atoms with its atoms named as in the basis of this model."""
-        number = {species.number: s for s, species in enumerate(self.blueprint.basis)}
-        if len(number) < len(self.blueprint.basis):
-            names = ", ".join(f"{species} {species.radial}".strip() for species in self.blueprint.basis)
+        """An ase.Atoms with its atoms named as in the basis of this model, by their elements.
+
+        An element with several bases, or with opposite moments, has several names, which stand in the array `labels` of the atoms.
+        """
+        from ase.data import chemical_symbols
+
+        basis = self.blueprint.basis
+        names, numbers = [species.name for species in basis], [species.number for species in basis]
+        if len(set(numbers)) == len(basis):
+            name_of = dict(zip(numbers, names, strict=True))
+            labels = [name_of.get(z, chemical_symbols[z]) for z in atoms.numbers.tolist()]
+        elif "labels" in atoms.arrays and len(set(names)) == len(names):
+            labels = [str(label) for label in atoms.arrays["labels"]]
+        else:
+            known = ", ".join(f"{species} {species.radial}".strip() for species in basis)
             raise Refused(
                 Kind.OTHER_MODEL,
                 str(atoms.symbols),
-                f"cannot be named: this model knows an element with several bases ({names})",
+                f'has no "labels": this model knows an element by several names ({known})',
+                'atoms.set_array("labels", ...) with these names',
             )
-        unknown = sorted({a.symbol for a in atoms if a.number not in number})
-        if unknown:
-            known = ", ".join(species.name for species in self.blueprint.basis)
-            raise Refused(Kind.OTHER_MODEL, str(atoms.symbols), f"has {', '.join(unknown)}; this model knows {known}")
-        species_a = np.array([number[z] for z in atoms.numbers])
+        if unknown := sorted(set(labels) - set(names)):
+            found = f"has {', '.join(unknown)}; this model knows {', '.join(names)}"
+            raise Refused(Kind.OTHER_MODEL, str(atoms.symbols), found)
+        species_a = np.array([names.index(label) for label in labels], dtype=int)
+        if (np.array(numbers)[species_a] != atoms.numbers).any():
+            raise Refused(Kind.OTHER_MODEL, str(atoms.symbols), "has labels at atoms of other elements")
         return Structure(np.array(atoms.cell), np.array(atoms.pbc), np.array(atoms.positions), species_a)
 
     def require_match(self, frame: Frame, place: str) -> None:

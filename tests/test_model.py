@@ -1,6 +1,7 @@
 """The model: what symmetry and locality demand, saving and loading, and what is refused."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from ase import Atoms
 
 from basis.spin import Spin
 from converters.errors import Refused
+from converters.starts.start import Target
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.config import Config
 from slem_plugin.learning.samples import make_model
@@ -50,6 +52,26 @@ def test_lonely_atoms_have_their_onsite_block():
 def test_one_species_of_two_is_enough():
     frame = predict(small_model(), Atoms("O3", [[0, 0, 0], [0, 0, 1.9], [0, 1.8, 0.3]]))
     assert len(frame.pairs) == 6
+
+
+def test_sublattices_with_opposite_moments_are_told_apart_by_their_names():
+    """Names come with the atoms, as those of a run's input do; without them, or with others, nothing is guessed."""
+    model, atoms = small_model(), Atoms("Si2", [[0, 0, 0], [0, 0, 2.0]])
+    up, down = (replace(model.blueprint.basis[0], name=name) for name in ("Si1", "Si2"))
+    model.blueprint = replace(model.blueprint, basis=(up, down))
+    with pytest.raises(Refused, match='has no "labels"'):
+        model.structure(atoms)
+    for labels, words in ((["Si2", "Si1"], ""), (["Si1", "Si3"], "has Si3; this model knows Si1, Si2")):
+        run = Target("", Path(), np.eye(3), atoms.positions, tuple(labels), atoms.numbers, {}, Spin.NONE)
+        if words:
+            with pytest.raises(Refused, match=words):
+                model.structure(run.atoms)
+        else:
+            assert model.structure(run.atoms).species_a.tolist() == [1, 0]
+    atoms.numbers[0] = 8
+    atoms.set_array("labels", np.array(["Si1", "Si2"]))
+    with pytest.raises(Refused, match="other elements"):
+        model.structure(atoms)
 
 
 @pytest.mark.parametrize(

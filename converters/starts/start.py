@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from basis import Array
 from basis.spin import Spin
 from basis.units import HARTREE
@@ -56,10 +58,12 @@ class Target:
 
     @property
     def atoms(self) -> "Atoms":
-        """The structure as ase.Atoms, in the order of the run."""
+        """The structure as ase.Atoms, in the order of the run, with the run's names of its species as `labels`."""
         from ase import Atoms
 
-        return Atoms(numbers=self.numbers_a, positions=self.positions_av, cell=self.cell_cv, pbc=True)
+        atoms = Atoms(numbers=self.numbers_a, positions=self.positions_av, cell=self.cell_cv, pbc=True)
+        atoms.set_array("labels", np.array(self.labels_a))
+        return atoms
 
 
 @dataclass(frozen=True)
