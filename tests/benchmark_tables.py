@@ -34,9 +34,10 @@ KINDS = {
     "siesta_graphene": "SIESTA, graphene, 2 atoms",
     "siesta_gold": "SIESTA, Au(100), 3 layers and vacuum, 600 K",
     "siesta_fe_14": "SIESTA, bcc iron, 2 atoms, collinear spin",
-    "siesta_fe": "SIESTA, bcc iron, 2 atoms, collinear spin",
-    "siesta_fe_history": "the same, with SCF.Mixer.History 6",
+    "siesta_fe": "the same, a model with an earlier fit of crystal fields",
+    "siesta_fe_history": "the same model, with SCF.Mixer.History 6",
     "siesta_mno": "SIESTA, antiferromagnetic MnO, 4 atoms, collinear spin",
+    "abacus_al": "ABACUS, Al(100), 4 layers and vacuum",
     "abacus_gaas": "ABACUS, GaAs, spin-orbit (nspin 4)",
 }
 SHOWN = {

@@ -112,9 +112,8 @@ def start_all(kept: Sequence[Path], model: Path, route: str, work: Path, plan: P
         if own.exists() and not copy_of(folder, DEFAULT).exists():
             shutil.copytree(own, copy_of(folder, DEFAULT))
     outcomes = run_folders(folders, job_of(plan, model, route), plan.tell)
-    for outcome in outcomes:
-        if outcome.default is not None:
-            copy = Path(outcome.default.folder)
+    for copy in (copy_of(folder, DEFAULT) for folder in folders):
+        if copy.exists():
             shutil.copytree(copy, work / "default" / copy.name, dirs_exist_ok=True)
     return outcomes
 
