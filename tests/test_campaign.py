@@ -32,7 +32,7 @@ from workflows.calculators.choosing import Choice
 from workflows.calculators.files import Files
 from workflows.calculators.learning import Learning
 from workflows.campaign.answering import Answers
-from workflows.campaign.campaign import Plan, row_of, run_campaign
+from workflows.campaign.campaign import Plan, Standing, row_of, run_campaign
 from workflows.campaign.journal import Journal
 from workflows.campaign.kept import BEGUN, ENDED, STATE, Kept, end, is_alive
 from workflows.campaign.learning import Learning as Learner
@@ -257,6 +257,24 @@ def test_training_begins_only_where_it_pays():
     assert "would pay" in cheap.why
 
 
+def test_a_few_large_frames_are_enough_to_begin_with(taught, tmp_path, monkeypatch):
+    """Three frames teach as much as many when they show 96 atoms; three of small molecules do not."""
+    shutil.copy(taught[0], tmp_path / "data.h5")
+    begun, ledger = [], Ledger([Row(10, 60.0)] * 3)
+    monkeypatch.setattr(Learner, "begin", lambda self, frames, *_: begun.append(frames))
+    with Journal(tmp_path) as journal:
+        learner = Learner(tmp_path, journal)
+        learner.consider(ledger, 3, 100)  # of 16 atoms together
+        assert begun == []
+        monkeypatch.setattr("workflows.campaign.learning.ATOMS", 16)
+        learner.consider(ledger, 2, 100)
+        assert begun == []
+        learner.consider(ledger, 3, 100)
+        monkeypatch.setattr("workflows.campaign.learning.ATOMS", 17)
+        learner.consider(ledger, 6, 100)
+    assert begun == [3, 6]
+
+
 def test_training_goes_on_while_it_gains_and_ends_when_it_does_not():
     defaults = [Row(10, 20.0), Row(9, 18.5), Row(11, 22.5)]
     gained = Ledger([*defaults, *[Row(6, 12.6, model=1)] * 4])
@@ -282,6 +300,8 @@ def test_what_is_saved_is_measured_against_controls_and_not_against_the_most_unu
     assert ledger.default == 10
     assert ledger.saved == pytest.approx(40 * 2 * each)
     assert ledger.gain(1) == pytest.approx(2 * each)
+    standing = Standing(46, [], 0, "", ledger, [], 46, training=20.0, own=10.0, elapsed=1.0)
+    assert standing.share == pytest.approx((40 * 2 * each - 30) / (ledger.spent + 40 * 2 * each))
 
 
 def test_one_run_in_twenty_starts_from_the_default_for_comparison_however_often_the_campaign_is_ended(

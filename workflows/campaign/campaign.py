@@ -70,6 +70,12 @@ class Standing:
         """Seconds of processors, everything counted."""
         return self.ledger.saved - self.training - self.own
 
+    @property
+    def share(self) -> float:
+        """The part that is saved of what all of these runs would have taken from the default start."""
+        all_from_default = self.ledger.spent + self.ledger.saved
+        return self.saved / all_from_default if all_from_default else 0.0
+
 
 def run_campaign(plan: Plan, tell: Callable[[Callable[[], Standing]], None]) -> Standing:
     """Run all folders of a plan, or what an earlier call has left of them."""

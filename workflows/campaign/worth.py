@@ -103,6 +103,11 @@ class Ledger:
             return 0.0
         return sum((default - row.iterations) * each - row.lost for row in self.predicted)
 
+    @property
+    def spent(self) -> float:
+        """Seconds of all runs, failed starts among them."""
+        return sum((row.seconds or 0.0) + row.lost for row in self.rows)
+
     def gain(self, model: int) -> float | None:
         """Seconds that each start from a model saves; None while too few runs have begun from it."""
         found, default, each = self.of(model), self.default, self.seconds_of_iteration()

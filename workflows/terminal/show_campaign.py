@@ -63,7 +63,7 @@ def facts_of(standing: Standing) -> dict[str, str]:
     if ledger.predicted:
         facts["saved"] = (
             f"{ledger.saved:.3g} s, less {standing.training:.3g} s of training and {standing.own:.3g} s of this program: "
-            f"{standing.saved:.3g} s of processors"
+            f"{standing.saved:.3g} s of processors, {standing.share:.1%} of all from the default"
         )
     elif standing.training:
         facts["spent"] = f"{standing.training:.3g} s of training and {standing.own:.3g} s of this program"
@@ -136,9 +136,11 @@ def summary_of(standing: Standing) -> dict[str, Any]:
         ],
         "seconds_of_an_iteration": ledger.seconds_of_iteration(),
         "saved_by_predictions": ledger.saved,
+        "run_seconds": ledger.spent,
         "training_seconds": standing.training,
         "own_seconds": standing.own,
         "saved": standing.saved,
+        "saved_share": standing.share,
         "said": standing.said,
         "outcomes": [ran.as_dict() for ran in standing.done],
     }
