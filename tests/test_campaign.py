@@ -333,6 +333,19 @@ def test_one_run_in_twenty_starts_from_the_default_for_comparison_however_often_
     assert "default of controls 10.0 (2)" in facts_of(standing)["iterations"]
 
 
+def test_a_model_whose_predictions_are_refused_is_trained_on_and_not_asked_again():
+    """It has started no run, so that nothing says what it saves; the second training may take what is left of the first one's risk."""
+    defaults = [Row(10, 20.0), Row(9, 18.5), Row(11, 22.5)]
+    two = Ledger([*defaults, *[Row(10, 20.0, refused=1)] * 2])
+    assert two.gain(1) is None
+    three = Ledger([*defaults, *[Row(10, 20.0, refused=1)] * 3])
+    assert three.gain(1) == 0
+    first = Ledger(defaults).decide(left=97, invested=0.0, newest=0).seconds
+    again = three.decide(left=94, invested=40.0, newest=1).seconds
+    assert again == pytest.approx(first - 40 + 6, rel=0.1)
+    assert three.decide(left=94, invested=0.11 * 100 * 20, newest=1).seconds == 0
+
+
 def test_runs_that_did_not_end_well_say_nothing_of_costs():
     endless = Start("h-default", 20.5, 0, Progress(50, -1.0, False), 20.5)
     assert row_of(Ran(Outcome("h", "did not converge", use="h-default", default=endless))) is None

@@ -265,7 +265,7 @@ def row_of(ran: Ran) -> Row | None:
     if start is None or not ended_well(start) or start.progress.iterations is None:
         return None
     seconds = start.cpu_seconds if start.cpu_seconds is not None else start.seconds
-    return Row(start.progress.iterations, seconds, ran.model, ran.lost, ran.control)
+    return Row(start.progress.iterations, seconds, ran.model, ran.lost, ran.control, ran.refused)
 
 
 def ended_well(start: Start) -> bool:

@@ -25,13 +25,14 @@ from workflows.scf.run_folders import Board, Job, Subject, Work
 class Ran:
     """What became of a folder, the number of the model that started it (0: the code's default), and what failed starts have cost, in seconds.
 
-    A control began from the default for comparison, though there was a model.
+    A control began from the default for comparison, though there was a model; `refused` is the model whose prediction was not trusted.
     """
 
     outcome: Outcome
     model: int = 0
     lost: float = 0.0
     control: bool = False
+    refused: int = 0
 
     @property
     def start(self) -> Start | None:
@@ -40,11 +41,13 @@ class Ran:
         return next((start for start in both if start is not None and start.folder == self.outcome.use), None)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"outcome": self.outcome.as_dict(), "model": self.model, "lost": self.lost, "control": self.control}
+        plain = {name: getattr(self, name) for name in ("model", "lost", "control", "refused")}
+        return {"outcome": self.outcome.as_dict(), **plain}
 
 
 def ran_of(plain: Mapping[str, Any]) -> Ran:
-    return Ran(outcome_of(plain["outcome"]), int(plain["model"]), float(plain["lost"]), bool(plain.get("control")))
+    control, refused = bool(plain.get("control")), int(plain.get("refused", 0))  # earlier versions had none
+    return Ran(outcome_of(plain["outcome"]), int(plain["model"]), float(plain["lost"]), control, refused)
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,13 @@ class Runner:
 
     def run_here(self, folder: Path, subject: Subject, guide: Guide | None) -> Ran:
         key, outcome = self.key(folder), Outcome(str(folder), "ok")
-        guess, default = self.earlier(folder, GUESS, key), self.earlier(folder, DEFAULT, key)
+        guess, default, refused = self.earlier(folder, GUESS, key), self.earlier(folder, DEFAULT, key), 0
         if guess is None and default is None and guide is not None:
             guess, refusal = self.stage(folder, subject, key, guide)
             if refusal:
-                outcome = replace(outcome, notes=(f"no prediction was used: {refusal}",))
+                outcome, refused = replace(outcome, notes=(f"no prediction was used: {refusal}",)), guide.number
         if guess is None:
-            return Ran(self.from_default(outcome, folder, subject, key, default))
+            return Ran(self.from_default(outcome, folder, subject, key, default), refused=refused)
         return self.from_guess(outcome, folder, subject, key, guess, default)
 
     def key(self, folder: Path) -> str:

@@ -28,7 +28,7 @@ CONTROL, FIRST_CONTROL = 20, 10
 class Row:
     """A finished run: iterations, seconds (None: nobody knows), the model that started it (0: the default), seconds lost by a failed start.
 
-    A control could have begun from a prediction.
+    A control could have begun from a prediction; `refused` is the model whose prediction was not trusted.
     """
 
     iterations: int
@@ -36,6 +36,7 @@ class Row:
     model: int = 0
     lost: float = 0.0
     control: bool = False
+    refused: int = 0
 
 
 def is_control(offered: int) -> bool:
@@ -109,11 +110,15 @@ class Ledger:
         return sum((row.seconds or 0.0) + row.lost for row in self.rows)
 
     def gain(self, model: int) -> float | None:
-        """Seconds that each start from a model saves; None while too few runs have begun from it."""
-        found, default, each = self.of(model), self.default, self.seconds_of_iteration()
-        if len(found) < ENOUGH or default is None or each is None:
+        """Seconds that each run with a model saves, none where its prediction was refused; None while too few have had one."""
+        default, each = self.default, self.seconds_of_iteration()
+        if default is None or each is None:
             return None
-        return float(np.mean([(default - row.iterations) * each - row.lost for row in found]))
+        found = [(default - row.iterations) * each - row.lost for row in self.of(model)] + [0.0] * self.refusals(model)
+        return float(np.mean(found)) if len(found) >= ENOUGH else None
+
+    def refusals(self, model: int) -> int:
+        return sum(row.refused == model for row in self.rows)
 
     def decide(self, left: int, invested: float, newest: int) -> Decision:
         """Whether to train now: `left` runs are yet to begin, trainings have taken `invested` seconds and made `newest` models."""
@@ -122,8 +127,8 @@ class Ledger:
             return Decision(0.0, "no run has said how long it takes")
         whole = (left + len(self.rows)) * default * each
         risk = RISK * whole
-        if not newest:
-            seconds = min(SHARE * HOPE * default * each * left, risk) - IMPORTS
+        if not newest or (not self.predicted and self.refusals(newest) >= ENOUGH):  # a model that is not ready yet
+            seconds = min(SHARE * HOPE * default * each * left, risk - invested) - (0.0 if newest else IMPORTS)
             return self.decided(seconds, f"{left} runs are left, of {default * each:.3g} s from the default start each")
         gain = self.gain(newest)
         if gain is None:
