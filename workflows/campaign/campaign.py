@@ -14,7 +14,7 @@ from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused
 from converters.runs import counted
 from workflows.campaign.answering import Answers
-from workflows.campaign.guide import Guide
+from workflows.campaign.guide import Guide, path_of_model
 from workflows.campaign.journal import Journal
 from workflows.campaign.learning import DATA, Learning
 from workflows.campaign.order import choose_order
@@ -181,18 +181,22 @@ class Campaign:
             pool.shutdown(wait=True, cancel_futures=True)
             self.learning.close()
             self.journal.add("ended call", own=time.process_time())
-        if self.guide is not None:
+        if (best := self.chosen() or self.guide) is not None:
             folder = self.plan.home / "model"
             folder.mkdir(exist_ok=True)
-            shutil.copyfile(self.guide.path, folder / "best.safetensors")
+            shutil.copyfile(best.path, folder / "best.safetensors")
         return self.standing
 
     def chosen(self) -> Guide | None:
-        """The model for the next run: the newest, unless it has saved nothing so far."""
+        """The model for the next run: the newest, and once it has been tried the one that saves most, if any does."""
         if self.guide is None:
             return None
-        gain = self.ledger.gain(self.guide.number)
-        return self.guide if gain is None or gain > 0 else None
+        ledger, newest = self.ledger, self.guide.number
+        gains = {n: gain for n in range(1, newest + 1) if (gain := ledger.gain(n)) is not None}
+        if newest not in gains:
+            return self.guide
+        best = max(gains, key=lambda n: gains[n])
+        return Guide(best, path_of_model(self.plan.home, best)) if gains[best] > 0 else None
 
     def take(self, folder: Path, ran: Ran, learned: str) -> None:
         """Write down what became of a run, and why it was not learned."""

@@ -16,7 +16,7 @@ from typing import Any
 from converters.storage.dataset import Dataset
 from workflows.campaign.guide import MODELS, Guide, path_of_model
 from workflows.campaign.journal import Journal
-from workflows.campaign.worth import Decision, Ledger
+from workflows.campaign.worth import BESIDES, Decision, Ledger
 
 DATA = "data.h5"
 # Frames before the first training, fewer where they hold so many atoms, and by how much they grow before the next one.
@@ -73,7 +73,7 @@ class Learning:
         if frames < GROWTH * before or (frames < FIRST and not self.are_large(frames)):
             return
         newest = self.newest.number if self.newest else 0
-        decision: Decision = ledger.decide(left, self.cpu, newest)
+        decision: Decision = ledger.decide(left, self.cpu, newest, self.besides)
         if not decision.seconds:
             if not self.said:
                 self.journal.add("no training", why=decision.why, frames=frames)
@@ -81,6 +81,18 @@ class Learning:
             return
         self.said = ""
         self.begin(frames, decision, newest)
+
+    @property
+    def besides(self) -> float:
+        """Seconds that the last training took besides its steps."""
+        asked = {event["model"]: event["seconds"] for event in self.journal.of("training")}
+        last, before = 0.0, 0.0
+        for event in self.journal.events:
+            if event["event"] == "call":
+                before = 0.0  # a process of its own
+            elif event["event"] == "trained" and event["model"] in asked and "cpu" in event:
+                last, before = event["cpu"] - before - asked[event["model"]], event["cpu"]
+        return max(last, BESIDES)
 
     def are_large(self, frames: int) -> bool:
         """Whether a few frames already show many surroundings of atoms."""

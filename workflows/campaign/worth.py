@@ -10,12 +10,12 @@ import numpy as np
 
 # Iterations that the first model is hoped to save, as a part of those of the default start (docs/results.md has a quarter to a half).
 HOPE = 0.3
-# The part of what may be saved that a training may cost, and the part of all runs that may be risked before anything was saved.
-SHARE, RISK = 0.5, 0.1
+# The part of what may be saved that a training may cost, and the part of all runs that may be risked before anything was saved: no campaign loses much more.
+SHARE, RISK = 0.5, 0.03
 # Shorter trainings (seconds) teach nothing that lasts.
 SHORTEST = 10.0
-# Seconds that two processes take before the first of them trains and the second predicts: imports.
-IMPORTS = 6.0
+# Seconds that a training takes besides its steps, imports and preparations, as long as none has told.
+BESIDES = 6.0
 # A run's seconds besides its iterations, as a part of all, as long as no runs tell; which counts as one run.
 GUESSED = 0.3
 # So many runs say what a model saves; the iterations that even the best start takes.
@@ -120,15 +120,18 @@ class Ledger:
     def refusals(self, model: int) -> int:
         return sum(row.refused == model for row in self.rows)
 
-    def decide(self, left: int, invested: float, newest: int) -> Decision:
-        """Whether to train now: `left` runs are yet to begin, trainings have taken `invested` seconds and made `newest` models."""
+    def decide(self, left: int, invested: float, newest: int, besides: float = BESIDES) -> Decision:
+        """Whether to train now: `left` runs are yet to begin, trainings have taken `invested` seconds and made `newest` models.
+
+        `besides` are seconds that a training takes besides its steps.
+        """
         default, each = self.default, self.seconds_of_iteration()
         if default is None or each is None:
             return Decision(0.0, "no run has said how long it takes")
         whole = (left + len(self.rows)) * default * each
         risk = RISK * whole
         if not newest or (not self.predicted and self.refusals(newest) >= ENOUGH):  # a model that is not ready yet
-            seconds = min(SHARE * HOPE * default * each * left, risk - invested) - (0.0 if newest else IMPORTS)
+            seconds = min(SHARE * HOPE * default * each * left, risk - invested) - besides
             return self.decided(seconds, f"{left} runs are left, of {default * each:.3g} s from the default start each")
         gain = self.gain(newest)
         if gain is None:
@@ -136,7 +139,7 @@ class Ledger:
         most = (default - BEST) * each - gain
         worth = max(most, 0.0) * left * self.progress(newest)
         limit = max(self.saved + max(gain, 0.0) * left, risk) - invested
-        seconds = min(SHARE * worth, limit)
+        seconds = min(SHARE * worth, limit) - besides
         return self.decided(
             seconds, f"{left} runs are left, each start saves {gain:.3g} s of at most {gain + most:.3g} s"
         )
