@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = (DOCS / "benchmarks.md", DOCS / "campaign.md", DOCS / "results.md", DOCS / "transport.md")
+PAGES = (DOCS / "benchmarks.md", DOCS / "campaign.md", DOCS / "results.md", DOCS / "transport.md", DOCS / "campaign.md")
 PICTURE = DOCS / "pictures" / "starts.png"
 # What the program calls its numbers, as a reader calls them.
 HEADINGS = {
