@@ -13,6 +13,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = (DOCS / "benchmarks.md", DOCS / "campaign.md", DOCS / "results.md", DOCS / "transport.md", DOCS / "campaign.md")
 PICTURE = DOCS / "pictures" / "starts.png"
+CURVE = DOCS / "pictures" / "curve.png"
 # What the program calls its numbers, as a reader calls them.
 HEADINGS = {
     "name": "work",
@@ -26,7 +27,7 @@ HEADINGS = {
     "ratio": "ratio",
 }
 # Said once where several rows belong together.
-ONCE = ("structures", "set", "learned from", "learned", "H, meV", "DM")
+ONCE = ("structures", "set", "learned from", "learned", "frames", "minutes", "H, meV", "DM")
 # The table of starts of codes: its files in their order, what their runs are, and which of their numbers are shown.
 CODES = "starts_codes"
 KINDS = {
@@ -153,7 +154,42 @@ def draw(path):
     pyplot.close(figure)
 
 
+def draw_curve(path):
+    """Errors, and cycles saved by each start, against the frames that were learned from."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    rows = read("curve")["rows"]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+    frames = sorted({row["frames"] for row in rows})
+    for minutes, style in zip(sorted({row["minutes"] for row in rows}), ("-", ":"), strict=False):
+        for start, colour, matrix, unit in (("h", "tab:blue", "H, meV", 1), ("dm", "tab:orange", "DM", 1e3)):
+            mine = [row for row in rows if (row["start"], row["minutes"]) == (start, minutes)]
+            learned, label = [row["frames"] for row in mine], f"{round(60 * minutes)} s"
+            errors = [unit * float(row[matrix]) for row in mine]
+            saved = [int(row["saved"].rstrip("%")) for row in mine]
+            name = matrix if unit == 1 else f"{matrix}, 1e-3"
+            left.loglog(learned, errors, f"o{style}", color=colour, label=f"{name} ({label})")
+            right.semilogx(learned, saved, f"o{style}", color=colour, label=f"start from {start} ({label})")
+    left.set_ylabel("mean absolute error")
+    for part in (100 / 3, 50, 75):
+        right.axhline(part, color="0.8", zorder=0)
+    right.set_ylabel("SCF cycles saved, %")
+    right.set_ylim(0, 100)
+    for axes in (left, right):
+        axes.set_xlabel("frames learned from")
+        axes.set_xticks(frames, map(str, frames))
+        axes.minorticks_off()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
 if __name__ == "__main__":
     for page in PAGES:
         page.write_text(with_tables(page.read_text()))
     draw(PICTURE)
+    draw_curve(CURVE)

@@ -24,6 +24,7 @@ from converters.runs import search
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 from tests.fixtures import unpacked
+from workflows.benchmarks import curve
 from workflows.benchmarks import model as bench_model
 from workflows.cli import main
 from workflows.demo import run_demo
@@ -318,6 +319,22 @@ def test_benchmark_of_starts_names_its_cases(tmp_path):
     code, _, err = slem("bench", "restart", "--cases", "gold", "--folder", str(tmp_path))
     assert code == 1
     assert "expected water, ethanol" in err
+
+
+def test_the_dynamics_of_the_learning_curve_follows_its_potential():
+    def energy(x_av):
+        arms = x_av[1:] - x_av[0]
+        lengths = np.linalg.norm(arms, axis=1)
+        angle = np.arccos(arms[0] @ arms[1] / lengths.prod())
+        falls = 1 - np.exp(-curve.STEEPNESS * (lengths - curve.LENGTH))
+        return curve.DEPTH * (falls**2).sum() + curve.STIFFNESS * (angle - curve.ANGLE) ** 2 / 2
+
+    x_av = np.array([[0.0, 0.1, 0.0], [1.8, -0.1, 0.2], [-0.4, 1.8, 0.1]])
+    for a, v in np.ndindex(3, 3):
+        step = np.zeros((3, 3))
+        step[a, v] = 1e-5
+        slope = (energy(x_av + step) - energy(x_av - step)) / 2e-5
+        assert curve.gradient_at(x_av)[a, v] == pytest.approx(slope, abs=1e-8)
 
 
 @pytest.mark.slow

@@ -19,7 +19,19 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
 @click.argument(
     "what",
     type=click.Choice(
-        ["dataset", "convert", "model", "overlap", "profile", "restart", "scale", "spectrum", "starts", "guard"]
+        [
+            "dataset",
+            "convert",
+            "model",
+            "overlap",
+            "profile",
+            "restart",
+            "scale",
+            "spectrum",
+            "starts",
+            "guard",
+            "curve",
+        ]
     ),
 )
 @click.argument("paths", nargs=-1, type=EXISTING)
@@ -37,10 +49,12 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
     type=float,
     default=10.0,
     show_default=True,
-    help="restart, starts, guard: how long each model is trained.",
+    help="restart, starts, guard, curve: how long each model is trained.",
 )
 @click.option("--cmd", "command", default="", help="starts: the line that runs the code in its folder.")
-@click.option("--learn", default="30", show_default=True, help="starts: numbers of runs to learn from.")
+@click.option(
+    "--learn", default="30", show_default=True, help="starts, curve: numbers of runs or frames to learn from."
+)
 @click.option("--keep", type=click.IntRange(1), default=6, show_default=True, help="starts: runs that are kept back.")
 @click.option("--routes", default="auto,dm,h2dm", show_default=True, help="starts: routes that are tried.")
 @click.option("-j", "at_once", type=click.IntRange(1), default=1, show_default=True, help="starts: runs at a time.")
@@ -76,6 +90,8 @@ def bench_command(
              is kept
     guard    starts PySCF runs of structures more and more unlike those
              learned: what the distance of predicted H and DM foretells
+    curve    learns from more and more frames of molecular dynamics of water:
+             errors, and the cycles that PySCF saves
     scale    predicts silicon of up to 20,000 atoms in pieces, with one
              process and two; trains with two ranks; converts PATHS over dask
     spectrum levels of the first frames of PATHS by each direct solver that is
@@ -93,6 +109,10 @@ def bench_command(
     with waiting(f"measuring: {what}"):
         if what == "starts":
             rows = measure_starts(list(paths), folder or Path("starts"), minutes, **options)
+        elif what == "curve":
+            from workflows.benchmarks.curve import bench_curve
+
+            rows = bench_curve(folder or Path("curve"), minutes, numbers_of(options["learn"]))
         else:
             rows = measure(what, list(paths), frames, folder, [name for name in cases.split(",") if name], minutes)
     if output is not None:
@@ -145,11 +165,16 @@ def measure_starts(
     """The rows of the benchmark of starts."""
     from workflows.benchmarks.starts_of_runs import Plan, bench_starts
 
-    try:
-        counts = tuple(sorted(int(word) for word in learn.split(",")))
-    except ValueError:
-        raise click.BadParameter(f'"{learn}" is not numbers such as 10,30', param_hint="--learn") from None
+    counts = numbers_of(learn)
     return bench_starts(paths, folder, Plan(learn=counts, routes=tuple(routes.split(",")), minutes=minutes, **options))
+
+
+def numbers_of(text: str) -> tuple[int, ...]:
+    """The numbers of a list such as 10,30, the smallest first."""
+    try:
+        return tuple(sorted(int(word) for word in text.split(",")))
+    except ValueError:
+        raise click.BadParameter(f'"{text}" is not numbers such as 10,30', param_hint="--learn") from None
 
 
 @as_command("  slem demo --folder demo")
