@@ -21,7 +21,7 @@ from converters.frames.origin import Made, Origin
 from converters.physics.kspace import uniform_mesh
 from converters.physics.locality import mesh_of_length
 from converters.physics.overlap import Overlap
-from slem_plugin.baseline.baseline import Baseline
+from slem_plugin.baseline.baseline import Baseline, Seen
 from slem_plugin.baseline.sharing import share_onsite
 from slem_plugin.blocks.components import BlockForm, BondFrames, Components
 from slem_plugin.blocks.fields import fields_of
@@ -233,7 +233,8 @@ class Model:
 
     def base(self, bonds: BondFrames, graph: Graph) -> "Base":
         """What the baselines say of a structure."""
-        base = Base({name: baseline.predict(graph) for name, baseline in self.baselines.items()}, {})
+        seen: Seen = {}
+        base = Base({name: baseline.predict(graph, seen) for name, baseline in self.baselines.items()}, {})
         if "H" in self.baselines and "S" in self.baselines:
             form = self.blueprint.form("H")
             S_fx = base.rows("S", self.blueprint.form("S"), bonds)

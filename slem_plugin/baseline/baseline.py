@@ -99,10 +99,10 @@ class Baseline:
         )
         return cls(form, float(named["margin"]), tuple(named["near"].tolist()), field_sl=field_sl, **lists)
 
-    def predict(self, graph: Graph) -> Components:
-        """The baseline of all blocks of a structure."""
+    def predict(self, graph: Graph, seen: "Seen | None" = None) -> Components:
+        """The baseline of all blocks of a structure; what operators see alike is kept in `seen`."""
         hopping = (self.hopping(t, lengths_p) for t, lengths_p in enumerate(graph.lengths_t))
-        return Components(tuple(hopping), self.onsite(graph))
+        return Components(tuple(hopping), self.onsite(graph, seen))
 
     def sizes(self, graph: Graph) -> Components:
         """The size of what is left over, component by component."""
@@ -125,7 +125,7 @@ class Baseline:
         return size_pg[:, self.form.hopping_t[t].shells_n]
 
     def onsite(self, graph: Graph, seen: "Seen | None" = None) -> tuple[Array, ...]:
-        """The components of the onsite blocks of all atoms, by species; what operators see alike is kept in `seen`."""
+        """The components of the onsite blocks of all atoms, by species."""
         return tuple(self._onsite(graph, s, {} if seen is None else seen) for s in range(len(self.form.basis)))
 
     def onsite_sizes(self, graph: Graph) -> tuple[Array, ...]:
