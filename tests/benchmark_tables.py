@@ -164,7 +164,7 @@ def draw_curve(path):
     rows = read("curve")["rows"]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
     frames = sorted({row["frames"] for row in rows})
-    for minutes, style in zip(sorted({row["minutes"] for row in rows}), ("-", ":"), strict=False):
+    for minutes, style in zip(sorted({row["minutes"] for row in rows}), ("-", "--", ":"), strict=False):
         for start, colour, matrix, unit in (("h", "tab:blue", "H, meV", 1), ("dm", "tab:orange", "DM", 1e3)):
             mine = [row for row in rows if (row["start"], row["minutes"]) == (start, minutes)]
             learned, label = [row["frames"] for row in mine], f"{round(60 * minutes)} s"
@@ -174,6 +174,7 @@ def draw_curve(path):
             left.loglog(learned, errors, f"o{style}", color=colour, label=f"{name} ({label})")
             right.semilogx(learned, saved, f"o{style}", color=colour, label=f"start from {start} ({label})")
     left.set_ylabel("mean absolute error")
+    left.set_ylim(top=100)
     for part in (100 / 3, 50, 75):
         right.axhline(part, color="0.8", zorder=0)
     right.set_ylabel("SCF cycles saved, %")
@@ -183,7 +184,8 @@ def draw_curve(path):
         axes.set_xticks(frames, map(str, frames))
         axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+    left.legend(frameon=False, fontsize=7, ncols=2, loc="upper right")
+    right.legend(frameon=False, fontsize=7, ncols=2, loc="lower right")
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
 
