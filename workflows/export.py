@@ -28,7 +28,7 @@ from converters.starts.density import (
 )
 from converters.starts.fit import SAME_PLACE, fit_to_target, hermitian_part, sampling_of, without_magnetism
 from converters.starts.meshes import density_on_mesh
-from converters.starts.start import Options, Route, Target, ending_at
+from converters.starts.start import Options, Route, Target, Written, ending_at
 from converters.starts.targets import find_target, is_scripted, restart_module, script_module, startable
 from converters.storage.dataset import Dataset
 from converters.tools.known import TOOLS
@@ -78,16 +78,20 @@ class Exported:
 
 def read_frame(path: Path, number: int) -> Frame:
     """One frame of a dataset or of a file of predictions."""
+    require_dataset(path)
+    with Dataset(path) as data:
+        if not 0 <= number < len(data):
+            raise Refused(Kind.NO_SUCH_CHOICE, path, f"has {len(data)} frames; there is no frame {number}")
+        return data[number]
+
+
+def require_dataset(path: Path) -> None:
     if not (path.is_file() and h5py.is_hdf5(path)):
         raise Refused(
             Kind.NOT_OURS,
             path,
             "is not a dataset; give a file of slem-predict or slem-convert, or a structure with --model",
         )
-    with Dataset(path) as data:
-        if not 0 <= number < len(data):
-            raise Refused(Kind.NO_SUCH_CHOICE, path, f"has {len(data)} frames; there is no frame {number}")
-        return data[number]
 
 
 def run_to_start(frame: Frame, into: Path | None, code: str) -> Target | None:
@@ -127,8 +131,11 @@ def export_to_tool(code: str, frame: Frame, output: Path, request: Request, targ
         raise Refused(Kind.NO_START, target.path, f"is a run to start; the format {code} starts no run", "no run")
     if request.overlap is not None:
         frame = with_overlap(frame, request.overlap)
+    return exported_to_tool(code, frame, TOOLS[code].load()(frame, made(output), request.options))
+
+
+def exported_to_tool(code: str, frame: Frame, written: Written) -> Exported:
     notes = (f"S is {source_of(frame)}",) if "S" in frame.operators and frame.predicted else ()
-    written = TOOLS[code].load()(frame, made(output), request.options)
     return Exported(code, Route("matrices", TOOLS[code].opened_by), written.files, notes=(*notes, *written.notes))
 
 
@@ -157,19 +164,33 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     counted = None if request.purify == "none" or route.name == "h" else sampling.filling.electrons
     checks = tuple(check_prepared(replace(frame, outcome=replace(frame.outcome, electrons=counted))))
     written = module.write_guess(frame, route.name, made(output), target, request.options)
-    keywords = {**written.keywords, **stop_lines(target, request.stop_at)}
+    said = replace(written, notes=(*notes, *done, *written.notes))
+    return finished(code, route, output, request, target, said, checks, levels.agreement if levels else None)
+
+
+def finished(
+    code: str,
+    route: Route,
+    output: Path,
+    request: Request,
+    target: Target | None,
+    written: Written,
+    checks: tuple[Result, ...],
+    agreement: Agreement | None = None,
+) -> Exported:
+    """What was written for a code, with the changed input of the run beside it."""
+    keywords, notes = {**written.keywords, **stop_lines(target, request.stop_at)}, written.notes
     patched = None
     if target is not None:
-        name, content = module.patch(target, keywords)
+        name, content = restart_module(code).patch(target, keywords)
         patched = output / name
         patched.write_text(content)
     if stop := stop_lines(target, request.stop_at):
-        notes.append(
+        notes += (
             f"the SCF ends by its energy alone ({', '.join(f'{key} {value}' for key, value in stop.items())}): "
-            "DM, levels and forces are as exact as that leaves them, not as the run's own criterion asks"
+            "DM, levels and forces are as exact as that leaves them, not as the run's own criterion asks",
         )
-    said = (*notes, *done, *written.notes)
-    return Exported(code, route, written.files, keywords, patched, said, checks, levels.agreement if levels else None)
+    return Exported(code, route, written.files, keywords, patched, notes, checks, agreement)
 
 
 def stop_lines(target: Target | None, stop_at: float | None) -> dict[str, str]:
@@ -231,9 +252,13 @@ def require_electrons(frame: Frame, sampling: Sampling) -> float | None:
     if not {"DM", "S"} <= set(frame.operators):
         return None
     found = float(np.sum(count_electrons(frame)))
-    if reason := doubt_count(found, sampling.filling.electrons):
-        raise Refused(Kind.NO_START, frame.formula, f"cannot be used as a start: {reason}")
+    require_count(frame, found, sampling.filling.electrons)
     return found
+
+
+def require_count(frame: Frame, found: float, wanted: float) -> None:
+    if reason := doubt_count(found, wanted):
+        raise Refused(Kind.NO_START, frame.formula, f"cannot be used as a start: {reason}")
 
 
 def choose_route(module: Restart, frame: Frame, target: Target | None, request: Request, doubt: str) -> Route:
@@ -265,9 +290,13 @@ def prepare(
         "auto",
         "scale",
     ):  # most codes store DM on fewer pairs than it reaches, and there it is no projector
-        return scale_density(frame, sampling.filling), [f"DM held {found:.6f} electrons and is scaled to {wanted:g}"]
+        return scale_density(frame, sampling.filling), [scaled_note(found, wanted)]
     pure, density = frame_purified(frame, sampling, purify)
     return pure, [density.note]
+
+
+def scaled_note(found: float, wanted: float) -> str:
+    return f"DM held {found:.6f} electrons and is scaled to {wanted:g}"
 
 
 def density_of_hamiltonian(frame: Frame, sampling: Sampling, levels: Levels | None) -> tuple[Frame, list[str]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from basis import Array
 from converters.errors import Kind, Refused
-from converters.storage.files import write_whole
+from converters.storage.files import draft_of
 
 
 class Binary:
@@ -117,4 +117,5 @@ class FortranWriter:
             self.record(row)
 
     def save(self, path: Path) -> None:
-        write_whole(path, b"".join(self.parts))
+        with draft_of(path) as draft, draft.open("wb") as file:
+            file.writelines(self.parts)

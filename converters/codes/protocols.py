@@ -6,7 +6,7 @@ loads them (`converters/codes/known/`).
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from basis.radial import Functions
 from basis.shells import Species
@@ -16,6 +16,8 @@ from converters.starts.start import Options, Progress, Route, Target, Written
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from converters.physics.sparse import Source
 
 
 class Code(Protocol):
@@ -63,6 +65,14 @@ class Restart(Protocol):
 
     def read_progress(self, folder: Path) -> Progress:
         """How the newest run in a folder went."""
+
+
+@runtime_checkable
+class RestartInParts(Restart, Protocol):
+    """The same for predictions that are too large to be held in memory."""
+
+    def write_density_of(self, source: "Source", factor: float, folder: Path, target: Target | None) -> Written:
+        """The files of write_guess by the route dm, for DM times a number; `source` has the atoms in the order of the run."""
 
 
 class Script(Protocol):

@@ -19,8 +19,10 @@ from basis.units import KELVIN
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.physics.kspace import require_mesh, uniform_mesh
+from converters.physics.sparse import Source
 from converters.siesta import text
 from converters.siesta.fdf import included_files, keyword, smearing_of, words_of
+from converters.siesta.parts import PatternInParts
 from converters.siesta.write import Pattern, write_density
 from converters.starts.start import Options, Progress, Route, Target, Written, numbers_of, replace_lines
 
@@ -191,16 +193,27 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
     """Write LABEL.DM of a prepared frame."""
     if route not in ("dm", "h2dm"):
         raise Refused(Kind.NO_START, folder, f"cannot start SIESTA by {route}", "dm or h2dm")
-    label = str(target.settings["label"]) if target is not None else "siesta"
     if frame.spin is Spin.SPINOR and target is not None:
         components = 4 if target.settings["spin"] == "non-collinear" else 8
         form = replace(frame.provenance.form, spin_components=components)
         frame = replace(frame, provenance=replace(frame.provenance, form=form))
     only = replace(frame, operators={"DM": frame.operators["DM"]})
     pattern = Pattern.of(only)
+    return write_start(pattern, pattern.rows(only, "DM"), folder, target)
+
+
+def write_density_of(source: Source, factor: float, folder: Path, target: Target | None) -> Written:
+    """The same of a large prediction without spinors, DM times a number."""
+    pattern = PatternInParts(source)
+    return write_start(pattern, pattern.rows(source.outline, "DM") * factor, folder, target)
+
+
+def write_start(pattern: Pattern, DM_se: Array, folder: Path, target: Target | None) -> Written:
+    """LABEL.DM, and what its reader has to do and to know."""
+    label = str(target.settings["label"]) if target is not None else "siesta"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{label}.DM"
-    write_density(pattern, pattern.rows(only, "DM"), path)
+    write_density(pattern, DM_se, path)
     notes = (
         advice(target)
         if target is not None

@@ -1,5 +1,6 @@
 """The TSHS file of a device or an electrode for tbtrans, which takes all energies from the Fermi level that stands in it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.physics import kspace
 from converters.physics.locality import joined_axes, mesh_of_length
+from converters.physics.sparse import Source
+from converters.siesta.parts import PatternInParts
 from converters.siesta.write import Pattern, write_hamiltonian
 from converters.starts.density import LARGEST_DENSE
 from converters.starts.start import Options, Written
@@ -26,10 +29,19 @@ def write(frame: Frame, folder: Path, options: Options) -> Written:
     if frame.folded:
         found = "has blocks that are sums over the images of a k mesh, so that nothing says which of them lead into an electrode"
         raise Refused(Kind.UNSUPPORTED, frame.place, found, "a run with ForceAuxCell true or k-points along the wire")
+    return write_pattern(frame, lambda: Pattern.of(frame), folder, options)
+
+
+def write_source(source: Source, folder: Path, options: Options) -> Written:
+    """The same of a large frame, which is not held."""
+    return write_pattern(source.outline, lambda: PatternInParts(source), folder, options)
+
+
+def write_pattern(frame: Frame, make_pattern: Callable[[], Pattern], folder: Path, options: Options) -> Written:
+    """The file of a frame, or of the outline of one whose pattern reads the matrices."""
     fermi, note = fermi_level(frame, options)
-    frame = replace(frame, outcome=replace(frame.outcome, fermi=fermi))
     path = folder / "slem.TSHS"
-    write_hamiltonian(frame, Pattern.of(frame), path)
+    write_hamiltonian(replace(frame, outcome=replace(frame.outcome, fermi=fermi)), make_pattern(), path)
     return Written((path,), {}, (note,))
 
 

@@ -53,9 +53,7 @@ class Pattern:
 
     @classmethod
     def of(cls, frame: Frame) -> "Pattern":
-        own_c = np.array(frame.provenance.form.supercell or (0, 0, 0))
-        # A run at Gamma alone has no supercell: all images of a block are one sum there.
-        cells_c = own_c if (own_c == 1).all() else np.maximum(own_c, 2 * np.abs(frame.pairs.R_pc).max(axis=0) + 1)
+        cells_c = supercell(frame, np.abs(frame.pairs.R_pc).max(axis=0))
         known = [operator.known_x for operator in frame.operators.values() if operator.known_x is not None]
         whole = np.logical_or.reduce(known) if len(known) == len(frame.operators) else None
         empty = Operator(np.zeros((1, frame.pairs.elements)), whole)
@@ -87,6 +85,12 @@ class Pattern:
             count = 4 if frame.provenance.form.spin_components == 4 else 8
             values_se = components_of(values_se, count, conjugate=name == "H")
         return np.ascontiguousarray(values_se, dtype="<f8")
+
+
+def supercell(frame: Frame, reach_c: Array) -> Array:
+    """Cells along each vector for pairs that reach so far; a run at Gamma alone has one, where all images of a block are one sum."""
+    own_c = np.array(frame.provenance.form.supercell or (0, 0, 0))
+    return own_c if (own_c == 1).all() else np.maximum(own_c, 2 * reach_c + 1)
 
 
 def integers(*values: object) -> Array:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from converters.frames.frame import Frame
+    from converters.physics.sparse import Source
     from converters.starts.start import Options, Written
 
     Writer = Callable[[Frame, Path, Options], Written]
+    WriterInParts = Callable[[Source, Path, Options], Written]
 
 
 @dataclass(frozen=True)
@@ -26,4 +28,10 @@ class Tool:
     def load(self) -> "Writer":
         found: Any = import_module(self.module)
         writer: Writer = found.write
+        return writer
+
+    def load_in_parts(self) -> "WriterInParts | None":
+        """What writes a frame that need not be in memory, `write_source`; None where there is no such function."""
+        found: Any = import_module(self.module)
+        writer: WriterInParts | None = getattr(found, "write_source", None)
         return writer

@@ -263,7 +263,8 @@ def export_command(
     changed copy of the run's input; both belong into the folder of the run.
     """
     from converters.starts.start import Options
-    from workflows.export import Request, export, read_frame, run_to_start
+    from workflows.export import Request, export, run_to_start
+    from workflows.export_in_parts import export_stored
     from workflows.terminal.progress import waiting
     from workflows.terminal.show import print_json, show_export
 
@@ -272,13 +273,13 @@ def export_command(
     request = Request(code or "", route, purify, electrons, into, overlap, nonmagnetic, Options(**options))
     with waiting("writing the start"):
         if model_path is None:
-            frame = read_frame(source, number)
+            done = export_stored(source, number, output, request)
         else:
             from slem_plugin.checkpoint import load_model
             from workflows.predict import predict_one
 
             frame = predict_one(load_model(model_path), source, number)
-        done = export(frame, output, request, run_to_start(frame, into, code or ""))
+            done = export(frame, output, request, run_to_start(frame, into, request.format))
     if as_json:
         print_json(done.as_dict())
     else:
