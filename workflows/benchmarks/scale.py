@@ -116,7 +116,8 @@ def bench_pieces(folder: Path) -> list[dict[str, Any]]:
     """Time for each atom and memory over the size of a structure."""
     from converters.storage.dataset import Dataset
 
-    model, rows = save_example(folder), []
+    model = save_example(folder)
+    rows: list[dict[str, Any]] = []
     for natoms in SIZES:
         if natoms * ROOM > shutil.disk_usage(folder).free:
             rows.append({"work": f"{natoms} atoms: not measured, they need {natoms * ROOM / 1e9:.0f} GB of disk"})
