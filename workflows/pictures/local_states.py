@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ENDINGS = (".png", ".svg", ".pdf", ".npz")
-# Size of the picture (inches), and area of the dots of all atoms together (points squared).
-WIDTH, AREA = 6.4, 40_000
+# Width of the picture (inches), area of the dots of all atoms together and of one at most (points squared), room about them (Angstrom).
+WIDTH, AREA, LARGEST, ROOM = 6.4, 90_000, 400, 4.0
 
 
 def require_ending(path: Path) -> None:
@@ -40,7 +40,7 @@ def save_shares(path: Path, outline: Frame, levels_n: Sequence[float], shares_na
         structure = {"positions": outline.positions_av, "numbers": outline.numbers_a, "cell": outline.cell_cv}
         np.savez(file, allow_pickle=False, levels=np.array(levels_n), shares=shares_na, **structure)
     else:
-        draw(outline, levels_n, shares_na.sum(axis=0)).savefig(file, format=path.suffix[1:], dpi=150)
+        draw(outline, levels_n, shares_na.mean(axis=0)).savefig(file, format=path.suffix[1:], dpi=150)
     write_whole(path, file.getvalue())
 
 
@@ -49,18 +49,17 @@ def draw(outline: Frame, levels_n: Sequence[float], share_a: Array) -> "Figure":
     from matplotlib.figure import Figure
 
     corners_cv = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]) @ outline.cell_cv[:2]
-    width, height = (
-        np.ptp(corners_cv[:, :2], axis=0) if outline.pbc_c.any() else np.ptp(outline.positions_av, axis=0)[:2]
-    )
+    places_xv = corners_cv if outline.pbc_c.any() else outline.positions_av
+    width, height = np.ptp(places_xv, axis=0)[:2] + ROOM
     figure = Figure(figsize=(WIDTH, 0.8 + (WIDTH - 1.2) * height / width), layout="constrained")
     axes = figure.subplots()
     order = np.argsort(share_a)
     x_a, y_a, _ = outline.positions_av[order].T
-    size = AREA / outline.natoms * min(1.0, height / width)
+    size = min(LARGEST, AREA / outline.natoms * min(1.0, height / width))
     dots = axes.scatter(x_a, y_a, s=size, c=share_a[order] * outline.natoms, cmap="inferno", vmin=0, linewidths=0)
     if outline.pbc_c.any():
         axes.plot(corners_cv[:, 0], corners_cv[:, 1], color="#888888", lw=0.6)
-    figure.colorbar(dots, label="share of an atom, times the number of atoms", shrink=0.8)
+    figure.colorbar(dots, label="share of an atom over its mean", shrink=0.8)
     axes.set_aspect("equal")
     axes.set_xlabel("x (Angstrom)")
     axes.set_ylabel("y (Angstrom)")
