@@ -134,8 +134,6 @@ ANALYSE, FACTOR, SOLVE, FREE = 11, 22, 33, -1
 # found: perturbed pivots and negative eigenvalues.
 SETTINGS = {0: 1, 1: 2, 9: 13, 20: 1, 34: 1}
 PERTURBED, POSITIVE, NEGATIVE = 13, 21, 22
-# Conditional numerical reproducibility by the best branch of the processor: the same numbers in each run, and on AMD's processors factors in five sixths of the time.
-REPRODUCIBLE = 2
 MEANING = {-2: "not enough memory", -4: "a zero pivot", -8: "too many elements for 32 bits", -9: "not enough memory"}
 
 
@@ -158,9 +156,7 @@ def has_mkl() -> bool:
 def load_mkl() -> ctypes.CDLL:
     for path in mkl_files():
         with suppress(OSError):
-            library = ctypes.CDLL(path)
-            library.MKL_CBWR_Set(REPRODUCIBLE)
-            return library
+            return ctypes.CDLL(path)
     raise Refused(Kind.NOT_INSTALLED, "pardiso", "the library of MKL cannot be loaded", INSTALL)
 
 
