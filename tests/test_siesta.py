@@ -234,6 +234,17 @@ def test_fdf_keywords_ignore_case_and_punctuation(tmp_path):
     assert fdf.words == {"savehs": ["true"], "spinpolarized": ["true"]}
 
 
+def test_both_spins_of_a_fixed_moment_have_their_own_levels(tmp_path):
+    """SIESTA moves spin down in TSHS to the Fermi level of spin up, half an eV away, and says both levels in its output alone."""
+    (frame,) = frames_of("siesta", "fixed_spin")
+    results = {result.name: result for result in check_frame(frame)}
+    assert results["eigenvalues against the printed ones"].found < 1e-6
+    assert results["DM against f(H, S)"].found < 1e-6
+    assert any("H of spin down in TSHS was moved back by -0.497743 eV" in note for note in frame.provenance.notes)
+    with pytest.raises(Refused, match="which no file says; expected the main output of the run"):
+        read_folder(without("fixed_spin", tmp_path, ".out"))
+
+
 def test_an_unconverged_output_is_seen(tmp_path):
     folder = without("h2o", tmp_path)
     output = folder / "h2o.out"

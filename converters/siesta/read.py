@@ -82,6 +82,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         output = with_filling(output, output_path is None, fdf.read_fdf(own[".fdf"]))
     constants = find_constants(own, matrices, output.version)
     rydberg, bohr = constants.rydberg, constants.bohr
+    matrices, moved = with_own_fermi_levels(matrices, output, rydberg)
     structure = read_structure(run, own, matrices, bohr)
     if (norb := int(structure.norb_a.sum())) != matrices.sparse.norb:
         raise Refused(Kind.DAMAGED, run.main, f"has {matrices.sparse.norb} orbitals", f"the {norb} of its atoms")
@@ -118,7 +119,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         str(run.main),
         run.source,
         files=run.digests(*dict.fromkeys(used.values()), *texts),
-        notes=(*structure.notes, *matrices.notes, *notes_of(matrices, used), *constants.notes),
+        notes=(*structure.notes, *matrices.notes, *notes_of(matrices, used), *constants.notes, *moved),
         origins=origins_read(files, *treatments, energies=scaled(constants.rydberg, "eV per Ry")),
         form=form_of(matrices, constants, structure.basis),
         measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()}
@@ -139,6 +140,24 @@ def read_run(run: Run) -> Iterator[Frame]:
         folded=folded,
     )
     yield decide_density(frame) if spin is Spin.SPINOR else frame
+
+
+def with_own_fermi_levels(matrices: Matrices, output: text.Output, rydberg: float) -> tuple[Matrices, tuple[str, ...]]:
+    """The matrices of a run with a fixed moment, of whose second spin TSHS holds H moved to the Fermi level of the first; and a note of it."""
+    stored = matrices.sparse
+    if not output.fixed_moment or matrices.path.suffix != ".TSHS" or len(stored.values.get("H", ())) != 2:
+        return matrices, ()
+    if output.fermi_s is None:
+        found = "holds H of spin down moved by the difference of two Fermi levels, which no file says"
+        raise Refused(
+            Kind.MISSING_FILES, matrices.path, found, "the main output of the run, with Fermi_up and Fermi_dn"
+        )
+    up, down = output.fermi_s
+    H_sx = stored.values["H"] + np.array([[0.0], [down - up]]) / rydberg * stored.values["S"]
+    moved = replace(matrices, sparse=replace(stored, values={**stored.values, "H": H_sx}))
+    return moved, (
+        f"H of spin down in TSHS was moved back by {down - up:.6f} eV: its Fermi level is not that of spin up",
+    )
 
 
 def form_of(matrices: Matrices, constants: Constants, basis: tuple[Species, ...]) -> FileForm:

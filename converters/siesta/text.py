@@ -152,6 +152,7 @@ class Output:
     energy: float | None = None
     smearing: str = ""
     fixed_moment: bool = False
+    fermi_s: tuple[float, float] | None = None  # of each spin (eV), where the moment is fixed
     k_cell_cc: Array | None = None
     k_shift_c: Array | None = None
     label: str = ""
@@ -172,6 +173,7 @@ def read_output(path: Path) -> Output:
     fixed = re.search(r"^redata: Fix the spin of the system\s*=\s*T", text, re.M)
     function = re.search(r"^(?:redata|stepf):.*(Methfessel-Paxton|Cold)", text, re.M | re.I)
     order = re.search(r"^ *Using Hermite-Gauss polynomials of order +(\d+)", text, re.M)
+    fermis = re.findall(r"^siesta: +Fermi_up = +(-?[\d.]+)\s+siesta: +Fermi_dn = +(-?[\d.]+)", text, re.M)
     finished = bool(ended) and not failed
     return Output(
         version=version[1] if version else "",
@@ -180,6 +182,7 @@ def read_output(path: Path) -> Output:
         energy=float(total[-1]) if total else None,
         smearing=smearing_of(function[1] if function else "fd", order[1] if order else ""),
         fixed_moment=bool(fixed),
+        fermi_s=(float(fermis[-1][0]), float(fermis[-1][1])) if fermis else None,
         k_cell_cc=None if table is None else table[:, :3].astype(int),
         k_shift_c=None if table is None else table[:, 3],
         label=label[1] if label else "",
