@@ -69,7 +69,7 @@ def prepare(folder):
     places["PYTHON"] = f"{sys.executable} run.py"
     places["RUN"].mkdir()
     (places["RUN"] / "run.py").write_text(SCRIPT)
-    for words in ("convert RUNS -o DATA", "train DATA -o MODEL --steps 2 --validate 1"):
+    for words in ("convert RUNS -o DATA", "train DATA -o MODEL --steps 200 --validate 1"):
         code, said, _ = call(words, places)
         assert code == 0, said
     return places

@@ -18,6 +18,8 @@ from ase.build import molecule
 from ase.calculators.calculator import CalculationFailed, all_changes
 from click.testing import CliRunner
 from pyscf import gto, scf
+from pyscf.pbc import gto as pbc_gto
+from pyscf.pbc import scf as pbc_scf
 
 from converters.errors import Refused
 from converters.pyscf import frame_from_scf
@@ -725,6 +727,33 @@ def test_a_calculator_of_files_starts_from_several_earlier_densities(tmp_path):
     assert combined_frame([replace(known, functions=())] * 2, known.cell_cv, known.positions_av) is None
 
 
+def chain_of_hydrogen(bond):
+    """A crystal of PySCF, whose matrices are sums over the images in the supercell of its k mesh."""
+    atom = [("H", (0, 0, 0)), ("H", (0.1, 0, bond))]
+    cell = pbc_gto.M(a=np.diag([2.0, 4, 4]), atom=atom, basis="gth-szv", pseudo="gth-pade", ke_cutoff=30, verbose=0)
+    mf = pbc_scf.KRHF(cell, cell.make_kpts([2, 1, 1]))
+    mf.kernel()
+    return frame_from_scf(mf)
+
+
+def test_densities_of_folded_frames_are_combined_by_folded_overlaps():
+    short, long, between = (chain_of_hydrogen(bond) for bond in (0.7, 0.8, 0.75))
+    assert short.folded
+    made = combined_frame([short, long], between.cell_cv, between.positions_av)
+    place = made.pairs.find(between.pairs.i_p, between.pairs.j_p, between.pairs.R_pc)
+    for p, q in enumerate(place):
+        for name, far in (("S", 1e-6), ("DM", 3e-3)):
+            np.testing.assert_allclose(made.block_of_pair(name, q), between.block_of_pair(name, p), atol=far)
+    again = combined_frame([short, long], long.cell_cv, long.positions_av)
+    np.testing.assert_allclose(again["DM"].values_sx, long["DM"].values_sx, atol=1e-6)
+
+
+def test_densities_of_other_calculations_are_not_combined():
+    short, long = (chain_of_hydrogen(bond) for bond in (0.7, 0.8))
+    charged = replace(short, outcome=replace(short.outcome, electrons=1.0))
+    assert combined_frame([charged, long], long.cell_cv, long.positions_av) is None
+
+
 def test_starts_along_a_trajectory_are_compared_at_the_same_positions():
     """What docs/campaign.md shows of larger ones."""
     rows = {row["start"]: row["cycles"] for row in measure(ring(1), hydrogen, 6)}
@@ -800,3 +829,13 @@ def test_the_best_start_is_taken_and_others_are_tried_again():
     assert 90 < taken.count("both") < 98
     choice.forget(["both"])
     assert choice.next(["both", "predicted", "last"]) == "both"
+
+
+@pytest.mark.parametrize("failing", ["last", "predicted"])
+def test_a_start_that_cannot_be_made_does_not_starve_the_others(failing):
+    choice, taken = Choice(), []
+    for _ in range(60):
+        wanted = choice.next(["predicted", "last", "own"])
+        taken.append("own" if wanted == failing else wanted)
+        choice.add_outcome(wanted, taken[-1], 12 if taken[-1] == "own" else 5)
+    assert taken.count("own") < 8

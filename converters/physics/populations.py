@@ -42,7 +42,10 @@ def neutral_electrons(frame: Frame) -> Array:
     """
     wanted, numbers_a = frame.outcome.electrons, frame.numbers_a
     if wanted is not None:
-        for counts_a in (numbers_a, numbers_a - NOBLE[np.searchsorted(NOBLE, numbers_a, side="left") - 1]):
+        for counts_a in (
+            numbers_a,
+            numbers_a - NOBLE[np.maximum(np.searchsorted(NOBLE, numbers_a, side="left") - 1, 0)],
+        ):
             if abs(counts_a.sum() - wanted) < 1e-6:
                 return np.asarray(counts_a, dtype=float)
     found = "does not say how many electrons it has" if wanted is None else f"has {wanted:g} electrons"

@@ -13,7 +13,6 @@ import numpy as np
 from basis import Array
 from converters.frames.blocks import Operator
 from converters.frames.frame import Frame, operator_on
-from converters.frames.neighbours import Structure
 from converters.physics.overlap import Overlap
 
 # So many of the earlier calculations, the nearest ones, are combined.
@@ -72,16 +71,26 @@ def flat(matrix: Array) -> Array:
 def combined_frame(frames: Sequence[Frame], cell_cv: Array, positions_av: Array) -> Frame | None:
     """S of new positions and the DM that the frames of earlier ones make, on the pairs of the nearest; None where that is not known.
 
-    It takes two frames or more of the same atoms in the same order, with their radial functions.
+    It takes two frames or more of the same atoms in the same order, calculated alike, with their radial functions.
     """
     moved_n = [np.abs(one.positions_av - positions_av).max() for one in frames]
-    near = [one for one, moved in zip(frames, moved_n, strict=True) if moved < FAR and {"S", "DM"} <= set(one)]
+    near = [
+        one
+        for one, moved in zip(frames, moved_n, strict=True)
+        if moved < FAR and {"S", "DM"} <= set(one) and are_alike(one, frames[-1])
+    ]
     if len(near) < 2 or (overlap := Overlap.of_frame(near[-1])) is None:
         return None
     nearest = min(near, key=lambda one: float(np.linalg.norm(one.positions_av - positions_av)))
-    structure = Structure(cell_cv, nearest.pbc_c, positions_av, nearest.species_a)
-    S_sx = overlap.values(structure, nearest.pairs)[None]
+    moved = replace(nearest, cell_cv=cell_cv, positions_av=positions_av)
+    S_sx = overlap.like(moved)[None]
     weights_n = weights_of(S_sx, [operator_on(one, "S", nearest.pairs).values_sx for one in near])
     parts = (w * operator_on(one, "DM", nearest.pairs).values_sx for w, one in zip(weights_n, near, strict=True))
     operators = {"S": Operator(S_sx), "DM": Operator(np.sum(list(parts), axis=0))}
-    return replace(nearest, cell_cv=cell_cv, positions_av=positions_av, operators=operators)
+    return replace(moved, operators=operators)
+
+
+def are_alike(one: Frame, other: Frame) -> bool:
+    """Whether two frames are of the same atoms in the same basis, with as many electrons, the same spin and the same way of folding."""
+    same = one.basis == other.basis and np.array_equal(one.species_a, other.species_a)
+    return same and (one.spin, one.folded, one.outcome.electrons) == (other.spin, other.folded, other.outcome.electrons)

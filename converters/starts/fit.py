@@ -24,7 +24,7 @@ def sampling_of(frame: Frame, target: Target | None, electrons: float | None) ->
     if found is None:
         found = electrons_of(frame)
     if target is not None and target.kpoints_kc is not None and target.weights_k is not None:
-        filling = Filling(found, target.smearing, target.width, target.moment)
+        filling = Filling(found, target.smearing or "fixed", target.width, target.moment)
         return Sampling(target.kpoints_kc, target.weights_k, filling, frame.spin)
     spectrum = frame.spectrum
     if spectrum is None:

@@ -237,7 +237,8 @@ def fit_crystal_field(
     neighbours = [Neighbours.of(sample.graph, s, near_t, cutoff_t) for sample in samples]
     class_a = equivalent_atoms(neighbours)
     alone_a = np.bincount(class_a)[class_a] == 1
-    apart = len(samples) == 1 or alone_a.all()  # a single structure can foretell itself only
+    structures = sum(len(one.atoms) > 0 for one in neighbours)
+    apart = structures == 1 or alone_a.all()  # a single structure can foretell itself only
     found = []
     for l, natural in enumerate(onsite.natural):
         A = np.concatenate([one.features(l) for one in neighbours])

@@ -24,7 +24,8 @@ class Choice:
         choice = cls()
         for event in events:
             if event["event"] == "step" and event["iterations"]:
-                choice.add(event["start"], event.get("cost", event["iterations"]))
+                taken = event["start"]
+                choice.add_outcome(event.get("wanted", taken), taken, event.get("cost", event["iterations"]))
             elif event["event"] == "trained":
                 choice.forget(PREDICTED)
         return choice
@@ -52,6 +53,12 @@ class Choice:
         self.count += 1
         self.seen[kind].append(cost)
         self.when[kind] = self.count
+
+    def add_outcome(self, wanted: str, taken: str, cost: float) -> None:
+        """What a calculation cost; a start that could not be made costs what the one in its place did."""
+        self.add(taken, cost)
+        if wanted != taken:
+            self.add(wanted, cost)
 
     def forget(self, kinds: Sequence[str]) -> None:
         """What was seen of some kinds counts no longer, as there is a new model."""

@@ -64,7 +64,7 @@ class Files:
         self.calculator.results = values
 
     def kinds(self, atoms: "Atoms") -> list[str]:
-        last = any(np.array_equal(frame.numbers_a, atoms.numbers) for frame in self.earlier[1:])
+        last = sum(np.array_equal(frame.numbers_a, atoms.numbers) for frame in self.earlier) > 1
         return [*(["predicted"] if self.ask is not None else []), *(["last"] if last else []), "own"]
 
     def calculate(self, atoms: "Atoms | None" = None, properties: Any = ("energy",), system_changes: Any = ()) -> None:

@@ -140,6 +140,7 @@ class Learning(Calculator):  # type: ignore[misc]
     def learn(self, seconds: float) -> None:
         """Keep the frame of the last calculation, and train on all of them where that pays."""
         taken, iterations, newest = self.calculator.taken, self.calculator.iterations, self.training.newest
+        wanted = self.calculator.kind
         self.refused = self.calculator.store(self.home / DATA)
         if not self.refused:
             self.frames = count_frames(self.home / DATA)
@@ -151,6 +152,7 @@ class Learning(Calculator):  # type: ignore[misc]
             "step",
             refused=self.refused,
             start=taken,
+            wanted=wanted,
             iterations=iterations,
             seconds=seconds,
             asked=self.asked,
@@ -162,7 +164,7 @@ class Learning(Calculator):  # type: ignore[misc]
                 self.uncounted = UNCOUNTED
                 self.journal.add("no training", why=UNCOUNTED, frames=self.frames)
             return
-        self.choice.add(taken, cost)
+        self.choice.add_outcome(wanted, taken, cost)
         steps = len(self.journal.of("step"))
         left = max(steps, EXPECTED) if self.steps is None else self.steps - (steps - self.before)
         self.training.consider(self.ledger, self.frames, left)

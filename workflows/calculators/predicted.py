@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from slem_plugin.model import Model
 
-MODEL_ALONE = "{}: a model alone has charges and levels; energy, forces and dipole need a calculator that knows those of a density"
+MODEL_ALONE = "{}: a model alone has charges, levels and the dipole of molecules; energy and forces need a calculator that knows those of a density"
 
 
 class Judge(Protocol):

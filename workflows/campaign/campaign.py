@@ -127,7 +127,7 @@ class Campaign:
         if plan.again:
             self.forget_failures()
         self.before = frozenset(self.done)
-        self.offered = sum(bool(ran.model) or ran.control for ran in self.done.values())
+        self.offered = sum(bool(ran.model or ran.refused) or ran.control for ran in self.done.values())
         self.learning = Learning(plan.home, journal)
         self.guide: Guide | None = self.learning.newest
         if plan.model is not None and self.guide is None:
