@@ -60,7 +60,7 @@ def test_charges_and_levels_are_those_of_pyscf():
     assert calc.results["gap"] == pytest.approx(levels_n[5] - levels_n[4], abs=1e-6)
     assert levels_n[4] < calc.get_fermi_level() < levels_n[5]
     for ask in (atoms.get_potential_energy, atoms.get_forces, atoms.get_stress):
-        with pytest.raises(PropertyNotImplementedError, match="charges and levels"):
+        with pytest.raises(PropertyNotImplementedError, match="charges, levels and the dipole"):
             ask()
 
 
