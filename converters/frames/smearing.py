@@ -12,9 +12,6 @@ import numpy as np
 
 from basis import Array
 
-# Orders of Methfessel and Paxton's functions that somebody uses.
-MOST_ORDERS = 9
-
 
 def is_smearing(name: str) -> bool:
     return name in ("fixed", "fermi", "gauss", "cold") or methfessel_paxton_order(name) > 0
@@ -39,7 +36,8 @@ def methfessel_paxton_order(name: str) -> int:
 
 def methfessel_paxton_name(order: int) -> str:
     """What a frame calls it; nothing for orders that nobody uses."""
-    return "gauss" if order == 0 else f"mp{order}" if 0 < order <= MOST_ORDERS else ""
+    name = "gauss" if order == 0 else f"mp{order}"
+    return name if is_smearing(name) else ""
 
 
 def fermi_dirac(x: Array) -> Array:
