@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -266,6 +267,32 @@ def test_a_reader_that_dies_takes_no_other_along(runs):
     lost = {run.main.parent.name: result for run, result in results.items() if not isinstance(result, list)}
     assert list(lost) == ["h1"]
     assert isinstance(lost["h1"], Lost)
+
+
+def double_after_a_death(item, place):
+    """Twice a number; the first process that is asked for 1 dies, which is seen before more is handed out."""
+    if item == 1 and not place.exists():
+        place.touch()
+        os._exit(9)
+    return 2 * item
+
+
+def slowly(numbers, place):
+    """Numbers, the later ones only when the process has died."""
+    for number in numbers:
+        if number > 1:
+            until = time.monotonic() + 20
+            while not place.exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            time.sleep(0.3)  # the pool notices
+        yield number
+
+
+def test_a_death_between_two_items_takes_none_along(tmp_path):
+    place = tmp_path / "died"
+    with Processes(2, "fork") as engine:
+        results = dict(engine.run(partial(double_after_a_death, place=place), slowly(range(5), place)))
+    assert results == {number: 2 * number for number in range(5)}
 
 
 def frames_in(path):

@@ -75,7 +75,7 @@ class Processes(Engine):
         waiting: deque[tuple[T, Future[Any]]] = deque()
         while True:
             new = islice(rest, 2 * self.workers - len(waiting))
-            waiting.extend((item, self._pool.submit(function, item)) for item in new)
+            waiting.extend((item, self._submit(function, item)) for item in new)
             if not waiting:
                 return
             item, future = waiting.popleft()
@@ -85,8 +85,17 @@ class Processes(Engine):
                 # One process died and took the pool along: do this item alone, the others again.
                 result = self._run_alone(function, item)
                 self._pool = self._make_pool(self.workers)
-                waiting = deque((other, self._pool.submit(function, other)) for other, _ in waiting)
+                waiting = deque((other, self._submit(function, other)) for other, _ in waiting)
             yield item, result
+
+    def _submit(self, function: Callable[[T], Any], item: T) -> Future[Any]:
+        """Hand an item to the pool, which may have broken since the last answer: then the item's own answer says so."""
+        try:
+            return self._pool.submit(function, item)
+        except BrokenProcessPool as error:
+            future: Future[Any] = Future()
+            future.set_exception(error)
+            return future
 
     def _run_alone(self, function: Callable[[T], Any], item: T) -> Any:
         with self._make_pool(1) as pool:
