@@ -113,6 +113,37 @@ def test_ghost_states_of_h_fall_back_to_the_predicted_density(tmp_path):
     assert any("left out" in note for note in done.notes)
 
 
+def times_density(frame, factor):
+    return replace(frame, operators={**frame.operators, "DM": Operator(frame.operators["DM"].values_sx * factor)})
+
+
+@pytest.mark.parametrize("factor", [0.97, 1.03])
+def test_a_start_from_h_does_not_ask_its_density_for_electrons(factor, tmp_path):
+    """A DM that lost 3 % of its electrons beside SIESTA's own H: the file holds the density of H, which is SIESTA's own; from DM nothing is started."""
+    (frame,), target = frames_of("siesta", "si2"), find_target(unpacked("siesta", "si2"))
+    wrong = times_density(frame, factor)
+    done = exported(wrong, tmp_path / "auto", target)
+    assert done.route.name == "h2dm"
+    assert done.agreement.apart == pytest.approx(0.03 * np.sqrt(2), rel=1e-2)
+    assert_density_of_run(tmp_path / "auto", target.folder)
+    for request in ({"route": "dm"}, {"purify": "scale"}):
+        with pytest.raises(Refused, match="where there are 8"):
+            exported(wrong, tmp_path / "dm", target, **request)
+
+
+def test_a_density_that_lost_much_speaks_against_h_too(tmp_path):
+    """Beside a DM without a tenth of its electrons, or one that is to stand in for an H with ghost states, the same H starts nothing."""
+    (frame,), target = frames_of("siesta", "si2"), find_target(unpacked("siesta", "si2"))
+    with pytest.raises(Refused, match="where there are 8"):
+        exported(times_density(frame, 0.9), tmp_path, target)
+    noise = np.random.default_rng(0).normal(0, 0.0136, frame.operators["H"].values_sx.shape)
+    ruined = replace(frame, operators={**frame.operators, "H": Operator(frame.operators["H"].values_sx + noise)})
+    for route in ("auto", "h2dm"):
+        with pytest.raises(Refused, match="where there are 8"):
+            exported(times_density(ruined, 0.97), tmp_path, target, route=route)
+    assert not list(tmp_path.iterdir())
+
+
 def test_electrons_may_be_given_and_a_density_left_as_it_is(tmp_path):
     (frame,), target = frames_of("siesta", "si2"), find_target(unpacked("siesta", "si2"))
     done = exported(frame, tmp_path / "a", target, electrons=7.95)
@@ -131,9 +162,14 @@ def test_an_overlap_may_come_from_a_run_of_the_code(tmp_path):
         exported(only, tmp_path / "a", target)
     done = exported(only, tmp_path / "b", target, overlap=unpacked("siesta", "si2"))
     assert done.route.name == "h2dm"
+    assert_density_of_run(tmp_path / "b", unpacked("siesta", "si2"))
+
+
+def assert_density_of_run(folder, run):
+    """The DM file in a folder holds what the run itself wrote."""
     tables = []
-    for folder in (tmp_path / "b", unpacked("siesta", "si2")):
-        stored = read_density_file(folder / "si2.DM", "DM")
+    for place in (folder, run):
+        stored = read_density_file(place / "si2.DM", "DM")
         row_e = np.repeat(np.arange(stored.norb), stored.counts_M)
         keys = zip(row_e.tolist(), stored.column_e.tolist(), strict=True)
         tables.append(dict(zip(keys, stored.values["DM"][0], strict=True)))

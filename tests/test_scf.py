@@ -12,6 +12,7 @@ from pyscf import dft, gto
 
 from converters.pyscf import frame_from_scf
 from converters.starts.start import Progress
+from converters.starts.targets import restart_module
 from converters.storage.writer import DatasetWriter
 from slem_plugin import pyscf_guess
 from slem_plugin.checkpoint import load_model
@@ -362,3 +363,35 @@ def test_two_ends_of_an_scf_that_still_creeps_are_one_state():
     assert judged(0.0).ok
     assert 8.6e-5 < judged(0.0).tolerance < 2e-4
     assert "another state: +5.09e-03 eV" in judged(0.005).verdict
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "moment", "absolute"),
+    [
+        ("siesta", "spin", 2.27291, None),
+        ("siesta", "soc", 3.93005, None),
+        ("siesta", "si2", None, None),
+        ("openmx", "spin", 2.142111082, None),
+        ("abacus", "spin_fe_f", 1.75879, 1.7638),
+        ("abacus", "bad_spinor_o2", 1.99992048, 2.066),
+    ],
+)
+def test_moments_are_those_that_the_codes_print(code, name, moment, absolute):
+    """At the end of the run; of noncollinear spins the length of the vector."""
+    progress = restart_module(code).read_progress(unpacked(code, name))
+    for found, printed in ((progress.moment, moment), (progress.absolute, absolute)):
+        assert found is None if printed is None else found == pytest.approx(printed, abs=1e-6)
+
+
+def test_a_state_that_is_another_says_which_is_the_lower_and_their_moments():
+    def judged(guess, own):
+        starts = (Start("run", 1.0, 0, Progress(5, energy, True, moment=moment)) for energy, moment in (guess, own))
+        found = compare(Outcome("run", "ok", guess=next(starts), default=next(starts), tolerance=1e-4, atoms=2))
+        assert found.use == "run"
+        return found.verdict
+
+    assert judged((-10.0, 4.5), (-9.9, 0.0)).endswith(
+        "moments 4.500 and 0.000; the start from the prediction ended in the lower of the two"
+    )
+    assert judged((-9.9, 0.0), (-10.0, 4.5)).endswith("moments 0.000 and 4.500")
+    assert "moments" not in judged((-9.9, 0.0), (-10.0, 1e-4))

@@ -20,6 +20,8 @@ from converters.physics.kspace import count_electrons
 from converters.runs import code_module, search
 from converters.starts.agreement import Agreement, Levels, levels_of, solvable
 from converters.starts.density import (
+    MOST_LOST,
+    MOST_LOST_BESIDE_H,
     Sampling,
     doubt_count,
     frame_purified,
@@ -156,7 +158,7 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     levels, why_not = levels_where_needed(frame, request, sampling)
     route = Route(request.route, "asked for")
     if request.route == "auto":
-        require_electrons(frame, sampling)
+        require_electrons(frame, sampling, MOST_LOST_BESIDE_H)
         route = choose_route(module, frame, target, request, levels.doubt if levels else why_not)
     frame, done = prepare(frame, route.name, request.purify, sampling, levels)
     if request.nonmagnetic and "DM" in frame.operators:
@@ -247,17 +249,17 @@ def levels_where_needed(frame: Frame, request: Request, sampling: Sampling) -> t
         return None, str(refusal)
 
 
-def require_electrons(frame: Frame, sampling: Sampling) -> float | None:
-    """The electrons of the predicted DM; a prediction that lost some is of an unknown kind of structure, H too."""
+def require_electrons(frame: Frame, sampling: Sampling, most: float = MOST_LOST) -> float | None:
+    """The electrons of the predicted DM; one that lost many is of an unknown kind of structure, H too."""
     if not {"DM", "S"} <= set(frame.operators):
         return None
     found = float(np.sum(count_electrons(frame)))
-    require_count(frame, found, sampling.filling.electrons)
+    require_count(frame, found, sampling.filling.electrons, most)
     return found
 
 
-def require_count(frame: Frame, found: float, wanted: float) -> None:
-    if reason := doubt_count(found, wanted):
+def require_count(frame: Frame, found: float, wanted: float, most: float = MOST_LOST) -> None:
+    if reason := doubt_count(found, wanted, most):
         raise Refused(Kind.NO_START, frame.formula, f"cannot be used as a start: {reason}")
 
 
@@ -312,6 +314,7 @@ def density_of_hamiltonian(frame: Frame, sampling: Sampling, levels: Levels | No
         levels = levels_of(frame, sampling)
     if not levels.density.measured["S filter"] or "DM" not in frame.operators:
         return levels.frame, [levels.density.note, *([] if levels.agreement is None else [str(levels.agreement)])]
+    require_electrons(frame, sampling)
     return scale_density(frame, sampling.filling), [f"{levels.doubt}, so the predicted DM is used instead"]
 
 

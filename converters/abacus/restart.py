@@ -23,7 +23,17 @@ from converters.physics.density_grid import Grid, density_on_grid
 from converters.physics.kspace import dense_at
 from converters.starts.density import operator_on_mesh
 from converters.starts.fit import without_magnetism
-from converters.starts.start import Options, Progress, Route, Target, Written, basis_file, numbers_of, replace_lines
+from converters.starts.start import (
+    Options,
+    Progress,
+    Route,
+    Target,
+    Written,
+    basis_file,
+    last_length,
+    numbers_of,
+    replace_lines,
+)
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -281,4 +291,9 @@ def read_progress(folder: Path) -> Progress:
     # An scf that was cut off before it said its final energy has only those of its iterations.
     ended = logs[-1].name != "running_scf.log" or re.search(r"FINAL_ETOT_IS|final etot is", content)
     energy = last.energy if ended else None
-    return Progress(last.iterations, energy, last.converged, found, took, energies=energies)
+    moment, absolute = (
+        last_length(rf"{kind} magnetism \(Bohr mag/cell\)\s*=\s*(.*)", content) for kind in ("total", "absolute")
+    )
+    return Progress(
+        last.iterations, energy, last.converged, found, took, energies=energies, moment=moment, absolute=absolute
+    )

@@ -18,7 +18,17 @@ from converters.openmx.neighbour_order import layout_of, require_same_orbitals
 from converters.openmx.orbitals import read_cutoff
 from converters.openmx.restart_files import write_density, write_hamiltonian
 from converters.openmx.target import data_folders, is_input, read_structure, read_target
-from converters.starts.start import Options, Progress, Route, Target, Written, basis_file, numbers_of, replace_lines
+from converters.starts.start import (
+    Options,
+    Progress,
+    Route,
+    Target,
+    Written,
+    basis_file,
+    last_length,
+    numbers_of,
+    replace_lines,
+)
 
 __all__ = ["choose_route", "is_input", "patch", "read_progress", "read_structure", "read_target", "write_guess"]
 
@@ -186,7 +196,8 @@ def read_progress(folder: Path) -> Progress:
         return Progress()
     given = text.parse_input(inputs[0].read_text(errors="replace"))
     output = text.read_output(outputs[-1], given, given.words.get("scf.spinpolarization", "off").lower() == "nc")
-    norms = re.findall(r"SCF= *\d+\s+NormRD= *(\S+)", outputs[-1].read_text(errors="replace"))
+    content = outputs[-1].read_text(errors="replace")
+    norms = re.findall(r"SCF= *\d+\s+NormRD= *(\S+)", content)
     said = [path.read_text(errors="replace") for path in folder.iterdir() if path.suffix in (".std", ".log", ".txt")]
     found = [True for content in said if "Found restart files" in content]
     lost = [
@@ -196,4 +207,6 @@ def read_progress(folder: Path) -> Progress:
     ]
     residuals = numbers_of(norms, output.iterations)
     energy = None if output.energy is None else output.energy * HARTREE
-    return Progress(output.iterations, energy, output.converged, residuals, next(iter([*lost, *found]), None))
+    moment = last_length(r"Total spin moment \(muB\)\s*(-?\d+\.\d+)", content)
+    took = next(iter([*lost, *found]), None)
+    return Progress(output.iterations, energy, output.converged, residuals, took, moment=moment)

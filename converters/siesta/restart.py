@@ -24,7 +24,7 @@ from converters.siesta import text
 from converters.siesta.fdf import included_files, keyword, smearing_of, words_of
 from converters.siesta.parts import PatternInParts
 from converters.siesta.write import Pattern, write_density
-from converters.starts.start import Options, Progress, Route, Target, Written, numbers_of, replace_lines
+from converters.starts.start import Options, Progress, Route, Target, Written, last_length, numbers_of, replace_lines
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -262,4 +262,5 @@ def read_progress(folder: Path) -> Progress:
     energies = numbers_of([numbers[1] for numbers in columns if len(numbers) > 3], iterations)
     residuals = numbers_of([numbers[3] for numbers in columns if len(numbers) > 3], iterations)
     took = None if attempt is None else attempt[1].lower().startswith("succe")
-    return Progress(iterations, output.energy, output.converged, residuals, took, energies=energies)
+    moment = last_length(r"spin moment: S , \{S\} =\s*(-?\d+\.\d+)", content)  # its components stand behind it
+    return Progress(iterations, output.energy, output.converged, residuals, took, energies=energies, moment=moment)

@@ -105,6 +105,7 @@ class Written:
 class Progress:
     """How a run went: iterations, final energy (eV), residual and energy (eV) after each iteration as the code printed them, and whether it took the guess.
 
+    `moment` (magnetons) is the one at the end, of noncollinear spins its length, `absolute` the integral of the absolute spin density.
     `atoms` is for scripts, whose structure only the log knows.
     """
 
@@ -116,6 +117,8 @@ class Progress:
     note: str = ""
     energies: tuple[float, ...] = ()
     atoms: int | None = None
+    moment: float | None = None
+    absolute: float | None = None
 
 
 def basis_file(name: str, folders: Iterable[Path]) -> Path:
@@ -146,6 +149,13 @@ def numbers_of(words: Sequence[str], iterations: int | None) -> tuple[float, ...
     """The numbers that a log prints after each iteration, of the last SCF in it; stars, where a number had no room, are left out."""
     last = words[-(iterations or 0) :]
     return tuple(float(word) for word in last if re.fullmatch(r"-?\d+\.?\d*(?:[Ee][-+]?\d+)?", word))
+
+
+def last_length(pattern: str, content: str) -> float | None:
+    """The number, or the length of the vector, that a pattern finds last in a log; None where it finds none."""
+    found = re.findall(pattern, content, re.I)
+    numbers = [float(word) for word in re.findall(r"-?\d+\.?\d*(?:[Ee][-+]?\d+)?", found[-1])] if found else []
+    return float(np.linalg.norm(numbers)) if len(numbers) > 1 else next(iter(numbers), None)
 
 
 def ending_at(lines: Mapping[str, str], energy: float) -> dict[str, str]:

@@ -176,6 +176,7 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Iterations of the starts and of the default, what is saved on average and in the worst run, times with everything, and what went wrong."""
     good = [outcome for outcome in outcomes if outcome.ok and outcome.ratio is not None]
     ratios = [outcome.ratio for outcome in good if outcome.ratio is not None]
+    moments = [outcome.moments for outcome in good if outcome.moments is not None]
     mine, default = mean_pair([outcome.iterations for outcome in good]) or (np.nan, np.nan)
     return {
         "taken": ", ".join(sorted({outcome.route for outcome in good})),
@@ -187,6 +188,8 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "to 0.01 meV an atom": mean_until(good, CLOSELY),
         "first energy off, meV an atom": as_pair(mean_pair([in_meV(outcome.first_errors) for outcome in good]), ".2g"),
         "CPU s": as_pair(mean_pair([outcome.cpu_seconds for outcome in good]), ".1f"),
+        "moments": as_pair(mean_pair(moments), ".3f"),
+        "moments apart, most": max((abs(abs(a) - abs(b)) for a, b in moments), default=0.0),  # all may be turned over
         "H - DM": float(np.mean([o.apart for o in good if o.apart is not None] or [np.nan])),
         "runs": len(outcomes),
         "wrong": sum(not outcome.ok for outcome in outcomes),

@@ -43,6 +43,10 @@ def compare(outcome: Outcome) -> Outcome:
     if abs(apart) <= outcome.tolerance:
         return outcome
     verdict = f"another state: {apart:+.2e} eV from the default start, allowed are {outcome.tolerance:.0e}"
+    if outcome.moments is not None:
+        verdict += f"; moments {' and '.join(f'{moment:.3f}' for moment in outcome.moments)}"
+    if apart < 0:
+        verdict += "; the start from the prediction ended in the lower of the two"
     return replace(outcome, verdict=verdict, use=default.folder)
 
 

@@ -11,6 +11,8 @@ from converters.starts.start import Progress
 
 # Energies an atom (eV) that are asked after: enough for forces of a rough relaxation, and for nearly everything.
 ROUGHLY, CLOSELY = 1e-3, 1e-5
+# A moment (magnetons) below this is none.
+NO_MOMENT = 1e-2
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,20 @@ class Outcome:
         return guess, default
 
     @property
+    def moments(self) -> tuple[float, float] | None:
+        """Moments (magnetons) in which both ended; the integrals of the absolute spin density where the code prints those, since antiferromagnets have no other.
+
+        None where the code prints none, and where neither has any.
+        """
+        if self.guess is None or self.default is None:
+            return None
+        mine, own = self.guess.progress, self.default.progress
+        for guess, default in ((mine.absolute, own.absolute), (mine.moment, own.moment)):
+            if guess is not None and default is not None:
+                return (guess, default) if max(abs(guess), abs(default)) > NO_MOMENT else None
+        return None
+
+    @property
     def seconds(self) -> tuple[float | None, float | None]:
         """Seconds from the guess, prediction and export among them, and of the default start."""
         guess, default = (start.seconds if start is not None else None for start in (self.guess, self.default))
@@ -152,6 +168,7 @@ class Outcome:
             "until_1meV_an_atom": rough,
             "until_0.01meV_an_atom": close,
             "weakness": self.weakness,
+            "moments": self.moments,
         }
 
 

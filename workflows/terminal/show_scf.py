@@ -19,6 +19,8 @@ def show_starts(outcomes: Sequence[Outcome]) -> None:
     columns = ["run", "route", "H - DM"]
     for name in ("iterations", *near, "seconds"):
         columns += [name, "default"]
+    magnetic = any(outcome.moments is not None for outcome in outcomes)
+    columns += ["moment", "default"] * magnetic
     table = Table(*columns, "difference, eV", "verdict", box=None, header_style="bold")
     for outcome in outcomes:
         cells = [
@@ -27,6 +29,8 @@ def show_starts(outcomes: Sequence[Outcome]) -> None:
         for size in near.values():
             cells += ["" if count is None else str(count) for count in outcome.until(size)]
         cells += ["" if seconds is None else f"{seconds:.1f}" for seconds in outcome.seconds]
+        if magnetic:
+            cells += [f"{moment:.3f}" for moment in outcome.moments or ()] or ["", ""]
         table.add_row(
             Text(outcome.folder, overflow="fold"),
             outcome.route,
