@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from basis import Array
+from converters.codes.digits import rounding_of
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements
 from converters.storage.files import write_whole
@@ -23,6 +24,7 @@ OLD_STEP = re.compile(r"^[ \t]*(IONIC_)?STEP:[ \t]*(\d+)[ \t]*$", re.M)
 OLD_HEAD = re.compile(r"\s*Matrix Dimension of \w+\(R\):\s*(\d+)\s*Matrix number of \w+\(R\):\s*(\d+)")
 DIRECT = re.compile(r"^[ \t]*Direct[ \t]*$", re.M)
 COMMENT = re.compile(r"^[ \t]*#.*$", re.M)
+MANTISSA = re.compile(r"(\d\.\d+)[eE]")
 LARGEST_BASIS = 1_000_000
 
 
@@ -36,6 +38,7 @@ class Step:
     cell_cv: Array | None = None
     fractional_ac: Array | None = None
     cell_is_exact: bool = False
+    rounding: float = 0.0  # of the elements, as a part of themselves
 
 
 def read_steps(path: Path) -> list[Step]:
@@ -89,7 +92,13 @@ def read_new(path: Path, number: int, text: str, start: int, stop: int) -> Step:
     blocks = first_number(path, r"^\s*(\d+)\s+# number of Bravais lattice vector R", head)
     lattice_cv, fractional_ac, body = read_structure(path, text, coordinates, head, stop)
     matrix = read_blocks(path, parts_between_comments(text, body, stop), norb, blocks, empty_has_pointers=True)
-    return Step(number, norb, matrix, lattice_cv, fractional_ac)
+    return Step(number, norb, matrix, lattice_cv, fractional_ac, rounding=rounding_after(text, body, stop))
+
+
+def rounding_after(text: str, start: int, stop: int) -> float:
+    """Half a unit of the last digit of the first element, whose mantissa has one digit before the point."""
+    element = MANTISSA.search(text, start, stop)
+    return rounding_of(element[1]) if element else 0.0
 
 
 def read_structure(path: Path, text: str, coordinates: re.Match[str], head: str, stop: int) -> tuple[Array, Array, int]:
@@ -133,7 +142,8 @@ def read_old(path: Path, number: int, text: str, start: int, stop: int) -> Step:
         raise Refused(Kind.DAMAGED, path, 'does not begin a step with "Matrix Dimension of" and "Matrix number of"')
     norb, blocks = int(head[1]), int(head[2])
     parts = parts_between_comments(text, head.end(), stop)
-    return Step(number, norb, read_blocks(path, parts, norb, blocks, empty_has_pointers=False))
+    matrix = read_blocks(path, parts, norb, blocks, empty_has_pointers=False)
+    return Step(number, norb, matrix, rounding=rounding_after(text, head.end(), stop))
 
 
 def read_blocks(path: Path, parts: Iterator[str], norb: int, blocks: int, *, empty_has_pointers: bool) -> Elements:

@@ -84,6 +84,7 @@ def make_frame(context: Context, number: int, step: IonicStep, geometry: Geometr
     if context.is_gamma_only:
         images = Images.of(geometry.positions_av, geometry.cell_cv)
         matrices = {name: [at_images(part, images, context) for part in parts] for name, parts in matrices.items()}
+    rounding = max((part.rounding for name in ("H", "S") for part in matrices.get(name, ())), default=0.0)
     packed = pack(context, matrices, step.files)
     refuse_broken(packed, spin, step.files)
     scale = {"H": RYDBERG, "S": 1.0, "DM": 1.0}
@@ -94,6 +95,8 @@ def make_frame(context: Context, number: int, step: IonicStep, geometry: Geometr
     folded = context.is_gamma_only and has_second_images(context, geometry)
     measured = {f"asymmetry of {name}": item.asymmetry * scale[name] for name, item in packed.items()}
     spectrum = read_spectrum(context, step.number, geometry)
+    if spectrum is not None:
+        spectrum = replace(spectrum, matrix_rounding=rounding)
     provenance = provenance_of(context, number, step.files, measured, origins_of(context, step.files, folded))
     return Frame(
         cell_cv=geometry.cell_cv,

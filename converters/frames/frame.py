@@ -80,7 +80,7 @@ class Spectrum:
     hold fewer bands than there are orbitals, and NaN where nothing was printed. `tolerance` is how exactly the code printed them; `smearing` is "fermi",
     "gauss", "mp1" (Methfessel and Paxton's of order 1), "mp2" and so on, "cold", "fixed" (lowest levels filled) or "" when it is not known, and `width` its width (eV). `fixed_moment` says
     that each spin has its own electron number. `kpoint_error` is how far the fractions may be from those that the code used, where
-    it printed them with few digits.
+    it printed them with few digits, `matrix_rounding` how far elements of H and S are, as a part of themselves, for the same reason.
     """
 
     kpoints_kc: Array
@@ -91,6 +91,7 @@ class Spectrum:
     width: float = 0.0
     fixed_moment: bool = False
     kpoint_error: float = 0.0
+    matrix_rounding: float = 0.0
 
     def __post_init__(self) -> None:
         nk = len(self.weights_k)

@@ -19,6 +19,7 @@ from converters.frames.neighbours import is_place
 from converters.frames.origin import Parts
 from converters.physics import kspace
 from converters.physics.kpoint_digits import level_moves
+from converters.physics.matrix_digits import level_roundings
 from converters.physics.overlap import Overlap
 
 COMPARISON, LEVELS = "DM against f(H, S)", "eigenvalues against the printed ones"
@@ -333,7 +334,7 @@ def where_printed(spectrum: Spectrum) -> Spectrum:
 
 
 def compare_eigenvalues(frame: Frame, found_skn: Array, spectrum: Spectrum) -> Result:
-    """Largest difference to the printed levels, beyond what the few digits of printed k-points may have moved them."""
+    """Largest difference to the printed levels, beyond what the few digits of printed k-points and matrices may have moved them."""
     name, printed_skn = LEVELS, spectrum.energies_skn
     if found_skn.shape[0] != printed_skn.shape[0] or found_skn.shape[2] < printed_skn.shape[2]:
         return Result("eigenvalues", False, None, f"expected the shape {printed_skn.shape}, found {found_skn.shape}")
@@ -341,14 +342,20 @@ def compare_eigenvalues(frame: Frame, found_skn: Array, spectrum: Spectrum) -> R
     difference_skn[np.isnan(printed_skn)] = 0
     limit_skn = np.full_like(difference_skn, spectrum.tolerance)
     doubtful_k = np.flatnonzero((difference_skn > spectrum.tolerance).any(axis=(0, 2)))
-    if spectrum.kpoint_error and len(doubtful_k):
-        moves_skn = level_moves(frame, spectrum.kpoints_kc[doubtful_k], spectrum.kpoint_error)
-        limit_skn[:, doubtful_k] += moves_skn[:, :, : printed_skn.shape[2]]
+    few_digits = {
+        "k-points": (spectrum.kpoint_error, level_moves),
+        "matrices": (spectrum.matrix_rounding, level_roundings),
+    }
+    for error, moves in few_digits.values():
+        if error and len(doubtful_k):
+            moves_skn = moves(frame, spectrum.kpoints_kc[doubtful_k], error)
+            limit_skn[:, doubtful_k] += moves_skn[:, :, : printed_skn.shape[2]]
     excess_skn = difference_skn - limit_skn
     worst = np.argmax(excess_skn if (excess_skn > 0).any() else difference_skn)
     limit = float(limit_skn.ravel()[worst])
     result = at_most(name, float(difference_skn.ravel()[worst]), limit, "eV")
-    widened = f"{result.expected}, since the printed k-points may be off by {spectrum.kpoint_error:.1g}"
+    reasons = [f"the printed {what} may be off by {error:.1g}" for what, (error, _) in few_digits.items() if error]
+    widened = f"{result.expected}, since {' and '.join(reasons)}"
     return result if limit == spectrum.tolerance else replace(result, expected=widened)
 
 

@@ -38,6 +38,7 @@ def write_record(frame: Frame) -> bytes:
         "width": spectrum.width,
         "fixed_moment": spectrum.fixed_moment,
         "kpoint_error": spectrum.kpoint_error,
+        "matrix_rounding": spectrum.matrix_rounding,
     }
     return json.dumps(record).encode()
 

@@ -71,7 +71,7 @@ def assert_same_frame(a: Frame, b: Frame) -> None:
     if a.spectrum is not None:
         for name in ("kpoints_kc", "weights_k", "energies_skn"):
             np.testing.assert_array_equal(getattr(a.spectrum, name), getattr(b.spectrum, name))
-        for name in ("tolerance", "smearing", "width", "fixed_moment", "kpoint_error"):
+        for name in ("tolerance", "smearing", "width", "fixed_moment", "kpoint_error", "matrix_rounding"):
             assert getattr(a.spectrum, name) == getattr(b.spectrum, name)
 
 
