@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from converters.durations import parse_time
 from converters.errors import Kind, Refused
 from converters.frames.frame import OPERATORS
 from slem_plugin.network.channels import Channels
@@ -137,14 +138,6 @@ SIZES = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MIB": 2.0**20, "GIB": 2.0**30, "TIB"
 def require(fine: bool, name: str, found: object, expected: str) -> None:
     if not fine:
         raise Refused(Kind.CONFIGURATION, "config", f"{name} is {found}", f"{expected}")
-
-
-def parse_time(text: str) -> float:
-    """Seconds of "90", "90s", "20m", "1.5h"."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([smh]?)\s*", text)
-    if not match:
-        raise Refused(Kind.NO_SUCH_CHOICE, "config", f'time is "{text}"', "something like 20m, 2h or 90s")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def parse_memory(text: str, place: str) -> float:

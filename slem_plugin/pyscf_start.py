@@ -10,7 +10,7 @@ from converters.frames.frame import Frame
 from converters.pyscf.dm0 import announce, atoms_of, guess_density, refuse_guess, structure_of
 from converters.pyscf.molecule import make_basis
 from converters.starts.asking import ask_for_frame
-from converters.starts.start import MODEL_VARIABLE
+from converters.starts.start import EARLIER_RUNS, MODEL_VARIABLE
 
 if TYPE_CHECKING:
     from slem_plugin.model import Model
@@ -36,6 +36,8 @@ def pyscf_guess(
         except Refused as refusal:
             refuse_guess(mf, str(refusal))
             return None
+    if frame is None and source == EARLIER_RUNS:  # whoever knew them has ended
+        return None
     if frame is None:
         frame = predicted(mf, source)
     dm0, density, reason = guess_density(mf, frame, route)

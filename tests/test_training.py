@@ -11,6 +11,7 @@ from pyscf import gto, scf
 from safetensors.torch import save_file
 
 from basis.spin import Spin
+from converters.durations import parse_time
 from converters.errors import Refused
 from converters.frames.blocks import Operator
 from converters.frames.neighbours import structure_of
@@ -18,7 +19,7 @@ from converters.pyscf import frame_from_scf
 from slem_plugin import checkpoint
 from slem_plugin.accuracy import Errors
 from slem_plugin.checkpoint import LAST, load_checkpoint, load_model, save_checkpoint
-from slem_plugin.config import Config, choose_frames, parse_time, read_config
+from slem_plugin.config import Config, choose_frames, read_config
 from slem_plugin.graphs.graph import join_graphs
 from slem_plugin.learning.learner import loss_of, scales_of
 from slem_plugin.learning.lessons import Lessons

@@ -23,6 +23,8 @@ NOISE = 2e-5
 CURVED = 0.02
 # How far a density may be from full and empty orbitals to be taken for one of those.
 WHOLE = 1e-6
+# Electrons that were counted with rounding; a moment that differs by this much is that of another state.
+COUNTED, TURNED = 1e-3, 0.5
 # An atom that is so far from where it was (Angstrom) has gone into another cell, or the structure is another one.
 FAR = 0.7
 
@@ -68,10 +70,10 @@ def flat(matrix: Array) -> Array:
     return np.ascontiguousarray(matrix).view(float).ravel()
 
 
-def combined_frame(frames: Sequence[Frame], cell_cv: Array, positions_av: Array) -> Frame | None:
+def combined_frame(frames: Sequence[Frame], cell_cv: Array, positions_av: Array, fewest: int = 2) -> Frame | None:
     """S of new positions and the DM that the frames of earlier ones make, on the pairs of the nearest; None where that is not known.
 
-    It takes two frames or more of the same atoms in the same order, calculated alike, with their radial functions.
+    It takes two frames (`fewest`) or more of the same atoms in the same order, calculated alike, with their radial functions.
     """
     moved_n = [np.abs(one.positions_av - positions_av).max() for one in frames]
     near = [
@@ -79,7 +81,7 @@ def combined_frame(frames: Sequence[Frame], cell_cv: Array, positions_av: Array)
         for one, moved in zip(frames, moved_n, strict=True)
         if moved < FAR and {"S", "DM"} <= set(one) and are_alike(one, frames[-1])
     ]
-    if len(near) < 2 or (overlap := Overlap.of_frame(near[-1])) is None:
+    if len(near) < fewest or (overlap := Overlap.of_frame(near[-1])) is None:
         return None
     nearest = min(near, key=lambda one: float(np.linalg.norm(one.positions_av - positions_av)))
     moved = replace(nearest, cell_cv=cell_cv, positions_av=positions_av)
@@ -91,6 +93,14 @@ def combined_frame(frames: Sequence[Frame], cell_cv: Array, positions_av: Array)
 
 
 def are_alike(one: Frame, other: Frame) -> bool:
-    """Whether two frames are of the same atoms in the same basis, with as many electrons, the same spin and the same way of folding."""
-    same = one.basis == other.basis and np.array_equal(one.species_a, other.species_a)
-    return same and (one.spin, one.folded, one.outcome.electrons) == (other.spin, other.folded, other.outcome.electrons)
+    """Whether two frames are of the same atoms in the same basis, with as many electrons, the same spin and moment and the same way of folding."""
+    if one.basis != other.basis or not np.array_equal(one.species_a, other.species_a):
+        return False
+    mine, others = one.outcome, other.outcome
+    if (one.spin, one.folded) != (other.spin, other.folded):
+        return False
+    return is_near(mine.electrons, others.electrons, COUNTED) and is_near(mine.moment, others.moment, TURNED)
+
+
+def is_near(number: float | None, other: float | None, most: float) -> bool:
+    return number == other if number is None or other is None else abs(number - other) < most

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Names the model for scripts that name none; slem-scf sets it for the run that is to start from a guess.
 MODEL_VARIABLE = "SLEM_MODEL"
+# Stands there in place of a model where a campaign makes starts of its earlier runs.
+EARLIER_RUNS = "slem:earlier-runs"
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,9 @@ import numpy as np
 
 from converters.errors import Refused
 from converters.starts.asking import SOCKET_VARIABLE, Question, numbers_in, species_of
+from converters.starts.start import EARLIER_RUNS
 from converters.storage.writer import DatasetWriter
+from workflows.campaign.earlier import EarlierRuns, none_for
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 class Answers:
     """A socket that only this user reaches; each question is a structure, each answer a file with its frame or a reason why there is none."""
 
-    def __init__(self, predicting: Lock) -> None:
-        self.predicting, self.numbers = predicting, count()
+    def __init__(self, predicting: Lock, earlier: EarlierRuns | None = None) -> None:
+        self.predicting, self.earlier, self.numbers = predicting, earlier, count()
         self.folder = Path(tempfile.mkdtemp(prefix="slem-"))
         self.path = self.folder / "socket"
         answers = self
@@ -48,9 +50,7 @@ class Answers:
         return {SOCKET_VARIABLE: str(self.path)}
 
     def answer(self, question: Mapping[str, Any]) -> Mapping[str, str]:
-        """The place of a file with the frame that the model of the question predicts, which who asked removes, or why there is none."""
-        from slem_plugin.checkpoint import cached_model
-
+        """The place of a file with the frame that the model of the question or earlier runs give, which who asked removes, or why there is none."""
         try:
             with self.predicting:
                 structure = (
@@ -60,13 +60,22 @@ class Answers:
                     [species_of(plain) for plain in question["basis"]],
                     np.array(question["species"], dtype=int),
                 )
-                frame = predict_for(cached_model(question["model"]), structure)
+                frame = self.frame_for(question["model"], structure)
                 path = self.folder / f"{next(self.numbers)}.h5"
                 with DatasetWriter(path) as writer:
                     writer.append(frame)
         except Refused as refusal:
             return {"refused": str(refusal)}
         return {"frame": str(path)}
+
+    def frame_for(self, model: str, structure: Question) -> "Frame":
+        if model == EARLIER_RUNS:
+            if self.earlier is None:
+                raise none_for("the run")
+            return self.earlier.start_of_question(structure)
+        from slem_plugin.checkpoint import cached_model
+
+        return predict_for(cached_model(model), structure)
 
     def __enter__(self) -> "Answers":
         return self

@@ -10,25 +10,30 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused
 from converters.runs import counted
 from workflows.campaign.answering import Answers
+from workflows.campaign.earlier import EarlierRuns
 from workflows.campaign.guide import Guide, path_of_model
 from workflows.campaign.journal import Journal
 from workflows.campaign.learning import DATA, Learning
 from workflows.campaign.order import choose_order
 from workflows.campaign.runs import Ran, Runner, ran_of
-from workflows.campaign.worth import Ledger, Row, is_control
+from workflows.campaign.worth import EARLIER, Ledger, Row, is_control
 from workflows.convert import InputOutcome, Options, convert, find
 from workflows.export import Request
 from workflows.processes.engines import Engine as OneProcess
-from workflows.scf.copies import DEFAULT, GUESS, RECORD, copy_of
+from workflows.scf.copies import DEFAULT, GUESS, RECORD, copy_of, remove_copy
 from workflows.scf.outcome import Start
 from workflows.scf.queues import Engine, Queue
 from workflows.scf.run_folders import Board
 from workflows.terminal.progress import silent
 
+# So many runs are learned before the next one begins, as each makes its start better; later ones while it goes.
+FIRST_LEARNED = 8
 # Seconds between two looks at runs and training; seconds in which others let go of the dataset.
 LOOK, PATIENCE = 0.2, 60.0
 
@@ -133,11 +138,12 @@ class Campaign:
         if plan.model is not None and self.guide is None:
             self.learning.begin_with(plan.model)
             self.guide = self.learning.newest
+        self.earlier = EarlierRuns(plan.home / DATA)
         self.running: dict[Future[Ran], Path] = {}
         predicting = Lock()
         environment = {}
         if not isinstance(plan.engine, Queue):  # jobs of a queue may run on machines that cannot ask this one
-            environment = dict(stack.enter_context(Answers(predicting)).environment)
+            environment = dict(stack.enter_context(Answers(predicting, self.earlier)).environment)
         self.board = Board(len(folders), silent)
         self.runner = Runner(plan.engine, plan.command, plan.home, plan.request, self.board, environment, predicting)
 
@@ -145,7 +151,7 @@ class Campaign:
         """Runs that failed are to be made again."""
         for name in [name for name, ran in self.done.items() if not ran.outcome.ok]:
             for kind in (GUESS, DEFAULT):
-                shutil.rmtree(copy_of(Path(name), kind), ignore_errors=True)
+                remove_copy(copy_of(Path(name), kind))
             del self.done[name], self.learned[name]
             self.journal.add("again", folder=name)
 
@@ -159,6 +165,10 @@ class Campaign:
             while waiting or self.running or ended:
                 over = self.plan.budget is not None and time.monotonic() - self.began > self.plan.budget
                 waiting = [] if over else waiting
+                learned = bool(ended)
+                while ended and len(self.earlier) < FIRST_LEARNED:
+                    folder, ran = ended.pop(0)
+                    self.take(folder, ran, self.learn(ran))
                 while waiting and len(self.running) < self.plan.at_once:
                     folder = waiting.pop(0)
                     guide = self.chosen()
@@ -169,7 +179,7 @@ class Campaign:
                     self.take(folder, ran, self.learn(ran))
                 if newer := self.learning.poll():
                     self.guide = self.learning.newest
-                if ended or newer:
+                if learned or newer:
                     self.learning.consider(self.ledger, self.sound, len(waiting))
                 self.tell(lambda: self.standing)
                 ready, _ = wait(self.running, LOOK, FIRST_COMPLETED)
@@ -181,14 +191,29 @@ class Campaign:
             pool.shutdown(wait=True, cancel_futures=True)
             self.learning.close()
             self.journal.add("ended call", own=time.process_time())
-        if (best := self.chosen() or self.guide) is not None:
+        if (best := self.best_model or self.guide) is not None:
             folder = self.plan.home / "model"
             folder.mkdir(exist_ok=True)
             shutil.copyfile(best.path, folder / "best.safetensors")
         return self.standing
 
     def chosen(self) -> Guide | None:
-        """The model for the next run: the newest, and once it has been tried the one that saves most, if any does."""
+        """What starts the next run: what has been tried too little, earlier runs before the newest model, else what saves most, if anything does."""
+        ledger, model = self.ledger, self.best_model
+        gain = ledger.gain(EARLIER)
+        if len(self.earlier) and (gain is None or (gain <= 0 and ledger.is_due())):
+            return self.from_earlier
+        if model is not None and (ledger.gain(model.number) or np.inf) > max(gain or 0.0, 0.0):
+            return model
+        return self.from_earlier if gain is not None and gain > 0 else None
+
+    @property
+    def from_earlier(self) -> Guide:
+        return Guide(EARLIER, self.plan.home / DATA, self.earlier.start_of_target)
+
+    @property
+    def best_model(self) -> Guide | None:
+        """The newest model, and once it has been tried the one that saves most, if any does."""
         if self.guide is None:
             return None
         ledger, newest = self.ledger, self.guide.number
@@ -212,6 +237,7 @@ class Campaign:
             found = self.convert(Path(start.folder))
         except (Refused, OSError) as error:
             return str(error)
+        self.earlier.look()
         reasons = [one.reason for one in found if one.status not in ("converted", "there already")]
         return "; ".join(reasons) if reasons or found else "no matrices were found"
 
@@ -269,7 +295,8 @@ def row_of(ran: Ran) -> Row | None:
     if start is None or not ended_well(start) or start.progress.iterations is None:
         return None
     seconds = start.cpu_seconds if start.cpu_seconds is not None else start.seconds
-    return Row(start.progress.iterations, seconds, ran.model, ran.lost, ran.control, ran.refused)
+    before = ran.outcome.cpu_before if ran.model else 0.0
+    return Row(start.progress.iterations, seconds, ran.model, ran.lost, ran.control, ran.refused, before)
 
 
 def ended_well(start: Start) -> bool:

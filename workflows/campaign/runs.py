@@ -1,7 +1,6 @@
 """One run of a campaign: from a prediction where there is one that can be trusted, else from the code's default, with its verdict."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 from converters.errors import Kind, Refused
 from converters.starts.start import MODEL_VARIABLE
 from workflows.campaign.elsewhere import finished_elsewhere
-from workflows.campaign.guide import Guide, path_of_model
+from workflows.campaign.guide import Guide, name_for_scripts
 from workflows.campaign.kept import was_cut_off
+from workflows.campaign.worth import EARLIER
 from workflows.export import Request
-from workflows.scf.copies import DEFAULT, GUESS, RECORD, Record, copy_of, key_of, read_record
+from workflows.scf.copies import DEFAULT, GUESS, RECORD, Record, copy_of, key_of, read_record, remove_copy
 from workflows.scf.judge import LOG, compare, judge
 from workflows.scf.outcome import Outcome, Start, outcome_of
 from workflows.scf.queues import Engine, job_named_in
@@ -23,7 +23,7 @@ from workflows.scf.run_folders import Board, Job, Subject, Work
 
 @dataclass(frozen=True)
 class Ran:
-    """What became of a folder, the number of the model that started it (0: the code's default), and what failed starts have cost, in seconds.
+    """What became of a folder, the number of the model that started it (0: the code's default, EARLIER: the runs before it), and what failed starts have cost, in seconds.
 
     A control began from the default for comparison, though there was a model; `refused` is the model whose prediction was not trusted.
     """
@@ -81,10 +81,13 @@ class Runner:
     def run_here(self, folder: Path, subject: Subject, guide: Guide | None) -> Ran:
         key, outcome = self.key(folder), Outcome(str(folder), "ok")
         guess, default, refused = self.earlier(folder, GUESS, key), self.earlier(folder, DEFAULT, key), 0
+        if guide is not None and guide.number == EARLIER and subject.target is None and not self.environment:
+            guide = None  # jobs of a queue cannot ask
         if guess is None and default is None and guide is not None:
             guess, refusal = self.stage(folder, subject, key, guide)
             if refusal:
-                outcome, refused = replace(outcome, notes=(f"no prediction was used: {refusal}",)), guide.number
+                what = "start of earlier runs" if guide.number == EARLIER else "prediction"
+                outcome, refused = replace(outcome, notes=(f"no {what} was used: {refusal}",)), guide.number
         if guess is None:
             return Ran(self.from_default(outcome, folder, subject, key, default), refused=refused)
         return self.from_guess(outcome, folder, subject, key, guess, default)
@@ -104,7 +107,7 @@ class Runner:
         if record.start is None and not record.job and (copy / LOG).exists():  # killed while a queue took the job
             record = replace(record, job=job_named_in((copy / LOG).read_text()))
         if record.start is None and (not record.job or was_cut_off(copy)):
-            shutil.rmtree(copy)
+            remove_copy(copy)
             return None
         return record
 
@@ -115,14 +118,16 @@ class Runner:
         record = replace(record, model=guide.number)
         record.save(copy_of(folder, GUESS))
         if refusal:
-            shutil.rmtree(copy_of(folder, GUESS))
+            remove_copy(copy_of(folder, GUESS))
             return None, refusal
         return record, ""
 
     def work(self, guide: Guide | None) -> Work:
         """What slem-scf does with a folder, for this campaign."""
         job = Job(self.engine, self.command, self.home, request=self.request)
-        return Work(None if guide is None else guide.model, job, self.board, self.predicting)
+        if guide is None or guide.start is not None:
+            return Work(None, job, self.board, self.predicting, None if guide is None else guide.start)
+        return Work(guide.model, job, self.board, self.predicting)
 
     def from_default(
         self, outcome: Outcome, folder: Path, subject: Subject, key: str, record: Record | None
@@ -143,16 +148,16 @@ class Runner:
         """The run from a prediction; where it is no success and did not start by itself from the code's default, that is run too."""
         environment = {}
         if subject.target is None:
-            environment = {MODEL_VARIABLE: str(path_of_model(self.home, record.model)), **self.environment}
+            environment = {MODEL_VARIABLE: name_for_scripts(self.home, record.model), **self.environment}
         start = timed(self.work(None).finish(folder, GUESS, subject, record, environment))
         said = {name: getattr(record, name) for name in ("route", "notes", "seconds_before", "cpu_before", "apart")}
         outcome = replace(outcome, **said, atoms=atoms_of(subject, start))
-        if start.progress.took_guess is not True and judge_default(start) == "ok":
+        verdict, taken = judge_default(start), start.progress.took_guess
+        if taken is not True and (verdict == "ok" or (taken is False and not start.returned)):
             note = start.progress.note or "the run did not read the prediction"
-            outcome = replace(
-                outcome, default=start, use=start.folder, notes=(*outcome.notes, f"started by default: {note}")
-            )
-            return Ran(outcome)
+            notes = (*outcome.notes, f"started by default: {note}")
+            outcome = replace(outcome, default=start, verdict=verdict, use=start.folder, notes=notes)
+            return Ran(outcome, refused=record.model)
         outcome = replace(outcome, guess=start, verdict=judge(start), use=start.folder)
         if outcome.ok:
             return Ran(outcome, record.model)

@@ -18,6 +18,8 @@ SHORTEST = 10.0
 BESIDES = 6.0
 # A run's seconds besides its iterations, as a part of all, as long as no runs tell; which counts as one run.
 GUESSED = 0.3
+# Stands for the runs before, in place of a model's number, where they made a start; how many of the last such starts count, as more runs make better ones.
+EARLIER, RECENT = -1, 6
 # So many runs say what a model saves; the iterations that even the best start takes.
 ENOUGH, BEST = 3, 1.0
 # Of the runs that a model could start, one in so many starts from the default all the same, for comparison; the first of them is the tenth.
@@ -26,9 +28,9 @@ CONTROL, FIRST_CONTROL = 20, 10
 
 @dataclass(frozen=True)
 class Row:
-    """A finished run: iterations, seconds (None: nobody knows), the model that started it (0: the default), seconds lost by a failed start.
+    """A finished run: iterations, seconds (None: nobody knows), the model that started it (0: the default, EARLIER: the runs before), seconds lost by a failed start.
 
-    A control could have begun from a prediction; `refused` is the model whose prediction was not trusted.
+    `before` are seconds that making the start took. A control could have begun from a prediction; `refused` is the model whose prediction was not trusted.
     """
 
     iterations: int
@@ -37,6 +39,7 @@ class Row:
     lost: float = 0.0
     control: bool = False
     refused: int = 0
+    before: float = 0.0
 
 
 def is_control(offered: int) -> bool:
@@ -64,6 +67,10 @@ class Ledger:
     @property
     def predicted(self) -> list[Row]:
         return [row for row in self.rows if row.model]
+
+    @property
+    def of_models(self) -> list[Row]:
+        return [row for row in self.rows if row.model > 0]
 
     @property
     def default(self) -> float | None:
@@ -110,12 +117,26 @@ class Ledger:
         return sum((row.seconds or 0.0) + row.lost for row in self.rows)
 
     def gain(self, model: int) -> float | None:
-        """Seconds that each run with a model saves, none where its prediction was refused; None while too few have had one."""
+        """Seconds that each run with a model, or from the runs before, saves, none where its start was refused; None while too few have had one."""
         default, each = self.default, self.seconds_of_iteration()
         if default is None or each is None:
             return None
-        found = [(default - row.iterations) * each - row.lost for row in self.of(model)] + [0.0] * self.refusals(model)
+        mine = [row for row in self.rows if row.model == model or row.refused == model]
+        mine = mine[-RECENT:] if model == EARLIER else mine
+        found = [
+            (default - row.iterations) * each - row.lost - row.before if row.model == model else 0.0 for row in mine
+        ]
         return float(np.mean(found)) if len(found) >= ENOUGH else None
+
+    @property
+    def without_model(self) -> float:
+        """Seconds that each run saves without any model, from the runs before."""
+        return max(self.gain(EARLIER) or 0.0, 0.0)
+
+    def is_due(self) -> bool:
+        """Whether starts of earlier runs, which have saved nothing, should be tried again: there are twice as many runs as then."""
+        tried = [n for n, row in enumerate(self.rows, 1) if EARLIER in (row.model, row.refused)]
+        return bool(tried) and len(self.rows) >= 2 * tried[-1]
 
     def refusals(self, model: int) -> int:
         return sum(row.refused == model for row in self.rows)
@@ -128,20 +149,28 @@ class Ledger:
         default, each = self.default, self.seconds_of_iteration()
         if default is None or each is None:
             return Decision(0.0, "no run has said how long it takes")
+        there = any(EARLIER in (row.model, row.refused) for row in self.rows)
+        if there and self.gain(EARLIER) is None:
+            return Decision(0.0, "earlier runs have started too few runs to say whether a model would save more")
+        already = self.without_model
         whole = (left + len(self.rows)) * default * each
         risk = RISK * whole
-        if not newest or (not self.predicted and self.refusals(newest) >= ENOUGH):  # a model that is not ready yet
-            seconds = min(SHARE * HOPE * default * each * left, risk - invested) - besides
-            return self.decided(seconds, f"{left} runs are left, of {default * each:.3g} s from the default start each")
+        if not newest or (not self.of_models and self.refusals(newest) >= ENOUGH):  # a model that is not ready yet
+            hoped = max(HOPE * default * each - already, 0.0) * left
+            seconds = min(SHARE * hoped, risk - invested) - besides
+            why = f"{left} runs are left, of {default * each:.3g} s from the default start each"
+            why += f", of which earlier runs save {already:.3g} s" if already else ""
+            return self.decided(seconds, why)
         gain = self.gain(newest)
         if gain is None:
             return Decision(0.0, "the newest model has started too few runs")
-        most = (default - BEST) * each - gain
+        most, more = (default - BEST) * each - max(gain, already), max(gain - already, 0.0)
         worth = max(most, 0.0) * left * self.progress(newest)
-        limit = max(self.saved + max(gain, 0.0) * left, risk) - invested
+        saved = sum((default - row.iterations) * each - already - row.lost for row in self.of_models)
+        limit = max(saved + more * left, risk) - invested
         seconds = min(SHARE * worth, limit) - besides
         return self.decided(
-            seconds, f"{left} runs are left, each start saves {gain:.3g} s of at most {gain + most:.3g} s"
+            seconds, f"{left} runs are left, each start saves {gain:.3g} s of at most {max(gain, already) + most:.3g} s"
         )
 
     def progress(self, newest: int) -> float:

@@ -65,9 +65,9 @@ def campaign_command(
     as soon as and as long as that pays. The input must make the code write H, S or DM. The same command goes on where it was ended or killed, and
     runs nothing twice.
     """
+    from converters.durations import parse_time
     from converters.starts.start import Options
     from converters.storage.files import write_whole
-    from slem_plugin.config import parse_time
     from workflows.campaign.campaign import Plan, run_campaign
     from workflows.campaign.kept import Kept
     from workflows.export import Request

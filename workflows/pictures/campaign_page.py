@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from workflows.campaign.campaign import Standing
+from workflows.campaign.guide import words_of
 from workflows.campaign.runs import Ran
 from workflows.pictures.report_page import STYLE, escape, facts_table, figure, section, table
 
@@ -39,7 +40,7 @@ def iterations_part(standing: Standing) -> str:
         ]
         there = [(n, count) for n, count in points if count is not None]
         if there:
-            axes.plot(*zip(*there, strict=True), "o", markersize=4, label=f"model {model}" if model else "default")
+            axes.plot(*zip(*there, strict=True), "o", markersize=4, label=words_of(model))
     axes.set_xlabel("run, in the order of their ends")
     axes.set_ylabel("iterations")
     axes.set_ylim(bottom=0)
@@ -66,7 +67,7 @@ def runs_part(done: Sequence[Ran]) -> str:
         start, outcome = ran.start, ran.outcome
         progress = None if start is None else start.progress
         energy = "" if progress is None or progress.energy is None else f"{progress.energy:.6f}"
-        by = f"model {ran.model}" if ran.model else "default, as a control" if ran.control else "default"
+        by = words_of(ran.model, ran.control)
         iterations = "" if progress is None or progress.iterations is None else progress.iterations
         seconds = None if start is None else start.cpu_seconds
         said = "; ".join(outcome.notes)

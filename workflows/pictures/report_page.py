@@ -11,12 +11,13 @@ import numpy as np
 from basis.shells import LETTERS
 from workflows.pictures.bands import bands_or_levels
 from workflows.pictures.bands import draw as draw_bands
-from workflows.pictures.report_findings import Findings, Sample
 from workflows.scf.outcome import ROUGHLY, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from workflows.pictures.report_findings import Findings, Sample
 
 UNITS = {"H": ("meV", 1e3), "S": ("\u00d7\u00a01e-3", 1e3), "DM": ("\u00d7\u00a01e-3", 1e3)}
 # Errors below which a matrix is the code's own, to the digits that the code wrote.
@@ -35,7 +36,7 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: 
 """
 
 
-def write_page(found: Findings, title: str) -> str:
+def write_page(found: "Findings", title: str) -> str:
     """The whole page."""
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -72,12 +73,12 @@ def section(title: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
 
 
-def is_exact(found: Findings, name: str) -> bool:
+def is_exact(found: "Findings", name: str) -> bool:
     """Whether an operator's errors are but the digits of the code, as of an S that is computed."""
     return float(found.errors[name]["max"]) < EXACT
 
 
-def headline(found: Findings) -> str:
+def headline(found: "Findings") -> str:
     """The result in one sentence."""
     words = []
     for name, (unit, factor) in UNITS.items():
@@ -116,7 +117,7 @@ def facts_table(facts: dict[str, Any]) -> str:
     return table(("", ""), rows)
 
 
-def errors_table(found: Findings) -> str:
+def errors_table(found: "Findings") -> str:
     head = ("", "unit", "mean", "onsite", "hopping", "rms", "largest", "without mu S")
     keys = ("mae", "mae_onsite", "mae_hopping", "rmse", "max", "mae_without_shift")
     rows = []
@@ -127,7 +128,7 @@ def errors_table(found: Findings) -> str:
     return table(head, rows)
 
 
-def bands_part(found: Findings) -> str:
+def bands_part(found: "Findings") -> str:
     text = ""
     if "bands" in found.errors:
         levels = found.errors["bands"]
@@ -144,7 +145,7 @@ def bands_part(found: Findings) -> str:
     return text
 
 
-def curves_part(found: Findings) -> str:
+def curves_part(found: "Findings") -> str:
     """Loss and errors against the step."""
     if len(found.curves) < 2:
         return ""
@@ -214,7 +215,7 @@ def run_row(run: Outcome) -> tuple[object, ...]:
     return (run.folder, run.route, *iterations, *run.until(ROUGHLY), *run.seconds, run.difference, verdict)
 
 
-def parity_figure(name: str, sample: Sample) -> str:
+def parity_figure(name: str, sample: "Sample") -> str:
     """Predicted against expected elements, and the error against the size of the element; nothing to see of a matrix that is exact."""
     from matplotlib.figure import Figure
 
@@ -236,7 +237,7 @@ def parity_figure(name: str, sample: Sample) -> str:
     return figure(drawn, caption, fmt="png")
 
 
-def maps_of(found: Findings) -> Iterable[str]:
+def maps_of(found: "Findings") -> Iterable[str]:
     """Heat maps of the mean error by pair of shells, and tables by pair of elements."""
     for name, (unit, factor) in UNITS.items():
         if name not in found.errors or is_exact(found, name):
@@ -287,7 +288,7 @@ def label_cells(axes: "Axes", values: Any) -> None:
             )
 
 
-def distance_figure(name: str, sample: Sample) -> str:
+def distance_figure(name: str, sample: "Sample") -> str:
     """Error and magnitude of the elements against the distance of their atoms."""
     unit, factor = UNITS[name]
     expected, found, distance = (np.concatenate(parts) for parts in (sample.expected, sample.found, sample.distance))
@@ -307,7 +308,7 @@ def distance_figure(name: str, sample: Sample) -> str:
     )
 
 
-def worst_tables(found: Findings) -> str:
+def worst_tables(found: "Findings") -> str:
     names = [name for name in UNITS if name in found.errors]
     key = names[0] if names else ""
     frames = sorted(found.by_frame, key=lambda row: -row.get(key, 0.0))[:10]

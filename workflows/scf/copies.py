@@ -86,6 +86,15 @@ def earlier_record(folder: Path, kind: str, key: str, overwrite: bool) -> Record
     return None
 
 
+def remove_copy(copy: Path) -> None:
+    """Remove a copy; a kill leaves it whole or under a name that nobody looks at."""
+    gone = copy.with_name(f".{copy.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if copy.exists():
+        copy.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
 def fresh_copy(folder: Path, kind: str, key: str) -> Path:
     """A copy of the run folder without the results of earlier runs, which remembers what it is for."""
     source, copy = folder if folder.is_dir() else folder.parent, copy_of(folder, kind)

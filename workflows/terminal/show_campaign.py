@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from workflows.campaign.campaign import Standing
-from workflows.campaign.worth import Ledger
+from workflows.campaign.guide import words_of
+from workflows.campaign.worth import EARLIER, Ledger
 from workflows.terminal.progress import SECONDS_BETWEEN_LINES
 from workflows.terminal.show import console, error_text
 
@@ -78,13 +79,13 @@ def facts_of(standing: Standing) -> dict[str, str]:
 
 
 def iterations_of(standing: Standing) -> str:
-    """Iterations of the default start, and from the predictions of each model."""
+    """Iterations of the default start, from earlier runs and from the predictions of each model."""
     ledger = standing.ledger
     parts = [f"{name} {mean_of(counts):.1f} ({len(counts)})" for name, counts in defaults_of(ledger).items() if counts]
     for number in sorted({row.model for row in ledger.predicted}):
         rows = ledger.of(number)
         mean = sum(row.iterations for row in rows) / len(rows)
-        parts.append(f"model {number} {mean:.1f} ({len(rows)})")
+        parts.append(f"{words_of(number)} {mean:.1f} ({len(rows)})")
     return ", ".join(parts)
 
 
@@ -122,6 +123,7 @@ def show_campaign(standing: Standing, home: Path) -> None:
 def summary_of(standing: Standing) -> dict[str, Any]:
     """The same for programs."""
     ledger = standing.ledger
+    earlier = ledger.of(EARLIER)
     return {
         "runs": standing.total,
         "done": len(standing.done),
@@ -129,6 +131,7 @@ def summary_of(standing: Standing) -> dict[str, Any]:
         "frames": standing.frames,
         "default_iterations": ledger.default,
         "controls": {"runs": len(ledger.controls), "iterations": mean_of([row.iterations for row in ledger.controls])},
+        "earlier_runs": {"runs": len(earlier), "iterations": mean_of([row.iterations for row in earlier])},
         "models": [
             {**newest, "runs": len(rows), "iterations": mean_of([row.iterations for row in rows])}
             for newest in standing.trained

@@ -1,0 +1,222 @@
+"""Starts that are made of earlier runs without a model: what they are near to, when a campaign takes them, and what it must not take."""
+
+import json
+import shutil
+from contextlib import ExitStack
+from dataclasses import replace
+from threading import Lock
+
+import numpy as np
+import pytest
+from ase import Atoms
+from click.testing import CliRunner
+from pyscf import gto, scf
+from pyscf.pbc import gto as pbc_gto
+from pyscf.pbc import scf as pbc_scf
+from scipy import linalg
+
+from converters.errors import Refused
+from converters.frames.frame import operator_on
+from converters.physics.kspace import count_electrons
+from converters.pyscf import frame_from_scf
+from converters.starts.response import Response
+from converters.starts.start import EARLIER_RUNS, MODEL_VARIABLE
+from converters.storage.writer import DatasetWriter
+from slem_plugin import pyscf_guess
+from tests.fixtures import unpacked
+from workflows.campaign.answering import Answers
+from workflows.campaign.campaign import Campaign, Plan
+from workflows.campaign.earlier import EarlierRuns
+from workflows.campaign.guide import Guide
+from workflows.campaign.journal import Journal
+from workflows.campaign.kept import Kept
+from workflows.campaign.worth import EARLIER, Ledger, Row
+from workflows.cli import campaign_command
+
+CELLS = 6
+UNMOVED = np.array([[2.4 * n + x, 2.0, 2.0] for n in range(CELLS) for x in (0.0, 0.9)])
+
+
+def chain(moved_av, turn=0):
+    """A supercell of six H2 molecules in a row, with the levels that extended Hueckel theory gives it; `turn` numbers its atoms from another one."""
+    positions_av = np.roll(UNMOVED + moved_av, turn, axis=0)
+    cell = pbc_gto.M(
+        a=np.diag([2.4 * CELLS, 4, 4]), atom=[("H", p) for p in positions_av], basis="gth-szv", pseudo="gth-pade",
+        ke_cutoff=20, verbose=0,
+    )  # fmt: skip
+    mf = pbc_scf.RHF(cell)
+    S = cell.pbc_intor("int1e_ovlp")
+    site = np.diag(0.3 * np.roll(moved_av[:, 0], turn) - 0.5)
+    H = (0.875 - 0.375 * np.eye(len(S))) * (site @ S + S @ site)
+    mf.mo_energy, mf.mo_coeff = linalg.eigh(H, S)
+    mf.mo_occ = np.where(np.arange(len(S)) < CELLS, 2.0, 0.0)
+    mf.e_tot, mf.converged = -1.0, True
+    return frame_from_scf(mf)
+
+
+def moves(seed, size=0.01):
+    return np.random.default_rng(seed).normal(0, size, UNMOVED.shape)
+
+
+def miss(made, frame):
+    """How far a density is from that of a frame at Gamma, the only k-point; blocks alone are not compared, as images may be equally close."""
+    return float(np.linalg.norm(made.DM() - frame.DM()))
+
+
+def at(response, frame):
+    return response.frame_at(frame.cell_cv, frame.numbers_a, frame.positions_av)
+
+
+def test_what_repeats_in_a_supercell_tells_its_answer_to_displacements():
+    """Ten times nearer than the nearest run after six runs; nothing but the constant of a response is left at the first."""
+    wanted, runs = chain(moves(0)), [chain(moves(n)) for n in range(1, 7)]
+    response = Response.of(runs[0])
+    assert len(response.place_ta) == CELLS
+    missed = []
+    for run in runs:
+        assert response.add(run)
+        missed.append(miss(at(response, wanted), wanted))
+    nearest = min(miss(run, wanted) for run in runs)
+    assert missed[0] < nearest
+    assert missed[-1] < 0.1 * nearest
+    made = at(response, wanted)
+    assert count_electrons(made).sum() == pytest.approx(2 * CELLS, abs=2e-3)
+    np.testing.assert_allclose(operator_on(made, "S", wanted.pairs).values_sx, wanted["S"].values_sx, atol=1e-3)
+    # The same atoms in neighbouring cells are the same crystal.
+    across = wanted.positions_av + wanted.cell_cv[0] * (np.arange(2 * CELLS)[:, None] % 3)
+    again = response.frame_at(wanted.cell_cv, wanted.numbers_a, across)
+    np.testing.assert_allclose(again["DM"].values_sx, made["DM"].values_sx, atol=1e-9)
+
+
+def test_a_response_of_other_atoms_cells_or_places_is_none():
+    run = chain(moves(1))
+    response = Response.of(run)
+    response.add(run)
+    numbers_a = run.numbers_a.copy()
+    numbers_a[0] = 2
+    assert response.frame_at(run.cell_cv, numbers_a, run.positions_av) is None
+    assert response.frame_at(1.01 * run.cell_cv, run.numbers_a, run.positions_av) is None
+    far_av = run.positions_av.copy()
+    far_av[0, 1] += 0.5
+    assert response.frame_at(run.cell_cv, run.numbers_a, far_av) is None
+    assert not response.add(replace(run, positions_av=far_av))
+    turned = replace(run, outcome=replace(run.outcome, moment=2.0))
+    assert not response.add(turned)
+    shifted = replace(run, positions_av=run.positions_av + run.cell_cv[0] * np.eye(2 * CELLS, 3)[:, :1])
+    assert not response.add(shifted)  # its R are those of other cells
+    alone = chain(np.where(np.arange(2 * CELLS)[:, None] == 0, 0.5, 0.0) * np.ones(3))
+    assert Response.of(alone) is None  # an atom off its place: nothing repeats
+
+
+def water(bend):
+    return Atoms("OHH", [[0, 0, 0], [0, -0.76, 0.59], [0, 0.76 + bend, 0.59]])
+
+
+def solver(atoms, basis="sto-3g"):
+    atom = list(zip(atoms.symbols, atoms.positions, strict=True))
+    return scf.RHF(gto.M(atom=atom, basis=basis, verbose=0))
+
+
+def write_waters(path, bends):
+    with DatasetWriter(path) as writer:
+        for bend in bends:
+            mf = solver(water(bend))
+            mf.kernel()
+            writer.append(frame_from_scf(mf))
+
+
+def test_a_script_starts_from_earlier_runs_of_its_own_atoms_alone(tmp_path, monkeypatch):
+    """The same energy in fewer cycles; other molecules, other bases and a campaign that has ended leave PySCF its own start."""
+    write_waters(tmp_path / "data.h5", (-0.02, 0.01, 0.03))
+    mf, own = solver(water(0.015)), solver(water(0.015))
+    own.kernel()
+    with Answers(Lock(), EarlierRuns(tmp_path / "data.h5")) as answers:
+        monkeypatch.setenv(MODEL_VARIABLE, EARLIER_RUNS)
+        for name, value in answers.environment.items():
+            monkeypatch.setenv(name, value)
+        mf.kernel(dm0=pyscf_guess(mf))
+        assert mf.cycles <= own.cycles - 3
+        assert mf.e_tot == pytest.approx(own.e_tot, abs=1e-8)
+        assert pyscf_guess(solver(water(0.015), "6-31g")) is None
+        assert pyscf_guess(solver(Atoms("H2", [[0, 0, 0], [0, 0, 0.7]]))) is None
+        assert pyscf_guess(solver(water(1.5))) is None
+    assert pyscf_guess(solver(water(0.015))) is None
+
+
+def test_a_run_of_files_starts_from_the_runs_before_and_a_kill_forgets_none(tmp_path):
+    """The second run finds DM and the line that makes SIESTA read it; so does one of a later call, whose memory is data.h5."""
+    stock = unpacked("siesta", "h2o")
+    folders = [tmp_path / "runs" / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        shutil.copy(next(stock.glob("*.fdf")), folder)
+    command = f"ls > given; cp -n {stock}/* ."
+    said = []
+    for count in (2, 3):
+        arguments = [*map(str, folders[:count]), "--cmd", command, "-o", str(tmp_path / "c"), "--json"]
+        done = CliRunner().invoke(campaign_command, arguments, catch_exceptions=False)
+        said.append(json.loads(done.stdout))
+    made = sorted(path.parent.name for path in tmp_path.glob("runs/*/given") if ".DM" in path.read_text())
+    assert made == ["b-slem-guess", "c-slem-guess"]
+    fdf = next((tmp_path / "runs" / "c-slem-guess").glob("*.fdf")).read_text()
+    assert "DM.UseSaveDM true" in fdf
+    assert said[-1]["frames"] == 3
+
+
+def test_earlier_runs_go_before_models_and_what_saves_most_is_taken(tmp_path, monkeypatch):
+    first = [Row(12, 24.0), Row(12, 24.0)]
+    good, useless = Row(6, 13.0, model=EARLIER), Row(12, 24.0, model=EARLIER)
+    better, worse = Row(4, 9.0, model=1), Row(9, 18.0, model=1)
+    with Journal(tmp_path) as journal, ExitStack() as stack:
+        campaign = Campaign(Plan([], "true", Kept("true"), tmp_path), journal, [], lambda _: None, stack)
+        rows: list[Row] = []
+        monkeypatch.setattr(Campaign, "ledger", property(lambda _: Ledger(rows)))
+
+        def chosen(*there, model=False):
+            rows[:] = there
+            campaign.guide = Guide(1, tmp_path / "1") if model else None
+            guide = campaign.chosen()
+            return None if guide is None else guide.number
+
+        assert chosen() is None  # nothing was learned yet
+        campaign.earlier.seen = 2
+        assert chosen(*first) == EARLIER
+        assert chosen(*first, *[good] * 3) == EARLIER
+        assert chosen(*first, *[useless] * 3) is None
+        assert chosen(*first, *[useless] * 3, *first) is None
+        assert chosen(*first, *[useless] * 3, *first * 3) == EARLIER  # there are twice as many runs
+        assert chosen(*first, *[Row(12, 24.0, refused=EARLIER)] * 3) is None
+        assert chosen(*first, *[replace(good, before=20.0)] * 3) is None  # it costs more than it saves
+        assert chosen(*first, *[good] * 3, model=True) == 1  # not tried yet
+        assert chosen(*first, *[good] * 3, *[worse] * 3, model=True) == EARLIER
+        assert chosen(*first, *[good] * 3, *[better] * 3, model=True) == 1
+        assert chosen(*first, *[useless] * 3, *[useless] * 6, *[good] * 6) == EARLIER  # the last ones count
+
+
+def test_a_model_is_trained_only_for_what_it_saves_beyond_earlier_runs():
+    first = [Row(12, 24.0), Row(11, 22.0), Row(13, 26.0)]
+    trained = Ledger(first).decide(left=200, invested=0.0, newest=0)
+    assert trained.seconds > 10
+    waits = Ledger([*first, Row(6, 12.0, model=EARLIER)]).decide(left=200, invested=0.0, newest=0)
+    assert waits.seconds == 0
+    assert "too few runs to say" in waits.why
+    enough = Ledger([*first, *[Row(6, 12.0, model=EARLIER)] * 3]).decide(left=200, invested=0.0, newest=0)
+    assert enough.seconds == 0
+    assert "earlier runs save" in enough.why
+    useless = Ledger([*first, *[Row(12, 24.0, refused=EARLIER)] * 3]).decide(left=200, invested=0.0, newest=0)
+    assert useless.seconds > 10
+    # What earlier runs have saved is not there to be spent on trainings.
+    rows = [*first, *[Row(6, 12.0, model=EARLIER)] * 100, *[Row(6, 12.0, model=1)] * 3]
+    assert Ledger(rows).decide(left=100, invested=200.0, newest=1).seconds == 0
+
+
+def test_frames_of_runs_that_did_not_converge_start_nothing(tmp_path):
+    mf = solver(water(0.0))
+    mf.kernel()
+    mf.converged = False
+    with DatasetWriter(tmp_path / "data.h5") as writer:
+        writer.append(frame_from_scf(mf))
+    (tmp_path / "unfinished.h5").write_bytes(b"")  # a kill may leave that
+    assert len(EarlierRuns(tmp_path / "unfinished.h5")) == 0
+    with pytest.raises(Refused, match="other atoms or other places"):
+        EarlierRuns(tmp_path / "data.h5").start(np.zeros((3, 3)), np.array([8, 1, 1]), water(0.0).positions, "run")

@@ -1,0 +1,97 @@
+"""Starts that a campaign makes of its own finished runs, without any model: densities of the same atoms at other positions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from basis import Array
+from converters.errors import Kind, Refused
+from converters.frames.frame import Frame
+from converters.starts.asking import Question, numbers_in
+from converters.starts.earlier import combined_frame
+from converters.starts.response import Response
+from converters.starts.start import Target
+from converters.storage.dataset import Dataset
+
+# Of a dataset that is there already so many of the last frames are read; so many are kept, and fewer where they are larger than this.
+READ, KEPT, MOST_BYTES = 100, 24, 2**29
+# Different supercells that are kept in mind.
+SUPERCELLS = 4
+
+
+class EarlierRuns:
+    """The frames of a dataset as starts: `look` takes those in that are new."""
+
+    def __init__(self, data: Path) -> None:
+        self.data, self.seen, self.lock = data, 0, Lock()
+        self.frames: list[Frame] = []
+        self.responses: list[Response] = []
+        self.look()
+
+    def __len__(self) -> int:
+        return self.seen
+
+    def look(self) -> None:
+        """Take in what the dataset has more of than before; one that a kill left without any frame has nothing."""
+        if not self.data.exists():
+            return
+        try:
+            dataset = Dataset(self.data)
+        except Refused:  # who writes into it next says so
+            return
+        with dataset, self.lock:
+            for n in range(max(self.seen, len(dataset) - READ), len(dataset)):
+                self.take(dataset[n])
+            self.seen = len(dataset)
+
+    def take(self, frame: Frame) -> None:
+        """Learn from a frame of a run that converged."""
+        if not {"S", "DM"} <= set(frame) or frame.outcome.converged is False:
+            return
+        for response in self.responses:
+            if response.add(frame):
+                return
+        if (new := Response.of(frame)) is not None and new.add(frame):
+            self.responses = [*self.responses, new][-SUPERCELLS:]
+            return
+        self.frames.append(frame)
+        size = sum(operator.values_sx.nbytes for operator in frame.operators.values())
+        del self.frames[: -max(1, min(KEPT, MOST_BYTES // size))]
+
+    def start_of_target(self, target: Target) -> Frame:
+        """S and DM at the positions of a run of input files."""
+        return self.start(target.cell_cv, target.numbers_a, target.positions_av, str(target.path))
+
+    def start_of_question(self, question: Question) -> Frame:
+        """The same for a script, which says its basis."""
+        cell_cv, _, positions_av, own, species_a = question
+        numbers_a = np.array([own[s].number for s in species_a])
+        frame = self.start(cell_cv, numbers_a, positions_av, "the run")
+        if not np.array_equal(numbers_in(frame.basis, own, "the run")[species_a], frame.species_a):
+            raise none_for("the run")
+        return frame
+
+    def start(self, cell_cv: Array, numbers_a: Array, positions_av: Array, place: str) -> Frame:
+        with self.lock:
+            for response in reversed(self.responses):
+                if (frame := response.frame_at(cell_cv, numbers_a, positions_av)) is not None:
+                    return frame
+            same = self.of_same_atoms(cell_cv, numbers_a)
+        frame = combined_frame(same, cell_cv, positions_av, fewest=1) if same else None
+        if frame is None:
+            raise none_for(place)
+        return frame
+
+    def of_same_atoms(self, cell_cv: Array, numbers_a: Array) -> Sequence[Frame]:
+        return [
+            frame
+            for frame in self.frames
+            if np.array_equal(frame.numbers_a, numbers_a)
+            and (not frame.pbc_c.any() or np.allclose(frame.cell_cv, cell_cv, atol=0.3))
+        ]
+
+
+def none_for(place: str) -> Refused:
+    return Refused(Kind.NO_START, place, "is of other atoms or other places than the runs before it")
