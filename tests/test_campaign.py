@@ -578,8 +578,9 @@ def test_a_folder_that_is_used_again_has_its_calculations_and_all_frames_of_its_
         atoms.calc.training.consider = lambda *given: considered.append(given)
         atoms.positions[1, 2] += 0.01
         atoms.get_potential_energy()
-    ((ledger, frames, left),) = considered
-    assert (len(ledger.rows), frames, left) == (2, 3, 4)
+        assert [taken for taken, _ in atoms.calc.rows] == ["default", "last"]
+    ((_, frames, left),) = considered
+    assert (frames, left) == (3, 4)
     assert len(energies(tmp_path)) == 3
 
 
@@ -709,13 +710,13 @@ def test_a_calculator_of_files_starts_from_several_earlier_densities(tmp_path):
     door.calculate(frame.atoms)
     door.store(tmp_path / "data.h5")
     assert door.kinds(frame.atoms) == ["own"]
-    (known,) = door.earlier
+    (known,) = door.earlier.frames
     crossed = replace(known, positions_av=known.positions_av + known.cell_cv[0] * np.array([[0], [1], [0]]))
-    door.earlier = [known, crossed]
+    door.earlier.frames = [known, crossed]
     door.kind = "last"
     door.calculate(frame.atoms)
     assert door.taken == "own"
-    door.earlier = [known, known]
+    door.earlier.frames = [known, known]
     assert door.kinds(frame.atoms) == ["last", "own"]
     door.calculate(frame.atoms)
     assert door.taken == "last"
@@ -816,6 +817,58 @@ def test_more_of_an_earlier_geometry_is_not_that_of_another(tmp_path):
         plain = water_along(0.0)
         plain.calc = PySCF(hydrogen)
         np.testing.assert_allclose(one.get_forces(), plain.get_forces(), atol=1e-4)
+
+
+def test_what_was_calculated_with_other_parameters_is_no_result_of_these(tmp_path):
+    """The energy is that of the function that makes the SCF object now, whether or not the atoms have moved."""
+
+    def larger(atoms):
+        return scf.RHF(gto.M(atom=list(zip(atoms.symbols, atoms.positions, strict=True)), basis="6-31g", verbose=0))
+
+    atoms, inner = Atoms("H2", [[0, 0, 0], [0, 0, 0.7]]), PySCF(hydrogen)
+    with Learning(inner, tmp_path) as atoms.calc:
+        small = atoms.get_potential_energy()
+        inner.make = larger
+        assert atoms.get_potential_energy() < small - 0.1
+        inner.make = hydrogen
+        assert atoms.get_potential_energy() == pytest.approx(small, abs=1e-8)
+
+
+def test_a_folder_that_is_used_again_begins_with_its_densities(tmp_path):
+    """The first calculation of a second call starts as one of the first call would; that of another method does not."""
+
+    def stretched(basis, length, expected):
+        def make(atoms):
+            return scf.RHF(gto.M(atom=list(zip(atoms.symbols, atoms.positions, strict=True)), basis=basis, verbose=0))
+
+        atoms = Atoms("OHH", [[0, 0, 0], [0, -0.76, 0.59], [0, 0.76, length]])
+        with Learning(PySCF(make), tmp_path) as atoms.calc:
+            energy = atoms.get_potential_energy()
+            assert atoms.calc.calculator.taken == expected
+            taken = atoms.calc.calculator.iterations
+        plain = PySCF(make)
+        plain.calculate(atoms)
+        assert energy == pytest.approx(plain.results["energy"], abs=1e-5)
+        return taken, plain.iterations
+
+    for length in (0.57, 0.59):
+        stretched("sto-3g", length, "default" if length == 0.57 else "last")
+    taken, own = stretched("sto-3g", 0.6, "last")
+    assert taken <= own - 3
+    stretched("6-31g", 0.6, "default")
+
+
+def test_a_training_that_fails_forgets_nothing(tmp_path, monkeypatch):
+    """What the model before has shown still counts, in this call and in the next."""
+    seen = {"event": "step", "start": "both", "iterations": 3, "cost": 3.5}
+    failed = {"event": "trained", "model": 2, "refused": "too little memory"}
+    assert Choice.remembered([seen, failed]).seen["both"]
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.7]])
+    with Learning(PySCF(hydrogen), tmp_path) as atoms.calc:
+        atoms.calc.choice.add("both", 3.0)
+        monkeypatch.setattr(atoms.calc.training, "poll", lambda: True)
+        atoms.get_potential_energy()
+        assert atoms.calc.choice.seen["both"]
 
 
 def test_the_best_start_is_taken_and_others_are_tried_again():

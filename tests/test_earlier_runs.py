@@ -80,6 +80,7 @@ def test_what_repeats_in_a_supercell_tells_its_answer_to_displacements():
     assert missed[0] < nearest
     assert missed[-1] < 0.1 * nearest
     made = at(response, wanted)
+    np.testing.assert_allclose(made.positions_av, wanted.positions_av, atol=1e-12)
     assert count_electrons(made).sum() == pytest.approx(2 * CELLS, abs=2e-3)
     np.testing.assert_allclose(operator_on(made, "S", wanted.pairs).values_sx, wanted["S"].values_sx, atol=1e-3)
     # The same atoms in neighbouring cells are the same crystal.

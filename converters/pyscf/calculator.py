@@ -1,5 +1,7 @@
 """An ASE calculator of PySCF: energy and forces of an SCF object that the user makes, from a density that is told to it."""
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +14,15 @@ from basis import Array
 from basis.units import BOHR, HARTREE
 from converters.errors import Refused
 from converters.frames.frame import Frame, operator_on
-from converters.pyscf.dm0 import atoms_of, guess_density
+from converters.pyscf.dm0 import atoms_of, guess_density, shape_like
 from converters.pyscf.functional import judge
 from converters.pyscf.molecule import make_basis
 from converters.pyscf.read import frame_from_scf
+from converters.pyscf.write import reorder_matrix
 from converters.starts.asking import Question
-from converters.starts.earlier import as_projector, weights_of
+from converters.starts.earlier import COUNTED, as_projector, weights_of
 from converters.starts.judged import Judged
+from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 
 if TYPE_CHECKING:
@@ -73,10 +77,14 @@ class PySCF(Calculator):  # type: ignore[misc]
         self.ask: Ask | None = None
         self.mf: Any = None
         self.earlier: list[Earlier] = []
+        self.before: list[Frame] = []
+        self.together, self.written, self.stored = 0.0, -math.inf, 0
+        self.waiting: list[Frame] = []
 
     def kinds(self, atoms: "Atoms") -> list[str]:
         """What a calculation of these atoms can start from, the likeliest to be good first."""
         again = bool(self.earlier) and numbers_of(self.earlier[-1].question) == list(atoms.numbers)
+        again = again or any(np.array_equal(frame.numbers_a, atoms.numbers) for frame in self.before)
         both = again and any(one.frame is not None for one in self.earlier)
         predicted = [] if self.ask is None else (["both", "predicted"] if both else ["predicted"])
         return [*predicted, *(["last"] if again else []), "default"][: 3 if again else 2]
@@ -100,6 +108,10 @@ class PySCF(Calculator):  # type: ignore[misc]
         question = (*atoms_of(mf), *make_basis(mf.mol))
         S = np.asarray(mf.get_ovlp())
         method = (type(mf), mf.mol.nelectron, mf.mol.spin, S.shape)
+        if self.before:
+            known = (earlier_of(frame, mf, method) for frame in self.before)
+            self.earlier = [one for one in known if one is not None and one.is_like(question, method)]
+            self.before = []
         if self.earlier and not self.earlier[-1].is_like(question, method):
             self.earlier.clear()
         mf.kernel(dm0=self.density(mf, question, S))
@@ -156,12 +168,35 @@ class PySCF(Calculator):  # type: ignore[misc]
         """Cycles of the last calculation; None where the solver does not count them, as that of second order."""
         return int(self.mf.cycles) or None
 
+    def begin_with(self, data: Path) -> None:
+        """Know the last calculations of a dataset, which another one may have left."""
+        with Dataset(data) as dataset:
+            self.before = [dataset[n] for n in range(max(0, len(dataset) - KEPT), len(dataset))]
+
     def store(self, data: Path) -> str:
-        """Put the matrices of the last calculation into a dataset; why not, where that cannot be done."""
+        """Put the matrices of the last calculation into a dataset; why not, where that cannot be done.
+
+        With `together` (seconds) those of fast calculations are written at once, which `flush` does too: opening a dataset takes as long as a few cycles.
+        """
+        self.stored = 0
         try:
-            with DatasetWriter(data) as writer:
-                writer.append(self.frame())
+            self.waiting.append(self.frame())
         except Refused as refusal:
+            return str(refusal)
+        self.stored = 1
+        return self.flush(data) if time.monotonic() - self.written >= self.together else ""
+
+    def flush(self, data: Path) -> str:
+        """Write what waits; why not, where that cannot be done."""
+        waiting, self.waiting, self.written = self.waiting, [], time.monotonic()
+        if not waiting:
+            return ""
+        try:
+            with DatasetWriter(data, commit_every=len(waiting)) as writer:
+                for frame in waiting:
+                    writer.append(frame)
+        except Refused as refusal:
+            self.stored = 0
             return str(refusal)
         return ""
 
@@ -170,6 +205,21 @@ class PySCF(Calculator):  # type: ignore[misc]
         frame = frame_from_scf(self.mf)
         self.earlier[-1].frame = frame
         return frame
+
+
+def earlier_of(frame: Frame, mf: Any, method: tuple[Any, ...]) -> Earlier | None:
+    """A stored calculation of a molecule by the method of an SCF object; None where it is of another one, or did not converge."""
+    settings = frame.provenance.settings
+    same = (settings.get("method"), settings.get("xc")) == (type(mf).__name__, getattr(mf, "xc", None))
+    if hasattr(mf, "cell") or frame.pbc_c.any() or not same or not {"S", "DM"} <= set(frame):
+        return None
+    parts = [reorder_matrix(frame, part) for part in np.reshape(frame.DM(), (-1, *np.shape(frame.DM())[-2:]))]
+    rho = shape_like(mf, np.array(parts)[:, None], frame.spin)
+    S = reorder_matrix(frame, frame.S())
+    if S.shape != method[-1] or abs(np.sum(rho * S) - mf.mol.nelectron) > COUNTED or not frame.outcome.converged:
+        return None
+    question = (frame.cell_cv, frame.pbc_c, frame.positions_av, list(frame.basis), frame.species_a)
+    return Earlier(question, method, S.real, rho)
 
 
 def numbers_of(question: Question) -> list[int]:

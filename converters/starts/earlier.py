@@ -13,6 +13,7 @@ import numpy as np
 from basis import Array
 from converters.frames.blocks import Operator
 from converters.frames.frame import Frame, operator_on
+from converters.frames.origin import Made, Origin
 from converters.physics.overlap import Overlap
 
 # So many of the earlier calculations, the nearest ones, are combined.
@@ -89,7 +90,8 @@ def combined_frame(frames: Sequence[Frame], cell_cv: Array, positions_av: Array,
     weights_n = weights_of(S_sx, [operator_on(one, "S", nearest.pairs).values_sx for one in near])
     parts = (w * operator_on(one, "DM", nearest.pairs).values_sx for w, one in zip(weights_n, near, strict=True))
     operators = {"S": Operator(S_sx), "DM": Operator(np.sum(list(parts), axis=0))}
-    return replace(moved, operators=operators)
+    provenance = replace(nearest.provenance, origins={"S": Origin(Made.INTEGRATED)})
+    return replace(moved, operators=operators, provenance=provenance)
 
 
 def are_alike(one: Frame, other: Frame) -> bool:

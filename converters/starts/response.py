@@ -13,6 +13,7 @@ from basis import Array
 from basis.spin import Spin
 from converters.frames.blocks import Operator, Pairs, canonical, make_pairs
 from converters.frames.frame import Frame, operator_on
+from converters.frames.origin import Made, Origin
 from converters.physics.overlap import Overlap
 from converters.starts.earlier import are_alike
 
@@ -77,8 +78,8 @@ class Response:
         moved_av = positions_av - self.ideal_av
         cells_ac = np.round(moved_av @ np.linalg.inv(own.cell_cv)) * own.pbc_c
         moved_av = moved_av - cells_ac @ own.cell_cv
-        moved_av = moved_av - moved_av.mean(axis=0)
-        return moved_av if np.linalg.norm(moved_av, axis=1).max() < FAR else None
+        apart_av = moved_av - moved_av.mean(axis=0)
+        return moved_av if np.linalg.norm(apart_av, axis=1).max() < FAR else None
 
     def add(self, frame: Frame) -> bool:
         """Learn from a run of the same supercell; False where it is of another one, or was calculated otherwise."""
@@ -105,7 +106,8 @@ class Response:
             orbits.put(moved_av, values_sx)
         new = replace(self.frame, positions_av=self.ideal_av + moved_av, pairs=self.pairs, operators={})
         operators = {"S": Operator(overlap.like(new)[None]), "DM": Operator(values_sx)}
-        return replace(new, operators=operators)
+        provenance = replace(new.provenance, origins={"S": Origin(Made.INTEGRATED)})
+        return replace(new, operators=operators, provenance=provenance)
 
 
 class Orbits:

@@ -26,7 +26,7 @@ class Choice:
             if event["event"] == "step" and event["iterations"]:
                 taken = event["start"]
                 choice.add_outcome(event.get("wanted", taken), taken, event.get("cost", event["iterations"]))
-            elif event["event"] == "trained":
+            elif event["event"] == "trained" and "refused" not in event:
                 choice.forget(PREDICTED)
         return choice
 

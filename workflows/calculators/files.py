@@ -6,16 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from converters.codes.known import KNOWN
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
-from converters.starts.earlier import COMBINED, combined_frame
 from converters.starts.start import Target
 from converters.starts.targets import find_target, restart_module
-from converters.storage.dataset import Dataset
+from workflows.campaign.earlier import EarlierRuns
 from workflows.campaign.elsewhere import has_structure
 from workflows.convert import Options, convert, find
 from workflows.export import Request, export
@@ -31,7 +28,8 @@ class Files:
     """A calculator with `write_input` and a `directory`, whose files slem-export knows.
 
     "own" is the start that the calculator makes by itself: from the last calculation where it does so, else the code's default. "last" are the
-    densities of the last calculations, combined as their overlaps make that of the new positions; it needs the radial functions.
+    densities of earlier calculations, combined as their overlaps make that of the new positions, or in supercells as they answer to displacements;
+    it needs the radial functions.
     """
 
     def __init__(self, calculator: Any) -> None:
@@ -49,7 +47,8 @@ class Files:
         self.kind = self.taken = "own"
         self.ask: Callable[[Any], Frame] | None = None
         self.iterations: int | None = None
-        self.earlier: list[Frame] = []
+        self.earlier = EarlierRuns(fewest=2)  # one alone is what the code's own restart has
+        self.together, self.stored = 0.0, 0
 
     @property
     def folder(self) -> Path:
@@ -64,7 +63,7 @@ class Files:
         self.calculator.results = values
 
     def kinds(self, atoms: "Atoms") -> list[str]:
-        last = sum(np.array_equal(frame.numbers_a, atoms.numbers) for frame in self.earlier) > 1
+        last = self.earlier.knows(atoms.numbers)
         return [*(["predicted"] if self.ask is not None else []), *(["last"] if last else []), "own"]
 
     def calculate(self, atoms: "Atoms | None" = None, properties: Any = ("energy",), system_changes: Any = ()) -> None:
@@ -98,22 +97,29 @@ class Files:
         staged.rmdir()
         self.taken = self.kind
 
+    def flush(self, data: Path) -> str:
+        """Nothing waits: a calculation takes longer than keeping it."""
+        return ""
+
     def start(self, target: Target) -> Frame | None:
         """The frame of the chosen start, where it can be made."""
         if self.kind == "predicted":
             return None if self.ask is None else self.ask(target.atoms)
-        same = [frame for frame in self.earlier if np.array_equal(frame.numbers_a, target.numbers_a)]
-        return combined_frame(same, target.cell_cv, target.positions_av)
+        return self.earlier.start_of_target(target)
+
+    def begin_with(self, data: Path) -> None:
+        """Know the calculations of a dataset, also those that another one has left."""
+        self.earlier.data = data
+        self.earlier.look()
 
     def store(self, data: Path) -> str:
         """Put the matrices of the last calculation into a dataset; why not, where they are not those of its atoms."""
+        self.stored = 0
         runs = find([self.folder], list(KNOWN))
         target = find_target(self.folder)
         if not any(isinstance(run, Run) and has_structure(run, target) for run in runs):
             return "the calculation left no matrices of its atoms"
         found = convert(runs, data, Options(), Engine(), lambda _: None)
-        if any(one.status == "converted" for one in found):
-            with Dataset(data) as dataset:
-                self.earlier.append(dataset[len(dataset) - 1])
-            del self.earlier[:-COMBINED]
+        self.stored = sum(one.status == "converted" for one in found)
+        self.begin_with(data)
         return "; ".join(one.reason for one in found if one.status not in ("converted", "there already"))

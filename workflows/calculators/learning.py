@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Where nobody says how many calculations there will be: as many as there were, and at least so many.
 EXPECTED = 50
+# Frames are written together where there are several in so many seconds; a kill loses no more than those.
+TOGETHER = 1.0
 # Calculations whose results are kept: a calculator is asked for them again where several structures share it.
 KNOWN = 100
 UNCOUNTED = (
@@ -39,6 +41,8 @@ class Door(Protocol):
     ask: "Callable[[Any], Frame] | None"
     results: dict[str, Any]
     implemented_properties: list[str]
+    together: float
+    stored: int
 
     def kinds(self, atoms: Atoms) -> list[str]:
         """What a calculation of some atoms can start from."""
@@ -51,7 +55,16 @@ class Door(Protocol):
         """Iterations of the last calculation, where they are known."""
 
     def store(self, data: Path) -> str:
-        """Put the matrices of the last calculation into a dataset; why not, where that cannot be done."""
+        """Put the matrices of the last calculation into a dataset; why not, where that cannot be done. `stored` says how many it has more.
+
+        Those of calculations that take less than `together` seconds may wait for `flush`.
+        """
+
+    def begin_with(self, data: Path) -> None:
+        """Know the calculations of a dataset."""
+
+    def flush(self, data: Path) -> str:
+        """Write what waits."""
 
 
 class Learning(Calculator):  # type: ignore[misc]
@@ -77,6 +90,7 @@ class Learning(Calculator):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.calculator: Door = calculator if hasattr(calculator, "kinds") else Files(calculator)
+        self.inner, self.settings = calculator, settings_of(calculator)
         self.home, self.steps = Path(folder), steps
         self.implemented_properties = list(calculator.implemented_properties)
         self.journal = Journal(self.home)
@@ -84,11 +98,15 @@ class Learning(Calculator):  # type: ignore[misc]
         self.training = Training(self.home, self.journal)
         if model is not None and self.training.newest is None:
             self.training.begin_with(Path(model))
+        self.calculator.together = TOGETHER
+        self.training.complete = lambda: self.calculator.flush(self.home / DATA)
         self.asked = 0.0
         self.known: list[tuple[Atoms, dict[str, Any]]] = []
         self.there: Atoms | None = None  # of the last calculation
         self.choice, self.refused, self.uncounted = Choice.remembered(self.journal.events), "", ""
         self.frames = count_frames(self.home / DATA)
+        if self.frames:
+            self.calculator.begin_with(self.home / DATA)
         self.before = len(self.journal.of("step"))  # calculations of earlier calls
         self.use_newest()
 
@@ -113,6 +131,7 @@ class Learning(Calculator):  # type: ignore[misc]
     ) -> None:
         super().calculate(atoms, properties, system_changes)
         door, began = self.calculator, seconds_of_all()
+        self.forget_other_settings()
         for there, results in self.known:  # structures that share a calculator ask for the same again and again
             if set(properties) <= set(results) and not compare_atoms(there, self.atoms):
                 self.results = dict(results)
@@ -123,7 +142,8 @@ class Learning(Calculator):  # type: ignore[misc]
             door.calculate(self.atoms, properties, [])
             self.remember()
             return
-        if self.training.poll():
+        before = self.training.newest
+        if self.training.poll() and self.training.newest != before:  # a training may fail
             self.choice.forget(PREDICTED)
             self.use_newest()
         self.results, door.results, self.asked, self.there = {}, {}, 0.0, None
@@ -131,6 +151,19 @@ class Learning(Calculator):  # type: ignore[misc]
         door.calculate(self.atoms, properties, changes)
         self.remember()
         self.learn(seconds_of_all() - began)
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since the last calculation, for ASE: everything where the calculator was told something else."""
+        if settings_of(self.inner) != self.settings:
+            return list(all_changes)
+        changes: list[str] = super().check_state(atoms, tol)
+        return changes
+
+    def forget_other_settings(self) -> None:
+        """What was calculated with other parameters is no result of these."""
+        settings = settings_of(self.inner)
+        if settings != self.settings:
+            self.settings, self.known, self.there = settings, [], None
 
     def remember(self) -> None:
         """Keep the results of what the calculator has just done."""
@@ -142,8 +175,7 @@ class Learning(Calculator):  # type: ignore[misc]
         taken, iterations, newest = self.calculator.taken, self.calculator.iterations, self.training.newest
         wanted = self.calculator.kind
         self.refused = self.calculator.store(self.home / DATA)
-        if not self.refused:
-            self.frames = count_frames(self.home / DATA)
+        self.frames += self.calculator.stored
         model = newest.number if newest is not None and taken in PREDICTED else 0
         each = self.ledger.seconds_of_iteration()
         # A prediction costs as much as so many iterations.
@@ -204,7 +236,8 @@ class Learning(Calculator):  # type: ignore[misc]
         }
 
     def close(self) -> None:
-        """End the training, and let go of the folder. Dataset and model lie there."""
+        """Keep what is not kept yet, end the training, and let go of the folder. Dataset and model lie there."""
+        self.refused = self.calculator.flush(self.home / DATA) or self.refused
         self.training.close()
         self.journal.close()
 
@@ -213,6 +246,11 @@ class Learning(Calculator):  # type: ignore[misc]
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def settings_of(calculator: Any) -> str:
+    """All that a calculator was told of its calculations, as one text: ASE's parameters, and of PySCF the function that makes the SCF object."""
+    return repr((dict(getattr(calculator, "parameters", None) or {}), getattr(calculator, "make", None)))
 
 
 def count_frames(data: Path) -> int:

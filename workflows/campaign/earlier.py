@@ -22,10 +22,10 @@ SUPERCELLS = 4
 
 
 class EarlierRuns:
-    """The frames of a dataset as starts: `look` takes those in that are new."""
+    """The frames of a dataset as starts: `look` takes those in that are new. Fewer than `fewest` are not combined."""
 
-    def __init__(self, data: Path) -> None:
-        self.data, self.seen, self.lock = data, 0, Lock()
+    def __init__(self, data: Path | None = None, fewest: int = 1) -> None:
+        self.data, self.fewest, self.seen, self.lock = data, fewest, 0, Lock()
         self.frames: list[Frame] = []
         self.responses: list[Response] = []
         self.look()
@@ -35,7 +35,7 @@ class EarlierRuns:
 
     def look(self) -> None:
         """Take in what the dataset has more of than before; one that a kill left without any frame has nothing."""
-        if not self.data.exists():
+        if self.data is None or not self.data.exists():
             return
         try:
             dataset = Dataset(self.data)
@@ -60,6 +60,11 @@ class EarlierRuns:
         size = sum(operator.values_sx.nbytes for operator in frame.operators.values())
         del self.frames[: -max(1, min(KEPT, MOST_BYTES // size))]
 
+    def knows(self, numbers_a: Array) -> bool:
+        """Whether there may be a start of some atoms."""
+        there = sum(np.array_equal(frame.numbers_a, numbers_a) for frame in self.frames)
+        return there >= self.fewest or any(np.array_equal(one.frame.numbers_a, numbers_a) for one in self.responses)
+
     def start_of_target(self, target: Target) -> Frame:
         """S and DM at the positions of a run of input files."""
         return self.start(target.cell_cv, target.numbers_a, target.positions_av, str(target.path))
@@ -79,7 +84,7 @@ class EarlierRuns:
                 if (frame := response.frame_at(cell_cv, numbers_a, positions_av)) is not None:
                     return frame
             same = self.of_same_atoms(cell_cv, numbers_a)
-        frame = combined_frame(same, cell_cv, positions_av, fewest=1) if same else None
+        frame = combined_frame(same, cell_cv, positions_av, self.fewest) if same else None
         if frame is None:
             raise none_for(place)
         return frame

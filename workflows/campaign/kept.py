@@ -30,6 +30,8 @@ mv {STATE}/code {ENDED}
 JOB = "kept"
 # Exit code of a run that was killed with the shell that looked after it.
 KILLED = 137
+# The end of a run is seen after at most this part of its time, and so many seconds.
+SHARE_OF_WAITING, LONGEST_LOOK = 0.01, 1.0
 # Seconds in which a shell that has made its folder says who it is.
 SOON = 10.0
 
@@ -63,7 +65,7 @@ class Kept:
                 return ended
             if not alive:
                 return Ended(KILLED, None)
-            if self.stop.wait(LOOK):
+            if self.stop.wait(min(max(LOOK, SHARE_OF_WAITING * (time.time() - began)), LONGEST_LOOK)):
                 end(copy, process)
                 raise KeyboardInterrupt
             since = time.time() - begun_at(copy, began)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ class Learning:
         self.answer: Future[dict[str, Any]] | None = None
         self.said = ""
         self.cpu_before = seconds_of_trainings(journal)
+        self.complete: Callable[[], object] = lambda: None  # writes what the dataset does not have yet
         self.failed = ""
 
     @property
@@ -105,6 +107,7 @@ class Learning:
         number = newest + 1
         place = self.home / MODELS
         place.mkdir(exist_ok=True)
+        self.complete()
         snapshot = place / DATA  # the campaign goes on writing into its own
         shutil.copyfile(self.home / DATA, snapshot)
         before = path_of_model(self.home, newest) if newest else None
