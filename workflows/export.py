@@ -29,6 +29,7 @@ from converters.starts.density import (
     scale_density,
 )
 from converters.starts.fit import SAME_PLACE, fit_to_target, hermitian_part, sampling_of, without_magnetism
+from converters.starts.magnetism import other_order
 from converters.starts.meshes import density_on_mesh
 from converters.starts.start import Options, Route, Target, Written, ending_at
 from converters.starts.targets import find_target, is_scripted, restart_module, script_module, startable
@@ -163,6 +164,7 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     frame, done = prepare(frame, route.name, request.purify, sampling, levels)
     if request.nonmagnetic and "DM" in frame.operators:
         frame, done = without_magnetism(frame), [*done, "the spin density is set to zero"]
+    done += require_order(levels.frame if route.name == "h" and levels else frame, target, request)
     counted = None if request.purify == "none" or route.name == "h" else sampling.filling.electrons
     checks = tuple(check_prepared(replace(frame, outcome=replace(frame.outcome, electrons=counted))))
     written = module.write_guess(frame, route.name, made(output), target, request.options)
@@ -256,6 +258,16 @@ def require_electrons(frame: Frame, sampling: Sampling, most: float = MOST_LOST)
     found = float(np.sum(count_electrons(frame)))
     require_count(frame, found, sampling.filling.electrons, most)
     return found
+
+
+def require_order(frame: Frame, target: Target | None, request: Request) -> list[str]:
+    """A warning where the density has another magnetic order than the run begins with; refused unless a route was named."""
+    reason = other_order(frame, target)
+    if not reason or target is None:
+        return []
+    if request.route == "auto":
+        raise Refused(Kind.NO_START, target.path, reason, "the same order")
+    return [f"WARNING: {target.path.name} {reason}"]
 
 
 def require_count(frame: Frame, found: float, wanted: float, most: float = MOST_LOST) -> None:

@@ -74,7 +74,12 @@ def starts_from_density(outline: Frame, code: str, request: Request, target: Tar
         return False
     if target is None:
         return True
-    if target.code != code or target.moment is not None or len(target.labels_a) != outline.natoms:
+    if (
+        target.code != code
+        or target.moment is not None
+        or target.moments_a is not None
+        or len(target.labels_a) != outline.natoms
+    ):
         return False
     order_a, shifts_ac = match_atoms(outline, target)
     return bool((order_a == np.arange(outline.natoms)).all()) and not shifts_ac.any()

@@ -78,6 +78,7 @@ def read_target(path: Path) -> Target:
         nonmagnetic=spin is Spin.SPINOR and text.flag(given, "noncolin") != "1",
         energy_tolerance=max(1e-5, 10 * threshold * RYDBERG) * len(labels_a),
         settings=given,
+        moments_a=stru.moments_a if spin is Spin.COLLINEAR and stru.moments_a.any() else None,
         files=(stru_path, mesh_path),
     )
 

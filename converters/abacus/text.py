@@ -78,7 +78,7 @@ def spin_components(path: Path, given: dict[str, str]) -> int:
 class Stru:
     """A STRU file: atoms grouped by species in the order of ATOMIC_SPECIES and moved into the cell, as ABACUS uses them.
 
-    Lengths in Angstrom, the lattice constant in Bohr.
+    Lengths in Angstrom, the lattice constant in Bohr. `moments_a` are the initial moments along z.
     """
 
     labels: tuple[str, ...]
@@ -88,6 +88,7 @@ class Stru:
     species_a: Array
     positions_av: Array
     lattice_constant: float
+    moments_a: Array
 
 
 SECTIONS = (
@@ -128,7 +129,9 @@ def read_stru(path: Path, latname: str = "none") -> Stru:
         cell_cv = lattice_constant * BOHR * lattice_vectors(path, sections, latname)
         labels = tuple(words[0] for words in sections["ATOMIC_SPECIES"])
         potentials = tuple(words[2] if len(words) > 2 else "" for words in sections["ATOMIC_SPECIES"])
-        species_a, positions_av = read_positions(path, sections["ATOMIC_POSITIONS"], labels, cell_cv, lattice_constant)
+        species_a, positions_av, moments_a = read_positions(
+            path, sections["ATOMIC_POSITIONS"], labels, cell_cv, lattice_constant
+        )
     except (ValueError, IndexError) as error:
         raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
     orbitals = tuple(words[0] for words in sections.get("NUMERICAL_ORBITAL", []))
@@ -144,7 +147,7 @@ def read_stru(path: Path, latname: str = "none") -> Stru:
             Kind.DAMAGED, path, f"has {len(species_a)} atoms in a cell of {np.linalg.det(cell_cv):g} cubic Angstrom"
         )
     positions_av = move_into_cell(positions_av, cell_cv)
-    return Stru(labels, potentials, orbitals, cell_cv, species_a, positions_av, lattice_constant)
+    return Stru(labels, potentials, orbitals, cell_cv, species_a, positions_av, lattice_constant, moments_a)
 
 
 def lattice_vectors(path: Path, sections: dict[str, list[list[str]]], latname: str) -> Array:
@@ -165,11 +168,12 @@ def lattice_vectors(path: Path, sections: dict[str, list[list[str]]], latname: s
 
 def read_positions(
     path: Path, lines: list[list[str]], labels: tuple[str, ...], cell_cv: Array, lattice_constant: float
-) -> tuple[Array, Array]:
-    """Species and positions (Angstrom) of all atoms; what follows the coordinates of an atom does not move it."""
+) -> tuple[Array, Array, Array]:
+    """Species, positions (Angstrom) and initial moments of all atoms; what follows the coordinates of an atom does not move it."""
     kind, at = lines[0][0].lower(), 1
     rows: list[list[float]] = []
     species: list[int] = []
+    moments: list[float] = []
     while at < len(lines):
         if lines[at][0] not in labels:
             raise Refused(Kind.DAMAGED, path, f'has positions of "{lines[at][0]}", which ATOMIC_SPECIES does not name')
@@ -179,11 +183,22 @@ def read_positions(
                 Kind.DAMAGED, path, f"has {len(lines) - at - 3} lines for the {count} atoms of {lines[at][0]}"
             )
         rows += [[float(word) for word in words[:3]] for words in lines[at + 3 : at + 3 + count]]
+        moments += [initial_moment(words[3:], float(lines[at + 1][0])) for words in lines[at + 3 : at + 3 + count]]
         species += [labels.index(lines[at][0])] * count
         at += 3 + count
     coordinates_av = np.array(rows).reshape(len(species), 3)
     order = np.argsort(species, kind="stable")
-    return np.array(species)[order], to_angstrom(path, kind, coordinates_av, cell_cv, lattice_constant)[order]
+    positions_av = to_angstrom(path, kind, coordinates_av, cell_cv, lattice_constant)
+    return np.array(species)[order], positions_av[order], np.array(moments)[order]
+
+
+def initial_moment(words: list[str], of_species: float) -> float:
+    """The moment along z behind the coordinates of an atom: one number or the third of three; else that of its species."""
+    for at, word in enumerate(words):
+        if word in ("mag", "magmom"):
+            vector = [other for other in words[at + 1 : at + 4] if re.fullmatch(r"-?[\d.]+([eE][-+]?\d+)?", other)]
+            return float(vector[2] if len(vector) == 3 else vector[0])
+    return of_species
 
 
 def to_angstrom(path: Path, kind: str, coordinates_av: Array, cell_cv: Array, lattice_constant: float) -> Array:

@@ -42,7 +42,8 @@ def read_target(path: Path) -> Target:
     labels_a, radials = tuple(row[1] for row in atoms), {label: names[0] for label, names in definitions.items()}
     try:
         places_av = np.array([row[2:5] for row in atoms], dtype=float)
-        electrons = float(np.array([row[5:7] for row in atoms], dtype=float).sum())
+        spins_as = np.array([row[5:7] for row in atoms], dtype=float)
+        electrons = float(spins_as.sum())
         electrons -= float(given.words.get("scf.system.charge", "0"))
         mesh_c = [int(n) for n in given.words.get("scf.kgrid", "4 4 4").split()[:3]]
         criterion = float(given.words.get("scf.criterion", "1e-6").split()[0])
@@ -55,6 +56,8 @@ def read_target(path: Path) -> Target:
         mesh_c = [1, 1, 1]
     # The mesh of OpenMX has Gamma for odd numbers alone.
     kpoints_kc, weights_k = uniform_mesh(mesh_c, [1 / (2 * n) - 0.5 for n in mesh_c])
+    spin = LAYOUTS.get(given.words.get("scf.spinpolarization", "off").lower(), Spin.NONE)
+    moments_a = spins_as[:, 0] - spins_as[:, 1]
     return Target(
         code="openmx",
         path=path,
@@ -63,13 +66,14 @@ def read_target(path: Path) -> Target:
         labels_a=labels_a,
         numbers_a=np.array([text.element_number(path, *reversed(definitions[label])) for label in labels_a]),
         radials=radials,
-        spin=LAYOUTS.get(given.words.get("scf.spinpolarization", "off").lower(), Spin.NONE),
+        spin=spin,
         kpoints_kc=kpoints_kc,
         weights_k=weights_k,
         smearing="fermi",
         width=width,
         electrons=electrons,
         energy_tolerance=max(1e-5 * len(atoms), 10 * criterion * HARTREE),
+        moments_a=moments_a if spin is Spin.COLLINEAR and moments_a.any() else None,
         settings=given.words,
     )
 

@@ -103,12 +103,26 @@ def target_of(path: Path, fdf: Any) -> Target:
         width=float(fdf.get("ElectronicTemperature", unit="eV", default=300 * KELVIN)),
         moment=number(fdf, "Spin.Total", 0.0) if is_on(fdf, "Spin.Fix") else None,
         energy_tolerance=max(1e-5, 0.2 * tolerance) * len(named),
+        moments_a=initial_moments(fdf, len(named)) if LAYOUTS[kind] is Spin.COLLINEAR else None,
         settings={
             "spin": kind,
             "label": str(fdf.get("SystemLabel", default="siesta")),
             "memory": "" if fdf.get("SCF.Mixers", default=None) is not None else str(memory_of_mixer(fdf)),
         },
     )
+
+
+def initial_moments(fdf: Any, natoms: int) -> Array | None:
+    """The moments of DM.InitSpin, +1 and -1 for the words + and -, or those that DM.InitSpin.AF alternates; None where the input has neither."""
+    rows = fdf.get("DM.InitSpin", default=None)
+    if not isinstance(rows, list):
+        alternate = is_on(fdf, "DM.InitSpin.AF")
+        return np.where(np.arange(natoms) % 2, -1.0, 1.0) if alternate else None
+    moments_a = np.zeros(natoms)
+    for words in (words_of(row) for row in rows):
+        atom, moment = int(words[0]), words[1]
+        moments_a[atom - 1 if atom > 0 else atom] = float({"+": "1", "-": "-1"}.get(moment, moment))
+    return moments_a
 
 
 def memory_of_mixer(fdf: Any) -> int:

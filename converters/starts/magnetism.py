@@ -1,0 +1,33 @@
+"""Whether a density starts the magnetic order that the input of a run asks for."""
+
+import numpy as np
+
+from basis.spin import Spin
+from converters.frames.frame import Frame
+from converters.physics.populations import populations
+from converters.starts.start import Target
+
+# Moments of atoms (magnetons) below this say nothing: neighbours of magnets have such of either sign.
+LEAST = 0.5
+MOST_NAMED = 6
+
+
+def other_order(frame: Frame, target: Target | None) -> str:
+    """Why a collinear DM would start another order of moments than the input's; empty where it does not, and where the input says nothing.
+
+    Where the signs of all moments differ, the state is the same turned over.
+    """
+    if target is None or target.moments_a is None or frame.spin is not Spin.COLLINEAR:
+        return ""
+    if not {"DM", "S"} <= set(frame.operators):
+        return ""
+    up_a, down_a = populations(frame)
+    asked_a, found_a = target.moments_a, up_a - down_a
+    clear_a = np.flatnonzero((np.abs(asked_a) >= LEAST) & (np.abs(found_a) >= LEAST))
+    same_a = asked_a[clear_a] * found_a[clear_a] > 0
+    if same_a.all() or not same_a.any():
+        return ""
+    shown_a = clear_a[:MOST_NAMED]
+    wanted, given = (" ".join(f"{moment:+.1f}" for moment in moments_a[shown_a]) for moments_a in (asked_a, found_a))
+    atoms = " ".join(str(a + 1) for a in shown_a)
+    return f"begins with moments {wanted} on the atoms {atoms}; the prediction has {given} there, which is another magnetic order"
