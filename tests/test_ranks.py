@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,9 +26,10 @@ from slem_plugin.testing.codes import assert_same_frame
 from slem_plugin.testing.frames import made_frame, random_structure, two_species
 from tests.test_training import small_config, train_quietly
 from workflows.cli import main
-from workflows.train import Frames
+from workflows.train import Frames, train_folder
 
 ROOT = Path(__file__).parent.parent
+SILENT = dict.fromkeys(("prepared", "watch", "report"), lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +87,14 @@ def test_two_ranks_learn_as_one_and_may_be_resumed_as_one(dataset, tmp_path):
 
 
 def test_a_batch_must_feed_all_ranks(dataset, tmp_path):
-    code, _, err = train(
-        dataset, tmp_path / "m", "--steps", 4, "--ranks", 2, config=CONFIG.replace("batch = 3", "batch = 1")
-    )
-    assert code != 0
-    assert "2 ranks need at least one frame each" in err
+    (tmp_path / "one.toml").write_text("batch = 1")
+    words = ["train", dataset, "-o", tmp_path / "m", "--steps", 4, "--config", tmp_path / "one.toml", "--ranks", 2]
+    done = CliRunner().invoke(main, list(map(str, words)))
+    assert done.exit_code != 0
+    assert "2 ranks need at least one frame each" in done.stderr
+    two = SimpleNamespace(count=2, leader=True)  # as torchrun may start them
+    with pytest.raises(Refused, match="2 ranks need at least one frame each"):
+        train_folder(dataset, tmp_path / "m", Config(batch=1), resume=False, ranks=two, **SILENT)
 
 
 class TestLessons:

@@ -69,6 +69,16 @@ class Frames(Sequence[Frame]):
         return Frames(self.dataset, places)
 
 
+def require_batch(config: Config, ranks: int) -> None:
+    """Each rank needs a frame of each step; what was not set is enough for all."""
+    if 0 < config.batch < ranks:
+        raise Refused(
+            Kind.CONFIGURATION,
+            "config",
+            f"batch is {config.batch}; {ranks} ranks need at least one frame each in a step",
+        )
+
+
 def train_folder(
     data: Path,
     folder: Path,
@@ -82,12 +92,7 @@ def train_folder(
 ) -> Model:
     """Train a model on a dataset into a folder; returns the best one. Of several ranks the leader begins, and writes."""
     ranks = ranks or Alone()
-    if max(config.batch, 1) < ranks.count:
-        raise Refused(
-            Kind.CONFIGURATION,
-            "config",
-            f"batch is {max(config.batch, 1)}; {ranks.count} ranks need at least one frame each in a step",
-        )
+    require_batch(config, ranks.count)
     with Dataset(data) as dataset:
         frames = Frames(dataset, range(len(dataset)))
         if not len(frames):

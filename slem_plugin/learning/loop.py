@@ -80,7 +80,7 @@ def train(
     get the same model, each looks at its part of the frames, and the leader writes.
     """
     ranks = ranks or Alone()
-    config = replace(config, batch=config.batch or usual_batch(lessons))
+    config = replace(config, batch=config.batch or max(usual_batch(lessons), ranks.count))
     scales: dict[str, float] = {}
     if ranks.leader:
         measure_peaks(model, lessons.sample())

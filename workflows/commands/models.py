@@ -42,24 +42,22 @@ def train_command(
 
     Several ranks share the frames of each step, so batch must be as many or more. The folder gets best.safetensors (what slem-predict uses), last.safetensors (what --resume goes on from) and log.csv.
     """
-    from workflows.processes.torchrun import launched
-
-    output = output or named_after([data], ".model", "data")
-    if ranks > 1 and not launched():
-        from workflows.processes.torchrun import launch_ranks
-
-        return launch_ranks(ranks)
     from slem_plugin.config import Config, read_config
     from slem_plugin.ranks import find_ranks
     from workflows import train
+    from workflows.processes.torchrun import launch_ranks, launched
     from workflows.terminal.show_training import show_training
 
+    output = output or named_after([data], ".model", "data")
     changes = {key: value for key, value in options.items() if value is not None}
     if duration is not None:
         changes["time"] = duration
     elif "steps" in changes:
         changes["time"] = "0"
     config = train.start_config(output, read_config(config_path) if config_path else Config(), changes, resume)
+    if ranks > 1 and not launched():
+        train.require_batch(config, ranks)
+        return launch_ranks(ranks)
     together = find_ranks()
     together.share(None)  # all have looked at the folder before anyone changes it
 

@@ -13,6 +13,7 @@ from converters.frames.frame import Frame
 from converters.physics.bands import Bands, make_path
 from converters.storage.files import HDF5_MAGIC, starts_with
 from workflows.export import read_frame
+from workflows.pictures.canvas import canvas
 from workflows.pictures.levels import draw_levels, window_of
 from workflows.terminal.progress import Tell, silent
 
@@ -187,10 +188,7 @@ def bands_or_levels(lines: Sequence[Line]) -> str:
 
 def draw(lines: Sequence[Line], window: tuple[float, float] | None = None) -> "Figure":
     """Bands about the Fermi level of the first line, or the levels of molecules, and densities of states beside them."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
+    figure, (left, right) = canvas(7.2, 4.8, (3, 1), top=0.35, between=0.2, sharey=True)
     zero = lines[0].bands.zero
     molecule = lines[0].molecule
     window = window or (window_of(lines[0].bands) if molecule else WINDOW)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from workflows.campaign.campaign import Standing
 from workflows.campaign.guide import words_of
 from workflows.campaign.runs import Ran
+from workflows.pictures.canvas import canvas
 from workflows.pictures.report_page import STYLE, escape, facts_table, figure, section, table
 
 HEAD = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -27,13 +28,10 @@ def write_campaign_page(standing: Standing, facts: Mapping[str, str], title: str
 
 def iterations_part(standing: Standing) -> str:
     """Iterations of each run in the order in which they ended."""
-    from matplotlib.figure import Figure
-
     known = [(n, ran) for n, ran in enumerate(standing.done, 1) if ran.start is not None]
     if not known:
         return ""
-    picture = Figure(figsize=(8, 3.2), layout="constrained")
-    axes = picture.subplots()
+    picture, (axes,) = canvas(8, 3.2)
     for model in sorted({ran.model for _, ran in known}):
         points = [
             (n, ran.start.progress.iterations) for n, ran in known if ran.model == model and ran.start is not None

@@ -11,6 +11,7 @@ import numpy as np
 from basis.shells import LETTERS
 from workflows.pictures.bands import bands_or_levels
 from workflows.pictures.bands import draw as draw_bands
+from workflows.pictures.canvas import canvas, plain_decades
 from workflows.scf.outcome import ROUGHLY, Outcome
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 UNITS = {"H": ("meV", 1e3), "S": ("\u00d7\u00a01e-3", 1e3), "DM": ("\u00d7\u00a01e-3", 1e3)}
 # Errors below which a matrix is the code's own, to the digits that the code wrote.
 EXACT = 1e-6
+WIDTH = 7.2  # inches, of all pictures
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --card: #fff; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
@@ -149,7 +151,7 @@ def curves_part(found: "Findings") -> str:
     """Loss and errors against the step."""
     if len(found.curves) < 2:
         return ""
-    drawn, axes = new_figure(height=3.2)
+    drawn, (axes,) = canvas(WIDTH, 3.2)
     steps = [row["step"] for row in found.curves]
     for name in ("loss", *UNITS, "bands"):
         values = [row.get(name, np.nan) * (1 if name == "loss" else 1e3) for row in found.curves]
@@ -163,6 +165,7 @@ def curves_part(found: "Findings") -> str:
                 label={"loss": "loss", "H": "H (meV)", "bands": "levels (meV)"}.get(name, f"{name} (1e-3)"),
             )
     axes.set(yscale="log", xlabel="step")
+    plain_decades(axes)
     axes.legend(fontsize=8)
     last = found.curves[-1]
     return figure(
@@ -177,7 +180,7 @@ def runs_part(runs: Sequence[Outcome]) -> str:
         return ""
     from matplotlib.ticker import MaxNLocator
 
-    drawn, axes = new_figure(height=3.2)
+    drawn, (axes,) = canvas(WIDTH, 3.2)
     for starts, name, colour in (
         ([run.default for run in runs], "default start", "#888888"),
         ([run.guess for run in runs], "from the prediction", "#0072b2"),
@@ -188,6 +191,7 @@ def runs_part(runs: Sequence[Outcome]) -> str:
             axes.plot(range(1, len(residuals) + 1), residuals, marker="o", ms=3, lw=1, label=label, color=colour)
     axes.set(yscale="log", xlabel="iteration", ylabel="residual that the code prints")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plain_decades(axes)
     if axes.lines:
         axes.legend(fontsize=8)
     ratios = [run.ratio for run in runs if run.ok and run.ratio is not None]
@@ -217,15 +221,12 @@ def run_row(run: Outcome) -> tuple[object, ...]:
 
 def parity_figure(name: str, sample: "Sample") -> str:
     """Predicted against expected elements, and the error against the size of the element; nothing to see of a matrix that is exact."""
-    from matplotlib.figure import Figure
-
     expected, found = np.concatenate(sample.expected), np.concatenate(sample.found)
     unit, factor = UNITS[name]
     worst = float(np.abs(found - expected).max())
     if worst < EXACT:
         return f"<p>{name} is exact: of {len(expected)} elements none is off by more than {worst:.1g}.</p>"
-    drawn = Figure(figsize=(7.2, 3.3), layout="constrained")
-    left, right = drawn.subplots(1, 2)
+    drawn, (left, right) = canvas(WIDTH, 3.3, (1, 1))
     left.plot(expected, found, ".", ms=1.5, rasterized=True, color="#0072b2")
     edge = [min(expected.min(), found.min()), max(expected.max(), found.max())]
     left.plot(edge, edge, color="#888888", lw=0.7)
@@ -233,6 +234,7 @@ def parity_figure(name: str, sample: "Sample") -> str:
     size, error = np.abs(expected) + 1e-9, np.abs(found - expected) * factor + 1e-9
     right.loglog(size, error, ".", ms=1.5, rasterized=True, color="#d55e00")
     right.set(xlabel="size of the element" + " (eV)" * (name == "H"), ylabel=f"error ({unit})")
+    plain_decades(right)
     caption = f"{name}: {len(expected)} elements; half of them are within {number(float(np.median(error)))} {unit}, 99 % within {number(float(np.quantile(error, 0.99)))} {unit}."
     return figure(drawn, caption, fmt="png")
 
@@ -248,13 +250,24 @@ def maps_of(found: "Findings") -> Iterable[str]:
         for pair, error in shells.items():
             a, b = (names.index(one) for one in pair.split(" "))
             values[a, b] = values[b, a] = error * factor
-        drawn, axes = new_figure(height=min(7.2, 1.6 + 0.42 * len(names)))
+        room = 0.15 + 0.1 * max(map(len, names))
+        drawn, (axes, scale) = canvas(
+            WIDTH,
+            min(WIDTH, 1.7 + 0.42 * len(names)),
+            (30, 1),
+            left=room,
+            right=0.75,
+            bottom=room,
+            top=0.3,
+            between=0.15,
+        )
+        axes.set_anchor("E")
         image = axes.imshow(values, cmap="viridis")
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(names)), names)
         if len(names) <= 12:
             label_cells(axes, values)
-        drawn.colorbar(image, label=f"mean error ({unit})")
+        drawn.colorbar(image, cax=scale, label=f"mean error ({unit})")
         worst = max(shells, key=lambda pair: shells[pair])
         yield figure(
             drawn,
@@ -298,10 +311,11 @@ def distance_figure(name: str, sample: "Sample") -> str:
         [float(np.mean(values[bins == b])) for b in present]
         for values in (np.abs(expected) * factor, np.abs(found - expected) * factor)
     )
-    drawn, axes = new_figure(height=3.0)
+    drawn, (axes,) = canvas(WIDTH, 3.0)
     axes.semilogy(present * 0.5 + 0.25, np.maximum(size, 1e-12), marker="o", ms=3, label="size of the elements")
     axes.semilogy(present * 0.5 + 0.25, np.maximum(error, 1e-12), marker="o", ms=3, label="error")
     axes.set(xlabel="distance (Angstrom)", ylabel=f"mean ({unit})")
+    plain_decades(axes)
     axes.legend(fontsize=8)
     return figure(
         drawn, f"{name}: mean size and mean error of the elements by distance of their atoms; onsite elements are at 0."
@@ -330,13 +344,6 @@ def worst_tables(found: "Findings") -> str:
         for b in found.blocks
     ]
     return first + table(("largest error", "operator", "frame", "atoms and cell (counted from 0)", "Angstrom"), blocks)
-
-
-def new_figure(height: float) -> tuple["Figure", "Axes"]:
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(7.2, height), layout="constrained")
-    return drawn, drawn.subplots()
 
 
 def figure(drawn: "Figure", caption: str, fmt: str = "svg") -> str:
