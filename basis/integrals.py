@@ -6,19 +6,20 @@ kinetic energy of it, and the slopes. Gaussians have all of it in closed form; o
 is exact for wave vectors close enough together, since the functions end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from math import factorial, pi
 
 import numpy as np
-from scipy.special import eval_genlaguerre, spherical_jn
+from scipy.special import eval_genlaguerre
 
 from basis import Array
+from basis.bessel import spherical_bessels
 from basis.radial import Functions, GaussianFunction, TabulatedFunction
 from basis.shells import Shell
 
-# Bessel functions that are made together.
-MOST_AT_ONCE = 1 << 20
+# Bessel functions that are made together: few enough for the caches of a processor.
+MOST_AT_ONCE = 1 << 15
 # A norm that is not worth a wave.
 NO_NORM = 1e-15
 # A column of a table: which shell of the first species, which of the second, and L.
@@ -50,12 +51,13 @@ class RadialIntegrals:
     def _waves(self, r: Array, power: int, bessel: Sequence[tuple[int, float]]) -> Array:
         """Sums of k^(2 + power) j_L(kr) f1 f2 times a factor, with L and factor of each column."""
         values = np.zeros((len(r), len(self.columns)))
+        chosen: dict[int, list[int]] = {}
+        for c, (L, factor) in enumerate(bessel):
+            if factor:
+                chosen.setdefault(L, []).append(c)
         gaussian = any(isinstance(function, GaussianFunction) for both in self.functions for function in both)
-        add = self._add_gaussians if gaussian else self._add_tables
-        for L in sorted({L for L, factor in bessel if factor}):
-            chosen = [c for c, (degree, factor) in enumerate(bessel) if degree == L and factor]
-            phases = np.array([self._phase(c) * bessel[c][1] for c in chosen])
-            values[:, chosen] = add(r, L, power, chosen) * phases
+        for L, waves in (self._gaussian_waves if gaussian else self._table_waves)(r, power, chosen):
+            values[:, chosen[L]] = waves * np.array([self._phase(c) * bessel[c][1] for c in chosen[L]])
         return values
 
     def _phase(self, column: int) -> float:
@@ -63,12 +65,15 @@ class RadialIntegrals:
         a, b, L = self.columns[column]
         return 4 * pi * (-1) ** ((self.shells[0][a].l - self.shells[1][b].l - L) // 2)
 
-    def _add_tables(self, r: Array, L: int, power: int, chosen: Sequence[int]) -> Array:
+    def _table_waves(self, r: Array, power: int, chosen: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, Array]]:
         k, first_bk, second_bk = self._spectra
-        weights = np.array([first_bk[self.columns[c][0]] * second_bk[self.columns[c][1]] for c in chosen])
-        weights *= k ** (2 + power) * (k[1] - k[0])
-        weights[:, -1] /= 2
-        return np.asarray(spherical_jn(L, np.outer(r, k)) @ weights.T)
+        weights_L = {}
+        for L, columns in chosen.items():
+            weights = np.array([first_bk[self.columns[c][0]] * second_bk[self.columns[c][1]] for c in columns])
+            weights *= k ** (2 + power) * (k[1] - k[0])
+            weights[:, -1] /= 2
+            weights_L[L] = weights
+        yield from bessel_sums(r, k, weights_L).items()
 
     @cached_property
     def _spectra(self) -> tuple[Array, Array, Array]:
@@ -78,15 +83,15 @@ class RadialIntegrals:
         # Two functions and the distance between them span at most twice the sum of their lengths.
         longest = max(function.r_g[-1] for function in one) + max(function.r_g[-1] for function in two)
         k = np.linspace(0, largest, int(np.ceil(largest * 1.1 * longest / pi)) + 1)
-        first_bk, second_bk = (
-            np.array([spectrum_of(function, shell.l, k) for function, shell in zip(functions, shells, strict=True)])
-            for functions, shells in zip((one, two), self.shells, strict=True)
-        )
+        first_bk = spectra_of(one, self.shells[0], k)
+        same = one == two and [shell.l for shell in self.shells[0]] == [shell.l for shell in self.shells[1]]
+        second_bk = first_bk if same else spectra_of(two, self.shells[1], k)
         last = last_wave(k, np.concatenate([first_bk, second_bk]))
         return k[:last], first_bk[:, :last], second_bk[:, :last]
 
-    def _add_gaussians(self, r: Array, L: int, power: int, chosen: Sequence[int]) -> Array:
-        return np.column_stack([self._gaussians(r, L, power, *self.columns[c][:2]) for c in chosen])
+    def _gaussian_waves(self, r: Array, power: int, chosen: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, Array]]:
+        for L, columns in chosen.items():
+            yield L, np.column_stack([self._gaussians(r, L, power, *self.columns[c][:2]) for c in columns])
 
     def _gaussians(self, r: Array, L: int, power: int, a: int, b: int) -> Array:
         first, second = self.functions[0][a], self.functions[1][b]
@@ -104,13 +109,34 @@ class RadialIntegrals:
         return np.asarray(r**L * ((eval_genlaguerre(n, L + 0.5, x) * np.exp(-x)) @ c))
 
 
-def spectrum_of(function: TabulatedFunction, l: int, k: Array) -> Array:
-    """f(k) of a table."""
-    r_q, weight_q = function.samples()
-    parts = np.array_split(k, max(1, k.size * r_q.size // MOST_AT_ONCE))
-    return np.asarray(
-        np.sqrt(2 / pi) * np.concatenate([spherical_jn(l, np.outer(part, r_q)) @ weight_q for part in parts])
-    )
+def spectra_of(functions: Sequence[TabulatedFunction], shells: Sequence[Shell], k: Array) -> Array:
+    """f(k) of tables; those that are sampled at the same points share their Bessel functions."""
+    samples = [function.samples() for function in functions]
+    spectra_bk = np.empty((len(functions), len(k)))
+    left = sorted(range(len(functions)), key=lambda b: -len(samples[b][0]))
+    while left:
+        r_q = samples[left[0]][0]
+        together = [b for b in left if np.array_equal(samples[b][0], r_q[: len(samples[b][0])])]
+        left = [b for b in left if b not in together]
+        weights_l: dict[int, list[Array]] = {}
+        for b in together:
+            weight_q = np.zeros(len(r_q))
+            weight_q[: len(samples[b][1])] = samples[b][1]
+            weights_l.setdefault(shells[b].l, []).append(weight_q)
+        for l, sums in bessel_sums(k, r_q, {l: np.array(weights) for l, weights in weights_l.items()}).items():
+            spectra_bk[[b for b in together if shells[b].l == l]] = np.sqrt(2 / pi) * sums.T
+    return spectra_bk
+
+
+def bessel_sums(x: Array, y: Array, weights_l: Mapping[int, Array]) -> dict[int, Array]:
+    """Sums of j_l(xy) w(y) over y, of each degree with each of its weights, [x, weight]."""
+    sums = {l: np.empty((len(x), len(weights))) for l, weights in weights_l.items()}
+    step = max(1, MOST_AT_ONCE // len(y))
+    for part in (slice(start, start + step) for start in range(0, len(x), step)):
+        for l, bessel in enumerate(spherical_bessels(max(weights_l), np.outer(x[part], y))):
+            if l in weights_l:
+                sums[l][part] = bessel @ weights_l[l].T
+    return sums
 
 
 def last_wave(k: Array, spectra_bk: Array) -> int:
