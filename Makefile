@@ -14,7 +14,6 @@ demo: $(USABLE)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The ends of what pyproject.toml allows: each makes a virtual environment of its own.

@@ -196,3 +196,10 @@ def test_nothing_that_runs_imports_tests():
     for layer in LAYERS:
         for path in set((ROOT / layer).rglob("*.py")) - set(TESTING.glob("*.py")):
             assert not re.search(r"^\s*(from|import) slem_plugin\.testing", path.read_text(), re.M), path
+
+
+@pytest.mark.slow
+def test_types_are_sound():
+    pytest.importorskip("mypy")
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from pyscf import gto
 from scipy.integrate import trapezoid
+from scipy.special import spherical_jn
 
+from basis.bessel import spherical_bessels
 from basis.conventions import to_standard
 from basis.radial import GaussianFunction, TabulatedFunction, reach, table_of_points
 from basis.rotations import wigner
@@ -17,6 +19,12 @@ from converters.pyscf.molecule import convention, make_basis, make_functions
 from slem_plugin.testing.frames import random_rotation
 from tests import radial_files
 from tests.oracles import real_harmonics, sphere_grid
+
+
+def test_bessel_functions_are_those_of_scipy():
+    x = np.concatenate([np.linspace(0, 30, 3001), np.geomspace(1e-8, 1e4, 2001)])
+    for l, values in enumerate(spherical_bessels(12, x)):
+        assert np.abs(values - spherical_jn(l, x)).max() < 3e-15
 
 
 # Integrals
