@@ -19,6 +19,7 @@ from converters.errors import Refused
 from converters.frames.frame import operator_on
 from converters.physics.kspace import count_electrons
 from converters.pyscf import frame_from_scf
+from converters.starts.fit import reorder_atoms
 from converters.starts.response import Response
 from converters.starts.start import EARLIER_RUNS, MODEL_VARIABLE
 from converters.storage.writer import DatasetWriter
@@ -103,8 +104,15 @@ def test_a_response_of_other_atoms_cells_or_places_is_none():
     assert not response.add(replace(run, positions_av=far_av))
     turned = replace(run, outcome=replace(run.outcome, moment=2.0))
     assert not response.add(turned)
-    shifted = replace(run, positions_av=run.positions_av + run.cell_cv[0] * np.eye(2 * CELLS, 3)[:, :1])
-    assert not response.add(shifted)  # its R are those of other cells
+    cells_ac = np.zeros((2 * CELLS, 3), dtype=int)
+    cells_ac[[0, 3], 0] = -1, 2
+    before = at(response, run)["DM"].values_sx
+    assert response.add(reorder_atoms(run, np.arange(2 * CELLS), cells_ac))  # the same crystal, with other R
+    np.testing.assert_allclose(at(response, run)["DM"].values_sx, before, atol=0.02 * np.abs(before).max())
+    again = Response.of(run)
+    again.add(run)
+    again.add(run)
+    np.testing.assert_allclose(at(response, run)["DM"].values_sx, at(again, run)["DM"].values_sx, atol=1e-9)
     alone = chain(np.where(np.arange(2 * CELLS)[:, None] == 0, 0.5, 0.0) * np.ones(3))
     assert Response.of(alone) is None  # an atom off its place: nothing repeats
 

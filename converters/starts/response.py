@@ -16,6 +16,7 @@ from converters.frames.frame import Frame, operator_on
 from converters.frames.origin import Made, Origin
 from converters.physics.overlap import Overlap
 from converters.starts.earlier import are_alike
+from converters.starts.fit import reorder_atoms
 
 # Atoms may be this far (Angstrom) from where they would repeat, and from where they are on average.
 FAR = 0.35
@@ -68,27 +69,30 @@ class Response:
             for shape in np.unique(shape_o)
         ]
 
-    def displacements(self, cell_cv: Array, numbers_a: Array, positions_av: Array) -> Array | None:
-        """How far the atoms of a structure are from where they repeat each other; None where it is another supercell."""
+    def displacements(self, cell_cv: Array, numbers_a: Array, positions_av: Array) -> tuple[Array, Array] | None:
+        """How far the atoms of a structure are from where they repeat each other, and in which cells; None where it is another supercell."""
         own = self.frame
         if len(numbers_a) != own.natoms or not np.array_equal(numbers_a, own.numbers_a):
             return None
         if np.abs(cell_cv - own.cell_cv).max() > 1e-3:
             return None
         moved_av = positions_av - self.ideal_av
-        cells_ac = np.round(moved_av @ np.linalg.inv(own.cell_cv)) * own.pbc_c
+        cells_ac = np.round(moved_av @ np.linalg.inv(own.cell_cv)).astype(int) * own.pbc_c
         moved_av = moved_av - cells_ac @ own.cell_cv
         apart_av = moved_av - moved_av.mean(axis=0)
-        return moved_av if np.linalg.norm(apart_av, axis=1).max() < FAR else None
+        return (moved_av, cells_ac) if np.linalg.norm(apart_av, axis=1).max() < FAR else None
 
     def add(self, frame: Frame) -> bool:
         """Learn from a run of the same supercell; False where it is of another one, or was calculated otherwise."""
         if not {"S", "DM"} <= set(frame) or not are_alike(frame, self.frame):
             return False
-        moved_av = self.displacements(frame.cell_cv, frame.numbers_a, frame.positions_av)
-        apart_av = frame.positions_av - self.ideal_av
-        if moved_av is None or np.linalg.norm(apart_av - apart_av.mean(axis=0), axis=1).max() > FAR:
-            return False  # in other cells, where R is another one
+        found = self.displacements(frame.cell_cv, frame.numbers_a, frame.positions_av)
+        if found is None:
+            return False
+        moved_av, cells_ac = found
+        if cells_ac.any():  # codes put atoms back into the cell, and R is another one then
+            only = replace(frame, operators={"DM": frame.operators["DM"]})
+            frame = reorder_atoms(only, np.arange(frame.natoms), -cells_ac)
         values_sx = operator_on(frame, "DM", self.pairs).values_sx
         for orbits in self.orbits:
             orbits.add(moved_av, values_sx)
@@ -97,10 +101,10 @@ class Response:
 
     def frame_at(self, cell_cv: Array, numbers_a: Array, positions_av: Array) -> Frame | None:
         """S and DM at new positions; None where these are too far or nothing was learned."""
-        moved_av = self.displacements(cell_cv, numbers_a, positions_av)
-        overlap = Overlap.of_frame(self.frame)
-        if moved_av is None or not self.count or overlap is None:
+        found, overlap = self.displacements(cell_cv, numbers_a, positions_av), Overlap.of_frame(self.frame)
+        if found is None or not self.count or overlap is None:
             return None
+        moved_av, _ = found
         values_sx = np.zeros((self.frame.spin.components, self.pairs.elements))
         for orbits in self.orbits:
             orbits.put(moved_av, values_sx)
