@@ -2,17 +2,21 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from pyscf import gto, scf
 
 from converters.errors import Refused
 from converters.pyscf import frame_from_scf
-from converters.starts.magnetism import other_order
+from converters.starts.magnetism import names_of_both_signs, other_order
 from converters.starts.targets import find_target
 from tests.fixtures import frames_of, unpacked
 from workflows.export import Request, export, require_order
+from workflows.terminal.show_training import show_training
 
 
 def stretched_hydrogen(kind):
@@ -60,11 +64,26 @@ def test_an_order_is_the_same_turned_over_and_another_where_signs_are_mixed(kind
     assert other_order(frame, replace(run, moments_a=None)) == other_order(frame, None) == ""
 
 
-@pytest.mark.parametrize(("code", "name"), [("siesta", "spin"), ("abacus", "spin_fe_f")])
-def test_runs_of_magnets_start_from_their_own_matrices(code, name, tmp_path):
-    target = find_target(unpacked(code, name))
-    said = replace(target, moments_a=np.array([-2.0])) if target.moments_a is None else target
-    assert export(frames_of(code, name)[0], tmp_path, Request(), said).files
+def test_runs_of_magnets_start_from_their_own_matrices(run, tmp_path):
+    (frame,) = frames_of("siesta", "spin")
+    for moment in (2.0, -2.0):
+        assert export(frame, tmp_path, Request(), replace(run, moments_a=np.array([moment]))).files
+
+
+def test_names_that_do_not_tell_the_sign_of_a_moment_are_noticed(capsys):
+    """In one frame, and where runs of the same structure ended turned over."""
+    (opposite, _), (parallel, _) = stretched_hydrogen("opposite"), stretched_hydrogen("parallel")
+    DM = parallel.operators["DM"]
+    turned = replace(parallel, operators={**parallel.operators, "DM": replace(DM, values_sx=DM.values_sx[::-1])})
+    assert names_of_both_signs([opposite]) == names_of_both_signs([parallel, turned]) == ["H"]
+    assert names_of_both_signs([parallel, parallel]) == names_of_both_signs(frames_of("siesta", "si2")) == []
+    model = SimpleNamespace(
+        network=torch.nn.Linear(1, 1), blueprint=SimpleNamespace(learned=["H"], mesh=None, unreached=0)
+    )
+    for names, told in ((["H"], True), ([], False)):
+        model.history = {"names of both signs": names}
+        show_training(lambda say: say["prepared"](model, 1, 1), Path("model"), as_json=False)
+        assert ("atoms named H have moments of both signs" in capsys.readouterr().out) == told
 
 
 @pytest.mark.parametrize(

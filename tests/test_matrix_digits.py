@@ -67,7 +67,7 @@ def test_the_digits_are_those_in_the_file():
     assert frames_of("siesta", "si2")[0].spectrum.matrix_rounding == 0
 
 
-@pytest.mark.parametrize(("code", "name"), [("siesta", "si2"), ("abacus", "spin_fe_f"), ("abacus", "soc_gaas")])
+@pytest.mark.parametrize(("code", "name"), [("siesta", "si2"), ("abacus", "spin_fe_f")])
 def test_no_level_moves_further_than_is_said_and_some_move_so_far(code, name):
     """At a point without degenerate levels; random errors of the elements move them less than those that all move one level the same way."""
     (frame,), off = frames_of(code, name), 1e-7

@@ -11,6 +11,7 @@ import torch
 
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
+from converters.starts.magnetism import names_of_both_signs
 from converters.storage.dataset import Dataset
 from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, load_model, save_checkpoint
 from slem_plugin.config import Config, choose_frames, parse_memory
@@ -24,6 +25,8 @@ from slem_plugin.ranks import Alone
 
 # Runs whose identities a model keeps; of more it keeps one hash of all.
 MOST_SOURCES = 10_000
+# Frames in which the signs of moments are looked at.
+LOOKED_AT = 8
 
 
 def start_config(folder: Path, config: Config, changes: dict[str, Any], resume: bool) -> Config:
@@ -152,6 +155,7 @@ def begin(
     else:
         model, state = make_model(frames.take(chosen), config, survey), {}
     model.history |= {"data": description, "program": program(), "config": asdict(config)}
+    model.history["names of both signs"] = names_of_both_signs(frames.take(chosen[:LOOKED_AT]))
     folder.mkdir(parents=True, exist_ok=True)
     prepared(model, len(chosen), len(checks))
     save_checkpoint(folder / (BEST if model.network is None else LAST), model, state)

@@ -1,4 +1,6 @@
-"""Whether a density starts the magnetic order that the input of a run asks for."""
+"""The order of moments: whether a density starts the one that the input of a run asks for, and whether names of atoms tell it."""
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -31,3 +33,16 @@ def other_order(frame: Frame, target: Target | None) -> str:
     wanted, given = (" ".join(f"{moment:+.1f}" for moment in moments_a[shown_a]) for moments_a in (asked_a, found_a))
     atoms = " ".join(str(a + 1) for a in shown_a)
     return f"begins with moments {wanted} on the atoms {atoms}; the prediction has {given} there, which is another magnetic order"
+
+
+def names_of_both_signs(frames: Iterable[Frame]) -> list[str]:
+    """Species whose atoms have moments of either sign, in one frame or in several, so that their name does not tell it."""
+    signs: dict[str, set[bool]] = {}
+    for frame in frames:
+        if frame.spin is not Spin.COLLINEAR or not {"DM", "S"} <= set(frame.operators):
+            continue
+        up_a, down_a = populations(frame)
+        for species, moment in zip(frame.species_a, up_a - down_a, strict=True):
+            if abs(moment) >= LEAST:
+                signs.setdefault(frame.basis[species].name, set()).add(bool(moment > 0))
+    return [name for name, found in signs.items() if len(found) == 2]

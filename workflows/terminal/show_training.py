@@ -41,17 +41,8 @@ def show_training(
             learned = ", ".join(model.blueprint.learned)
             checked = f"checked on {validation}" if validation else "checked on the same ones"
             out.print(f"learning {learned} from {training} frames, {checked}; {weights} weights", soft_wrap=True)
-            if mesh := model.blueprint.mesh:
-                folded = "x".join(map(str, mesh))
-                out.print(
-                    f"note: the blocks are folded over the k mesh {folded}; the model is for this mesh alone",
-                    soft_wrap=True,
-                )
-            if unreached := model.blueprint.unreached:
-                out.print(
-                    f"note: {unreached} of the components keep their baseline; their m is beyond the channels",
-                    soft_wrap=True,
-                )
+            for note in notes_of(model):
+                out.print(f"note: {note}", soft_wrap=True)
 
         def watch(progress: Any, part: float, loss: float) -> None:
             speed = progress.step / max(progress.seconds, 1e-9)
@@ -76,6 +67,22 @@ def show_training(
         out.print(
             f"the best model is {folder / 'best.safetensors'}; slem-eval {folder} DATA shows its errors", soft_wrap=True
         )
+
+
+def notes_of(model: Any) -> list[str]:
+    """What a user should know of a model before it learns."""
+    notes = []
+    if mesh := model.blueprint.mesh:
+        folded = "x".join(map(str, mesh))
+        notes.append(f"the blocks are folded over the k mesh {folded}; the model is for this mesh alone")
+    if unreached := model.blueprint.unreached:
+        notes.append(f"{unreached} of the components keep their baseline; their m is beyond the channels")
+    if names := model.history.get("names of both signs"):
+        notes.append(
+            f"atoms named {', '.join(names)} have moments of both signs, which the network cannot tell apart where their surroundings "
+            "are alike; give those of opposite moments names of their own in the runs (docs/training.md)"
+        )
+    return notes
 
 
 def rise_since_best(found: Sequence[Mapping[str, Any]]) -> list[str]:
