@@ -90,7 +90,7 @@ def test_what_repeats_in_a_supercell_tells_its_answer_to_displacements():
     np.testing.assert_allclose(again["DM"].values_sx, made["DM"].values_sx, atol=1e-9)
 
 
-def test_a_response_of_other_atoms_cells_or_places_is_none():
+def test_a_response_of_other_atoms_cells_or_places_is_none(monkeypatch):
     run = chain(moves(1))
     response = Response.of(run)
     response.add(run)
@@ -113,6 +113,12 @@ def test_a_response_of_other_atoms_cells_or_places_is_none():
     again.add(run)
     again.add(run)
     np.testing.assert_allclose(at(response, run)["DM"].values_sx, at(again, run)["DM"].values_sx, atol=1e-9)
+    with monkeypatch.context() as patched:
+        patched.setattr("converters.starts.response.FEWEST_AROUND", 4)
+        patched.setattr("converters.starts.response.MOST_BYTES", 1e5)
+        assert 0 < Response.of(run).around < 2 * CELLS
+        patched.setattr("converters.starts.response.MOST_BYTES", 1e3)
+        assert Response.of(run) is None
     alone = chain(np.where(np.arange(2 * CELLS)[:, None] == 0, 0.5, 0.0) * np.ones(3))
     assert Response.of(alone) is None  # an atom off its place: nothing repeats
 

@@ -30,13 +30,13 @@ COUNTED, TURNED = 1e-3, 0.5
 FAR = 0.7
 
 
-def weights_of(S: Array, earlier: Sequence[Array]) -> Array:
-    """The weight of each of the earlier overlaps, 1 in all, in the combination that is nearest to S.
+def weights_of(S: Array, earlier: Sequence[Array], most: int = COMBINED) -> Array:
+    """The weight of each of the earlier overlaps, 1 in all, in the combination of the nearest ones (at `most` so many) that is nearest to S.
 
     Where there is one alone it is taken as it is.
     """
     distance_n = np.array([np.linalg.norm(S - one) for one in earlier])
-    nearest, *others = np.argsort(distance_n, kind="stable")[:COMBINED]
+    nearest, *others = np.argsort(distance_n, kind="stable")[:most]
     weight_n = np.zeros(len(earlier))
     if others:
         moved_xn = np.array([flat(earlier[n] - earlier[nearest]) for n in others]).T
@@ -71,7 +71,9 @@ def flat(matrix: Array) -> Array:
     return np.ascontiguousarray(matrix).view(float).ravel()
 
 
-def combined_frame(frames: Sequence[Frame], cell_cv: Array, positions_av: Array, fewest: int = 2) -> Frame | None:
+def combined_frame(
+    frames: Sequence[Frame], cell_cv: Array, positions_av: Array, fewest: int = 2, most: int = COMBINED
+) -> Frame | None:
     """S of new positions and the DM that the frames of earlier ones make, on the pairs of the nearest; None where that is not known.
 
     It takes two frames (`fewest`) or more of the same atoms in the same order, calculated alike, with their radial functions.
@@ -87,7 +89,7 @@ def combined_frame(frames: Sequence[Frame], cell_cv: Array, positions_av: Array,
     nearest = min(near, key=lambda one: float(np.linalg.norm(one.positions_av - positions_av)))
     moved = replace(nearest, cell_cv=cell_cv, positions_av=positions_av)
     S_sx = overlap.like(moved)[None]
-    weights_n = weights_of(S_sx, [operator_on(one, "S", nearest.pairs).values_sx for one in near])
+    weights_n = weights_of(S_sx, [operator_on(one, "S", nearest.pairs).values_sx for one in near], most)
     parts = (w * operator_on(one, "DM", nearest.pairs).values_sx for w, one in zip(weights_n, near, strict=True))
     operators = {"S": Operator(S_sx), "DM": Operator(np.sum(list(parts), axis=0))}
     provenance = replace(nearest.provenance, origins={"S": Origin(Made.INTEGRATED)})

@@ -24,6 +24,8 @@ FAR = 0.35
 FEWEST = 4
 # So many atoms around a pair move its block, one at this distance (Angstrom) likely 1/e as much as those of the pair.
 AROUND, FADES = 64, 2.0
+# What is kept of a supercell takes no more memory than this (bytes): fewer atoms around each pair count then, or none where they would be fewer than these.
+MOST_BYTES, FEWEST_AROUND = 2**29, 12
 # What is not known of an atom is taken to be nothing, as if so many repetitions had shown that.
 RIDGE = 1.0
 # Supercells of so many atoms are taken to be too large for a search of all repetitions.
@@ -37,7 +39,8 @@ class Response:
         self.frame, self.place_ta, self.ideal_av = frame, place_ta, ideal_av
         self.pairs = repeated_pairs(frame.pairs, place_ta, cell_tac)
         self.count = 0
-        self.orbits = list(self.sorted_orbits(cell_tac))
+        self.around = self.affordable(len(place_ta))
+        self.orbits = self.sorted_orbits(cell_tac) if self.around else []
 
     @classmethod
     def of(cls, frame: Frame) -> "Response | None":
@@ -50,7 +53,15 @@ class Response:
             return None
         moved_tav = frame.positions_av[place_ta] + cell_tac @ frame.cell_cv - frame.positions_av
         ideal_av = frame.positions_av + (moved_tav - moved_tav.mean(axis=1, keepdims=True)).mean(axis=0)
-        return cls(frame, place_ta, cell_tac, ideal_av)
+        response = cls(frame, place_ta, cell_tac, ideal_av)
+        return response if response.around >= min(FEWEST_AROUND, frame.natoms) else None
+
+    def affordable(self, repeated: int) -> int:
+        """Atoms around each pair that fit into memory."""
+        features_n = 3.0 * np.arange(min(AROUND, self.frame.natoms) + 1) + 1
+        elements = self.pairs.elements * self.frame.spin.components
+        bytes_n = 8 * features_n * (features_n * len(self.pairs) + 2 * elements) / repeated
+        return int(np.flatnonzero(bytes_n <= MOST_BYTES).max(initial=0))
 
     def sorted_orbits(self, cell_tac: Array) -> "list[Orbits]":
         """Pairs that repeat each other stand together; those with blocks of one shape are worked on at once."""
@@ -127,7 +138,7 @@ class Orbits:
         inverse = np.linalg.inv(frame.cell_cv)
         i_oa, j_oa = (distances(owner.ideal_av, a_o, frame.cell_cv, inverse) for a_o in (i_o, j_o))
         distance_oa = np.minimum(i_oa, j_oa)
-        near_on = np.argsort(distance_oa, axis=1, kind="stable")[:, :AROUND]
+        near_on = np.argsort(distance_oa, axis=1, kind="stable")[:, : owner.around]
         self.weight_on = np.exp(-np.take_along_axis(distance_oa, near_on, axis=1) / FADES)
         self.near_ton, self.i_to, self.j_to = owner.place_ta[:, near_on], owner.place_ta[:, i_o], owner.place_ta[:, j_o]
         features, targets = 3 * near_on.shape[1] + 1, rows * columns * frame.spin.components
