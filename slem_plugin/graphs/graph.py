@@ -173,6 +173,8 @@ def join_graphs(graphs: Sequence[Graph]) -> Graph:
         return graphs[0]
     slots = max(graph.slots for graph in graphs)
     starts = list(accumulate((graph.natoms for graph in graphs), initial=0))
+    if all(graph.slots == slots for graph in graphs):
+        return join_alike(graphs, starts[:-1], slots)
 
     def table(name: str, fill: float) -> Tensor:
         tables = [(getattr(graph, name).view(graph.natoms, graph.slots), slots - graph.slots) for graph in graphs]
@@ -215,4 +217,31 @@ def join_graphs(graphs: Sequence[Graph]) -> Graph:
         joined("forward"),
         joined("backward"),
         atoms_s,
+    )
+
+
+def join_alike(graphs: Sequence[Graph], starts: list[int], slots: int) -> Graph:
+    """Graphs whose atoms have as many places as one: what they say of bonds and atoms only moves on."""
+
+    def moved(values: Sequence[Tensor], steps: list[int]) -> Tensor:
+        whole = torch.cat(list(values))
+        step = torch.tensor(steps, device=whole.device)
+        return whole + step.repeat_interleave(torch.tensor([len(x) for x in values], device=whole.device))
+
+    def joined(name: str, steps: list[int] | None = None) -> tuple[Tensor, ...]:
+        kinds = zip(*(getattr(graph, name) for graph in graphs), strict=True)
+        return tuple(torch.cat(kind) if steps is None else moved(kind, steps) for kind in kinds)
+
+    bonds = [start * slots for start in starts]
+    return Graph(
+        torch.cat([graph.species_a for graph in graphs]),
+        slots,
+        torch.cat([graph.present_e for graph in graphs]),
+        torch.cat([graph.neighbour_e for graph in graphs]),
+        torch.cat([graph.length_e for graph in graphs]),
+        moved([graph.reverse_e for graph in graphs], bonds),
+        joined("rotations"),
+        joined("forward", bonds),
+        joined("backward", bonds),
+        joined("atoms_s", starts),
     )

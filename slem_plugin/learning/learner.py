@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from converters.errors import Kind, Refused
 from slem_plugin.config import Config
@@ -14,6 +16,7 @@ from slem_plugin.graphs.graph import Graph
 from slem_plugin.learning.samples import Lesson
 from slem_plugin.learning.schedule import schedule
 from slem_plugin.model import Model
+from slem_plugin.network.gradients import as_one
 from slem_plugin.network.network import Network, Output
 from slem_plugin.ranks import Alone
 
@@ -65,6 +68,10 @@ class Learner:
         average = [weight.detach().clone() for weight in network.parameters()]
         return cls(model, network, call, optimizer, average, ranks)
 
+    @cached_property
+    def weights(self) -> list[torch.nn.Parameter]:
+        return list(self.network.parameters())
+
     @property
     def device(self) -> torch.device:
         return self.average[0].device
@@ -87,19 +94,19 @@ class Learner:
         units = {name: max(count, 1.0) * scales[name] for name, count in zip(names, counts, strict=True)}
         loss = error_of(self.call(lesson.graph), lesson, units, config.onsite_weight)
         (loss * self.ranks.count).backward()  # gradients are means over the ranks
-        size = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        size = torch.nn.utils.clip_grad_norm_(self.weights, config.clip)
         if not torch.isfinite(size):  # as it is on all ranks when the loss of one is not
             return math.nan
         self.optimizer.step()
         self.progress.step += 1
         # A young average would remember the first random weights.
         memory = min(config.average, self.progress.step / (self.progress.step + 10))
-        torch._foreach_lerp_(self.average, [weight.detach() for weight in self.network.parameters()], 1 - memory)
+        torch._foreach_lerp_(self.average, [weight.data for weight in self.weights], 1 - memory)
         return float(loss.detach())
 
     def averaged(self) -> "Averaged":
         """A context in which the network has its averaged weights."""
-        return Averaged(list(self.network.parameters()), self.average)
+        return Averaged(self.weights, self.average)
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that are needed to go on, besides the weights."""
@@ -148,14 +155,38 @@ def loss_of(outputs: dict[str, Output], lesson: Lesson, scales: dict[str, float]
 
 def error_of(outputs: dict[str, Output], lesson: Lesson, units: dict[str, float], onsite_weight: float) -> Tensor:
     """Sum of the absolute errors of all stored components, each operator in its own units."""
-    errors = []
+    blocks: list[Tensor] = []
+    rests: list[Tensor] = []
+    sizes: list[Tensor] = []
+    weights: list[float] = []
     for name, output in outputs.items():
         target = lesson.targets[name]
-        weights = [1.0] * len(output.hopping_t) + [onsite_weight] * len(output.onsite_s)
-        parts = zip(weights, output.blocks, target.rest, target.size, strict=True)
-        error = torch.stack([weight * (size * block - rest).abs().sum() for weight, block, rest, size in parts]).sum()
-        errors.append(error / units[name])
-    return torch.stack(errors).sum()
+        blocks += output.blocks
+        rests += target.rest
+        sizes += target.size
+        weights += [1 / units[name]] * len(output.hopping_t) + [onsite_weight / units[name]] * len(output.onsite_s)
+    total: Tensor = as_one(AbsoluteErrors, rests, sizes, weights, *blocks)
+    return total
+
+
+class AbsoluteErrors(torch.autograd.Function):
+    """The weighted sum of |size * block - rest| of all blocks; as one node, for a step has many small blocks."""
+
+    @staticmethod
+    def forward(ctx: Any, rests: list[Tensor], sizes: list[Tensor], weights: list[float], *blocks: Tensor) -> Tensor:
+        errors = torch._foreach_mul(blocks, sizes)
+        torch._foreach_sub_(errors, rests)
+        ctx.signs = torch._foreach_sign(errors)
+        torch._foreach_mul_(ctx.signs, sizes)
+        torch._foreach_mul_(ctx.signs, weights)
+        torch._foreach_abs_(errors)
+        sums = torch.stack([error.sum() for error in errors])
+        return sums @ sums.new_tensor(weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        return (None, None, None, *torch._foreach_mul(ctx.signs, gradient))
 
 
 def scales_of(lessons: Iterable[Lesson]) -> dict[str, float]:

@@ -5,8 +5,6 @@ Atoms carry `n[l][a, m, channel]`, natural channels before unnatural ones, in th
 (m = 0) or two (c, s). Any linear map of the channels of one k that treats c and s alike is exactly equivariant.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from basis import Array
 from slem_plugin.graphs.graph import BEYOND, Graph, pair_kinds, pair_numbers
 from slem_plugin.network.channels import Channels
+from slem_plugin.network.gradients import of_both_directions, products, scaled
 from slem_plugin.network.spec import NetworkSpec
 
 # Features smaller than this part of the largest ones are taken to be noise.
@@ -31,82 +30,10 @@ def bounded(gate: Tensor, gain: Tensor | float = 1.0) -> Tensor:
     return torch.tanh(gate / LARGEST_GATE) * (LARGEST_GATE * gain)
 
 
-def turn_in(n: list[Tensor], graph: Graph, channels: Channels) -> list[list[list[Tensor]]]:
-    """Features of each atom in the frames of its bonds: tensors [e, channel] to be joined, by k and part."""
-    highest = channels.highest
-    pieces: list[list[list[Tensor]]] = [[[] for _ in range(1 if k < 2 else 2)] for k in range(highest + 2)]
-    for l, (natural, unnatural) in enumerate(zip(channels.natural, channels.unnatural, strict=True)):
-        turned = torch.bmm(graph.rotations[l], n[l]).view(-1, 2 * l + 1, natural + unnatural)
-        plain, other = turned.split_with_sizes([natural, unnatural], dim=2)
-        if natural:
-            rows = plain.unbind(1)
-            pieces[0][0].append(rows[l])
-            for m in range(1, l + 1):
-                pieces[m + 1][0].append(rows[l + m])
-                pieces[m + 1][1].append(rows[l - m])
-        if unnatural:
-            rows = other.unbind(1)
-            pieces[1][0].append(rows[l])
-            for m in range(1, l + 1):
-                pieces[m + 1][0].append(rows[l - m])
-                pieces[m + 1][1].append(-rows[l + m])
-    return pieces
-
-
-def turn_out(x: list[Tensor], graph: Graph, rotations: Sequence[Tensor], channels: Channels) -> list[Tensor]:
-    """Sums over the bonds of each atom of features turned back to the axes of the structure, by the weighted rotations of the graph."""
-    parts: list[list[list[Tensor]]] = []
-    for k, feature in enumerate(x):
-        widths = [
-            count
-            for l, kinds in enumerate(zip(channels.natural, channels.unnatural, strict=True))
-            if l >= k - 1
-            for count in (kinds if k > 1 else kinds[k : k + 1])
-        ]
-        parts.append([list(rows.split_with_sizes(widths, dim=1)) for rows in feature.unbind(1)])
-    n = []
-    for l, (natural, unnatural) in enumerate(zip(channels.natural, channels.unnatural, strict=True)):
-        plain = [parts[0][0][l]]
-        other = [parts[1][0][l]]
-        for m in range(1, l + 1):
-            c, s = parts[m + 1]
-            place = 2 * (l - m)
-            plain = [s[place], *plain, c[place]]
-            other = [c[place + 1], *other, -s[place + 1]]
-        both = torch.cat([part for rows in zip(plain, other, strict=True) for part in rows], dim=1)
-        turned = both.view(graph.natoms, -1, natural + unnatural)
-        n.append(torch.bmm(rotations[l].mT, turned))
-    return n
-
-
-def weighted(rotations: Sequence[Tensor], weight_e: Tensor) -> list[Tensor]:
-    """Rotations that also multiply by a weight of each bond."""
-    return [(turns.view(len(weight_e), -1) * weight_e[:, None]).view(turns.shape) for turns in rotations]
-
-
-def join(pieces: list[list[list[Tensor]]]) -> list[Tensor]:
-    """Features of bonds of their pieces."""
-    return [
-        torch.cat([row for part in parts for row in part], dim=1).view(len(parts[0][0]), len(parts), -1)
-        for parts in pieces
-    ]
-
-
 def parts_of_irreps(states_ef: Tensor, channels: Channels) -> list[Tensor]:
     """Features of bonds of their flat states."""
     flat = states_ef.split_with_sizes([parts * count for parts, count in channels.state_shapes], dim=1)
     return [feature.view(len(feature), *shape) for feature, shape in zip(flat, channels.state_shapes, strict=True)]
-
-
-def reverse(x: list[Tensor], bonds: Tensor | slice) -> list[Tensor]:
-    """Features of other bonds, seen from the frames of their reverse."""
-    even, odd, *pairs = (feature[bonds] for feature in x)
-    return [even, -odd, *(pair * sign_of_parts(even) for pair in pairs)]
-
-
-def sign_of_parts(like: Tensor) -> Tensor:
-    """How c and s look from the reverse of their bond."""
-    return like.new_tensor([1.0, -1.0])[:, None]
 
 
 class BondLinear(nn.Module):
@@ -119,10 +46,7 @@ class BondLinear(nn.Module):
         )
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
-        return [
-            (feature.flatten(0, 1) @ W).view(*feature.shape[:2], W.shape[1])
-            for feature, W in zip(x, self.weights, strict=True)
-        ]
+        return products(x, list(self.weights))
 
 
 class Gains(nn.Module):
@@ -175,31 +99,25 @@ class BondUpdate(nn.Module):
         self.gains = Gains(len(outputs))
         self.register_buffer("channels_k", torch.arange(len(outputs)).repeat_interleave(torch.tensor(outputs)))
 
-    def forward(self, x: list[Tensor], latent: Tensor) -> list[Tensor]:
-        return self.gated(self.linear(x), latent)
+    def forward(self, x: list[Tensor], latent: Tensor, old: list[Tensor]) -> list[Tensor]:
+        """The old features and what they change by."""
+        return self.gated(self.linear(x), latent, old)
 
     def of_both(self, x: list[Tensor], reverse_e: Tensor | None, latent: Tensor) -> list[Tensor]:
-        """The same of each bond beside its reverse, seen from its frame; without `reverse_e` the second half of the bonds are those of the first.
+        """The same of each bond beside its reverse, seen from its frame; without `reverse_e` the second half of the bonds are those of the first."""
+        return self.gated(of_both_directions(x, list(self.linear.weights), reverse_e), latent)
 
-        The products with both halves of the weights come first: so nothing is copied but their results.
-        """
-        both = []
-        for k, (feature, W) in enumerate(zip(x, self.linear.weights, strict=True)):
-            own, other = W.view(2, feature.shape[2], W.shape[1])
-            results = feature.flatten(0, 1) @ torch.cat([own, other], dim=1)
-            here, there = results.view(*feature.shape[:2], 2, W.shape[1]).unbind(2)
-            seen = there.roll(len(there) // 2, 0) if reverse_e is None else there[reverse_e]
-            both.append(here - seen if k == 1 else here + seen if k == 0 else here + seen * sign_of_parts(seen))
-        return self.gated(both, latent)
-
-    def gated(self, x: list[Tensor], latent: Tensor) -> list[Tensor]:
-        """Features times gates that are made of the even ones and of the distance."""
+    def gated(self, x: list[Tensor], latent: Tensor, old: list[Tensor] | None = None) -> list[Tensor]:
+        """Features times gates that are made of the even ones and of the distance, added to old ones."""
         even, *others = x
         hidden = nn.functional.silu(even.squeeze(1) + self.distance(latent))
-        new, gates = self.gate(hidden).unsqueeze(1).split_with_sizes([self.outputs[0], sum(self.outputs[1:])], dim=2)
+        new, gates = self.gate(hidden).split_with_sizes([self.outputs[0], sum(self.outputs[1:])], dim=1)
         first, gain = self.gains.values[0], self.gains.values[self.channels_k[self.outputs[0] :]]
-        factors = bounded(gates, gain).split_with_sizes(self.outputs[1:], dim=2)
-        return self.gains.calibrated([new * first, *(y * x for y, x in zip(others, factors, strict=True))])
+        factors = bounded(gates, gain)
+        if old is None or self.gains.measuring:
+            changes = self.gains.calibrated([(new * first).unsqueeze(1), *scaled(others, factors)])
+            return changes if old is None else [a + b for a, b in zip(old, changes, strict=True)]
+        return [torch.addcmul(old[0], new.unsqueeze(1), first), *scaled(others, factors, old[1:])]
 
 
 class Distances(nn.Module):

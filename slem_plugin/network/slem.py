@@ -5,8 +5,7 @@ of both directions of a bond meet only in the outputs, which are never fed back:
 output sees no atom farther than one cutoff from one of its two atoms.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -17,20 +16,13 @@ from basis import Array
 from slem_plugin.blocks.components import BlockForm
 from slem_plugin.graphs.graph import Graph, pair_kinds
 from slem_plugin.network.channels import Channels
-from slem_plugin.network.heads import Head
-from slem_plugin.network.layers import (
-    BondUpdate,
-    Distances,
-    Gains,
-    bounded,
-    join,
-    parts_of_irreps,
-    turn_in,
-    turn_out,
-    weighted,
-)
+from slem_plugin.network.gradients import by_parity, mixed, scaled, sent, turned_beside
+from slem_plugin.network.heads import Head, hopping_reader, onsite_reader, weights_of
+from slem_plugin.network.layers import BondUpdate, Distances, Gains, bounded, parts_of_irreps
 from slem_plugin.network.network import Network, Output, PairStates
+from slem_plugin.network.reader import beside, rows_of
 from slem_plugin.network.spec import NetworkSpec
+from slem_plugin.network.turns import Turns, weighted
 
 
 class Trunk(nn.Module):
@@ -39,6 +31,7 @@ class Trunk(nn.Module):
     def __init__(self, spec: NetworkSpec, cutoff_ss: Array) -> None:
         super().__init__()
         self.channels = spec.channels
+        self.turns = Turns(spec.channels)
         self.scale = spec.neighbours**-0.5
         k = spec.channels.about_bond
         self.distances = Distances(spec, cutoff_ss)
@@ -54,20 +47,17 @@ class Trunk(nn.Module):
             even,
             *(even.new_zeros(len(even), min(k, 2), count) for k, count in enumerate(self.channels.about_bond) if k),
         ]
-        n = self.gathers[0](None, turn_out(h, graph, out, self.channels))
+        n = self.gathers[0](None, sent(h, out, self.turns))
         for update, gather in zip(self.updates, list(self.gathers)[1:], strict=True):
-            pieces = turn_in(n, graph, self.channels)
-            for parts, feature in zip(pieces, h, strict=True):
-                for part, row in zip(parts, feature.unbind(1), strict=True):
-                    part.append(row)
-            new = update(join(pieces), latent)
-            h = [old + change for old, change in zip(h, new, strict=True)]
-            n = gather(n, turn_out(h, graph, out, self.channels))
+            h = update(turned_beside(n, h, graph.rotations, self.turns), latent, h)
+            n = gather(n, sent(h, out, self.turns))
         return h, n, latent
 
 
 class Gather(nn.Module):
     """The new state of atoms: what their bonds sent, mixed, gated by its scalars and added to the old state."""
+
+    parity_c: Tensor
 
     def __init__(self, channels: Channels) -> None:
         super().__init__()
@@ -76,26 +66,23 @@ class Gather(nn.Module):
         self.unnatural = nn.ParameterList(
             nn.Parameter(torch.randn(c, c) / max(c, 1) ** 0.5) for c in channels.unnatural
         )
-        self.gains = Gains(2 * len(channels.natural))
+        self.widths = [width for both in zip(channels.natural, channels.unnatural, strict=True) for width in both]
+        self.gains = Gains(len(self.widths))
+        parity_c = torch.arange(len(self.widths)).repeat_interleave(torch.tensor(self.widths))
+        self.register_buffer("parity_c", parity_c, persistent=False)
         scalars = channels.natural[0]
         self.hidden = nn.Linear(scalars, 2 * scalars)
         self.gate = nn.Linear(2 * scalars, sum(channels.by_degree))
 
     def forward(self, n: list[Tensor] | None, message: list[Tensor]) -> list[Tensor]:
-        parts = []
-        for l, (natural, unnatural) in enumerate(zip(self.channels.natural, self.channels.unnatural, strict=True)):
-            plain, other = message[l].split_with_sizes([natural, unnatural], dim=2)
-            parts.append(plain @ (self.natural[l] * self.gains.values[2 * l]))
-            parts.append(other @ (self.unnatural[l] * self.gains.values[2 * l + 1]))
-        parts = self.gains.calibrated(parts)
-        scalars = parts[0].squeeze(1)
+        weights = [W for both in zip(self.natural, self.unnatural, strict=True) for W in both]
+        new = mixed(message, weights)
+        if self.gains.measuring:
+            self.gains.calibrated([part for parts in by_parity(new, self.widths) for part in parts])
+        gain = self.gains.values
+        scalars = new[0][:, 0, : self.widths[0]] * gain[0]
         gates = 1 + bounded(self.gate(nn.functional.silu(self.hidden(scalars))))
-        mixed = [torch.cat(pair, dim=2) for pair in zip(parts[::2], parts[1::2], strict=True)]
-        new = [
-            x * gate.unsqueeze(1)
-            for x, gate in zip(mixed, gates.split_with_sizes(self.channels.by_degree, dim=1), strict=True)
-        ]
-        return new if n is None else [old + change for old, change in zip(n, new, strict=True)]
+        return scaled(new, gates * gain[self.parity_c], n)
 
 
 class Slem(Network):
@@ -109,10 +96,17 @@ class Slem(Network):
         k = spec.channels.about_bond
         self.meeting = BondUpdate(tuple(2 * c for c in k), k, spec.latent)
         self.heads = nn.ModuleDict({name: Head(form, spec.channels) for name, form in forms.items()})
+        heads = [cast("Head", head) for head in self.heads.values()]
+        self.pair_reader = hopping_reader(heads, spec.channels)
+        self.atom_reader = onsite_reader(heads, spec.channels)
+        self.pair_weights, self.atom_weights = weights_of(heads, "hopping"), weights_of(heads, "onsite")
 
     def forward(self, graph: Graph) -> dict[str, Output]:
         h, n, latent = self.trunk(graph)
-        hopping = self._meet(h, latent, graph.reverse_e, graph.forward, graph.backward)
+        z = self.meeting.of_both(h, graph.reverse_e, latent)
+        hopping = self._hopping(
+            rows_of(z, torch.cat([*graph.forward, *graph.backward])), [len(t) for t in graph.forward]
+        )
         onsite = self._onsite(n, graph.atoms_s)
         return {name: Output(hopping[name], onsite[name]) for name in self.heads}
 
@@ -128,26 +122,16 @@ class Slem(Network):
         h = parts_of_irreps(torch.cat([pairs.there_hf, pairs.back_hf]), self.trunk.channels)
         own, other = torch.cat([A_h, B_h]), torch.cat([B_h, A_h])
         latent = self.trunk.distances.features(own, other, pairs.length_h.repeat(2))
-        ends = np.cumsum([0, *pairs.count_t, *pairs.count_t]).tolist()
-        places = [slice(start, end) for start, end in pairwise(ends)]
-        forward, backward = places[: len(pairs.count_t)], places[len(pairs.count_t) :]
-        return self._meet(h, latent, None, forward, backward)
+        return self._hopping(beside(self.meeting.of_both(h, None, latent)), pairs.count_t)
 
-    def _meet(
-        self,
-        h: list[Tensor],
-        latent: Tensor,
-        reverse_e: Tensor | None,
-        forward: Sequence[Tensor | slice],
-        backward: Sequence[Tensor | slice],
-    ) -> dict[str, tuple[Tensor, ...]]:
-        """The components of pairs of each kind, whose bonds forward and backward are among those with the states h."""
-        z = self.meeting.of_both(h, reverse_e, latent)
-        return {name: head.hopping_of(z, forward, backward) for name, head in self._heads()}
+    def _hopping(self, z: Tensor, counts: Sequence[int]) -> dict[str, tuple[Tensor, ...]]:
+        """The components of pairs of each kind, from the states of the bonds there and, after those, of the bonds back."""
+        return self._by_operator(self.pair_reader(z.chunk(2), counts, self.pair_weights))
 
     def _onsite(self, n: list[Tensor], atoms_s: Sequence[Tensor]) -> dict[str, tuple[Tensor, ...]]:
         """The components of the onsite blocks of atoms with the states n, by species."""
-        return {name: head.onsite_of(n, atoms_s) for name, head in self._heads()}
+        rows = rows_of(n, torch.cat(list(atoms_s)))
+        return self._by_operator(self.atom_reader([rows], [len(atoms) for atoms in atoms_s], self.atom_weights))
 
-    def _heads(self) -> Iterator[tuple[str, Head]]:
-        return ((name, cast("Head", head)) for name, head in self.heads.items())
+    def _by_operator(self, read: list[Tensor]) -> dict[str, tuple[Tensor, ...]]:
+        return {name: tuple(read[n :: len(self.heads)]) for n, name in enumerate(self.heads)}

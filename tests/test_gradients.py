@@ -1,0 +1,76 @@
+"""The steps of the network that bring their own gradients, beside the parts that autograd knows, and joined graphs."""
+
+import pytest
+import torch
+
+from basis.spin import Spin
+from slem_plugin.config import Config
+from slem_plugin.graphs import graph as graphs
+from slem_plugin.learning.learner import error_of, scales_of
+from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
+from slem_plugin.network import regrouping
+from slem_plugin.network.network import randomise_silent
+from slem_plugin.testing.frames import made_frame, random_structure, two_species
+
+
+@pytest.fixture(scope="module", params=[Spin.NONE, Spin.SPINOR], ids=str)
+def learning(request):
+    frames = [made_frame(random_structure(seed, natoms=4), two_species("1s1p"), request.param) for seed in range(2)]
+    config = Config(channels="6x0e+4x1o+3x1e+2x2e+1x2o", layers=1, latent=8, waves=4, precision="float64", steps=1)
+    model = make_model(frames, config)
+    torch.manual_seed(0)
+    randomise_silent(model.network, 0.3)
+    model.network.requires_grad_(True)
+    return model.network, [make_lesson(frame, model) for frame in frames]
+
+
+def found(network, lessons):
+    """Loss and gradients."""
+    network.zero_grad()
+    scales = scales_of(lessons)
+    lesson = join_lessons(lessons)
+    loss = error_of(network(lesson.graph), lesson, {name: scales[name] for name in lesson.targets}, 4.0)
+    loss.backward()
+    return [loss.detach()] + [weight.grad.clone() for weight in network.parameters()]
+
+
+def test_own_gradients_are_those_of_the_parts(learning, monkeypatch):
+    own = found(*learning)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # as torch sees the parts when it compiles them
+    parts = found(*learning)
+    monkeypatch.undo()
+    monkeypatch.setattr(regrouping, "MANY_ROWS", 0)
+    by_slices = found(*learning)
+    assert sum(bool(gradient.any()) for gradient in parts) > len(parts) * 0.7
+    largest = max(float(gradient.abs().max()) for gradient in parts if gradient.numel())
+    for a, b, c in zip(own, parts, by_slices, strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-11 * largest)
+        assert torch.allclose(a, c, rtol=1e-10, atol=1e-11 * largest)
+
+
+def test_the_loss_is_the_sum_of_absolute_errors(learning):
+    network, (lesson, _) = learning
+    outputs = network(lesson.graph)
+    total = 0.0
+    for name, output in outputs.items():
+        target = lesson.targets[name]
+        for n, (block, rest, size) in enumerate(zip(output.blocks, target.rest, target.size, strict=True)):
+            weight = 4.0 if n >= len(output.hopping_t) else 1.0
+            total += weight * float((size * block - rest).detach().abs().sum()) / 7
+    assert float(error_of(outputs, lesson, dict.fromkeys(lesson.targets, 7.0), 4.0).detach()) == pytest.approx(
+        total, rel=1e-12
+    )
+
+
+def test_graphs_with_as_many_places_are_joined_alike(learning):
+    pieces = [lesson.graph for lesson in learning[1]]
+    slots = max(piece.slots for piece in pieces)
+    alike = [graphs.join_graphs([piece, piece]) for piece in pieces if piece.slots == slots]
+    for piece, joined in zip((piece for piece in pieces if piece.slots == slots), alike, strict=True):
+        assert joined.bonds == 2 * piece.bonds
+        for name in ("forward", "backward", "atoms_s"):
+            step = piece.natoms * (1 if name == "atoms_s" else slots)
+            for both, one in zip(getattr(joined, name), getattr(piece, name), strict=True):
+                assert torch.equal(both, torch.cat([one, one + step]))
+        assert torch.equal(joined.reverse_e, torch.cat([piece.reverse_e, piece.reverse_e + piece.natoms * slots]))
+        assert torch.equal(joined.rotations[1], torch.cat([piece.rotations[1]] * 2))
