@@ -1,5 +1,6 @@
 """PySCF: its own eigenvalues, electrons, Fock matrices, rotated runs and restarts are the truth here."""
 
+import copy
 import functools
 
 import numpy as np
@@ -8,6 +9,7 @@ from pyscf import dft, gto, scf
 from pyscf.pbc import dft as pbcdft
 from pyscf.pbc import gto as pbcgto
 from pyscf.pbc import scf as pbcscf
+from scipy.linalg import eigh
 
 from basis.spin import Spin
 from basis.units import HARTREE
@@ -120,7 +122,7 @@ def test_frame_has_pyscf_levels_and_electrons(kind):
     mf = make(kind)
     frame = converter.frame_from_scf(mf)
     for result in check_frame(frame):
-        assert result.ok is not False, str(result)
+        assert result.ok is True or result.ok is None, str(result)
     found = kspace.eigenvalues(frame, frame.spectrum.kpoints_kc)
     expected = np.sort(np.array(mf.mo_energy), axis=-1) * HARTREE
     assert np.abs(found - expected.reshape(-1, *found.shape[1:])).max() < 1e-9 * frame.norb
@@ -149,6 +151,18 @@ def test_k_mesh_matrices_are_exact_at_the_mesh():
         np.abs(frame.atoms.get_scaled_positions(wrap=False) @ mf.cell.lattice_vectors() - mf.cell.atom_coords()).max()
         < 1e-8
     )
+
+
+def test_a_coarse_grid_that_tells_k_from_minus_k_is_no_reason_to_refuse():
+    """H(k) of k = -k is real but for what the grid of the integrals does; H(R) is real, and its levels are as far off as that makes them."""
+    mf = copy.copy(make("KRKS"))
+    S, F = np.array(mf.get_ovlp()), np.array(mf.get_fock(dm=mf.make_rdm1()))
+    noise = np.triu(np.full(F.shape[1:], 1e-5), 1)
+    solved = [eigh(F[k] + 1j * (noise - noise.T), S[k]) for k in range(len(S))]
+    mf.mo_energy, mf.mo_coeff = ([one[n] for one in solved] for n in (0, 1))
+    frame = converter.frame_from_scf(mf)
+    assert 1e-7 < frame.spectrum.tolerance < 1e-2
+    assert all(result.ok is not False for result in check_frame(frame))
 
 
 def test_runs_with_k_point_symmetry_have_the_matrices_of_the_whole_mesh_and_start_from_them():

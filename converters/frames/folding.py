@@ -13,7 +13,7 @@ from converters.frames.blocks import Elements, Operator, Pairs, is_canonical, ma
 from converters.frames.frame import Frame
 
 # Imaginary part of H(R) that integrals on a coarse grid may leave (eV); a mesh without -k for each k leaves far more.
-LARGEST_IMAGINARY = 1e-4
+LARGEST_IMAGINARY = 2e-3
 # Atoms that are equally close up to this (Angstrom) share a folded block.
 SAME_DISTANCE = 1e-6
 # No run has atoms that are farther apart than these cells; a damaged number may.

@@ -267,7 +267,7 @@ def check_positive(frame: Frame, tolerances: Tolerances) -> Result:
     lowest = np.inf
     for k_c in few_kpoints(frame):
         lowest = min(lowest, float(np.linalg.eigvalsh(kspace.spatial_overlap(frame, k_c))[0]))
-    return Result(name, lowest > 0, lowest, "expected a smallest eigenvalue above 0", kind=Kind.SINGULAR_OVERLAP)
+    return Result(name, bool(lowest > 0), lowest, "expected a smallest eigenvalue above 0", kind=Kind.SINGULAR_OVERLAP)
 
 
 def few_kpoints(frame: Frame) -> Array:
@@ -302,7 +302,9 @@ def check_moment(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
         up, down = kspace.count_electrons(frame)
         limit = max(tolerances.electrons, 1e-4)  # codes print a moment with few digits
         text = f"expected {expected:.6g} within {limit:.3g}"
-        yield Result("spin moment", abs(up - down - expected) <= limit, float(up - down), text, expected, unit="mu_B")
+        yield Result(
+            "spin moment", bool(abs(up - down - expected) <= limit), float(up - down), text, expected, unit="mu_B"
+        )
 
 
 def check_spectrum(frame: Frame, spectrum: Spectrum, tolerances: Tolerances) -> Iterator[Result]:

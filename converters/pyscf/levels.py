@@ -14,6 +14,8 @@ from converters.errors import Kind, Refused
 LEVEL_TOLERANCE = 1e-7
 # Orbitals of a run miss no more than this to be orthonormal in its S; where that is nearly singular, S is rounded by no more than this.
 MOST_MISSING, SAME_OVERLAP = 1e-6, 1e-10
+# k-points that are equal, in units of the reciprocal cell.
+SAME_POINT = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,19 @@ class Levels:
             return LEVEL_TOLERANCE  # another S, which the levels will show
         moved = np.abs(self.energy_skn[..., None] * missing_sknn).sum(axis=-1).max()
         return max(LEVEL_TOLERANCE, float(moved) * HARTREE)
+
+    def lopsidedness(self, S_kMM: Array, fractional_kc: Array) -> float:
+        """How far (eV) levels move when H(k) and H(-k) are made each other's conjugates, as they are but for PySCF's grids."""
+        if self.spin is Spin.SPINOR:
+            return 0.0
+        sum_kkc = fractional_kc[:, None] + fractional_kc
+        apart_kk = np.abs(sum_kkc - np.round(sum_kkc)).max(axis=-1)
+        if apart_kk.min(axis=1).max() > SAME_POINT:
+            return 0.0  # no -k: the levels will show what that costs
+        F_skMM = self.fock(S_kMM)
+        off_skMM = (F_skMM[:, apart_kk.argmin(axis=1)].conj() - F_skMM) / 2
+        off_sknn = self.coeff_skMn.conj().swapaxes(-1, -2) @ off_skMM @ self.coeff_skMn
+        return float(np.abs(off_sknn).sum(axis=-1).max()) * HARTREE
 
     def difference_of_overlaps(self, SC_skMn: Array, missing_sknn: Array) -> float:
         """Largest element of S of the run, in which its orbitals are orthonormal, less S; infinite where they do not span it."""

@@ -307,7 +307,7 @@ def spectrum_of(
         fractional_kc,
         np.full(len(fractional_kc), 1 / len(fractional_kc)),
         energies_skn if printed else energies_skn[..., :0],
-        levels.tolerance(S_kMM),
+        levels.tolerance(S_kMM) + levels.lopsidedness(S_kMM, fractional_kc),
         kind,
         width,
         fixed_moment=levels.spin is Spin.COLLINEAR,
