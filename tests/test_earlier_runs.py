@@ -31,8 +31,11 @@ from workflows.campaign.earlier import EarlierRuns
 from workflows.campaign.guide import Guide
 from workflows.campaign.journal import Journal
 from workflows.campaign.kept import Kept
+from workflows.campaign.runs import Runner
 from workflows.campaign.worth import EARLIER, Ledger, Row
 from workflows.cli import campaign_command
+from workflows.export import Request
+from workflows.scf.run_folders import Board
 
 CELLS = 6
 UNMOVED = np.array([[2.4 * n + x, 2.0, 2.0] for n in range(CELLS) for x in (0.0, 0.9)])
@@ -206,6 +209,17 @@ def test_earlier_runs_go_before_models_and_what_saves_most_is_taken(tmp_path, mo
         assert chosen(*first, *[good] * 3, *[worse] * 3, model=True) == EARLIER
         assert chosen(*first, *[good] * 3, *[better] * 3, model=True) == 1
         assert chosen(*first, *[useless] * 3, *[useless] * 6, *[good] * 6) == EARLIER  # the last ones count
+
+
+def test_scripts_that_cannot_ask_start_from_the_default_and_leave_models_their_turn(tmp_path):
+    """Jobs of a queue do not reach the socket of a campaign; nothing is taken for untried for ever."""
+    (tmp_path / "h2").mkdir()
+    (tmp_path / "h2" / "run.py").write_text("# asks for its start")
+    command = "echo 'converged SCF energy = -1.0' > run.log"
+    runner = Runner(Kept(command), command, tmp_path, Request(), Board(1, lambda *_: None))
+    ran = runner.run(tmp_path / "h2", Guide(EARLIER, tmp_path, EarlierRuns().start_of_target))
+    assert (ran.model, ran.refused) == (0, EARLIER)
+    assert not (tmp_path / "h2-slem-guess").exists()
 
 
 def test_a_model_is_trained_only_for_what_it_saves_beyond_earlier_runs():

@@ -82,7 +82,7 @@ class Runner:
         key, outcome = self.key(folder), Outcome(str(folder), "ok")
         guess, default, refused = self.earlier(folder, GUESS, key), self.earlier(folder, DEFAULT, key), 0
         if guide is not None and guide.number == EARLIER and subject.target is None and not self.environment:
-            guide = None  # jobs of a queue cannot ask
+            guide, refused = None, EARLIER  # jobs of a queue cannot ask
         if guess is None and default is None and guide is not None:
             guess, refusal = self.stage(folder, subject, key, guide)
             if refusal:
