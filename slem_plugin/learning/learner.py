@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from slem_plugin.config import Config
 from slem_plugin.graphs.graph import Graph
 from slem_plugin.learning.samples import Lesson
 from slem_plugin.learning.schedule import schedule
+from slem_plugin.learning.weights import FlatWeights, join
 from slem_plugin.model import Model
 from slem_plugin.network.gradients import as_one
 from slem_plugin.network.network import Network, Output
@@ -43,10 +43,11 @@ class Learner:
     """A network under training: its weights, their running average, and the optimiser."""
 
     model: Model
+    weights: FlatWeights
     network: Network
     call: Callable[[Graph], dict[str, Output]]
     optimizer: torch.optim.AdamW
-    average: list[Tensor]
+    average: Tensor
     ranks: Alone
     progress: Progress = field(default_factory=Progress)
     agreed: float = 0.0  # seconds on the leader's clock when the last step began
@@ -59,22 +60,18 @@ class Learner:
         if network is None:
             raise Refused(Kind.OTHER_MODEL, "config", "operators names only S, which needs no training")
         network.requires_grad_(True).to(config.torch_device)
+        weights = FlatWeights(network)
         optimizer = torch.optim.AdamW(
-            network.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+            [weights.flat], lr=config.rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
         )
         call = ranks.wrap(network)
         if config.compile:
             call = torch.compile(call)  # type: ignore[assignment]
-        average = [weight.detach().clone() for weight in network.parameters()]
-        return cls(model, network, call, optimizer, average, ranks)
-
-    @cached_property
-    def weights(self) -> list[torch.nn.Parameter]:
-        return list(self.network.parameters())
+        return cls(model, weights, network, call, optimizer, weights.flat.detach().clone(), ranks)
 
     @property
     def device(self) -> torch.device:
-        return self.average[0].device
+        return self.average.device
 
     def step(self, lesson: Lesson, scales: dict[str, float], config: Config) -> float:
         """One step of learning; returns the loss, and changes nothing if its gradient is not finite.
@@ -90,40 +87,47 @@ class Learner:
         part = self.progress.part(config)
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate * schedule(part, config.warmup)
-        self.optimizer.zero_grad()
+        self.weights.forget_gradients()
         units = {name: max(count, 1.0) * scales[name] for name, count in zip(names, counts, strict=True)}
         loss = error_of(self.call(lesson.graph), lesson, units, config.onsite_weight)
         (loss * self.ranks.count).backward()  # gradients are means over the ranks
-        size = torch.nn.utils.clip_grad_norm_(self.weights, config.clip)
+        self.weights.take_gradients()
+        size = torch.nn.utils.clip_grad_norm_([self.weights.flat], config.clip)
         if not torch.isfinite(size):  # as it is on all ranks when the loss of one is not
             return math.nan
         self.optimizer.step()
         self.progress.step += 1
         # A young average would remember the first random weights.
         memory = min(config.average, self.progress.step / (self.progress.step + 10))
-        torch._foreach_lerp_(self.average, [weight.data for weight in self.weights], 1 - memory)
+        self.average.lerp_(self.weights.flat.detach(), 1 - memory)
         return float(loss.detach())
 
     def averaged(self) -> "Averaged":
         """A context in which the network has its averaged weights."""
-        return Averaged(self.weights, self.average)
+        return Averaged(self.weights.flat, self.average)
 
     def state(self) -> dict[str, Tensor]:
-        """All tensors that are needed to go on, besides the weights."""
-        state = {f"average.{n}": weight for n, weight in enumerate(self.average)}
-        for n, values in self.optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{n}.{key}": value for key, value in values.items()}
+        """All tensors that are needed to go on, besides the weights, of each parameter."""
+        state = {f"average.{n}": part.clone() for n, part in enumerate(self.weights.parts(self.average))}
+        for key, value in self.optimizer.state_dict()["state"].get(0, {}).items():
+            parts = [value] * len(self.weights.sizes) if value.dim() == 0 else self.weights.parts(value)
+            state |= {f"optimizer.{n}.{key}": part.clone() for n, part in enumerate(parts)}
         return state
 
     def restore(self, state: dict[str, Tensor], progress: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        for n, weight in enumerate(self.average):
-            weight.copy_(state[f"average.{n}"])
-        plain = self.optimizer.state_dict()
-        for n in range(len(self.average)):
-            keys = [key for key in state if key.startswith(f"optimizer.{n}.")]
-            if keys:
-                plain["state"][n] = {key.rsplit(".", 1)[1]: state[key] for key in keys}
+        count = len(self.weights.sizes)
+        self.average.copy_(join(state[f"average.{n}"] for n in range(count)))
+        plain, found = self.optimizer.state_dict(), {}
+        for key in {name.rsplit(".", 1)[1] for name in state if name.startswith("optimizer.")}:
+            # Older files leave out what was never learned.
+            parts = [state.get(f"optimizer.{n}.{key}") for n in range(count)]
+            if key == "step":
+                found[key] = max(part for part in parts if part is not None)
+            else:
+                zeros = self.weights.parts(torch.zeros_like(self.average))
+                found[key] = join(empty if part is None else part for part, empty in zip(parts, zeros, strict=True))
+        plain["state"] = {0: found} if found else {}
         self.optimizer.load_state_dict(plain)
         self.progress = Progress(**progress)
 
@@ -131,20 +135,19 @@ class Learner:
 class Averaged:
     """Puts averaged weights in place, and the others back at the end."""
 
-    def __init__(self, weights: list[torch.nn.Parameter], average: list[Tensor]) -> None:
+    def __init__(self, weights: torch.nn.Parameter, average: Tensor) -> None:
         self.weights, self.average = weights, average
 
     def __enter__(self) -> None:
-        self.kept = [weight.detach().clone() for weight in self.weights]
+        self.kept = self.weights.detach().clone()
         self._put(self.average)
 
     def __exit__(self, *_: object) -> None:
         self._put(self.kept)
 
-    def _put(self, values: list[Tensor]) -> None:
+    def _put(self, values: Tensor) -> None:
         with torch.no_grad():
-            for weight, value in zip(self.weights, values, strict=True):
-                weight.copy_(value)
+            self.weights.copy_(values)
 
 
 def loss_of(outputs: dict[str, Output], lesson: Lesson, scales: dict[str, float], onsite_weight: float) -> Tensor:
