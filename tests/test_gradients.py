@@ -1,4 +1,4 @@
-"""The steps of the network that bring their own gradients, beside the parts that autograd knows, and joined graphs."""
+"""The steps of the network that bring their own gradients, beside the parts that autograd knows; joined graphs; the optimiser beside that of torch."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ import torch
 from basis.spin import Spin
 from slem_plugin.config import Config
 from slem_plugin.graphs import graph as graphs
+from slem_plugin.learning.adamw import BETAS, SMALL, AdamW
 from slem_plugin.learning.learner import error_of, scales_of
 from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
 from slem_plugin.network import regrouping
@@ -74,3 +75,16 @@ def test_graphs_with_as_many_places_are_joined_alike(learning):
                 assert torch.equal(both, torch.cat([one, one + step]))
         assert torch.equal(joined.reverse_e, torch.cat([piece.reverse_e, piece.reverse_e + piece.natoms * slots]))
         assert torch.equal(joined.rotations[1], torch.cat([piece.rotations[1]] * 2))
+
+
+def test_steps_are_those_of_torch_s_adamw():
+    random = torch.Generator().manual_seed(0)
+    weights, gradients = torch.randn(40, generator=random), torch.randn(6, 40, generator=random)
+    other = torch.nn.Parameter(weights.clone())
+    torch_s = torch.optim.AdamW([other], lr=0.01, betas=BETAS, eps=SMALL, weight_decay=0.1)
+    own = AdamW.of(weights)
+    for gradient in gradients:
+        other.grad = gradient.clone()
+        torch_s.step()
+        own.step(weights, gradient, 0.01, 0.1)
+    assert torch.allclose(weights, other.detach(), rtol=1e-6, atol=1e-7)

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from converters.errors import Kind, Refused
 from slem_plugin.config import Config
 from slem_plugin.graphs.graph import Graph
+from slem_plugin.learning.adamw import AdamW
 from slem_plugin.learning.samples import Lesson
 from slem_plugin.learning.schedule import schedule
 from slem_plugin.learning.weights import FlatWeights, join
@@ -46,7 +47,7 @@ class Learner:
     weights: FlatWeights
     network: Network
     call: Callable[[Graph], dict[str, Output]]
-    optimizer: torch.optim.AdamW
+    optimizer: AdamW
     average: Tensor
     ranks: Alone
     progress: Progress = field(default_factory=Progress)
@@ -61,13 +62,10 @@ class Learner:
             raise Refused(Kind.OTHER_MODEL, "config", "operators names only S, which needs no training")
         network.requires_grad_(True).to(config.torch_device)
         weights = FlatWeights(network)
-        optimizer = torch.optim.AdamW(
-            [weights.flat], lr=config.rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
-        )
         call = ranks.wrap(network)
         if config.compile:
             call = torch.compile(call)  # type: ignore[assignment]
-        return cls(model, weights, network, call, optimizer, weights.flat.detach().clone(), ranks)
+        return cls(model, weights, network, call, AdamW.of(weights.flat), weights.flat.clone(), ranks)
 
     @property
     def device(self) -> torch.device:
@@ -84,22 +82,21 @@ class Learner:
         counted = torch.tensor([*(lesson.targets[name].count for name in names), seconds], dtype=torch.float64)
         *counts, self.agreed = self.ranks.total(counted).tolist()
         self.progress.seconds = self.agreed
-        part = self.progress.part(config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.rate * schedule(part, config.warmup)
         self.weights.forget_gradients()
         units = {name: max(count, 1.0) * scales[name] for name, count in zip(names, counts, strict=True)}
         loss = error_of(self.call(lesson.graph), lesson, units, config.onsite_weight)
         (loss * self.ranks.count).backward()  # gradients are means over the ranks
-        self.weights.take_gradients()
-        size = torch.nn.utils.clip_grad_norm_([self.weights.flat], config.clip)
+        gradient = self.weights.gradient()
+        size = torch.linalg.vector_norm(gradient)
         if not torch.isfinite(size):  # as it is on all ranks when the loss of one is not
             return math.nan
-        self.optimizer.step()
+        gradient *= torch.clamp(config.clip / (size + 1e-6), max=1.0)
+        rate = config.rate * schedule(self.progress.part(config), config.warmup)
+        self.optimizer.step(self.weights.flat, gradient, rate, config.weight_decay)
         self.progress.step += 1
         # A young average would remember the first random weights.
         memory = min(config.average, self.progress.step / (self.progress.step + 10))
-        self.average.lerp_(self.weights.flat.detach(), 1 - memory)
+        self.average.lerp_(self.weights.flat, 1 - memory)
         return float(loss.detach())
 
     def averaged(self) -> "Averaged":
@@ -108,46 +105,41 @@ class Learner:
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that are needed to go on, besides the weights, of each parameter."""
-        state = {f"average.{n}": part.clone() for n, part in enumerate(self.weights.parts(self.average))}
-        for key, value in self.optimizer.state_dict()["state"].get(0, {}).items():
-            parts = [value] * len(self.weights.sizes) if value.dim() == 0 else self.weights.parts(value)
-            state |= {f"optimizer.{n}.{key}": part.clone() for n, part in enumerate(parts)}
+        flat = {"average": self.average, "exp_avg": self.optimizer.mean, "exp_avg_sq": self.optimizer.square}
+        state = {f"optimizer.{n}.step": torch.tensor(float(self.optimizer.steps)) for n in range(self.weights.count)}
+        for key, values in flat.items():
+            start, end = ("average.", "") if key == "average" else ("optimizer.", f".{key}")
+            state |= {f"{start}{n}{end}": part.clone() for n, part in enumerate(self.weights.parts(values))}
         return state
 
     def restore(self, state: dict[str, Tensor], progress: dict[str, Any]) -> None:
         """Go on from a saved state."""
-        count = len(self.weights.sizes)
-        self.average.copy_(join(state[f"average.{n}"] for n in range(count)))
-        plain, found = self.optimizer.state_dict(), {}
-        for key in {name.rsplit(".", 1)[1] for name in state if name.startswith("optimizer.")}:
-            # Older files leave out what was never learned.
-            parts = [state.get(f"optimizer.{n}.{key}") for n in range(count)]
-            if key == "step":
-                found[key] = max(part for part in parts if part is not None)
-            else:
-                zeros = self.weights.parts(torch.zeros_like(self.average))
-                found[key] = join(empty if part is None else part for part, empty in zip(parts, zeros, strict=True))
-        plain["state"] = {0: found} if found else {}
-        self.optimizer.load_state_dict(plain)
+        every = range(self.weights.count)
+        self.average.copy_(join(state[f"average.{n}"] for n in every))
+        # Older files have nothing of weights that no gradient ever reached.
+        nothing = self.weights.parts(torch.zeros_like(self.average))
+        for key, values in (("exp_avg", self.optimizer.mean), ("exp_avg_sq", self.optimizer.square)):
+            parts = [state.get(f"optimizer.{n}.{key}", nothing[n]) for n in every]
+            values.copy_(join(part.to(values.device) for part in parts))
+        self.optimizer.steps = max((int(state.get(f"optimizer.{n}.step", 0)) for n in every), default=0)
         self.progress = Progress(**progress)
 
 
 class Averaged:
     """Puts averaged weights in place, and the others back at the end."""
 
-    def __init__(self, weights: torch.nn.Parameter, average: Tensor) -> None:
+    def __init__(self, weights: Tensor, average: Tensor) -> None:
         self.weights, self.average = weights, average
 
     def __enter__(self) -> None:
-        self.kept = self.weights.detach().clone()
+        self.kept = self.weights.clone()
         self._put(self.average)
 
     def __exit__(self, *_: object) -> None:
         self._put(self.kept)
 
     def _put(self, values: Tensor) -> None:
-        with torch.no_grad():
-            self.weights.copy_(values)
+        self.weights.copy_(values)
 
 
 def loss_of(outputs: dict[str, Output], lesson: Lesson, scales: dict[str, float], onsite_weight: float) -> Tensor:

@@ -6,12 +6,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from basis import Array
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.frames.neighbours import structure_of
@@ -46,8 +48,14 @@ def batch_order(step: int, batch: int, count: int, seed: int) -> list[int]:
     chosen = []
     for place in range(step * batch, step * batch + min(batch, count)):
         epoch, inside = divmod(place, count)
-        chosen.append(int(np.random.default_rng([seed, epoch]).permutation(count)[inside]))
+        chosen.append(int(epoch_order(epoch, count, seed)[inside]))
     return chosen
+
+
+@lru_cache(maxsize=2)
+def epoch_order(epoch: int, count: int, seed: int) -> Array:
+    """The order of the lessons in an epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,13 @@ class FlatWeights:
     def __init__(self, network: nn.Module) -> None:
         self.parameters = list(network.parameters())
         self.sizes = [weight.numel() for weight in self.parameters]
-        self.flat = nn.Parameter(join(weight.detach() for weight in self.parameters))
-        for weight, part in zip(self.parameters, self.parts(self.flat.data), strict=True):
+        self.flat = join(weight.detach() for weight in self.parameters)
+        for weight, part in zip(self.parameters, self.parts(self.flat), strict=True):
             weight.data = part
+
+    @property
+    def count(self) -> int:
+        return len(self.parameters)
 
     def parts(self, flat: Tensor) -> list[Tensor]:
         """What belongs to each parameter."""
@@ -25,11 +29,9 @@ class FlatWeights:
         for weight in self.parameters:
             weight.grad = None
 
-    def take_gradients(self) -> None:
-        """Give the flat weights the gradients of the parameters."""
-        self.flat.grad = join(
-            torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in self.parameters
-        )
+    def gradient(self) -> Tensor:
+        """The gradients of the parameters."""
+        return join(torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in self.parameters)
 
 
 def join(tensors: Iterable[Tensor]) -> Tensor:
