@@ -19,6 +19,7 @@ from converters.physics.checks import Result, Tolerances, check_electrons, check
 from converters.physics.kspace import count_electrons
 from converters.runs import code_module, search
 from converters.starts.agreement import Agreement, Levels, levels_of, solvable
+from converters.starts.charges import with_charges_of_density
 from converters.starts.density import (
     MOST_LOST,
     MOST_LOST_BESIDE_H,
@@ -161,7 +162,11 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     if request.route == "auto":
         require_electrons(frame, sampling, MOST_LOST_BESIDE_H)
         route = choose_route(module, frame, target, request, levels.doubt if levels else why_not)
+    charged = ""
+    if levels is not None and route.name in ("h", "h2dm") and request.purify != "none":
+        frame, levels, charged = with_charges_of_density(frame, levels, sampling)
     frame, done = prepare(frame, route.name, request.purify, sampling, levels)
+    done += [charged] * bool(charged)
     if request.nonmagnetic and "DM" in frame.operators:
         frame, done = without_magnetism(frame), [*done, "the spin density is set to zero"]
     done += require_order(levels.frame if route.name == "h" and levels else frame, target, request)
