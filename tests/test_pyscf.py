@@ -17,6 +17,8 @@ from converters import pyscf as converter
 from converters.physics import kspace
 from converters.physics.checks import check_frame
 from converters.pyscf.write import join_spins, to_pyscf
+from converters.starts.density import frame_of_levels
+from converters.starts.fit import sampling_of
 from slem_plugin.testing.frames import random_rotation, rotate_block
 
 WATER = np.array([[0.0, 0.0, 0.119], [0.0, 0.763, -0.477], [0.1, -0.763, -0.45]])
@@ -163,6 +165,20 @@ def test_a_coarse_grid_that_tells_k_from_minus_k_is_no_reason_to_refuse():
     frame = converter.frame_from_scf(mf)
     assert 1e-7 < frame.spectrum.tolerance < 1e-2
     assert all(result.ok is not False for result in check_frame(frame))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.25])
+def test_levels_have_the_density_of_the_run_where_images_are_equally_close(shift):
+    """An atom in the middle between two images of another one: each has half of the block."""
+    cell = pbcgto.M(
+        atom="Li 0 0 0; H 2 2 2", a="0 2 2; 2 0 2; 2 2 0", basis=COMPACT, pseudo="gth-pade", mesh=[15] * 3, verbose=0
+    )
+    frame = converter.frame_from_scf(
+        tight(pbcdft.KRKS(cell, cell.make_kpts([2, 1, 1], scaled_center=[shift, 0, 0]), xc="lda"))
+    )
+    assert len(frame.pairs) > len(np.unique(np.column_stack([frame.pairs.i_p, frame.pairs.j_p]), axis=0))
+    levels, _ = frame_of_levels(frame, sampling_of(frame, None, None))
+    assert np.abs(levels.operators["DM"].values_sx - frame.operators["DM"].values_sx).max() < 1e-9
 
 
 def test_runs_with_k_point_symmetry_have_the_matrices_of_the_whole_mesh_and_start_from_them():

@@ -15,7 +15,7 @@ from scipy import linalg, optimize
 from basis import Array
 from basis.spin import Spin
 from converters.errors import Kind, Refused
-from converters.frames.folding import image_weights
+from converters.frames.folding import image_weights, mesh_of_frame
 from converters.frames.frame import Frame
 from converters.physics import kspace
 from converters.physics.kspace import Filling
@@ -255,7 +255,10 @@ def require_solvable(frame: Frame, sampling: Sampling) -> None:
 
 def with_density(frame: Frame, density: Density, sampling: Sampling) -> Frame:
     operator = kspace.sum_over_kpoints(frame, sampling.kpoints_kc, sampling.weights_k, density.rho)
-    return replace(frame, operators={**frame.operators, "DM": operator}, folded=False)
+    if (mesh := mesh_of_frame(frame, frame.formula)) is not None:  # the closest images share what is the block of each of them
+        share_p = image_weights(frame.pairs, frame.vectors_pv, mesh.number_c)
+        operator = replace(operator, values_sx=operator.values_sx * share_p[frame.pairs.pair_x])
+    return replace(frame, operators={**frame.operators, "DM": operator})
 
 
 def scale_density(frame: Frame, filling: Filling) -> Frame:
