@@ -167,6 +167,33 @@ def test_siesta_gets_its_own_density_matrix_back(name, tmp_path):
     assert done.patched.read_text().splitlines()[0] == "DM.UseSaveDM true"
 
 
+def test_siesta_names_ghosts_of_an_input_as_those_of_its_files(tmp_path):
+    (tmp_path / "run.fdf").write_text(GHOST)
+    assert find_target(tmp_path).numbers_a.tolist() == [14, 0, 0]
+
+
+GHOST = """
+NumberOfAtoms 3
+%block ChemicalSpeciesLabel
+  1 14 Si
+  2 -14 Si_ghost
+  3 201 mixture
+%endblock
+LatticeConstant 10.0 Ang
+%block LatticeVectors
+  1 0 0
+  0 1 0
+  0 0 1
+%endblock
+AtomicCoordinatesFormat Ang
+%block AtomicCoordinatesAndAtomicSpecies
+  0 0 0 1
+  2 0 0 2
+  4 0 0 3
+%endblock
+"""
+
+
 def test_siesta_predictions_start_non_collinear_runs_with_four_components(tmp_path):
     (frame,), target = frames_of("siesta", "nc_o2"), find_target(unpacked("siesta", "nc_o2"))
     foreign = replace(frame, provenance=Provenance("siesta", predicted=True))

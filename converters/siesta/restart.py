@@ -23,6 +23,7 @@ from converters.physics.sparse import Source
 from converters.siesta import text
 from converters.siesta.fdf import included_files, keyword, smearing_of, words_of
 from converters.siesta.parts import PatternInParts
+from converters.siesta.structure import element_of
 from converters.siesta.write import Pattern, write_density
 from converters.starts.start import Options, Progress, Route, Target, Written, last_length, numbers_of, replace_lines
 
@@ -92,7 +93,7 @@ def target_of(path: Path, fdf: Any) -> Target:
         cell_cv=np.array(geometry.cell),
         positions_av=np.array(geometry.xyz),
         labels_a=tuple(label for _, label in named),
-        numbers_a=np.array([abs(int(z)) for z, _ in named]),
+        numbers_a=np.array([element_of(int(z)) for z, _ in named]),
         radials={},
         spin=LAYOUTS[kind],
         kpoints_kc=kpoints_kc,

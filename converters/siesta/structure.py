@@ -152,7 +152,9 @@ def species_of(run: Run, kind: StoredSpecies, number: int | None) -> Species:
             )
         number = atomic_numbers[symbol[0]]
     radial = " ".join(f"{radius:.3f}" for radius in kind.radii)
-    # Atomic numbers above the last element's are SIESTA's own for ghosts, floating orbitals and mixtures.
-    return Species(
-        kind.label, number if 0 < number <= LAST_ELEMENT else 0, kind.shells, f"rc {radial}" if radial else ""
-    )
+    return Species(kind.label, element_of(number), kind.shells, f"rc {radial}" if radial else "")
+
+
+def element_of(number: int) -> int:
+    """The element of an atomic number; 0 for SIESTA's own numbers of ghosts (below 0), floating orbitals and mixtures (beyond the last element)."""
+    return number if 0 < number <= LAST_ELEMENT else 0
