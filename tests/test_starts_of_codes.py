@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.build import bulk
 
 from converters.abacus import csr
 from converters.abacus import restart as abacus
@@ -15,6 +17,7 @@ from converters.frames.frame import Provenance
 from converters.siesta import restart as siesta
 from converters.siesta.sparse import read_density_file
 from converters.starts.start import Options
+from converters.starts.symmetry import has_turns
 from converters.starts.targets import find_target
 from tests.distributions import distributed
 from tests.fixtures import frames_of, unpacked
@@ -147,6 +150,26 @@ def test_abacus_cube_is_the_one_that_the_code_wrote(tmp_path):
     assert np.abs(mine - own).max() < 1e-7  # of 0.085
     _, started = read_cube(files / "restart/si2_cube_from_dm/in/chg.cube")  # which ABACUS started from in 3 iterations
     assert np.abs(mine - started).max() < 1e-11
+
+
+def test_crystals_with_turns_start_abacus_from_a_density_where_it_leaves_out_k_points():
+    """Measured on fcc silicon with 3x3x3 k-points and symmetry 1: 11 iterations from its own H, 8 from atoms, 6 from the DM of this H."""
+    crystal = bulk("Si").repeat((2, 1, 1))
+    places = crystal.cell.array, crystal.positions, crystal.numbers
+    assert has_turns(*places)
+    moved = crystal.copy()
+    moved.rattle(0.01)
+    assert not has_turns(moved.cell.array, moved.positions, moved.numbers)
+    inverted = Atoms("H2C", [(0.3, 0.5, 0.7), (-0.3, -0.5, -0.7), (0, 0, 0)], cell=[4, 4, 4], pbc=True)
+    assert not has_turns(inverted.cell.array, inverted.positions, inverted.numbers)  # the inversion is time reversal's
+    (frame,), target = frames_of("abacus", "si2"), find_target(unpacked("abacus", "si2"))
+    routes = []
+    for one in (moved, crystal):
+        placed = replace(target, cell_cv=one.cell.array, positions_av=one.positions, numbers_a=one.numbers)
+        for flag in ("0", "1"):
+            asked = replace(placed, settings={**target.settings, "symmetry": flag})
+            routes.append(abacus.choose_route(frame, asked, Options()).name)
+    assert routes == ["h", "h", "h", "h2dm"]
 
 
 # SIESTA

@@ -34,6 +34,7 @@ from converters.starts.start import (
     numbers_of,
     replace_lines,
 )
+from converters.starts.symmetry import has_turns
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -117,7 +118,18 @@ def choose_route(frame: Frame, target: Target | None, options: Options) -> Route
         return Route("dm", "ABACUS takes the density of a DM file as it is and scales it")
     if frame.spin is not Spin.NONE:
         return Route("h2dm", "the DM of the levels of H starts every nspin, H itself only nspin 1 without fail")
+    if target is not None and is_reduced(target):
+        return Route(
+            "h2dm", "with symmetry 1 ABACUS sums the density of a predicted H over the irreducible k-points only"
+        )
     return Route("h", "ABACUS diagonalises a predicted H, whose density is nearer to the end than a predicted DM")
+
+
+def is_reduced(target: Target) -> bool:
+    """Whether ABACUS leaves out k-points of a run because its crystal has turns or mirrors."""
+    if text.flag(dict(target.settings), "symmetry", "1") != "1":
+        return False
+    return has_turns(target.cell_cv, target.positions_av, target.numbers_a)
 
 
 def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, options: Options) -> Written:
