@@ -39,6 +39,7 @@ KINDS = {
     "siesta_fe_history": "the same model, with SCF.Mixer.History 6",
     "siesta_mno": "SIESTA, antiferromagnetic MnO, 4 atoms, collinear spin",
     "siesta5_mos2": "SIESTA 5, MoS2 monolayer, 3 atoms",
+    "abacus_mos2": "ABACUS, MoS2 monolayer, 3 atoms",
     "abacus_fe": "ABACUS, bcc iron, 2 atoms, nspin 2",
     "abacus_al": "ABACUS, Al(100), 4 layers and vacuum",
     "abacus_gaas": "ABACUS, GaAs, spin-orbit (nspin 4)",

@@ -249,6 +249,15 @@ def test_siesta_runs_with_spin_and_a_forgetful_mixer_are_told(tmp_path):
         assert any("remembers 2 steps" in note for note in siesta.advice(find_target(folder))) == told, line
 
 
+def test_abacus_is_told_what_its_damping_costs(tmp_path):
+    """Unless the input says what it wants."""
+    (frame,), target = frames_of("abacus", "si2"), find_target(unpacked("abacus", "si2"))
+    for value, told in ((None, True), ("1.0", False)):
+        settings = {**target.settings, **({"mixing_gg0": value} if value else {})}
+        done = exported(frame, tmp_path / str(value), replace(target, settings=settings))
+        assert any("leaves mixing_gg0 at 1" in note for note in done.notes) == told
+
+
 def test_h_and_dm_that_are_far_apart_start_nothing_unless_a_route_is_named(tmp_path, monkeypatch):
     """Iron with a DM that lost half of its moment; with its own DM it starts."""
     (frame,) = frames_of("siesta", "spin")
