@@ -40,6 +40,7 @@ KINDS = {
     "siesta_mno": "SIESTA, antiferromagnetic MnO, 4 atoms, collinear spin",
     "siesta5_mos2": "SIESTA 5, MoS2 monolayer, 3 atoms",
     "abacus_mos2": "ABACUS, MoS2 monolayer, 3 atoms",
+    "abacus_mos2_gg0": "the same model of MoS2, with mixing_gg0 0",
     "abacus_fe": "ABACUS, bcc iron, 2 atoms, nspin 2",
     "abacus_al": "ABACUS, Al(100), 4 layers and vacuum",
     "abacus_gaas": "ABACUS, GaAs, spin-orbit (nspin 4)",
