@@ -126,7 +126,20 @@ class Ledger:
         found = [
             (default - row.iterations) * each - row.lost - row.before if row.model == model else 0.0 for row in mine
         ]
-        return float(np.mean(found)) if len(found) >= ENOUGH else None
+        if len(found) < ENOUGH:
+            return None
+        by_clock = self.gain_by_clock([row for row in mine if row.model == model])
+        gain = float(np.mean(found))
+        return gain if by_clock is None else min(gain, by_clock)
+
+    def gain_by_clock(self, mine: Sequence[Row]) -> float | None:
+        """The same by the seconds of whole runs, which see what a start costs within its run; None while too few are known."""
+        default = self.controls if len(self.controls) >= ENOUGH else [row for row in self.of(0) if not row.refused]
+        theirs = [row.seconds for row in default if row.seconds is not None]
+        ours = [row.seconds + row.before + row.lost for row in mine if row.seconds is not None]
+        if min(len(theirs), len(ours)) < ENOUGH:
+            return None
+        return float(np.median(theirs) - np.median(ours))
 
     @property
     def without_model(self) -> float:
