@@ -43,6 +43,7 @@ KINDS = {
     "abacus_mos2_gg0": "the same model of MoS2, with mixing_gg0 0",
     "abacus_fe": "ABACUS, bcc iron, 2 atoms, nspin 2",
     "abacus_al": "ABACUS, Al(100), 4 layers and vacuum",
+    "abacus_al_gg0": "the same model of Al(100), with mixing_gg0 0",
     "abacus_gaas": "ABACUS, GaAs, spin-orbit (nspin 4)",
 }
 SHOWN = {
