@@ -241,7 +241,7 @@ def test_a_model_is_trained_only_for_what_it_saves_beyond_earlier_runs():
 
 def test_a_start_that_costs_within_its_run_what_it_saves_is_none():
     """Scripts that ask take time to do so: fewer iterations in as many seconds are nothing gained."""
-    own = [Row(8, 1.9), Row(8, 1.9, control=True), Row(8, 1.7), Row(7, 3.0, refused=EARLIER)]
+    own = [Row(8, 1.9), Row(8, 1.7, control=True), Row(7, 3.0, refused=EARLIER)]
     asking = [Row(5, 2.0, model=EARLIER)] * 6
     assert Ledger([*own, *asking]).gain(EARLIER) < 0
     quicker = [Row(5, 1.5, model=EARLIER)] * 6

@@ -22,6 +22,8 @@ GUESSED = 0.3
 EARLIER, RECENT = -1, 6
 # So many runs say what a model saves; the iterations that even the best start takes.
 ENOUGH, BEST = 3, 1.0
+# The first run and the first control are enough to say how long the default takes.
+FEWEST_DEFAULTS = 2
 # Of the runs that a model could start, one in so many starts from the default all the same, for comparison; the first of them is the tenth.
 CONTROL, FIRST_CONTROL = 20, 10
 
@@ -137,7 +139,7 @@ class Ledger:
         default = self.controls if len(self.controls) >= ENOUGH else [row for row in self.of(0) if not row.refused]
         theirs = [row.seconds for row in default if row.seconds is not None]
         ours = [row.seconds + row.before + row.lost for row in mine if row.seconds is not None]
-        if min(len(theirs), len(ours)) < ENOUGH:
+        if len(theirs) < FEWEST_DEFAULTS or len(ours) < ENOUGH:
             return None
         return float(np.median(theirs) - np.median(ours))
 
