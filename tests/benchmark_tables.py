@@ -42,6 +42,7 @@ KINDS = {
     "abacus_mos2": "ABACUS, MoS2 monolayer, 3 atoms",
     "abacus_mos2_gg0": "the same model of MoS2, with mixing_gg0 0",
     "abacus_fe": "ABACUS, bcc iron, 2 atoms, nspin 2",
+    "abacus_fe_mixing": "the same model of iron, with mixing_beta 1.0, mixing_beta_mag 1.6, mixing_gg0 0",
     "abacus_al": "ABACUS, Al(100), 4 layers and vacuum",
     "abacus_al_gg0": "the same model of Al(100), with mixing_gg0 0",
     "abacus_gaas": "ABACUS, GaAs, spin-orbit (nspin 4)",
