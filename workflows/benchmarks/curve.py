@@ -53,22 +53,22 @@ def bench_curve(folder: Path, minutes: float, counts: Sequence[int]) -> list[dic
     return rows
 
 
-def dynamics() -> Array:
-    """Positions (Angstrom) of O, H and H every 3 fs of Langevin dynamics."""
+def dynamics(count: int = 3500, every: int = 6) -> Array:
+    """Positions (Angstrom) of O, H and H in so many frames of Langevin dynamics, one for each `every` steps of 0.5 fs."""
     random = np.random.default_rng(7)
     step, thermal = 0.5e-15 * SECOND, np.sqrt(TEMPERATURE * KELVIN / MASSES)[:, None]
     x = LENGTH * np.array([[0, 0, 0], [1, 0, 0], [np.cos(ANGLE), np.sin(ANGLE), 0]])
     v = random.normal(size=(3, 3)) * thermal
     kept = np.exp(-FRICTION * step)
     found, gradient = [], gradient_at(x)
-    for n in range(2000 + 6 * 3500):
+    for n in range(2000 + every * count):
         v -= 0.5 * step * gradient / MASSES[:, None]
         x = x + 0.5 * step * v
         v = kept * v + np.sqrt(1 - kept**2) * random.normal(size=(3, 3)) * thermal
         x = x + 0.5 * step * v
         gradient = gradient_at(x)
         v -= 0.5 * step * gradient / MASSES[:, None]
-        if n >= 2000 and n % 6 == 0:
+        if n >= 2000 and n % every == 0:
             found.append(x - x[0])
     return np.array(found) * BOHR
 
