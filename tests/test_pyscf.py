@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from pyscf.pbc import scf as pbcscf
 from scipy.linalg import eigh
 
 from basis.spin import Spin
-from basis.units import HARTREE
+from basis.units import BOHR, HARTREE
 from converters import pyscf as converter
+from converters.frames.blocks import Operator
 from converters.physics import kspace
 from converters.physics.checks import check_frame
+from converters.physics.overlap import Overlap
 from converters.pyscf.write import join_spins, to_pyscf
 from converters.starts.density import frame_of_levels
 from converters.starts.fit import sampling_of
@@ -179,6 +182,20 @@ def test_levels_have_the_density_of_the_run_where_images_are_equally_close(shift
     assert len(frame.pairs) > len(np.unique(np.column_stack([frame.pairs.i_p, frame.pairs.j_p]), axis=0))
     levels, _ = frame_of_levels(frame, sampling_of(frame, None, None))
     assert np.abs(levels.operators["DM"].values_sx - frame.operators["DM"].values_sx).max() < 1e-9
+
+
+def test_overlaps_of_moved_atoms_are_whole_on_pairs_that_were_the_closest_before():
+    """An atom in the middle between two images of another one moves: one of them is the closest now, and both pairs are still there."""
+    cell = pbcgto.M(
+        atom="Li 0 0 0; H 2 2 2", a="0 2 2; 2 0 2; 2 2 0", basis=COMPACT, pseudo="gth-pade", mesh=[15] * 3, verbose=0
+    )
+    for kpts in (cell.make_kpts([2, 1, 1]), cell.make_kpts([2, 1, 1], scaled_center=[0.25, 0, 0])):
+        frame = converter.frame_from_scf(tight(pbcdft.KRKS(cell, kpts, xc="lda")))
+        moved = cell.set_geom_([("Li", (0, 0, 0)), ("H", (2.03, 1.98, 2.05))], inplace=False)
+        there = replace(frame, positions_av=moved.atom_coords() * BOHR, operators={})
+        there = replace(there, operators={"S": Operator(Overlap.of_frame(frame).like(there)[None])})
+        expected = pbcdft.KRKS(moved, kpts).get_ovlp()
+        assert np.abs(to_pyscf(there, "S")[0] - np.array(expected)).max() < 1e-9
 
 
 def test_runs_with_k_point_symmetry_have_the_matrices_of_the_whole_mesh_and_start_from_them():

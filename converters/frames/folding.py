@@ -180,11 +180,16 @@ def image_weights(pairs: Pairs, vectors_pv: Array, mesh_c: Array) -> Array:
 
 def closest_of_images(i_q: Array, j_q: Array, R_qc: Array, distance_q: Array, mesh_c: Array) -> tuple[Array, Array]:
     """Which directed pairs are the closest of their images in the supercell of a mesh, and the number of each one's class."""
-    _, class_q = np.unique(np.column_stack([i_q, j_q, np.mod(R_qc, mesh_c)]), axis=0, return_inverse=True)
-    class_q = class_q.ravel()
+    class_q = classes_of_images(i_q, j_q, R_qc, mesh_c)
     closest_z = np.full(class_q.max() + 1, np.inf)
     np.minimum.at(closest_z, class_q, distance_q)
     return distance_q < closest_z[class_q] + SAME_DISTANCE, class_q
+
+
+def classes_of_images(i_q: Array, j_q: Array, R_qc: Array, mesh_c: Array) -> Array:
+    """Directed pairs that are images of one another in the supercell of a mesh have the same number."""
+    _, class_q = np.unique(np.column_stack([i_q, j_q, np.mod(R_qc, mesh_c)]), axis=0, return_inverse=True)
+    return np.asarray(class_q.ravel())
 
 
 def mesh_of(place: str | Path, fractional_kc: Array, digits: int = 6) -> Array:

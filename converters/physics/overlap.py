@@ -18,7 +18,7 @@ from basis.spin import Spin
 from basis.twocentre import BATCH, KINETIC, TwoCentre
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, Pairs
-from converters.frames.folding import Mesh, closest_of_images, mesh_of_frame
+from converters.frames.folding import Mesh, classes_of_images, mesh_of_frame
 from converters.frames.frame import Frame, Provenance
 from converters.frames.neighbours import Bonds, Structure, find_bonds, own_pairs, structure_of
 from converters.frames.origin import Made, Origin
@@ -104,20 +104,21 @@ class Overlap:
         return values_vx
 
     def folded(self, structure: Structure, pairs: Pairs, mesh: Mesh) -> Array:
-        """S on pairs that are the closest of their images in the supercell of a k mesh, each with the sum over its images."""
+        """S on pairs in the supercell of a k mesh: those that are images of one another share the sum over all images.
+
+        Where atoms were moved after the pairs were chosen, these need not be the closest images any more; their sums are right all the same.
+        """
         atoms = np.unique(pairs.i_p)
         bonds = find_bonds(structure, atoms, self.reach_ss)
         i_d, j_d, R_dc, vectors_dv = with_own(bonds, atoms)
         blocks = Pairs(i_d, j_d, R_dc, pairs.norb_a)
         values_x = self._values(structure.species_a[i_d], structure.species_a[j_d], vectors_dv, blocks)
         values_x *= mesh.signs(R_dc)[blocks.pair_x]
-        length_d = np.linalg.norm(vectors_dv, axis=1)
-        wanted = np.concatenate([i_d, pairs.i_p]), np.concatenate([j_d, pairs.j_p]), np.concatenate([R_dc, pairs.R_pc])
-        own_length_p = np.linalg.norm(pairs.vectors(structure.positions_av, structure.cell_cv), axis=1)
-        closest_q, class_q = closest_of_images(*wanted, np.concatenate([length_d, own_length_p]), mesh.number_c)
-        class_d, class_p = class_q[: len(i_d)], class_q[len(i_d) :]
-        # Equally close images share the sum.
-        sharing_z = np.bincount(class_d, weights=closest_q[: len(i_d)], minlength=class_q.max() + 1)
+        i_q, j_q = np.concatenate([i_d, pairs.i_p, pairs.j_p]), np.concatenate([j_d, pairs.j_p, pairs.i_p])
+        class_q = classes_of_images(i_q, j_q, np.concatenate([R_dc, pairs.R_pc, -pairs.R_pc]), mesh.number_c)
+        class_d, class_p = class_q[: len(i_d)], class_q[len(i_d) : len(i_d) + len(pairs)]
+        own_p = np.where(pairs.onsite_p, 0.5, 1.0)  # an onsite block is its own partner and appears twice
+        sharing_z = np.bincount(class_q[len(i_d) :], weights=np.tile(own_p, 2), minlength=class_q.max() + 1)
         weight_p = mesh.signs(pairs.R_pc) / np.maximum(sharing_z[class_p], 1)
         # The elements of a class stand together, so that its blocks can be added.
         size_z = np.zeros(class_q.max() + 1, dtype=np.int64)
