@@ -170,6 +170,8 @@ def test_crystals_with_turns_start_abacus_from_a_density_where_it_leaves_out_k_p
             asked = replace(placed, settings={**target.settings, "symmetry": flag})
             routes.append(abacus.choose_route(frame, asked, Options()).name)
     assert routes == ["h", "h", "h", "h2dm"]
+    gamma = replace(asked, kpoints_kc=np.zeros((1, 3)), weights_k=np.ones(1))  # one k-point is never left out
+    assert abacus.choose_route(frame, gamma, Options()).name == "h"
 
 
 # SIESTA

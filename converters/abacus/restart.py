@@ -128,7 +128,8 @@ def choose_route(frame: Frame, target: Target | None, options: Options) -> Route
 
 def is_reduced(target: Target) -> bool:
     """Whether ABACUS leaves out k-points of a run because its crystal has turns or mirrors."""
-    if text.flag(dict(target.settings), "symmetry", "1") != "1":
+    alone = target.kpoints_kc is not None and len(target.kpoints_kc) == 1
+    if alone or text.flag(dict(target.settings), "symmetry", "1") != "1":
         return False
     return has_turns(target.cell_cv, target.positions_av, target.numbers_a)
 

@@ -255,9 +255,8 @@ def require_solvable(frame: Frame, sampling: Sampling) -> None:
 
 def with_density(frame: Frame, density: Density, sampling: Sampling) -> Frame:
     operator = kspace.sum_over_kpoints(frame, sampling.kpoints_kc, sampling.weights_k, density.rho)
-    if (
-        mesh := mesh_of_frame(frame, frame.formula)
-    ) is not None:  # the closest images share what is the block of each of them
+    if (mesh := mesh_of_frame(frame, frame.formula)) is not None:
+        # The closest images share what is the block of each of them.
         share_p = image_weights(frame.pairs, frame.vectors_pv, mesh.number_c)
         operator = replace(operator, values_sx=operator.values_sx * share_p[frame.pairs.pair_x])
     return replace(frame, operators={**frame.operators, "DM": operator})
