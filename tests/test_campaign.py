@@ -426,6 +426,22 @@ def test_ctrl_c_ends_what_runs_here_and_nothing_elsewhere(tmp_path):
     assert not is_alive(tmp_path)
 
 
+def test_the_end_of_a_run_is_seen_at_once_and_waiting_costs_nothing(tmp_path):
+    looks: list[float] = []
+    began, spent = time.monotonic(), time.process_time()
+    ended = Kept("sleep 0.6").wait(tmp_path, "", {}, lambda: looks.append(0.0))
+    assert ended.returned == 0
+    assert time.monotonic() - began < 1.5  # the next look would have been after a second
+    assert time.process_time() - spent < 0.1
+
+
+def test_atoms_in_one_place_are_no_end_of_a_campaign(tmp_path):
+    for n in range(3):
+        (tmp_path / str(n)).mkdir()
+        Atoms("H2", [[0, 0, 0], [0, 0, 0.0 if n == 1 else 0.7 + n]]).write(tmp_path / str(n) / "h2.xyz")
+    assert choose_order([tmp_path / str(n) for n in range(3)]) == [0, 2, 1]
+
+
 def test_seconds_before_the_first_iteration_are_not_saved():
     """Runs of 3 s and 0.5 s an iteration: the line is found once iterations differ."""
     rows = [Row(n, 3.0 + 0.5 * n, model) for n, model in [(10, 0)] * 10 + [(4, 1)] * 30]

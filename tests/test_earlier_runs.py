@@ -239,6 +239,28 @@ def test_a_model_is_trained_only_for_what_it_saves_beyond_earlier_runs():
     assert Ledger(rows).decide(left=100, invested=200.0, newest=1).seconds == 0
 
 
+def test_no_model_is_trained_where_earlier_runs_start_well_however_many_runs_are_left():
+    """Iterations and seconds of a campaign of MgO cells, whose earlier rule trained after four runs a model that was worse than these starts."""
+    iterations = [13, 12, 9, 10, 10, 9, 8, 7, 9, 8, 7, 7, 8, 8, 8, 8, 8, 8, 7, 7, 9, 7, 7, 7, 7]
+    rows = [Row(n, 9.0 + 1.35 * n, EARLIER if m else 0, before=0.25 if m else 0.0) for m, n in enumerate(iterations)]
+    for count in range(2, len(rows) + 1):
+        assert Ledger(rows[:count]).decide(left=1000, invested=0.0, newest=0).seconds == 0
+
+
+def test_a_model_is_trained_once_more_earlier_runs_save_no_more():
+    """It has to be worth its first starts too, which may save nothing."""
+    first, poor = [Row(12, 30.0)] * 2, Row(11, 28.2, model=EARLIER)
+    early = Ledger([*first, *[poor] * 5]).decide(left=200, invested=0.0, newest=0)
+    assert early.seconds == 0
+    assert "not known yet" in early.why
+    later = Ledger([*first, *[poor] * 6])
+    assert later.decide(left=200, invested=0.0, newest=0).seconds > 10
+    better = Ledger([*first, *[poor] * 3, *[Row(10, 26.4, model=EARLIER)] * 3])
+    assert better.decide(left=200, invested=0.0, newest=0).seconds == 0
+    risked = 0.03 * 208 * later.default * later.seconds_of_iteration() - 6
+    assert later.decide(200, 0.0, 0).seconds == pytest.approx(risked - 3 * later.without_model)
+
+
 def test_a_start_that_costs_within_its_run_what_it_saves_is_none():
     """Scripts that ask take time to do so: fewer iterations in as many seconds are nothing gained."""
     own = [Row(8, 1.9), Row(8, 1.7, control=True), Row(7, 3.0, refused=EARLIER)]

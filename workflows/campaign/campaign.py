@@ -34,8 +34,8 @@ from workflows.terminal.progress import silent
 
 # So many runs are learned before the next one begins, as each makes its start better; later ones while it goes.
 FIRST_LEARNED = 8
-# Seconds between two looks at runs and training; seconds in which others let go of the dataset.
-LOOK, PATIENCE = 0.2, 60.0
+# Seconds between two looks at the training and the table, and at a dataset that others have; how long they may have it.
+SHOWN, LOOK, PATIENCE = 1.0, 0.2, 60.0
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Campaign:
                 if learned or newer:
                     self.learning.consider(self.ledger, self.sound, len(waiting))
                 self.tell(lambda: self.standing)
-                ready, _ = wait(self.running, LOOK, FIRST_COMPLETED)
+                ready, _ = wait(self.running, SHOWN, FIRST_COMPLETED)
                 ended = [(self.running.pop(future), future.result()) for future in ready]
         except KeyboardInterrupt:
             self.plan.engine.stop.set()

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import select
 import signal
 import subprocess
 import time
@@ -11,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+from types import TracebackType
 
 from workflows.scf.judge import LOG, TOO_LONG
 from workflows.scf.queues import LOOK, Ended, Looking, variables
@@ -30,7 +32,7 @@ mv {STATE}/code {ENDED}
 JOB = "kept"
 # Exit code of a run that was killed with the shell that looked after it.
 KILLED = 137
-# The end of a run is seen after at most this part of its time, and so many seconds.
+# Where the system does not tell that a run ended, it is seen after at most this part of its time, and so many seconds.
 SHARE_OF_WAITING, LONGEST_LOOK = 0.01, 1.0
 # Seconds in which a shell that has made its folder says who it is.
 SOON = 10.0
@@ -59,20 +61,22 @@ class Kept:
     def watch(self, copy: Path, process: "subprocess.Popen[bytes] | None", look: Callable[[], None]) -> Ended:
         """Wait for a run that was begun by this call, or by one that was killed."""
         looking, began = Looking(look), time.time()
-        while True:
-            alive = (process is not None and process.poll() is None) or is_alive(copy)
-            if (ended := ended_in(copy)) is not None:
-                return ended
-            if not alive:
-                return Ended(KILLED, None)
-            if self.stop.wait(min(max(LOOK, SHARE_OF_WAITING * (time.time() - began)), LONGEST_LOOK)):
-                end(copy, process)
-                raise KeyboardInterrupt
-            since = time.time() - begun_at(copy, began)
-            if self.timeout is not None and since > self.timeout:
-                end(copy, process)
-                return Ended(TOO_LONG, since)
-            looking.now_and_then()
+        with Bell(copy, process) as bell:
+            while True:
+                alive = (process is not None and process.poll() is None) or is_alive(copy)
+                if (ended := ended_in(copy)) is not None:
+                    return ended
+                if not alive:
+                    return Ended(KILLED, None)
+                since = time.time() - begun_at(copy, began)
+                if self.timeout is not None and since > self.timeout:
+                    end(copy, process)
+                    return Ended(TOO_LONG, since)
+                left = LONGEST_LOOK if self.timeout is None else min(self.timeout - since, LONGEST_LOOK)
+                if bell.wait(self.stop, left, min(max(LOOK, SHARE_OF_WAITING * (time.time() - began)), left)):
+                    end(copy, process)
+                    raise KeyboardInterrupt
+                looking.now_and_then()
 
     def start(self, copy: Path, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -84,6 +88,40 @@ class Kept:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C and kills of this program do not reach it
         )
+
+
+class Bell:
+    """Wakes who waits for a run as soon as its shell ends, so that nobody has to look; a run of another machine is looked at now and then."""
+
+    def __init__(self, copy: Path, process: "subprocess.Popen[bytes] | None") -> None:
+        found = (process.pid, platform.node()) if process is not None else shell_of(copy)
+        self.handle = None
+        if found is not None and found[1] == platform.node():
+            with suppress(OSError, AttributeError):  # not every system has such handles
+                self.handle = os.pidfd_open(found[0])
+
+    def wait(self, stop: Event, most: float, otherwise: float) -> bool:
+        """Wait until the run ends or `most` seconds have passed, `otherwise` where nothing wakes; whether it was stopped."""
+        if self.handle is None:
+            return stop.wait(otherwise)
+        poll = select.poll()
+        poll.register(self.handle, select.POLLIN)
+        if poll.poll(1000 * most):
+            self.close()
+        return stop.is_set()
+
+    def close(self) -> None:
+        if self.handle is not None:
+            os.close(self.handle)
+            self.handle = None
+
+    def __enter__(self) -> "Bell":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def was_cut_off(copy: Path) -> bool:

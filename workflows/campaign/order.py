@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from basis import Array
 from converters.errors import Refused
+from converters.frames.neighbours import Structure, find_bonds
 from workflows.structures import read_structures
 
 if TYPE_CHECKING:
@@ -25,7 +27,10 @@ def choose_order(folders: Sequence[Path]) -> list[int]:
     structures = [atoms for atoms in known if atoms is not None]
     if len(structures) < len(known):
         return halving(len(folders))
-    return farthest_first(fingerprints(structures))
+    try:
+        return farthest_first(fingerprints(structures))
+    except Refused:  # atoms in one place: the run that has them says so
+        return halving(len(folders))
 
 
 def structure_of(folder: Path) -> "Atoms | None":
@@ -46,27 +51,31 @@ def fingerprints(structures: Sequence["Atoms"]) -> Array:
 
 
 def fingerprint(atoms: "Atoms", elements: Sequence[int]) -> Array:
-    from ase.neighborlist import neighbor_list
-
-    i_d, j_d, length_d, vector_dv = neighbor_list("ijdD", atoms, FARTHEST)
+    numbers_a = atoms.numbers
+    structure = Structure(atoms.cell.array, atoms.pbc, atoms.positions, np.zeros(len(atoms), dtype=int))
+    bonds = find_bonds(structure, np.arange(len(atoms)), np.full((1, 1), FARTHEST))
+    length_d = np.linalg.norm(bonds.vectors_dv, axis=1)
     fade_d = 0.5 + 0.5 * np.cos(np.pi * length_d / FARTHEST)
     waves_dn = np.sin(np.pi * np.arange(1, WAVES + 1) * length_d[:, None] / FARTHEST) * (fade_d / length_d)[:, None]
-    unit_dv = vector_dv / length_d[:, None]
-    directions_du = np.hstack([unit_dv, (unit_dv[:, :, None] * unit_dv[:, None, :]).reshape(len(unit_dv), 9)])
+    unit_dv = bonds.vectors_dv / length_d[:, None]
+    scalars_du = np.ones((len(bonds), 1))
+    directions_du = np.hstack([scalars_du, unit_dv, (unit_dv[:, :, None] * unit_dv[:, None, :]).reshape(-1, 9)])
+    seen_dx = (waves_dn[:, :, None] * directions_du[:, None]).reshape(-1, 13 * WAVES)
     parts = []
     for other in elements:
-        mine_d = atoms.numbers[j_d] == other
-        scalar_an = np.zeros((len(atoms), WAVES))
-        np.add.at(scalar_an, i_d[mine_d], waves_dn[mine_d])
-        turned_anu = np.zeros((len(atoms), WAVES, 12))
-        np.add.at(turned_anu, i_d[mine_d], waves_dn[mine_d][:, :, None] * directions_du[mine_d][:, None])
-        parts += [scalar_an, np.linalg.norm(turned_anu[..., :3], axis=-1), np.linalg.norm(turned_anu[..., 3:], axis=-1)]
+        mine_d = np.flatnonzero(numbers_a[bonds.neighbour_d] == other)
+        sums = csr_array(
+            (np.ones(len(mine_d)), (bonds.centre_d[mine_d], np.arange(len(mine_d)))), shape=(len(atoms), len(mine_d))
+        )
+        seen_anu = (sums @ seen_dx[mine_d]).reshape(-1, WAVES, 13)
+        lengths = [np.linalg.norm(seen_anu[..., columns], axis=-1) for columns in (slice(1, 4), slice(4, 13))]
+        parts += [seen_anu[..., 0], *lengths]
     seen_af = np.hstack(parts)
     rows = []
     for element in elements:
-        mine = seen_af[atoms.numbers == element]
+        mine = seen_af[numbers_a == element]
         rows += [mine.mean(axis=0), mine.std(axis=0)] if len(mine) else [np.zeros((2, seen_af.shape[1])).ravel()]
-    return np.concatenate([*rows, np.bincount(np.searchsorted(elements, atoms.numbers), minlength=len(elements))])
+    return np.concatenate([*rows, np.bincount(np.searchsorted(elements, numbers_a), minlength=len(elements))])
 
 
 def farthest_first(rows_nf: Array) -> list[int]:

@@ -44,6 +44,11 @@ class Row:
     before: float = 0.0
 
 
+def trials(otherwise: float) -> float:
+    """Seconds that a new model may cost until it is known: its first starts save nothing, where each could have saved so many otherwise."""
+    return ENOUGH * max(otherwise, 0.0)
+
+
 def is_control(offered: int) -> bool:
     """Whether the next run is a control: so many runs before it could have begun from a prediction."""
     return offered % CONTROL == FIRST_CONTROL - 1
@@ -120,19 +125,26 @@ class Ledger:
 
     def gain(self, model: int) -> float | None:
         """Seconds that each run with a model, or from the runs before, saves, none where its start was refused; None while too few have had one."""
-        default, each = self.default, self.seconds_of_iteration()
-        if default is None or each is None:
+        gain = self.gain_by_iterations(model)
+        if gain is None:
             return None
-        mine = [row for row in self.rows if row.model == model or row.refused == model]
-        mine = mine[-RECENT:] if model == EARLIER else mine
+        by_clock = self.gain_by_clock([row for row in self.asked(model) if row.model == model])
+        return gain if by_clock is None else min(gain, by_clock)
+
+    def asked(self, model: int) -> list[Row]:
+        """The runs that a model was to start, or the last ones of those that earlier runs were to start."""
+        mine = [row for row in self.rows if model in (row.model, row.refused)]
+        return mine[-RECENT:] if model == EARLIER else mine
+
+    def gain_by_iterations(self, model: int) -> float | None:
+        """The same as if seconds were those of iterations alone."""
+        default, each, mine = self.default, self.seconds_of_iteration(), self.asked(model)
+        if default is None or each is None or len(mine) < ENOUGH:
+            return None
         found = [
             (default - row.iterations) * each - row.lost - row.before if row.model == model else 0.0 for row in mine
         ]
-        if len(found) < ENOUGH:
-            return None
-        by_clock = self.gain_by_clock([row for row in mine if row.model == model])
-        gain = float(np.mean(found))
-        return gain if by_clock is None else min(gain, by_clock)
+        return float(np.mean(found))
 
     def gain_by_clock(self, mine: Sequence[Row]) -> float | None:
         """The same by the seconds of whole runs, which see what a start costs within its run; None while too few are known."""
@@ -147,6 +159,13 @@ class Ledger:
     def without_model(self) -> float:
         """Seconds that each run saves without any model, from the runs before."""
         return max(self.gain(EARLIER) or 0.0, 0.0)
+
+    @property
+    def still_better(self) -> bool:
+        """Whether earlier runs make better and better starts: the last few took fewer iterations than as many before, or there are not so many yet."""
+        taken = [row.iterations for row in self.of(EARLIER)]
+        before, now = taken[-2 * ENOUGH : -ENOUGH], taken[-ENOUGH:]
+        return self.without_model > 0 and (len(before) < ENOUGH or sum(now) < sum(before))
 
     def is_due(self) -> bool:
         """Whether starts of earlier runs, which have saved nothing, should be tried again: there are twice as many runs as then."""
@@ -168,11 +187,15 @@ class Ledger:
         if there and self.gain(EARLIER) is None:
             return Decision(0.0, "earlier runs have started too few runs to say whether a model would save more")
         already = self.without_model
+        if self.still_better:
+            why = f"earlier runs save {already:.3g} s a run, and more of them save more; what a model could add is not known yet"
+            return Decision(0.0, why)
         whole = (left + len(self.rows)) * default * each
         risk = RISK * whole
         if not newest or (not self.of_models and self.refusals(newest) >= ENOUGH):  # a model that is not ready yet
-            hoped = max(HOPE * default * each - already, 0.0) * left
-            seconds = min(SHARE * hoped, risk - invested) - besides
+            # By iterations on both sides: what else slows runs that begin from earlier ones slows those of a model too.
+            hoped = max(HOPE * default * each - max(self.gain_by_iterations(EARLIER) or 0.0, 0.0), 0.0) * left
+            seconds = min(SHARE * hoped, risk - invested) - besides - trials(already)
             why = f"{left} runs are left, of {default * each:.3g} s from the default start each"
             why += f", of which earlier runs save {already:.3g} s" if already else ""
             return self.decided(seconds, why)
@@ -183,7 +206,7 @@ class Ledger:
         worth = max(most, 0.0) * left * self.progress(newest)
         saved = sum((default - row.iterations) * each - already - row.lost for row in self.of_models)
         limit = max(saved + more * left, risk) - invested
-        seconds = min(SHARE * worth, limit) - besides
+        seconds = min(SHARE * worth, limit) - besides - trials(max(gain, already))
         return self.decided(
             seconds, f"{left} runs are left, each start saves {gain:.3g} s of at most {max(gain, already) + most:.3g} s"
         )

@@ -25,7 +25,7 @@ QUERIES = {
 MISSES = 3
 # Seconds between two looks at a process and at its log; a log that takes long to read is looked at less often.
 LOOK, LOOK_AT_LOG = 0.1, 2.0
-SHARE_OF_LOOKING = 0.01
+SHARE_OF_LOOKING = 0.002
 
 
 @dataclass(frozen=True)
