@@ -11,9 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from basis import Array
+from basis.spin import Spin
 from converters.frames.blocks import Operator
 from converters.frames.frame import Frame, operator_on
 from converters.frames.origin import Made, Origin
+from converters.physics import kspace
 from converters.physics.overlap import Overlap
 
 # So many of the earlier calculations, the nearest ones, are combined.
@@ -22,8 +24,8 @@ COMBINED = 8
 NOISE = 2e-5
 # Densities are no straight lines: what a weight of 1 costs at the distance 1 from the new overlap, each for a root of an orbital.
 CURVED = 0.02
-# How far a density may be from full and empty orbitals to be taken for one of those.
-WHOLE = 1e-6
+# How far a density may be from full and empty orbitals to be taken for one of those, and how many steps may bring it there.
+WHOLE, STEPS = 1e-6, 6
 # Electrons that were counted with rounding; a moment that differs by this much is that of another state.
 COUNTED, TURNED = 1e-3, 0.5
 # An atom that is so far from where it was (Angstrom) has gone into another cell, or the structure is another one.
@@ -49,15 +51,18 @@ def weights_of(S: Array, earlier: Sequence[Array], most: int = COMBINED) -> Arra
 
 
 def as_projector(rho: Array, S: Array, earlier: Array, earlier_S: Array) -> Array:
-    """A combined density whose orbitals are full or empty again, by two of McWeeny's steps, where those of an earlier one are so."""
+    """A combined density whose orbitals are full or empty again, by a few of McWeeny's steps, where those of an earlier one are so."""
     for most in (2.0, 1.0):
         if defect(earlier / most, earlier_S) < WHOLE:
             P = rho / most
-            before = defect(P, S)
-            for _ in range(2):
+            before = left = defect(P, S)
+            for _ in range(STEPS):
                 PS = P @ S
                 P = (3 * np.eye(S.shape[-1]) - 2 * PS) @ PS @ P
-            return np.asarray(P * most) if defect(P, S) < before else rho
+                left = defect(P, S)
+                if left < WHOLE or left > before:
+                    break
+            return np.asarray(P * most) if left < before else rho
     return rho
 
 
@@ -93,7 +98,18 @@ def combined_frame(
     parts = (w * operator_on(one, "DM", nearest.pairs).values_sx for w, one in zip(weights_n, near, strict=True))
     operators = {"S": Operator(S_sx), "DM": Operator(np.sum(list(parts), axis=0))}
     provenance = replace(nearest.provenance, origins={"S": Origin(Made.INTEGRATED)})
-    return replace(moved, operators=operators, provenance=provenance)
+    made = replace(moved, operators=operators, provenance=provenance)
+    return made if made.pbc_c.any() or made.spin is Spin.SPINOR else with_whole_orbitals(made, nearest)
+
+
+def with_whole_orbitals(frame: Frame, earlier: Frame) -> Frame:
+    """A combined density of a molecule whose orbitals are full or empty again: of one or two earlier ones it has up to a tenth of an electron too many."""
+    gamma = np.zeros(3)
+    S, earlier_S = kspace.dense_at(frame, "S", gamma)[0], kspace.dense_at(earlier, "S", gamma)[0]
+    both = zip(kspace.dense_at(frame, "DM", gamma), kspace.dense_at(earlier, "DM", gamma), strict=True)
+    rho = [as_projector(new, S, old, earlier_S) for new, old in both]
+    operator = kspace.sum_over_kpoints(frame, gamma[None], np.ones(1), [rho])
+    return replace(frame, operators={**frame.operators, "DM": operator})
 
 
 def are_alike(one: Frame, other: Frame) -> bool:
