@@ -36,6 +36,7 @@ from converters.starts.start import Options, Route, Target, Written, ending_at
 from converters.starts.targets import find_target, is_scripted, restart_module, script_module, startable
 from converters.storage.dataset import Dataset
 from converters.tools.known import TOOLS
+from workflows.processes.threads import threads_for
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,12 @@ def export(frame: Frame, output: Path, request: Request, target: Target | None =
     """Write what makes a run start from a frame; `target` is the run, where there is one."""
     code = request.format or (target.code if target is not None else frame.provenance.code)
     frame = hermitian_part(frame)
+    with threads_for(frame.natoms):
+        return write_format(code, frame, output, request, target)
+
+
+def write_format(code: str, frame: Frame, output: Path, request: Request, target: Target | None) -> Exported:
+    """What a code or another tool reads."""
     if code in TOOLS:
         return export_to_tool(code, frame, output, request, target)
     if code not in KNOWN:

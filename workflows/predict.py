@@ -30,6 +30,7 @@ from slem_plugin.pieces import atoms_within, whole_bytes_per_atom
 from slem_plugin.prediction import predict
 from workflows.processes.engines import Engine, Lost
 from workflows.processes.pieces import Source, outline, pieces_folder, predict_pieces, remove_finished
+from workflows.processes.threads import threads_for
 from workflows.structures import read_structures
 from workflows.terminal.progress import Tell, silent
 
@@ -184,10 +185,11 @@ def predict_whole(
 ) -> tuple[Frame, float | None]:
     """The prediction of one structure, by any process, and how far its H and DM are apart; an S that was computed is looked at."""
     model = cached_model(model_path, torch.float64 if double else None)
-    frame = predict(model, task.structure)
-    if model.overlap is not None:
-        require_positive(named(frame, task))
-    return frame, distance_of(frame, mesh)
+    with threads_for(len(task.structure.positions_av)):
+        frame = predict(model, task.structure)
+        if model.overlap is not None:
+            require_positive(named(frame, task))
+        return frame, distance_of(frame, mesh)
 
 
 def distance_of(frame: Frame, mesh: tuple[int, int, int] | None) -> float | None:
@@ -218,7 +220,8 @@ def predict_one(model: Model, path: Path, number: int) -> Frame:
     """The matrices of one structure of a file."""
     for n, atoms in enumerate(read_structures(path)):
         if n == number:
-            return predict(model, atoms)
+            with threads_for(len(atoms)):
+                return predict(model, atoms)
     raise Refused(Kind.NO_SUCH_CHOICE, path, f"has no structure {number}")
 
 

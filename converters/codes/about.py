@@ -43,6 +43,7 @@ class About:
     routes: tuple[str, ...] = ()  # what its runs can start from
     # Lines of the input with which an SCF ends once its energy changes by less than {eV} or {hartree}.
     stop_at: "Mapping[str, str]" = field(default_factory=dict)
+    at_most: "Mapping[str, str]" = field(default_factory=dict)  # the same, after {n} iterations at the latest
     tools: tuple[Tool, ...] = ()  # formats of its own tools, which do no SCF
     load_restart: "Callable[[], Restart] | None" = None
     load_script: "Callable[[], Script] | None" = None

@@ -64,13 +64,15 @@ def dense_at_each(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[list[A
     for start in range(0, len(kpoints_kc), K_BATCH):
         batch_kc = kpoints_kc[start : start + K_BATCH]
         phase_kt = np.exp(2j * np.pi * batch_kc @ table.R_tc.T)
-        if layout is not Spin.SPINOR and not np.any(np.mod(2 * batch_kc, 1)):
+        real_k = ~np.any(np.mod(2 * batch_kc, 1), axis=1) & (layout is not Spin.SPINOR)
+        if real_k.all():
             phase_kt = phase_kt.real
         half_skNN = (phase_kt @ halves_stNN.reshape(len(halves_stNN), len(table.R_tc), -1)).reshape(
             len(halves_stNN), len(batch_kc), norb, norb
         )
         for k in range(len(batch_kc)):
-            whole = [half_kNN[k] + half_kNN[k].conj().T for half_kNN in half_skNN]
+            halves = [half_kNN[k].real if real_k[k] else half_kNN[k] for half_kNN in half_skNN]
+            whole = [half + half.conj().T for half in halves]
             doubled = name == "S" and frame.spin is Spin.SPINOR
             yield [np.kron(np.eye(2), whole[0])] if doubled else whole
 

@@ -86,11 +86,10 @@ def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto")
 
 def compare(predicted: Mapping[str, Dense], levels: Density, S: Sequence[Array], sampling: Sampling) -> Agreement:
     """How far the predicted DM is from the density of the predicted H, all dense matrices at the k-points."""
-    pairs = ([(part, overlap) for part in parts] for parts, overlap in zip(predicted["H"], S, strict=True))
     differences = (
         [a - b for a, b in zip(*both, strict=True)] for both in zip(predicted["DM"], levels.rho, strict=True)
     )
-    return agreement(pairs, differences, sampling)
+    return agreement(levels.orbitals, S, differences, sampling)
 
 
 def require_same_mesh(mf: Any, frame: Frame, kpoints_kc: Array) -> None:

@@ -4,7 +4,7 @@ A potential that is off by 50 meV on an atom moves a tenth of an electron to its
 predicted DM has the charges right to a hundredth, for it was learned from them; the density of H is better in all else (docs/results.md).
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import linalg
@@ -15,8 +15,16 @@ from converters.frames.frame import Frame
 from converters.frames.smearing import occupation_function
 from converters.physics import kspace
 from converters.physics.populations import populations
-from converters.starts.agreement import Levels, levels_of
-from converters.starts.density import MOST_LOST, Sampling, doubt_count, scale_density
+from converters.starts.agreement import Levels, beside_density
+from converters.starts.density import (
+    MOST_LOST,
+    Sampling,
+    Solved,
+    doubt_count,
+    filled_levels,
+    scale_density,
+    with_density,
+)
 
 # Charges (electrons) that are off by less are left as they are.
 LEAST_OFF = 2e-3
@@ -43,19 +51,23 @@ def with_charges_of_density(frame: Frame, levels: Levels, sampling: Sampling) ->
     off_a = wanted_a - populations(levels.frame).sum(axis=0)
     if frame.natoms < 2 or np.abs(off_a).max() < LEAST_OFF:
         return unchanged
-    inverse_aa = np.linalg.pinv(response(frame, sampling.with_partners()), rcond=1e-3)
-    v_a, left_a, moved, done = np.zeros(frame.natoms), off_a, frame, levels
+    orbitals = AtomicOrbitals.of(frame, levels, sampling.with_partners().without_partners())
+    inverse_aa = np.linalg.pinv(orbitals.response(), rcond=1e-3)
+    v_a, left_a, mended = np.zeros(frame.natoms), off_a, orbitals
     for _ in range(MOST_STEPS):
         v_a = v_a + inverse_aa @ left_a
         v_a -= v_a.mean()
         if np.abs(v_a).max() > MOST_POTENTIAL:
             return unchanged
-        moved = with_potentials(frame, v_a)
-        done = levels_of(moved, sampling)
-        left_a = wanted_a - populations(done.frame).sum(axis=0)
+        mended = orbitals.moved_by(v_a)
+        left_a = wanted_a - mended.populations()
         if np.abs(left_a).max() < LEAST_OFF / 10:
             break
-    if done.doubt or np.abs(left_a).max() > np.abs(off_a).max() / 2:
+    if np.abs(left_a).max() > np.abs(off_a).max() / 2:
+        return unchanged
+    moved, density = with_potentials(frame, v_a), filled_levels(mended.solved, orbitals.sampling)
+    done = beside_density(moved, with_density(moved, density, orbitals.sampling), density, sampling)
+    if done.doubt:
         return unchanged
     note = (
         f"potentials of up to {1e3 * np.abs(v_a).max():.0f} meV on the atoms give the density of H the charges of the predicted DM; "
@@ -74,32 +86,74 @@ def with_potentials(frame: Frame, v_a: Array) -> Frame:
     return replace(frame, operators={**frame.operators, "H": replace(H, values_sx=values_sx)})
 
 
-def response(frame: Frame, sampling: Sampling) -> Array:
-    """dq_i / dv_j (electrons per eV) of Mulliken charges and potentials of atoms, with as many electrons as before.
+@dataclass(frozen=True, eq=False)
+class AtomicOrbitals:
+    """Orbitals c of H and S at k-points, with S c: what potentials on atoms make of them needs no other matrices.
 
-    To first order dP_mn = F_mn dH_mn between the levels m and n, F_mn = (f_m - f_n) / (e_m - e_n).
+    All are lists of k-points and spin channels. `atom_M` is the atom of each row.
     """
-    filling, spin = sampling.filling, sampling.spin
-    matrices = list(kspace.hamiltonian_and_overlap(frame, sampling.kpoints_kc))
-    solved = [[linalg.eigh(H, S, check_finite=False) for H, S in channels] for channels in matrices]
-    e_skn = np.array([[e_n for e_n, _ in channels] for channels in solved]).swapaxes(0, 1)
-    f_skn, fermi = kspace.occupations(e_skn, sampling.weights_k, filling, spin)
-    atom_M = np.repeat(np.arange(frame.natoms), frame.pairs.norb_a)
-    atom_M = np.tile(atom_M, len(matrices[0][0][1]) // len(atom_M))
-    starts = [np.flatnonzero(atom_M == a) for a in range(frame.natoms)]
-    parts = np.zeros((len(e_skn), frame.natoms, frame.natoms))
-    for k, (channels, weight) in enumerate(zip(solved, sampling.weights_k, strict=True)):
-        S_MM = matrices[k][0][1]
-        for s, (e_n, c_Mn) in enumerate(channels):
-            level = fermi[min(s, len(fermi) - 1)]
-            F_nn = slopes(e_n, f_skn[s, k], level, filling, sampling.most)
-            Sc_Mn = S_MM @ c_Mn
-            W_ann = np.array([c_Mn[M].conj().T @ Sc_Mn[M] for M in starts])
-            W_ann = (W_ann + W_ann.conj().swapaxes(1, 2)) / 2
-            flat = W_ann.reshape(frame.natoms, -1)
-            parts[s] += weight * ((flat * F_nn.ravel()) @ flat.conj().T).real
-    groups = [parts.sum(axis=0)] if len(fermi) == 1 else list(parts)
-    return np.asarray(sum(at_fixed_count(chi_aa) for chi_aa in groups))
+
+    solved: Solved
+    overlapping: list[list[Array]]
+    atom_M: Array
+    natoms: int
+    sampling: Sampling
+
+    @classmethod
+    def of(cls, frame: Frame, levels: Levels, sampling: Sampling) -> "AtomicOrbitals":
+        solved = levels.density.orbitals
+        overlaps = kspace.dense_at_each(frame, "S", sampling.kpoints_kc)
+        overlapping = [[parts[0] @ c for _, c in channels] for parts, channels in zip(overlaps, solved, strict=True)]
+        atom_M = np.repeat(np.arange(frame.natoms), frame.pairs.norb_a)
+        atom_M = np.tile(atom_M, len(solved[0][0][1]) // len(atom_M))
+        return cls(solved, overlapping, atom_M, frame.natoms, sampling)
+
+    def moved_by(self, v_a: Array) -> "AtomicOrbitals":
+        """Those with potentials on the atoms, H + (D S + S D) / 2 with D = diag(v), solved in the orbitals without them."""
+        v_M = v_a[self.atom_M]
+        solved: Solved = []
+        overlapping: list[list[Array]] = []
+        for channels, products in zip(self.solved, self.overlapping, strict=True):
+            solved.append([])
+            overlapping.append([])
+            for (e_n, c_Mn), Sc_Mn in zip(channels, products, strict=True):
+                V_nn = (c_Mn.conj().T * v_M) @ Sc_Mn
+                levels_n, turn_nn = linalg.eigh(np.diag(e_n) + (V_nn + V_nn.conj().T) / 2, check_finite=False)
+                solved[-1].append((levels_n, c_Mn @ turn_nn))
+                overlapping[-1].append(Sc_Mn @ turn_nn)
+        return replace(self, solved=solved, overlapping=overlapping)
+
+    def occupations(self) -> tuple[Array, list[float]]:
+        e_skn = np.array([[e_n for e_n, _ in channels] for channels in self.solved]).swapaxes(0, 1)
+        return kspace.occupations(e_skn, self.sampling.weights_k, self.sampling.filling, self.sampling.spin)
+
+    def populations(self) -> Array:
+        """Electrons of each atom (Mulliken)."""
+        f_skn, _ = self.occupations()
+        total_M = np.zeros(len(self.atom_M))
+        for k, weight in enumerate(self.sampling.weights_k):
+            for s, ((_, c_Mn), Sc_Mn) in enumerate(zip(self.solved[k], self.overlapping[k], strict=True)):
+                total_M += weight * np.einsum("Mn,Mn,n->M", c_Mn.conj(), Sc_Mn, f_skn[s, k], optimize=True).real
+        return np.bincount(self.atom_M, total_M, self.natoms)
+
+    def response(self) -> Array:
+        """dq_i / dv_j (electrons per eV) of Mulliken charges and potentials of atoms, with as many electrons as before.
+
+        To first order dP_mn = F_mn dH_mn between the levels m and n, F_mn = (f_m - f_n) / (e_m - e_n).
+        """
+        filling = self.sampling.filling
+        f_skn, fermi = self.occupations()
+        rows_a = [np.flatnonzero(self.atom_M == a) for a in range(self.natoms)]
+        parts = np.zeros((len(f_skn), self.natoms, self.natoms))
+        for k, weight in enumerate(self.sampling.weights_k):
+            for s, ((e_n, c_Mn), Sc_Mn) in enumerate(zip(self.solved[k], self.overlapping[k], strict=True)):
+                F_nn = slopes(e_n, f_skn[s, k], fermi[min(s, len(fermi) - 1)], filling, self.sampling.most)
+                W_ann = np.array([c_Mn[M].conj().T @ Sc_Mn[M] for M in rows_a])
+                W_ann = (W_ann + W_ann.conj().swapaxes(1, 2)) / 2
+                flat = W_ann.reshape(self.natoms, -1)
+                parts[s] += weight * ((flat * F_nn.ravel()) @ flat.conj().T).real
+        groups = [parts.sum(axis=0)] if len(fermi) == 1 else list(parts)
+        return np.asarray(sum(at_fixed_count(chi_aa) for chi_aa in groups))
 
 
 def at_fixed_count(chi_aa: Array) -> Array:

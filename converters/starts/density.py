@@ -7,7 +7,7 @@ Both are worked on as dense matrices at the k-points of the run: `matrices[k][s]
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import linalg, optimize
@@ -61,14 +61,32 @@ class Sampling:
         weights_k = np.bincount(k_q.ravel(), weights=np.tile(self.weights_k, 2) / 2)
         return replace(self, kpoints_kc=both_qc[first_k], weights_k=weights_k)
 
+    def without_partners(self) -> "Sampling":
+        """The same with one of k and -k, since real matrices of lattice vectors are conjugates of one another there; spinors keep both."""
+        if self.spin is Spin.SPINOR:
+            return self
+        count = len(self.kpoints_kc)
+        place_qc = kspace.places_of(np.concatenate([self.kpoints_kc, -self.kpoints_kc]))
+        pairs_k = np.sort(np.unique(place_qc, axis=0, return_inverse=True)[1].reshape(2, count), axis=0)
+        _, first_k, pair_k = np.unique(pairs_k, axis=1, return_index=True, return_inverse=True)
+        weights_k = np.bincount(pair_k.ravel(), weights=self.weights_k)
+        return replace(self, kpoints_kc=self.kpoints_kc[first_k], weights_k=weights_k)
+
+
+Solved = list[list[tuple[Array, Array]]]
+
 
 @dataclass(frozen=True, eq=False)
 class Density:
-    """rho(k) to start from, and what was found and done on the way."""
+    """rho(k) to start from, and what was found and done on the way.
+
+    `orbitals` are all levels and orbitals of H and S where it was made of these, ghost states among them.
+    """
 
     rho: Dense
     measured: dict[str, float]
     note: str
+    orbitals: Solved = field(default_factory=list)
 
 
 def doubt(density: Density, electrons: float) -> str:
@@ -93,33 +111,40 @@ def doubt_count(found: float, electrons: float, most: float = MOST_LOST) -> str:
 
 def density_of_levels(H: Dense, S: Sequence[Array], sampling: Sampling) -> Density:
     """The density of the levels of (H, S), filled as the run fills them, without ghost states."""
-    solved, threshold, lowest = solve_without_ghosts(H, S)
-    e_skn = np.array([[pair[0] for pair in channels] for channels in solved]).swapaxes(0, 1)
-    f_skn, fermi = kspace.occupations(e_skn, sampling.weights_k, sampling.filling, sampling.spin)
-    rho = [[(c * f_skn[s, k]) @ c.conj().T for s, (_, c) in enumerate(pairs)] for k, pairs in enumerate(solved)]
-    note = f"DM is that of H and S at {len(S)} k-points, Fermi level {fermi[0]:.3f} eV"
-    if threshold:
-        note += f"; ghost states down to {lowest:.0f} eV: directions of S below {threshold:g} were left out"
-    return Density(rho, {"S filter": threshold, "lowest level": lowest}, note)
-
-
-Solved = list[list[tuple[Array, Array]]]
-
-
-def solve_without_ghosts(H: Dense, S: Sequence[Array]) -> tuple[Solved, float, float]:
-    """Levels and orbitals of each k-point and spin, the filter of S that was needed (0: none), and the lowest level without it.
-
-    A ghost lives on directions of S that are nearly nothing: its level lies far below that of the same matrices without
-    these directions. Levels of physics use them too, and lose a little.
-    """
     try:
-        best = [
+        orbitals = [
             [linalg.eigh(part, overlap, check_finite=False) for part in parts]
             for parts, overlap in zip(H, S, strict=True)
         ]
     except np.linalg.LinAlgError as error:
         raise Refused(Kind.SINGULAR_OVERLAP, "S", "is not positive definite, so that H has no levels") from error
-    lowest, used = lowest_level(best), 0.0
+    solved, threshold = without_ghosts(orbitals, H, S)
+    filled = filled_levels(solved, sampling)
+    lowest = lowest_level(orbitals)
+    note = filled.note
+    if threshold:
+        note += f"; ghost states down to {lowest:.0f} eV: directions of S below {threshold:g} were left out"
+    return Density(filled.rho, {"S filter": threshold, "lowest level": lowest}, note, orbitals)
+
+
+def filled_levels(solved: Solved, sampling: Sampling) -> Density:
+    """The density of known levels and orbitals without ghost states."""
+    e_skn = np.array([[pair[0] for pair in channels] for channels in solved]).swapaxes(0, 1)
+    f_skn, fermi = kspace.occupations(e_skn, sampling.weights_k, sampling.filling, sampling.spin)
+    rho = [[(c * f_skn[s, k]) @ c.conj().T for s, (_, c) in enumerate(pairs)] for k, pairs in enumerate(solved)]
+    note = f"DM is that of H and S at {len(solved)} k-points, Fermi level {fermi[0]:.3f} eV"
+    return Density(rho, {"S filter": 0.0, "lowest level": lowest_level(solved)}, note, solved)
+
+
+def without_ghosts(best: Solved, H: Dense, S: Sequence[Array]) -> tuple[Solved, float]:
+    """Levels and orbitals of each k-point and spin without ghost states, and the filter of S that was needed (0: none).
+
+    A ghost lives on directions of S that are nearly nothing: its level lies far below that of the same matrices without
+    these directions. Levels of physics use them too, and lose a little.
+    """
+    used = 0.0
+    if not may_have_ghosts(best, S):
+        return best, used
     directions = [np.linalg.eigh(overlap) for overlap in S]
     for threshold in GHOST_FILTERS:
         if ghost_weight(best, directions, threshold) < GHOST_WEIGHT:
@@ -130,7 +155,23 @@ def solve_without_ghosts(H: Dense, S: Sequence[Array]) -> tuple[Solved, float, f
         ]
         if lowest_level(filtered) > lowest_level(best) + GHOST_RISE:
             best, used = filtered, threshold
-    return best, used, lowest
+    return best, used
+
+
+def may_have_ghosts(solved: Solved, S: Sequence[Array]) -> bool:
+    """Whether a lowest orbital may lie on directions of tiny overlap, from a bound that costs less than finding these.
+
+    With t the largest filter, t / (s + t) is at least 1/2 for the directions below it, so that 2 t <c| S (S + t)^-1 |c> is
+    no less than what of the orbital c lies there.
+    """
+    most = GHOST_FILTERS[-1]
+    for pairs, overlap in zip(solved, S, strict=True):
+        factor = linalg.cho_factor(overlap + most * np.eye(len(overlap)), check_finite=False)
+        for _, c in pairs:
+            lowest = c[:, 0]
+            if 2 * most * np.vdot(overlap @ lowest, linalg.cho_solve(factor, lowest)).real >= GHOST_WEIGHT:
+                return True
+    return False
 
 
 def lowest_level(solved: Solved) -> float:
@@ -272,8 +313,8 @@ def scale_density(frame: Frame, filling: Filling) -> Frame:
     return replace(frame, operators={**frame.operators, "DM": replace(DM, values_sx=DM.values_sx * factor_s[:, None])})
 
 
-def operator_on_mesh(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[list[Array]]:
-    """O(k) at the points of a uniform mesh, each block counted at its closest image alone.
+def operator_on_mesh(frame: Frame, name: str, kpoints_kc: Array, mesh_kc: Array | None = None) -> Iterator[list[Array]]:
+    """O(k) at points of a uniform mesh (all of which are `mesh_kc`, where not all are asked for), each block counted at its closest image alone.
 
     A DM(R) of a mesh repeats in the supercell of the mesh: DM(R + N) = DM(R). Codes store these repetitions wherever
     orbitals reach them, and the sum over R must not count them again.
@@ -282,7 +323,11 @@ def operator_on_mesh(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[lis
     weight_p = (
         np.ones(len(frame.pairs))
         if whole
-        else image_weights(frame.pairs, frame.vectors_pv, kspace.mesh_of_points(frame.formula, kpoints_kc))
+        else image_weights(
+            frame.pairs,
+            frame.vectors_pv,
+            kspace.mesh_of_points(frame.formula, kpoints_kc if mesh_kc is None else mesh_kc),
+        )
     )
     operator = frame.operators[name]
     weighted = replace(operator, values_sx=operator.values_sx * weight_p[frame.pairs.pair_x])

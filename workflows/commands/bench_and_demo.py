@@ -14,7 +14,8 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
   slem-bench convert runs/
   slem-bench model --json
   slem-bench restart --cases water,nickel --folder starts
-  slem-bench starts runs/* --cmd "siesta < si.fdf > si.out" --learn 10,30 --folder starts -o starts.json"""
+  slem-bench starts runs/* --cmd "siesta < si.fdf > si.out" --learn 10,30 --folder starts -o starts.json
+  slem-bench cost si8 si64 --model model --cmd "siesta < si.fdf"  # in CPU seconds, beside an iteration"""
 )
 @click.argument(
     "what",
@@ -29,6 +30,7 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
             "scale",
             "spectrum",
             "starts",
+            "cost",
             "guard",
             "curve",
         ]
@@ -51,7 +53,8 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
     show_default=True,
     help="restart, starts, guard, curve: how long each model is trained.",
 )
-@click.option("--cmd", "command", default="", help="starts: the line that runs the code in its folder.")
+@click.option("--cmd", "command", default="", help="starts, cost: the line that runs the code in its folder.")
+@click.option("--model", type=EXISTING, help="cost: the model that predicts the starts.")
 @click.option(
     "--learn", default="30", show_default=True, help="starts, curve: numbers of runs or frames to learn from."
 )
@@ -69,6 +72,8 @@ def bench_command(
     folder: Path | None,
     cases: str,
     minutes: float,
+    command: str,
+    model: Path | None,
     output: Path | None,
     as_json: bool,
     **options: Any,
@@ -88,6 +93,8 @@ def bench_command(
     starts   starts the last of your own runs (PATHS) from predictions of
              models that learned from the first ones; what is in the folder
              is kept
+    cost     what a start of each of your runs (PATHS) from --model costs,
+             beside one iteration of the code
     guard    starts PySCF runs of structures more and more unlike those
              learned: what the distance of predicted H and DM foretells
     curve    learns from more and more frames of molecular dynamics of water:
@@ -104,11 +111,17 @@ def bench_command(
         raise click.UsageError("convert needs run folders to read")
     if what == "spectrum" and not paths:
         raise click.UsageError("spectrum needs datasets or predictions")
-    if what == "starts" and not options["command"]:
-        raise click.UsageError("starts needs --cmd, the line that runs the code")
+    if what in ("starts", "cost") and not command:
+        raise click.UsageError(f"{what} needs --cmd, the line that runs the code")
+    if what == "cost" and model is None:
+        raise click.UsageError("cost needs --model")
     with waiting(f"measuring: {what}"):
         if what == "starts":
-            rows = measure_starts(list(paths), folder or Path("starts"), minutes, **options)
+            rows = measure_starts(list(paths), folder or Path("starts"), minutes, command=command, **options)
+        elif what == "cost" and model is not None:
+            from workflows.benchmarks.cost import bench_cost
+
+            rows = bench_cost(list(paths), folder or Path("cost"), model, command)
         elif what == "curve":
             from workflows.benchmarks.curve import bench_curve
 

@@ -14,6 +14,7 @@ from converters.errors import Kind, Refused
 from converters.starts.start import MODEL_VARIABLE, Progress, Target
 from converters.starts.targets import code_of_scripts, find_target, restart_module, script_module
 from workflows.export import Request, export, stop_lines
+from workflows.processes.threads import threads_for
 from workflows.scf.copies import DEFAULT, GUESS, Record, copy_of, earlier_record, fresh_copy, key_of
 from workflows.scf.judge import compare, judge
 from workflows.scf.outcome import Outcome, Start
@@ -178,7 +179,7 @@ class Work:
 
     def put_guess(self, copy: Path, target: Target, record: Record) -> Record:
         staged = copy / "slem-start"
-        with self.predicting:
+        with self.predicting, threads_for(len(target.labels_a)):
             done = export(self.matrices_for(copy, target), staged, self.job.request, target)
         if self.job.request.route == "auto" and done.agreement is not None and done.agreement.doubt:
             # Both are wrong then, and the code's own start is better than either (docs/results.md).

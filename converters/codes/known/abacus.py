@@ -40,5 +40,6 @@ ABOUT = About(
     grid="points of the FFT grid; default: those of the run",
     routes=("dm", "h", "h2dm", "charge"),
     stop_at={"scf_thr": "1e-2", "scf_ene_thr": "{eV:.3g}"},
+    at_most={"scf_nmax": "{n}"},
     load_restart=load_restart,
 )

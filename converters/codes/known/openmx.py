@@ -39,5 +39,6 @@ ABOUT = About(
     basis_files=(".pao",),
     routes=("charge", "h2dm", "h"),
     stop_at={"scf.criterion": "{hartree:.3g}"},
+    at_most={"scf.maxIter": "{n}"},
     load_restart=load_restart,
 )

@@ -48,6 +48,7 @@ ABOUT = About(
         "SCF.FreeE.Converge": "true",
         "SCF.FreeE.Tolerance": "{eV:.3g} eV",
     },
+    at_most={"MaxSCFIterations": "{n}", "SCF.MustConverge": "false"},
     tools=(Tool("tbtrans", "tbtrans and sisl open it", "`slem.TSHS`", "converters.siesta.transport"),),
     load_restart=load_restart,
 )
