@@ -13,9 +13,13 @@ from converters.abacus import csr
 from converters.abacus import restart as abacus
 from converters.errors import Refused
 from converters.frames.blocks import Operator
+from converters.frames.folding import image_weights
 from converters.frames.frame import Provenance
+from converters.physics.kspace import places_of, supercell_of_points
 from converters.siesta import restart as siesta
 from converters.siesta.sparse import read_density_file
+from converters.starts.agreement import levels_of
+from converters.starts.fit import fit_to_target, sampling_of
 from converters.starts.start import Options
 from converters.starts.symmetry import has_turns
 from converters.starts.targets import find_target
@@ -274,3 +278,19 @@ def test_h_and_dm_that_are_far_apart_start_nothing_unless_a_route_is_named(tmp_p
         (outcome,) = run_folders([tmp_path / "fe"], job)
         assert (outcome.guess is not None) == started
         assert ("electrons apart" in outcome.verdict) != started
+
+
+def test_a_skew_mesh_of_siesta_has_its_k_points_and_its_density():
+    """kgrid_Monkhorst_Pack names a supercell: its k-points are those that SIESTA lists, and DM of its H is its own."""
+    (frame,), target = frames_of("siesta", "skew_mesh"), find_target(unpacked("siesta", "skew_mesh"))
+    listed = sampling_of(frame, None, None).with_partners().kpoints_kc
+    place_qc = places_of(np.concatenate([listed, target.kpoints_kc]))
+    assert sorted(place_qc[: len(listed)].tolist()) == sorted(place_qc[len(listed) :].tolist())
+    supercell_cc = supercell_of_points("", target.kpoints_kc)
+    assert round(abs(np.linalg.det(supercell_cc))) == len(listed) == 20
+    rows = np.array([[-2, 2, 2], [2, -1, 1], [1, 2, -2]])
+    np.testing.assert_allclose(np.mod(rows @ np.linalg.inv(supercell_cc) + 1e-9, 1), 0, atol=1e-6)
+    assert image_weights(frame.pairs, frame.vectors_pv, supercell_cc).min() == 0  # images are among the stored pairs
+    levels = levels_of(frame, sampling_of(fit_to_target(frame, target), target, None))
+    assert levels.agreement.apart < 1e-7
+    np.testing.assert_allclose(levels.frame["DM"].values_sx, frame["DM"].values_sx, rtol=0, atol=1e-7)

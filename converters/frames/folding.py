@@ -16,6 +16,8 @@ from converters.frames.frame import Frame
 LARGEST_IMAGINARY = 2e-3
 # Atoms that are equally close up to this (Angstrom) share a folded block.
 SAME_DISTANCE = 1e-6
+# Places in a cell (fractions) are the same up to this.
+SAME_PLACE_IN_CELL = 1e-6
 # No run has atoms that are farther apart than these cells; a damaged number may.
 MOST_CELLS = 10_000
 
@@ -168,7 +170,10 @@ def supercells_between(between_av: Array, cell_cv: Array, pbc_c: Array, mesh_c: 
 
 
 def image_weights(pairs: Pairs, vectors_pv: Array, mesh_c: Array) -> Array:
-    """1 for pairs that are the closest of all their images in the supercell of a mesh (1/n where n are), else 0."""
+    """1 for pairs that are the closest of all their images in the supercell of a mesh (1/n where n are), else 0.
+
+    `mesh_c` are the numbers of a mesh, or the vectors of a supercell as rows, in lattice vectors.
+    """
     i_q, j_q = np.concatenate([pairs.i_p, pairs.j_p]), np.concatenate([pairs.j_p, pairs.i_p])
     R_qc = np.concatenate([pairs.R_pc, -pairs.R_pc])
     distance_q = np.tile(np.linalg.norm(vectors_pv, axis=1), 2)
@@ -188,8 +193,15 @@ def closest_of_images(i_q: Array, j_q: Array, R_qc: Array, distance_q: Array, me
 
 def classes_of_images(i_q: Array, j_q: Array, R_qc: Array, mesh_c: Array) -> Array:
     """Directed pairs that are images of one another in the supercell of a mesh have the same number."""
-    _, class_q = np.unique(np.column_stack([i_q, j_q, np.mod(R_qc, mesh_c)]), axis=0, return_inverse=True)
+    inside_qc = np.mod(R_qc, mesh_c) if mesh_c.ndim == 1 else inside_supercell(R_qc, mesh_c)
+    _, class_q = np.unique(np.column_stack([i_q, j_q, inside_qc]), axis=0, return_inverse=True)
     return np.asarray(class_q.ravel())
+
+
+def inside_supercell(R_qc: Array, supercell_cc: Array) -> Array:
+    """The lattice vectors in the supercell with these rows that differ from others by its vectors."""
+    away_qc = np.floor(R_qc @ np.linalg.inv(supercell_cc) + SAME_PLACE_IN_CELL)
+    return np.asarray(R_qc - away_qc.astype(np.int64) @ supercell_cc)
 
 
 def mesh_of(place: str | Path, fractional_kc: Array, digits: int = 6) -> Array:

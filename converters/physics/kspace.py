@@ -23,6 +23,8 @@ from converters.frames.smearing import gaussian, is_monotonic, occupation_functi
 
 # k-points that no run has.
 MOST_KPOINTS = 1_000_000
+# Points of a mesh that is none along the axes: more of them are not looked at.
+MOST_SKEW = 3000
 # k-points are the same to so many digits (fractions): OpenMX moves its mesh by some millionths.
 DIGITS_OF_K = 5
 PLACE_OF_K = 10.0**-DIGITS_OF_K
@@ -188,6 +190,48 @@ def mesh_of_points(place: str | Path, kpoints_kc: Array) -> Array:
         _, first_n, number_k = np.unique(place_k, return_index=True, return_inverse=True)
         evened_kc[:, c] = kpoints_kc[first_n, c][number_k]
     return mesh_of(place, evened_kc, DIGITS_OF_K)
+
+
+def supercell_of_points(place: str | Path, kpoints_kc: Array) -> Array:
+    """The supercell in which densities of these k-points repeat: the numbers of a mesh along the axes, else its vectors as rows.
+
+    Differences of the points generate a lattice that has the reciprocal one within it; where they are all of its points,
+    the vectors R with whole k.R for all of them are the supercell.
+    """
+    try:
+        return mesh_of_points(place, kpoints_kc)
+    except Refused:
+        count = len(kpoints_kc)
+        steps_kc = np.round(count * (kpoints_kc - kpoints_kc[0]))
+        if count > MOST_SKEW or np.abs(steps_kc / count - kpoints_kc + kpoints_kc[0]).max() > PLACE_OF_K:
+            raise
+        basis_cc = lattice_basis([*steps_kc.astype(int).tolist(), *(count * np.eye(3, dtype=int)).tolist()])
+        supercell_cc = np.round(count * np.linalg.inv(basis_cc).T).astype(np.int64)
+        if round(abs(np.linalg.det(supercell_cc))) != count:
+            raise
+        return supercell_cc
+
+
+def lattice_basis(rows: list[list[int]]) -> Array:
+    """Three vectors that generate the same lattice as many, which have whole components (Hermite's normal form)."""
+    basis = []
+    for c in range(3):
+        while len(others := [row for row in rows if row[c]]) > 1:
+            least = min(others, key=lambda row: abs(row[c]))
+            rows = [
+                row if row is least else [x - row[c] // least[c] * y for x, y in zip(row, least, strict=True)]
+                for row in rows
+            ]
+        basis += others
+        rows = [row for row in rows if not row[c]]
+    return np.array(basis)
+
+
+def points_of_supercell(supercell_cc: Array, first_c: Array) -> tuple[Array, Array]:
+    """All k-points k with whole N k - `first_c`, where the rows of N are the supercell in lattice vectors, and equal weights."""
+    numbers_c = np.abs(np.diagonal(lattice_basis(supercell_cc.T.tolist())))
+    steps_kc = np.stack(np.meshgrid(*map(np.arange, numbers_c), indexing="ij"), axis=-1).reshape(-1, 3)
+    return (steps_kc + first_c) @ np.linalg.inv(supercell_cc).T, np.full(len(steps_kc), 1 / len(steps_kc))
 
 
 def tolerance_of_levels(residual: float, factor: float) -> float:

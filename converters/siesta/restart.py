@@ -18,7 +18,7 @@ from basis.spin import Spin
 from basis.units import KELVIN
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
-from converters.physics.kspace import require_mesh, uniform_mesh
+from converters.physics.kspace import points_of_supercell, require_mesh, uniform_mesh
 from converters.physics.sparse import Source
 from converters.siesta import text
 from converters.siesta.fdf import included_files, keyword, smearing_of, words_of
@@ -178,7 +178,7 @@ def spin_kind(fdf: Any) -> str:
 
 
 def mesh_of(path: Path, fdf: Any) -> tuple[Array | None, Array | None]:
-    """The whole k mesh of a diagonal kgrid_Monkhorst_Pack, Gamma without one; None for others."""
+    """All k-points of kgrid_Monkhorst_Pack, whose rows are the supercell in which the density repeats; Gamma without one, None for a cutoff."""
     rows = fdf.get("kgrid_Monkhorst_Pack", default=None)
     if rows is None:
         if (
@@ -189,11 +189,12 @@ def mesh_of(path: Path, fdf: Any) -> tuple[Array | None, Array | None]:
         return np.zeros((1, 3)), np.ones(1)
     table = np.array([row.split()[:4] + ["0"] * (4 - len(row.split()[:4])) for row in rows[:3]], dtype=float)
     cells_cc, shift_c = table[:, :3], table[:, 3]
-    if np.abs(cells_cc - np.diag(np.diagonal(cells_cc))).max() > 0:
-        return None, None
-    mesh_c = np.diagonal(cells_cc).astype(int)
-    require_mesh(path, mesh_c.tolist())
-    return uniform_mesh(mesh_c, shift_c / mesh_c)
+    if np.abs(cells_cc - np.diag(np.diagonal(cells_cc))).max() == 0:
+        mesh_c = np.diagonal(cells_cc).astype(int)
+        require_mesh(path, mesh_c.tolist())
+        return uniform_mesh(mesh_c, shift_c / mesh_c)
+    require_mesh(path, [1, 1, round(abs(np.linalg.det(cells_cc)))])
+    return points_of_supercell(cells_cc.astype(int), shift_c)
 
 
 def choose_route(frame: Frame, target: Target | None, options: Options) -> Route:

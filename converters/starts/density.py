@@ -314,7 +314,7 @@ def scale_density(frame: Frame, filling: Filling) -> Frame:
 
 
 def operator_on_mesh(frame: Frame, name: str, kpoints_kc: Array, mesh_kc: Array | None = None) -> Iterator[list[Array]]:
-    """O(k) at points of a uniform mesh (all of which are `mesh_kc`, where not all are asked for), each block counted at its closest image alone.
+    """O(k) at points of a lattice of them (all of which are `mesh_kc`, where not all are asked for), each block counted at its closest image alone.
 
     A DM(R) of a mesh repeats in the supercell of the mesh: DM(R + N) = DM(R). Codes store these repetitions wherever
     orbitals reach them, and the sum over R must not count them again.
@@ -326,7 +326,7 @@ def operator_on_mesh(frame: Frame, name: str, kpoints_kc: Array, mesh_kc: Array 
         else image_weights(
             frame.pairs,
             frame.vectors_pv,
-            kspace.mesh_of_points(frame.formula, kpoints_kc if mesh_kc is None else mesh_kc),
+            kspace.supercell_of_points(frame.formula, kpoints_kc if mesh_kc is None else mesh_kc),
         )
     )
     operator = frame.operators[name]

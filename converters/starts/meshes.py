@@ -27,7 +27,9 @@ def density_on_mesh(frame: Frame, sampling: Sampling) -> tuple[Frame, str]:
     except Refused:
         own_c = None
     if own_c is None:
-        return frame, "DM is that of a dense k mesh and stays so: the k mesh of the run is not known"
+        points = "the k-points of the run are no mesh along its lattice vectors"
+        unknown = points if len(sampling.kpoints_kc) else "the k mesh of the run is not known"
+        return frame, f"DM is that of a dense k mesh and stays so: {unknown}"
     joined_c = joined_axes(frame)
     local_c = tuple(n if joined else 1 for n, joined in zip(local_c, joined_c, strict=True))
     if (own_c >= local_c)[joined_c].all():
