@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from converters.errors import Kind as Kind
     from converters.errors import Refused as Refused
     from converters.frames.frame import Frame as Frame
+    from converters.physics.populations import populations as populations
     from converters.pyscf import frame_from_scf as frame_from_scf
     from converters.pyscf.calculator import PySCF as PySCF
     from converters.storage.dataset import Dataset as Dataset
@@ -51,6 +52,7 @@ HOMES = {
     "frame_from_scf": "converters.pyscf",
     "from_e3nn": "slem_plugin.e3nn_blocks",
     "load_model": "slem_plugin.checkpoint",
+    "populations": "converters.physics.populations",
     "predict": "workflows.api",
     "pyscf_guess": "slem_plugin.pyscf_start",
     "read": "workflows.api",

@@ -136,3 +136,15 @@ def test_a_block_is_shown_with_its_orbitals_and_its_origin(silicon):
     wrong = CliRunner().invoke(main, ["info", str(silicon), "--frame", "0", "--pair", "0", "7"])
     assert wrong.exit_code == 1
     assert "has 2 atoms and no atom 7" in wrong.output
+
+
+def test_what_a_magnetic_run_printed_is_shown_and_has_its_moment_on_its_atoms():
+    """Iron of SIESTA: the moment and the Fermi level that it printed."""
+    from workflows.frame_info import Look
+
+    (frame,) = slem.read(unpacked("siesta", "spin"))
+    assert Look("iron", frame, None).facts["moment"] == pytest.approx(2.27291, abs=1e-4)
+    up, down = slem.populations(frame)
+    assert (up - down).sum() == pytest.approx(2.27291, abs=1e-4)
+    bands = slem.bands(frame, "GH", points=2)
+    assert repr(bands).startswith("<bands: 15 levels at 2 k-points, 2 spins, ")

@@ -383,6 +383,16 @@ def test_moments_are_those_that_the_codes_print(code, name, moment, absolute):
         assert found is None if printed is None else found == pytest.approx(printed, abs=1e-6)
 
 
+def test_moments_of_siesta_5_stand_behind_their_components(tmp_path):
+    """As SIESTA 5 ended for hydrogen on graphene."""
+    (tmp_path / "hg.out").write_text(
+        "Version         : 5.4.2\n"
+        "     spin moment: {S} , |S| = {        0.0        0.0    2.00000 }     2.00000\n"
+        "     spin moment: {S} , |S| = {        0.0        0.0    0.99999 }     0.99999\n"
+    )
+    assert restart_module("siesta").read_progress(tmp_path).moment == 0.99999
+
+
 def test_a_state_that_is_another_says_which_is_the_lower_and_their_moments():
     def judged(guess, own):
         starts = (Start("run", 1.0, 0, Progress(5, energy, True, moment=moment)) for energy, moment in (guess, own))

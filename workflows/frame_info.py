@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from basis import Array
+from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.frames.orbitals import Orbital
+from converters.physics.populations import populations
 from converters.storage.dataset import Dataset
 
 # What the spin components of a block are called.
@@ -55,6 +57,9 @@ class Look:
         """What is said of the frame, in the order in which people ask."""
         frame, said = self.frame, self.frame.provenance
         outcome = {name: value for name, value in vars(frame.outcome).items() if value is not None}
+        if frame.spin is Spin.COLLINEAR and {"DM", "S"} <= set(frame.operators):
+            up, down = populations(frame).sum(axis=1)
+            outcome.setdefault("moment", float(up - down))
         return {
             "structure": f"{frame.formula}, {frame.norb} orbitals, {len(frame.pairs)} pairs, spin {frame.spin}",
             "run": f"{said.code} {said.version}, {said.path or 'memory'}",

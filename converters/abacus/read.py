@@ -39,13 +39,15 @@ def read_run(run: Run) -> Iterator[Frame]:
             raise Refused(
                 Kind.MISSING_FILES, run.main, f"has no {name} beside or above it", "the folder in which ABACUS ran"
             )
+    log_path = next((path for path in run.others if path.name.startswith("running_")), None)
     if run.main.name == "INPUT":
         wanted = "out_mat_hs2 1 and out_dmr 1 (out_dm1 1 before 3.9)"
         if text.flag(given, "gamma_only") == "1":
             wanted = "out_mat_hs 1 and out_dmk 1 (out_dm 1 before 3.9)"
+        if log_path is None:
+            raise Refused(Kind.NO_RUN, run.folder, f"has not run: it has no log of ABACUS; switch on {wanted}")
         raise Refused(Kind.NO_RUN, run.folder, f"holds no matrices; switch on {wanted} and rerun")
     stru = text.read_stru(own[Path(text.files_of(given)[0]).name], given.get("latname", "none"))
-    log_path = next((path for path in run.others if path.name.startswith("running_")), None)
     log = read_log(log_path) if log_path else Log()
     components = text.spin_components(own["INPUT"], given)
     refuse_other_spins(run, components, log)

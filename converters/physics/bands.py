@@ -158,7 +158,7 @@ def find_edges(frame: Frame, mesh_skn: Array, weights_k: Array, along_skn: Array
     valence = levels.max(axis=1)[full_sn].max(initial=-np.inf)
     conduction = levels.min(axis=1)[~full_sn].min(initial=np.inf)
     return Edges(
-        float((valence + conduction) / 2), float(valence), float(conduction), conduction - valence < SMALLEST_GAP
+        float((valence + conduction) / 2), float(valence), float(conduction), bool(conduction - valence < SMALLEST_GAP)
     )
 
 
@@ -181,6 +181,12 @@ class Bands:
     most: float
     edges: Edges
     interpolation_error: float = 0.0
+
+    def __repr__(self) -> str:
+        spins, points, levels = self.energies_skn.shape
+        spin = ", 2 spins" if spins == 2 else ""
+        edges = f"valence {self.edges.valence:.3f}, conduction {self.edges.conduction:.3f}, gap {self.edges.gap:.3f} eV"
+        return f"<bands: {levels} levels at {points} k-point{'s' * (points > 1)}{spin}, {edges}>"
 
     @classmethod
     def of(cls, frame: Frame, path: KPath, tell: Callable[[int, int], None] = lambda done, total: None) -> "Bands":

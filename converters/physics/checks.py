@@ -59,7 +59,7 @@ class Result:
 
     def __str__(self) -> str:
         mark = {True: "ok", False: "FAILED", None: "not done"}[self.ok]
-        found = "" if self.found is None else f" {self.found:.3g}"
+        found = f" {self.found:.3g}" if self.found is not None else " no" if self.ok is False else ""
         return f"{self.name}:{found} ({self.expected}) {mark}"
 
     def refusal(self, place: str) -> Refused:

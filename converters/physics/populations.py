@@ -13,7 +13,9 @@ NOBLE = np.array([0, *(atomic_numbers[symbol] for symbol in ("He", "Ne", "Ar", "
 
 
 def populations(frame: Frame) -> Array:
-    """Electrons of each atom, sum_j (DM conj(S))_ij, in each spin channel: shape (channel, atom)."""
+    """Mulliken's electrons of each atom, sum_j (DM conj(S))_ij: one row for each spin (up and down along z)."""
+    if missing := [name for name in ("DM", "S") if name not in frame.operators]:
+        raise Refused(Kind.MISSING_MATRIX, frame.place, f"holds no {' and no '.join(missing)}; populations need both")
     channels = [0, 3] if frame.spin is Spin.SPINOR else list(range(frame.spin.components))
     if not frame.folded:
         pairs = frame.pairs

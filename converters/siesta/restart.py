@@ -43,6 +43,8 @@ WRONG_INPUT = (
     ArithmeticError,
 )
 TRUE = ("true", "t", "yes", "y", ".true.")
+# The moment of a cell: before its components up to 4.1, behind them from 5.0 on.
+MOMENT = r"spin moment: (?:S , \{S\} =|\{S\} , \|S\| = \{(?:\s*-?\d+\.\d+){3}\s*\})\s*(-?\d+\.\d+)"
 # Steps that SIESTA's mixer remembers by default, and keywords that say otherwise. Iron took 67 iterations with two and 25 with six (docs/results.md).
 SHORT_MEMORY = 2
 MEMORY = ("SCF.Mixer.History", "DM.NumberPulay", "DM.NumberBroyden")
@@ -278,5 +280,5 @@ def read_progress(folder: Path) -> Progress:
     energies = numbers_of([numbers[1] for numbers in columns if len(numbers) > 3], iterations)
     residuals = numbers_of([numbers[3] for numbers in columns if len(numbers) > 3], iterations)
     took = None if attempt is None else attempt[1].lower().startswith("succe")
-    moment = last_length(r"spin moment: S , \{S\} =\s*(-?\d+\.\d+)", content)  # its components stand behind it
+    moment = last_length(MOMENT, content)
     return Progress(iterations, output.energy, output.converged, residuals, took, energies=energies, moment=moment)

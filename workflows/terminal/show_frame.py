@@ -9,7 +9,8 @@ from workflows.terminal.show import console, show_facts
 
 def show_look(seen: Look) -> None:
     """What is said of a frame, then the block that was asked for."""
-    show_facts(seen.place, seen.facts)
+    levels = {name: f"{seen.facts[name]:.6f} eV" for name in ("energy", "fermi") if name in seen.facts}
+    show_facts(seen.place, seen.facts | levels)
     if seen.block is not None:
         show_block(seen.block, str(seen.frame.origin(seen.block.matrix)))
 
