@@ -69,6 +69,22 @@ def test_a_dimerised_chain_has_its_gap(spin, t1, t2):
     assert trapezoid(states[energies < 0], energies[energies < 0]) == pytest.approx(2, rel=1e-3)
 
 
+def test_paths_stay_out_of_vacuum():
+    """Codes repeat a box in all directions; levels change with k only along the wire, or in the layer."""
+    boxed = replace(chain(1.0, 0.6), pbc_c=np.ones(3, dtype=bool))
+    bands = Bands.of(boxed, make_path(boxed, points=101))
+    assert bands.path.names == ("Γ", "X")
+    assert not bands.path.kpoints_kc[:, :2].any()
+    assert bands.edges.gap == pytest.approx(0.8, abs=1e-9)
+    (layer,) = frames_of("siesta", "ptse2")
+    assert layer.pbc_c.all()
+    assert make_path(layer).names == ("Γ", "M", "K", "Γ")
+    assert mesh_for(layer)[2] == 1
+    across = kspace.eigenvalues(layer, np.array([[0.2, 0.1, 0.0], [0.2, 0.1, 0.4]]))
+    np.testing.assert_allclose(across[:, 0], across[:, 1], atol=1e-9)
+    assert "A" in make_path(layer, "GMLA").names
+
+
 def test_an_even_chain_is_a_metal():
     bands = Bands.of(chain(1.0, 1.0), make_path(chain(1.0, 1.0)))
     assert bands.edges.gap == 0

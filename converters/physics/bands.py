@@ -61,18 +61,40 @@ class Edges:
 
 
 def make_path(frame: Frame, path: str | None = None, points: int = 200) -> KPath:
-    """The special points of the lattice in ASE's order, or a path of their names such as "GXL,KG"; Gamma of a molecule."""
-    if not frame.pbc_c.any():
+    """The special points of the lattice in ASE's order, or a path of their names such as "GXL,KG"; Gamma of a molecule.
+
+    Without a name layers, wires and molecules in a box of vacuum get the points of the directions in which they go on.
+    """
+    joined_c = frame.pbc_c if path else joined_directions(frame)
+    if not joined_c.any():
         return KPath(np.zeros((1, 3)), np.zeros(1), (0.0,), ("Γ",))
     cell = frame.atoms.cell
     try:
-        line = cell.bandpath(path, npoints=points, pbc=frame.pbc_c)
+        line = cell.bandpath(path, npoints=points, pbc=joined_c)
         distance_k, corners, names = line.get_linear_kpoint_axis()
     except (KeyError, ValueError, RuntimeError, TypeError, AssertionError) as error:
         known = ", ".join(cell.bandpath(npoints=0, pbc=frame.pbc_c).special_points)
         raise Refused(Kind.NO_BANDS, f"path {path}", "is not one of this lattice", f"the points {known}") from error
     at, named = join_corners(corners * 2 * np.pi, [name.replace("G", "Γ") for name in names])
     return KPath(line.kpts, distance_k * 2 * np.pi, at, named)
+
+
+def joined_directions(frame: Frame) -> Array:
+    """The directions in which pairs lead from an atom to its images: along the others, through vacuum, levels do not change with k."""
+    pairs = frame.pairs
+    if not len(pairs):  # an outline
+        return frame.pbc_c
+    i_q, j_q = np.concatenate([pairs.i_p, pairs.j_p]), np.concatenate([pairs.j_p, pairs.i_p])
+    R_qc = np.concatenate([pairs.R_pc, -pairs.R_pc])
+    # Atoms are put into the cells in which a tree of pairs finds them, so that a layer across the boundary is one layer.
+    cell_ac, found_a = np.zeros((frame.natoms, 3), dtype=int), np.zeros(frame.natoms, dtype=bool)
+    while not found_a.all():
+        found_a[np.argmin(found_a)] = True
+        while (next_q := found_a[i_q] & ~found_a[j_q]).any():
+            atoms, first = np.unique(j_q[next_q], return_index=True)
+            cell_ac[atoms] = (cell_ac[i_q] + R_qc)[next_q][first]
+            found_a[atoms] = True
+    return frame.pbc_c & (cell_ac[i_q] + R_qc != cell_ac[j_q]).any(axis=0)
 
 
 def join_corners(corners: Array, names: Sequence[str]) -> tuple[tuple[float, ...], tuple[str, ...]]:
@@ -132,8 +154,8 @@ def require_dense_mesh(frame: Frame, error: float) -> None:
 
 
 def mesh_for(frame: Frame) -> tuple[int, int, int]:
-    """A mesh about as dense in all directions that repeat."""
-    a, b, c = mesh_of_length(frame.cell_cv, frame.pbc_c, 2 * np.pi / MESH_SPACING)
+    """A mesh about as dense in all directions in which the structure goes on."""
+    a, b, c = mesh_of_length(frame.cell_cv, joined_directions(frame), 2 * np.pi / MESH_SPACING)
     return a, b, c
 
 
@@ -224,8 +246,8 @@ class Bands:
             for n, part in enumerate(np.split(np.arange(len(distance_k)), breaks)):
                 width = style["linewidth"] * (1 if s == 0 else 0.64)
                 drawn = axes.plot(distance_k[part], levels_kn[part] - zero, **(style | {"linewidth": width}))
-                if s == 0 and n == 0 and label:
-                    drawn[0].set_label(label)
+                if n == 0 and label:
+                    drawn[0].set_label(label if len(self.energies_skn) == 1 else f"{label}, spin {('up', 'down')[s]}")
         axes.set_ylabel("energy (eV)")
         if len(distance_k) > 1:
             self.path.mark(axes)
