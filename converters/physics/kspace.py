@@ -67,11 +67,14 @@ def dense_at_each(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[list[A
         batch_kc = kpoints_kc[start : start + K_BATCH]
         phase_kt = np.exp(2j * np.pi * batch_kc @ table.R_tc.T)
         real_k = ~np.any(np.mod(2 * batch_kc, 1), axis=1) & (layout is not Spin.SPINOR)
-        if real_k.all():
-            phase_kt = phase_kt.real
-        half_skNN = (phase_kt @ halves_stNN.reshape(len(halves_stNN), len(table.R_tc), -1)).reshape(
-            len(halves_stNN), len(batch_kc), norb, norb
-        )
+        table_stX = halves_stNN.reshape(len(halves_stNN), len(table.R_tc), -1)
+        if np.iscomplexobj(table_stX):
+            half_skX = phase_kt @ table_stX
+        else:  # by parts: a product of complex and real numbers makes a complex copy of these
+            half_skX = phase_kt.real @ table_stX
+            if not real_k.all():
+                half_skX = half_skX + 1j * (phase_kt.imag @ table_stX)
+        half_skNN = half_skX.reshape(len(halves_stNN), len(batch_kc), norb, norb)
         for k in range(len(batch_kc)):
             halves = [half_kNN[k].real if real_k[k] else half_kNN[k] for half_kNN in half_skNN]
             whole = [half + half.conj().T for half in halves]

@@ -78,18 +78,18 @@ def guess_density(mf: Any, frame: Frame, route: str = "auto", how: str = "auto")
         doubt(found[which], sampling.filling.electrons) for which in dict.fromkeys(("DM", name)) if which in found
     ]
     if name == "H" and "DM" in predicted:
-        reasons.append(compare(predicted, found["H"], S, sampling).doubt)
+        reasons.append(compare(predicted, found["H"], sampling).doubt)
     density, reason = found[name], next(filter(None, reasons), "")
     dm0 = shape_like(mf, np.array(density.rho).swapaxes(0, 1), frame.spin)
     return dm0, density, reason
 
 
-def compare(predicted: Mapping[str, Dense], levels: Density, S: Sequence[Array], sampling: Sampling) -> Agreement:
+def compare(predicted: Mapping[str, Dense], levels: Density, sampling: Sampling) -> Agreement:
     """How far the predicted DM is from the density of the predicted H, all dense matrices at the k-points."""
     differences = (
         [a - b for a, b in zip(*both, strict=True)] for both in zip(predicted["DM"], levels.rho, strict=True)
     )
-    return agreement(levels.orbitals, S, differences, sampling)
+    return agreement(levels.orbitals, differences, sampling)
 
 
 def require_same_mesh(mf: Any, frame: Frame, kpoints_kc: Array) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 from basis import Array
 from converters.errors import Refused
 from converters.frames.frame import Frame
-from converters.physics import kspace
-from converters.starts.density import LARGEST_DENSE, Density, Sampling, Solved, frame_of_levels, operator_on_mesh
+from converters.starts.density import LARGEST_DENSE, Density, Orbitals, Sampling, frame_of_levels, operator_on_mesh
 from converters.starts.meshes import density_on_mesh
 
 # Smaller overlaps (of normalised orbitals) are of shells that do not reach each other.
@@ -56,21 +55,15 @@ class Levels:
 
 def levels_of(frame: Frame, sampling: Sampling) -> Levels:
     """The density of the levels of H and S on the k mesh of a run, beside the frame's own DM where it has one."""
-    frame, _ = density_on_mesh(frame, sampling.with_partners())
-    levels, density = frame_of_levels(frame, sampling.with_partners().without_partners())
-    return beside_density(frame, levels, density, sampling)
-
-
-def beside_density(frame: Frame, levels: Frame, density: Density, sampling: Sampling) -> Levels:
-    """The levels with their agreement with the frame's own DM, where it has one."""
+    mesh = sampling.with_partners()
+    frame, _ = density_on_mesh(frame, mesh)
+    solved_at = mesh.without_partners()
+    levels, density = frame_of_levels(frame, solved_at)
     if "DM" not in frame.operators:
         return Levels(levels, density)
-    mesh = sampling.with_partners()
-    solved_at = mesh.without_partners()
-    S = (parts[0] for parts in kspace.dense_at_each(frame, "S", solved_at.kpoints_kc))
     difference = overlapping_difference(frame, levels)
     differences = operator_on_mesh(difference, "DM", solved_at.kpoints_kc, mesh.kpoints_kc)
-    return Levels(levels, density, agreement(density.orbitals, S, differences, solved_at))
+    return Levels(levels, density, agreement(density.orbitals, differences, solved_at))
 
 
 def solvable(frame: Frame, sampling: Sampling) -> str:
@@ -112,15 +105,14 @@ def overlapping_elements(frame: Frame) -> Array:
 
 
 def agreement(
-    orbitals: Solved, overlaps: Iterable[Array], differences: Iterable[Sequence[Array]], sampling: Sampling
+    orbitals: Sequence[Sequence[Orbitals]], differences: Iterable[Sequence[Array]], sampling: Sampling
 ) -> Agreement:
     """The norms of the differences of two densities at each k-point, one for each spin channel, in the orbitals of H(k) and S(k)."""
     apart = gradient = 0.0
-    for channels, S, parts, weight in zip(orbitals, overlaps, differences, sampling.weights_k, strict=True):
-        for (e_n, c), difference in zip(channels, parts, strict=True):
-            Sc = S @ c
-            d_nn = Sc.conj().T @ (difference @ Sc)
+    for channels, parts, weight in zip(orbitals, differences, sampling.weights_k, strict=True):
+        for known, difference in zip(channels, parts, strict=True):
+            d_nn = known.Sc_Mn.conj().T @ (difference @ known.Sc_Mn)
             apart += weight * float(np.linalg.norm(d_nn) ** 2)
-            gradient += weight * float(np.linalg.norm(np.subtract.outer(e_n, e_n) * d_nn) ** 2)
+            gradient += weight * float(np.linalg.norm(np.subtract.outer(known.e_n, known.e_n) * d_nn) ** 2)
     electrons = sampling.filling.electrons
     return Agreement((apart / electrons) ** 0.5, (gradient / electrons) ** 0.5)

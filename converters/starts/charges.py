@@ -4,6 +4,7 @@ A potential that is off by 50 meV on an atom moves a tenth of an electron to its
 predicted DM has the charges right to a hundredth, for it was learned from them; the density of H is better in all else (docs/results.md).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +16,15 @@ from converters.frames.frame import Frame
 from converters.frames.smearing import occupation_function
 from converters.physics import kspace
 from converters.physics.populations import populations
-from converters.starts.agreement import Levels, beside_density
+from converters.starts.agreement import Levels
 from converters.starts.density import (
     MOST_LOST,
+    NOTHING,
+    Dense,
+    Orbitals,
     Sampling,
-    Solved,
     doubt_count,
-    filled_levels,
+    filled,
     scale_density,
     with_density,
 )
@@ -34,6 +37,8 @@ MOST_STEPS = 3
 MOST_POTENTIAL = 0.3
 # Numbers of the response of all atoms at one k-point that are held at a time.
 LARGEST_RESPONSE = 20_000_000
+# A level with less of what it may hold than this is empty, one that lacks less is full.
+NO_PART = 1e-10
 # Levels (eV) closer than this respond as one.
 SAME_LEVEL = 1e-4
 
@@ -51,24 +56,24 @@ def with_charges_of_density(frame: Frame, levels: Levels, sampling: Sampling) ->
     off_a = wanted_a - populations(levels.frame).sum(axis=0)
     if frame.natoms < 2 or np.abs(off_a).max() < LEAST_OFF:
         return unchanged
-    orbitals = AtomicOrbitals.of(frame, levels, sampling.with_partners().without_partners())
-    inverse_aa = np.linalg.pinv(orbitals.response(), rcond=1e-3)
-    v_a, left_a, mended = np.zeros(frame.natoms), off_a, orbitals
+    solved_at = sampling.with_partners().without_partners()
+    atoms = Atoms.of(frame)
+    inverse_aa = np.linalg.pinv(response(levels.density.orbitals, atoms, solved_at), rcond=1e-3)
+    v_a, left_a = np.zeros(frame.natoms), off_a
     for _ in range(MOST_STEPS):
         v_a = v_a + inverse_aa @ left_a
         v_a -= v_a.mean()
         if np.abs(v_a).max() > MOST_POTENTIAL:
             return unchanged
-        mended = orbitals.moved_by(v_a)
-        left_a = wanted_a - mended.populations()
+        rho, found_a = density_with(levels.density.orbitals, v_a, atoms, solved_at)
+        left_a = wanted_a - found_a
         if np.abs(left_a).max() < LEAST_OFF / 10:
             break
     if np.abs(left_a).max() > np.abs(off_a).max() / 2:
         return unchanged
-    moved, density = with_potentials(frame, v_a), filled_levels(mended.solved, orbitals.sampling)
-    done = beside_density(moved, with_density(moved, density, orbitals.sampling), density, sampling)
-    if done.doubt:
-        return unchanged
+    moved = with_potentials(frame, v_a)
+    density = replace(levels.density, rho=rho, orbitals=[])
+    done = replace(levels, frame=with_density(moved, density, solved_at), density=density)
     note = (
         f"potentials of up to {1e3 * np.abs(v_a).max():.0f} meV on the atoms give the density of H the charges of the predicted DM; "
         f"they were off by up to {np.abs(off_a).max():.2g} electrons"
@@ -87,73 +92,75 @@ def with_potentials(frame: Frame, v_a: Array) -> Frame:
 
 
 @dataclass(frozen=True, eq=False)
-class AtomicOrbitals:
-    """Orbitals c of H and S at k-points, with S c: what potentials on atoms make of them needs no other matrices.
+class Atoms:
+    """The atom of each row of a dense matrix."""
 
-    All are lists of k-points and spin channels. `atom_M` is the atom of each row.
-    """
-
-    solved: Solved
-    overlapping: list[list[Array]]
     atom_M: Array
     natoms: int
-    sampling: Sampling
 
     @classmethod
-    def of(cls, frame: Frame, levels: Levels, sampling: Sampling) -> "AtomicOrbitals":
-        solved = levels.density.orbitals
-        overlaps = kspace.dense_at_each(frame, "S", sampling.kpoints_kc)
-        overlapping = [[parts[0] @ c for _, c in channels] for parts, channels in zip(overlaps, solved, strict=True)]
+    def of(cls, frame: Frame) -> "Atoms":
         atom_M = np.repeat(np.arange(frame.natoms), frame.pairs.norb_a)
-        atom_M = np.tile(atom_M, len(solved[0][0][1]) // len(atom_M))
-        return cls(solved, overlapping, atom_M, frame.natoms, sampling)
+        return cls(np.tile(atom_M, 2 if frame.spin is Spin.SPINOR else 1), frame.natoms)
 
-    def moved_by(self, v_a: Array) -> "AtomicOrbitals":
-        """Those with potentials on the atoms, H + (D S + S D) / 2 with D = diag(v), solved in the orbitals without them."""
-        v_M = v_a[self.atom_M]
-        solved: Solved = []
-        overlapping: list[list[Array]] = []
-        for channels, products in zip(self.solved, self.overlapping, strict=True):
-            solved.append([])
-            overlapping.append([])
-            for (e_n, c_Mn), Sc_Mn in zip(channels, products, strict=True):
-                V_nn = (c_Mn.conj().T * v_M) @ Sc_Mn
-                levels_n, turn_nn = linalg.eigh(np.diag(e_n) + (V_nn + V_nn.conj().T) / 2, check_finite=False)
-                solved[-1].append((levels_n, c_Mn @ turn_nn))
-                overlapping[-1].append(Sc_Mn @ turn_nn)
-        return replace(self, solved=solved, overlapping=overlapping)
 
-    def occupations(self) -> tuple[Array, list[float]]:
-        e_skn = np.array([[e_n for e_n, _ in channels] for channels in self.solved]).swapaxes(0, 1)
-        return kspace.occupations(e_skn, self.sampling.weights_k, self.sampling.filling, self.sampling.spin)
+def density_with(
+    orbitals: Sequence[Sequence[Orbitals]], v_a: Array, atoms: Atoms, sampling: Sampling
+) -> tuple[Dense, Array]:
+    """rho(k) of the same H with potentials on the atoms, H + (D S + S D) / 2 with D = diag(v), and its electrons on each atom (Mulliken).
 
-    def populations(self) -> Array:
-        """Electrons of each atom (Mulliken)."""
-        f_skn, _ = self.occupations()
-        total_M = np.zeros(len(self.atom_M))
-        for k, weight in enumerate(self.sampling.weights_k):
-            for s, ((_, c_Mn), Sc_Mn) in enumerate(zip(self.solved[k], self.overlapping[k], strict=True)):
-                total_M += weight * np.einsum("Mn,Mn,n->M", c_Mn.conj(), Sc_Mn, f_skn[s, k], optimize=True).real
-        return np.bincount(self.atom_M, total_M, self.natoms)
+    It is solved in the orbitals without the potentials, where no other matrices are needed.
+    """
+    v_M = v_a[atoms.atom_M]
+    turned: list[list[tuple[Array, Array]]] = []
+    for channels in orbitals:
+        turned.append([])
+        for known in channels:
+            V_nn = (known.c_Mn.conj().T * v_M) @ known.Sc_Mn
+            turned[-1].append(linalg.eigh(np.diag(known.e_n) + (V_nn + V_nn.conj().T) / 2, check_finite=False))
+    e_skn = np.array([[e_n for e_n, _ in channels] for channels in turned]).swapaxes(0, 1)
+    f_skn, _ = kspace.occupations(e_skn, sampling.weights_k, sampling.filling, sampling.spin)
+    rho: list[list[Array]] = []
+    total_M = np.zeros(len(v_M))
+    for k, weight in enumerate(sampling.weights_k):
+        rho.append([])
+        for s, known in enumerate(orbitals[k]):
+            taken_n = np.abs(f_skn[s, k]) > NOTHING
+            turn_nn, f_n = turned[k][s][1][:, taken_n], f_skn[s, k][taken_n]
+            c_Mn, Sc_Mn = known.c_Mn @ turn_nn, known.Sc_Mn @ turn_nn
+            rho[-1].append(filled(c_Mn, f_n))
+            total_M += weight * ((c_Mn.conj() * Sc_Mn).real @ f_n)
+    return rho, np.bincount(atoms.atom_M, total_M, atoms.natoms)
 
-    def response(self) -> Array:
-        """dq_i / dv_j (electrons per eV) of Mulliken charges and potentials of atoms, with as many electrons as before.
 
-        To first order dP_mn = F_mn dH_mn between the levels m and n, F_mn = (f_m - f_n) / (e_m - e_n).
-        """
-        filling = self.sampling.filling
-        f_skn, fermi = self.occupations()
-        rows_a = [np.flatnonzero(self.atom_M == a) for a in range(self.natoms)]
-        parts = np.zeros((len(f_skn), self.natoms, self.natoms))
-        for k, weight in enumerate(self.sampling.weights_k):
-            for s, ((e_n, c_Mn), Sc_Mn) in enumerate(zip(self.solved[k], self.overlapping[k], strict=True)):
-                F_nn = slopes(e_n, f_skn[s, k], fermi[min(s, len(fermi) - 1)], filling, self.sampling.most)
-                W_ann = np.array([c_Mn[M].conj().T @ Sc_Mn[M] for M in rows_a])
-                W_ann = (W_ann + W_ann.conj().swapaxes(1, 2)) / 2
-                flat = W_ann.reshape(self.natoms, -1)
-                parts[s] += weight * ((flat * F_nn.ravel()) @ flat.conj().T).real
-        groups = [parts.sum(axis=0)] if len(fermi) == 1 else list(parts)
-        return np.asarray(sum(at_fixed_count(chi_aa) for chi_aa in groups))
+def response(orbitals: Sequence[Sequence[Orbitals]], atoms: Atoms, sampling: Sampling) -> Array:
+    """dq_i / dv_j (electrons per eV) of Mulliken charges and potentials of atoms, with as many electrons as before.
+
+    To first order dP_mn = F_mn dH_mn between the levels m and n, F_mn = (f_m - f_n) / (e_m - e_n), which is nothing where
+    both are full or both are empty.
+    """
+    filling, most = sampling.filling, sampling.most
+    e_skn = np.array([[known.e_n for known in channels] for channels in orbitals]).swapaxes(0, 1)
+    f_skn, fermi = kspace.occupations(e_skn, sampling.weights_k, filling, sampling.spin)
+    rows_a = [np.flatnonzero(atoms.atom_M == a) for a in range(atoms.natoms)]
+    parts = np.zeros((len(f_skn), atoms.natoms, atoms.natoms))
+    for k, weight in enumerate(sampling.weights_k):
+        for s, known in enumerate(orbitals[k]):
+            f_n = f_skn[s, k]
+            holds_n, takes_n = (np.abs(f_n - limit) > NO_PART * most for limit in (0, most))
+            F_nn = slopes(known.e_n, f_n, fermi[min(s, len(fermi) - 1)], filling, most)[np.ix_(holds_n, takes_n)]
+            both_nn = np.outer(takes_n[holds_n], holds_n[takes_n])  # these come as mn and as nm, the others once
+            c, Sc = known.c_Mn, known.Sc_Mn
+            W_ann = np.array(
+                [
+                    c[M][:, holds_n].conj().T @ Sc[M][:, takes_n] + Sc[M][:, holds_n].conj().T @ c[M][:, takes_n]
+                    for M in rows_a
+                ]
+            )
+            flat = W_ann.reshape(atoms.natoms, -1) / 2
+            parts[s] += weight * ((flat * (F_nn * np.where(both_nn, 1, 2)).ravel()) @ flat.conj().T).real
+    groups = [parts.sum(axis=0)] if len(fermi) == 1 else list(parts)
+    return np.asarray(sum(at_fixed_count(chi_aa) for chi_aa in groups))
 
 
 def at_fixed_count(chi_aa: Array) -> Array:

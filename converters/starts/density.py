@@ -34,6 +34,8 @@ MOST_LOST, MOST_MOVED = 0.01, 0.08
 MOST_LOST_BESIDE_H = 0.05
 # Larger cells are not solved: a dense matrix of each k-point would not fit.
 LARGEST_DENSE = 6000
+# An orbital with less of an electron than this adds nothing to a density.
+NOTHING = 1e-18
 # A trace this far from a whole number does not say how many electrons there are.
 CLEAR_COUNT = 0.1
 
@@ -73,20 +75,26 @@ class Sampling:
         return replace(self, kpoints_kc=self.kpoints_kc[first_k], weights_k=weights_k)
 
 
-Solved = list[list[tuple[Array, Array]]]
-
-
 @dataclass(frozen=True, eq=False)
 class Density:
     """rho(k) to start from, and what was found and done on the way.
 
-    `orbitals` are all levels and orbitals of H and S where it was made of these, ghost states among them.
+    `orbitals` are all those of H and S where it was made of these, ghost states among them: a list of k-points and spin channels.
     """
 
     rho: Dense
     measured: dict[str, float]
     note: str
-    orbitals: Solved = field(default_factory=list)
+    orbitals: "list[list[Orbitals]]" = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Orbitals:
+    """Levels e and orbitals c of H and S at one k-point, and S c."""
+
+    e_n: Array
+    c_Mn: Array
+    Sc_Mn: Array
 
 
 def doubt(density: Density, electrons: float) -> str:
@@ -112,28 +120,33 @@ def doubt_count(found: float, electrons: float, most: float = MOST_LOST) -> str:
 def density_of_levels(H: Dense, S: Sequence[Array], sampling: Sampling) -> Density:
     """The density of the levels of (H, S), filled as the run fills them, without ghost states."""
     try:
-        orbitals = [
+        all_levels = [
             [linalg.eigh(part, overlap, check_finite=False) for part in parts]
             for parts, overlap in zip(H, S, strict=True)
         ]
     except np.linalg.LinAlgError as error:
         raise Refused(Kind.SINGULAR_OVERLAP, "S", "is not positive definite, so that H has no levels") from error
-    solved, threshold = without_ghosts(orbitals, H, S)
-    filled = filled_levels(solved, sampling)
-    lowest = lowest_level(orbitals)
-    note = filled.note
-    if threshold:
-        note += f"; ghost states down to {lowest:.0f} eV: directions of S below {threshold:g} were left out"
-    return Density(filled.rho, {"S filter": threshold, "lowest level": lowest}, note, orbitals)
-
-
-def filled_levels(solved: Solved, sampling: Sampling) -> Density:
-    """The density of known levels and orbitals without ghost states."""
+    solved, threshold = without_ghosts(all_levels, H, S)
+    orbitals = [[Orbitals(e, c, overlap @ c) for e, c in pairs] for pairs, overlap in zip(all_levels, S, strict=True)]
     e_skn = np.array([[pair[0] for pair in channels] for channels in solved]).swapaxes(0, 1)
     f_skn, fermi = kspace.occupations(e_skn, sampling.weights_k, sampling.filling, sampling.spin)
-    rho = [[(c * f_skn[s, k]) @ c.conj().T for s, (_, c) in enumerate(pairs)] for k, pairs in enumerate(solved)]
-    note = f"DM is that of H and S at {len(solved)} k-points, Fermi level {fermi[0]:.3f} eV"
-    return Density(rho, {"S filter": 0.0, "lowest level": lowest_level(solved)}, note, solved)
+    rho = [[filled(c, f_skn[s, k]) for s, (_, c) in enumerate(pairs)] for k, pairs in enumerate(solved)]
+    note, lowest = (
+        f"DM is that of H and S at {len(S)} k-points, Fermi level {fermi[0]:.3f} eV",
+        lowest_level(all_levels),
+    )
+    if threshold:
+        note += f"; ghost states down to {lowest:.0f} eV: directions of S below {threshold:g} were left out"
+    return Density(rho, {"S filter": threshold, "lowest level": lowest}, note, orbitals)
+
+
+def filled(c_Mn: Array, f_n: Array) -> Array:
+    """The density of orbitals with occupations; most are empty, and cost nothing."""
+    taken_n = np.abs(f_n) > NOTHING
+    return np.asarray((c_Mn[:, taken_n] * f_n[taken_n]) @ c_Mn[:, taken_n].conj().T)
+
+
+Solved = list[list[tuple[Array, Array]]]
 
 
 def without_ghosts(best: Solved, H: Dense, S: Sequence[Array]) -> tuple[Solved, float]:
