@@ -15,11 +15,14 @@ from pyscf.pbc import gto as pbc_gto
 from pyscf.pbc import scf as pbc_scf
 from scipy import linalg
 
+from basis.spin import Spin
 from converters.errors import Refused
+from converters.frames.blocks import Operator
 from converters.frames.frame import operator_on
 from converters.physics.kspace import count_electrons
 from converters.pyscf import frame_from_scf
 from converters.starts.fit import reorder_atoms
+from converters.starts.repeats import Repeats
 from converters.starts.response import Response
 from converters.starts.start import EARLIER_RUNS, MODEL_VARIABLE
 from converters.storage.dataset import Dataset
@@ -42,8 +45,11 @@ CELLS = 6
 UNMOVED = np.array([[2.4 * n + x, 2.0, 2.0] for n in range(CELLS) for x in (0.0, 0.9)])
 
 
-def chain(moved_av, turn=0):
-    """A supercell of six H2 molecules in a row, with the levels that extended Hueckel theory gives it; `turn` numbers its atoms from another one."""
+def chain(moved_av, turn=0, field=0.0):
+    """A supercell of six H2 molecules in a row, with the levels that extended Hueckel theory gives it; `turn` numbers its atoms from another one.
+
+    An atom hears how much its neighbours overlap with it; a field lifts the first atom of each molecule.
+    """
     positions_av = np.roll(UNMOVED + moved_av, turn, axis=0)
     cell = pbc_gto.M(
         a=np.diag([2.4 * CELLS, 4, 4]), atom=[("H", p) for p in positions_av], basis="gth-szv", pseudo="gth-pade",
@@ -51,7 +57,7 @@ def chain(moved_av, turn=0):
     )  # fmt: skip
     mf = pbc_scf.RHF(cell)
     S = cell.pbc_intor("int1e_ovlp")
-    site = np.diag(0.3 * np.roll(moved_av[:, 0], turn) - 0.5)
+    site = np.diag(0.3 * (S.sum(axis=1) - 1) - 0.7 + np.roll(field * (np.arange(len(S)) % 2), turn))
     H = (0.875 - 0.375 * np.eye(len(S))) * (site @ S + S @ site)
     mf.mo_energy, mf.mo_coeff = linalg.eigh(H, S)
     mf.mo_occ = np.where(np.arange(len(S)) < CELLS, 2.0, 0.0)
@@ -76,7 +82,7 @@ def test_what_repeats_in_a_supercell_tells_its_answer_to_displacements():
     """Ten times nearer than the nearest run after six runs; nothing but the constant of a response is left at the first."""
     wanted, runs = chain(moves(0)), [chain(moves(n)) for n in range(1, 7)]
     response = Response.of(runs[0])
-    assert len(response.place_ta) == CELLS
+    assert len(response.repeats.place_ta) == CELLS
     missed = []
     for run in runs:
         assert response.add(run)
@@ -92,6 +98,28 @@ def test_what_repeats_in_a_supercell_tells_its_answer_to_displacements():
     across = wanted.positions_av + wanted.cell_cv[0] * (np.arange(2 * CELLS)[:, None] % 3)
     again = response.frame_at(wanted.cell_cv, wanted.numbers_a, across)
     np.testing.assert_allclose(again["DM"].values_sx, made["DM"].values_sx, atol=1e-9)
+
+
+def test_turns_and_mirrors_repeat_too_where_the_density_has_them():
+    """One run tells as much as many without them; a field leaves those that it does not break, and moments of other signs are other atoms."""
+    wanted, first = chain(moves(0)), chain(moves(1))
+    turned, plain = (Response(first, repeats) for repeats in (Repeats.of(first), alone(first)))
+    assert len(turned.repeats) == 16 * CELLS
+    for response in (turned, plain):
+        response.add(first)
+    assert miss(at(turned, wanted), wanted) < 0.6 * miss(at(plain, wanted), wanted)
+    assert len(Repeats.of(chain(moves(1), field=0.2))) == 8 * CELLS
+    up = np.where(np.arange(2 * CELLS) // 2 % 2 == 0, 0.6, -0.6)[first.pairs.i_p] * first.pairs.onsite_p
+    half_x, moment_x = first["DM"].values_sx[0] / 2, up[first.pairs.pair_x]
+    ordered = {"S": first["S"], "DM": Operator(np.array([half_x + moment_x, half_x - moment_x]))}
+    magnet = replace(first, spin=Spin.COLLINEAR, operators=ordered)
+    assert len(Repeats.of(magnet).place_ta) == CELLS // 2
+
+
+def alone(frame):
+    """The translations of a frame."""
+    repeats = Repeats.of(frame)
+    return repeats.with_turns(np.zeros(len(repeats.turn_qcc), dtype=bool))
 
 
 def test_a_response_of_other_atoms_cells_or_places_is_none(monkeypatch):
@@ -119,7 +147,7 @@ def test_a_response_of_other_atoms_cells_or_places_is_none(monkeypatch):
     np.testing.assert_allclose(at(response, run)["DM"].values_sx, at(again, run)["DM"].values_sx, atol=1e-9)
     with monkeypatch.context() as patched:
         patched.setattr("converters.starts.response.FEWEST_AROUND", 4)
-        patched.setattr("converters.starts.response.MOST_BYTES", 1e5)
+        patched.setattr("converters.starts.response.MOST_BYTES", 3e5)
         assert 0 < Response.of(run).around < 2 * CELLS
         patched.setattr("converters.starts.response.MOST_BYTES", 1e3)
         assert Response.of(run) is None
