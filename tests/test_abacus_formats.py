@@ -26,8 +26,7 @@ def write_sparse(path, steps):
         for step in steps:
             matrix = step.matrix
             stream.write(struct.pack("<3i", step.number - 1, step.norb, len(matrix.R_tc)))
-            for t, R_c in enumerate(matrix.R_tc.tolist()):
-                row_e, column_e, value_e = csr.block_elements(matrix, t)
+            for R_c, row_e, column_e, value_e in csr.blocks_of(matrix):
                 stream.write(struct.pack("<4i", *R_c, len(value_e)) + value_e.tobytes())
                 pointers = np.concatenate([[0], np.cumsum(np.bincount(row_e, minlength=step.norb))])
                 stream.write(column_e.astype("<i4").tobytes() + pointers.astype("<i8").tobytes())

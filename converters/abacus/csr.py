@@ -248,42 +248,48 @@ def write_new(
         " # CSR blocks: the lattice vector and the number of elements, then values, column indices and row pointers.",
         "",
     ]
-    for t in np.lexsort(matrix.R_tc.T[::-1]):
-        row_e, column_e, value_e = block_elements(matrix, t)
-        lines.append(" " + " ".join(map(str, [*matrix.R_tc[t], len(value_e)])))
+    for R_c, row_e, column_e, value_e in blocks_of(matrix):
+        lines.append(" " + " ".join(map(str, [*R_c, len(value_e)])))
         pointers = np.concatenate([[0], np.cumsum(np.bincount(row_e, minlength=norb))])
         lines += [" # CSR values", *wrapped(format_values(value_e, digits), 6)]
-        lines += [" # CSR column indices", *wrapped(map(str, column_e), 16)]
-        lines += [" # CSR row pointers", *wrapped(map(str, pointers), 16), ""]
+        lines += [" # CSR column indices", *wrapped(map(str, column_e.tolist()), 16)]
+        lines += [" # CSR row pointers", *wrapped(map(str, pointers.tolist()), 16), ""]
     write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
 def write_old(path: Path, letter: str, matrix: Elements, norb: int, digits: int) -> None:
     """A matrix in the grammar of 3.8 and 3.10; `letter` is H, S or DM."""
     lines = ["STEP: 0", f"Matrix Dimension of {letter}(R): {norb}", f"Matrix number of {letter}(R): {len(matrix.R_tc)}"]
-    for t in np.lexsort(matrix.R_tc.T[::-1]):
-        row_e, column_e, value_e = block_elements(matrix, t)
-        lines.append(" ".join(map(str, [*matrix.R_tc[t], len(value_e)])))
+    for R_c, row_e, column_e, value_e in blocks_of(matrix):
+        lines.append(" ".join(map(str, [*R_c, len(value_e)])))
         if len(value_e):
             pointers = np.concatenate([[0], np.cumsum(np.bincount(row_e, minlength=norb))])
             lines += [
                 " " + " ".join(part)
-                for part in (format_values(value_e, digits), map(str, column_e), map(str, pointers))
+                for part in (
+                    format_values(value_e, digits),
+                    map(str, column_e.tolist()),
+                    map(str, pointers.tolist()),
+                )
             ]
     write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
-def block_elements(matrix: Elements, t: int) -> tuple[Array, Array, Array]:
-    """Rows, columns and values of one lattice vector, row by row; exact zeros are left out as ABACUS leaves them out."""
-    mine_e = np.flatnonzero((matrix.t_e == t) & (matrix.values_se[0] != 0))
-    mine_e = mine_e[np.lexsort((matrix.column_e[mine_e], matrix.row_e[mine_e]))]
-    return matrix.row_e[mine_e], matrix.column_e[mine_e], matrix.values_se[0, mine_e]
+def blocks_of(matrix: Elements) -> Iterator[tuple[list[int], Array, Array, Array]]:
+    """Each lattice vector in its order, with rows, columns and values row by row; exact zeros are left out as ABACUS leaves them out."""
+    value_e = matrix.values_se[0]
+    order_e = np.lexsort((matrix.column_e, matrix.row_e, matrix.t_e))
+    order_e = order_e[value_e[order_e] != 0]
+    ends_t = np.cumsum(np.bincount(matrix.t_e[order_e], minlength=len(matrix.R_tc)))
+    for t in np.lexsort(matrix.R_tc.T[::-1]).tolist():
+        mine_e = order_e[ends_t[t - 1] if t else 0 : ends_t[t]]
+        yield matrix.R_tc[t].tolist(), matrix.row_e[mine_e], matrix.column_e[mine_e], value_e[mine_e]
 
 
 def format_values(value_e: Array, digits: int) -> list[str]:
     if np.iscomplexobj(value_e):
-        return [f"({x.real:.{digits}e},{x.imag:.{digits}e})" for x in value_e]
-    return [f"{x:.{digits}e}" for x in value_e]
+        return [f"({x.real:.{digits}e},{x.imag:.{digits}e})" for x in value_e.tolist()]
+    return list(map(f"%.{digits}e".__mod__, value_e.tolist()))
 
 
 def wrapped(words: "Iterator[str] | list[str]", most: int) -> Iterator[str]:
