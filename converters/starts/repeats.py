@@ -23,7 +23,7 @@ NEAR, TIMES = 0.02, 4.0
 # Onsite blocks that differ by less are the same.
 SAME_BLOCK = 1e-3
 # With more places of atoms than this to keep, turns are not looked for.
-MOST_PLACES = 200_000
+MOST_PLACES = 1_200_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Repeats:
         place_ta, cell_tac = translations(frame, kinds_a)
         own_a, home_ac = np.arange(frame.natoms), np.zeros((frame.natoms, 3), dtype=np.int64)
         repeats = cls(frame.cell_cv, np.eye(3, dtype=int)[None], own_a[None], home_ac[None], place_ta, cell_tac)
-        if not frame.pbc_c.all():
+        if not frame.pbc_c.all() or 2 * place_ta.size > MOST_PLACES:
             return repeats
         ideal_av = repeats.ideal(frame.positions_av)
         apart_av = frame.positions_av - ideal_av

@@ -24,6 +24,8 @@ FEWEST = 4
 AROUND, FADES = 64, 2.0
 # What is kept of a supercell takes no more memory than this (bytes): fewer atoms around each pair count then, or none where they would be fewer than these.
 MOST_BYTES, FEWEST_AROUND = 2**29, 12
+# Turns are left out where a run would show more elements than this, each as often as turns bring it onto itself.
+MOST_SEEN = 20_000_000
 # What is not known of an atom is taken to be nothing, as if so many repetitions had shown that.
 RIDGE = 1.0
 # So many repetitions for each number that is fitted are enough; more teach nothing new.
@@ -41,7 +43,8 @@ class Response:
         self.pairs = repeats.close(frame.pairs)
         self.count = 0
         chosen, at_go, swapped_go = repeats.orbits(self.pairs)
-        if len(np.unique(at_go)) < len(self.pairs):  # turns that are none of the others' products leave pairs out
+        some_left = len(np.unique(at_go)) < len(self.pairs)  # by turns that are none of the others' products
+        if some_left or len(repeats) * self.pairs.size_p[chosen].sum() > MOST_SEEN:
             self.repeats = repeats = repeats.with_turns(np.zeros(len(repeats.turn_qcc), dtype=bool))
             self.ideal_av = repeats.ideal(frame.positions_av)
             self.pairs = repeats.close(frame.pairs)
