@@ -47,9 +47,8 @@ class Survey:
             raise Refused(Kind.OTHER_MODEL, name, f"and {first_name} are folded over {found}; train on one of them")
         self.operators = tuple(one for one in self.operators if one in frame.operators)
         if mesh_c := frame.origin("DM").mesh:
-            dense_c = (
-                np.array(mesh_c) > 1
-            )  # frames that are surveyed need not have their pairs, which say what is joined
+            # Frames that are surveyed need not have their pairs, which say what is joined.
+            dense_c = np.array(mesh_c) > 1
             if dense_c.any():
                 self.supercell = max(self.supercell, length_of_mesh(frame.cell_cv, dense_c, mesh_c))
         if frame.outcome.electrons is not None:
