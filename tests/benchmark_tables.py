@@ -168,7 +168,7 @@ def draw_curve(path):
     from matplotlib import pyplot
 
     rows = read("curve")["rows"]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
+    figure, (left, right, codes) = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
     frames = sorted({row["frames"] for row in rows})
     for minutes, style in zip(sorted({row["minutes"] for row in rows}), ("-", "--", ":"), strict=False):
         for start, colour, matrix, unit in (("h", "tab:blue", "H, meV", 1), ("dm", "tab:orange", "DM", 1e3)):
@@ -179,21 +179,39 @@ def draw_curve(path):
             name = matrix if unit == 1 else f"{matrix}, 1e-3"
             left.loglog(learned, errors, f"o{style}", color=colour, label=f"{name} ({label})")
             right.semilogx(learned, saved, f"o{style}", color=colour, label=f"start from {start} ({label})")
+    for runs, start, colour, mine in curves_of_codes():
+        learned = [row["frames"] for row in mine]
+        saved = [int(row["saved"].rstrip("%")) for row in mine]
+        codes.semilogx(learned, saved, "o-", color=colour, label=f"{runs} ({start})")
     left.set_ylabel("mean absolute error")
     left.set_ylim(top=100)
-    for part in (100 / 3, 50, 75):
-        right.axhline(part, color="0.8", zorder=0)
-    right.set_ylabel("SCF cycles saved, %")
-    right.set_ylim(0, 100)
-    for axes in (left, right):
+    for axes in (right, codes):
+        for part in (100 / 3, 50, 75):
+            axes.axhline(part, color="0.8", zorder=0)
+        axes.set_ylabel("SCF cycles saved, %")
+        axes.set_ylim(0, 100)
+    for axes in (left, right, codes):
         axes.set_xlabel("frames learned from")
         axes.set_xticks(frames, map(str, frames))
         axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False, fontsize=7, ncols=2, loc="upper right")
     right.legend(frameon=False, fontsize=7, ncols=2, loc="lower right")
+    codes.legend(frameon=False, fontsize=7, loc="upper left")
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
+
+
+def curves_of_codes():
+    """One curve for each code: its runs, the best of its starts where most was learned, a colour, and its rows."""
+    water = [row for row in read("curve")["rows"] if (row["minutes"], row["start"]) == (2, "h")]
+    curves = [("PySCF, water", "h", water)]
+    rows = read("curve_codes")["rows"]
+    for runs in dict.fromkeys(row["runs"] for row in rows):
+        mine = [row for row in rows if row["runs"] == runs]
+        best = min(mine, key=lambda row: (-row["frames"], row["iterations"]))["start"]
+        curves.append((runs.partition(",")[0] + ", silicon", best, [row for row in mine if row["start"] == best]))
+    return [(*curve[:2], f"C{n}", curve[2]) for n, curve in enumerate(curves)]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 from pyscf import dft, gto, scf
 from pyscf.pbc import dft as pbc_dft
 from pyscf.pbc import scf as pbc_scf
+from scipy import linalg
 
 from basis.harmonics import solid_harmonics
 from basis.radial import GaussianFunction
@@ -23,10 +24,14 @@ from converters.physics.kspace import Filling
 from converters.pyscf import frame_from_scf
 from converters.pyscf.dm0 import guess_density, structure_of
 from converters.starts.density import (
+    GHOST_FILTERS,
+    GHOST_WEIGHT,
     Sampling,
     electrons_of,
     frame_of_levels,
     frame_purified,
+    ghost_weight,
+    may_have_ghosts,
     operator_on_mesh,
     purify,
     scale_density,
@@ -246,6 +251,22 @@ def test_ghost_states_are_found_and_left_out():
     assert apart.max() < 0.3
     quiet = noisy(frame, "H", 1e-6)
     assert frame_of_levels(quiet, sampling)[1].measured["S filter"] == 0
+
+
+def test_no_ghost_escapes_the_bound():
+    """Where a lowest orbital lies on directions of tiny overlap, however little of S there is, the bound says so; far from that it saves the work."""
+    random = np.random.default_rng(0)
+    seen = set()
+    for tiny in (1e-4, 2e-3, 4e-2, 0.3):
+        U = np.linalg.qr(random.normal(size=(6, 6)))[0]
+        S = (U * [tiny, 0.8, 1.0, 1.2, 1.4, 1.6]) @ U.T
+        for depth in (0.0, 1.0, 10.0, 1e3):
+            H = np.diag(np.arange(6.0)) - depth * np.outer(S @ U[:, 0], S @ U[:, 0]) / tiny**2
+            solved = [[linalg.eigh(H, S)]]
+            found = max(ghost_weight(solved, [np.linalg.eigh(S)], threshold) for threshold in GHOST_FILTERS)
+            assert may_have_ghosts(solved, [S]) or found < GHOST_WEIGHT
+            seen.add((may_have_ghosts(solved, [S]), bool(found >= GHOST_WEIGHT)))
+    assert {(True, True), (False, False)} <= seen
 
 
 def test_electrons_come_from_the_frame_or_from_a_clear_trace():

@@ -244,8 +244,7 @@ def evaluate_dataset(model: Model, path: Path, frames: list[int] | None, bands: 
             reference = data[n]
             model.require_match(reference, f"{path} frame {n}")
             require_same_kind([reference], [f"{path} frame {n}"])
-            with threads_for(reference.natoms):
-                errors.add_frame(reference, predict(model, structure_of(reference)), bands=bands, agreement=bands)
+            errors.add_frame(reference, predict(model, structure_of(reference)), bands=bands, agreement=bands)
             tell(done, len(chosen), errors.headline)
     if not errors.operators:
         raise Refused(Kind.OTHER_MODEL, path, "holds no matrices that this model predicts")

@@ -39,15 +39,15 @@ def density_on_mesh(frame: Frame, sampling: Sampling) -> tuple[Frame, str]:
             frame,
             f"DM is that of a dense k mesh and stays so: dense matrices of {frame.norb} orbitals are too large",
         )
-    name = "x".join(map(str, own_c.tolist()))
+    name, half = "x".join(map(str, own_c.tolist())), sampling.without_partners()
     reason = why_images_are_unknown(frame, local_c)
     if not reason:
-        levels, density = frame_of_levels(frame, sampling)
+        levels, density = frame_of_levels(frame, half)
         reason = "H has ghost states" if density.measured["S filter"] else ""
     DM = frame.operators["DM"]
     if reason:
-        summed = kspace.dense_at_each(frame, "DM", sampling.kpoints_kc)
-        folded = kspace.sum_over_kpoints(frame, sampling.kpoints_kc, sampling.weights_k, summed)
+        summed = kspace.dense_at_each(frame, "DM", half.kpoints_kc)
+        folded = kspace.sum_over_kpoints(frame, half.kpoints_kc, half.weights_k, summed)
         what = f"images among the stored pairs add {mean_difference(frame, DM, folded):.2g} to an element of DM in the mean on {name} k-points"
         return brought(frame, folded, reason), f"{what}; those farther away are left out: {reason}"
     local = kspace.density_matrix(frame, *kspace.mesh_points(local_c, frame.spin), sampling.filling)

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,19 +77,10 @@ def cost_alone(target: Target, model_path: Path, output: Path) -> float:
     """CPU seconds of `slem-export` for this run, its imports among them."""
     words = [sys.executable, "-m", "workflows", "export", target.path, "--model", model_path, "--into", target.path]
 
-    def run() -> None:
-        subprocess.run([*map(str, words), "-o", str(output)], check=True, capture_output=True)
-
-    spent = min(cpu_seconds_of(run) for _ in range(REPEATS - 1))
-    shutil.rmtree(output)
-    return spent
-
-
-def cpu_seconds_of(run: Callable[[], None]) -> float:
-    """CPU seconds of the processes that are started and waited for."""
     before = os.times()
-    run()
+    subprocess.run([*map(str, words), "-o", str(output)], check=True, capture_output=True)
     after = os.times()
+    shutil.rmtree(output)
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
