@@ -58,6 +58,13 @@ def test_abacus_gets_the_matrix_that_it_accepted(name, made_from, tmp_path):
     assert (progress.iterations, progress.converged, progress.took_guess) == (1, True, True)
 
 
+def test_dft_plus_u_does_not_start_from_a_density_alone(tmp_path):
+    (frame,), target = frames_of("abacus", "si2"), find_target(unpacked("abacus", "si2"))
+    with_u = replace(target, settings={**target.settings, "dft_plus_u": "1"})
+    with pytest.raises(Refused, match="reads occupations too"):
+        exported(frame, tmp_path / "start", with_u, route="charge")
+
+
 def test_abacus_input_keeps_all_other_lines(tmp_path):
     (frame,), target = frames_of("abacus", "si2"), find_target(unpacked("abacus", "si2"))
     before = target.path.read_text()

@@ -141,6 +141,7 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
     if target is not None and target.nonmagnetic and "DM" in frame.operators:
         frame = without_magnetism(frame)
     if route == "charge":
+        require_no_occupations(place, target)
         files, notes = write_charge(frame, place, target, options)
         return Written(files, {"init_chg": "file", "read_file_dir": f"./{FOLDER}/"}, notes)
     if generation(options.version) == "3.8":
@@ -161,6 +162,13 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
     files = tuple(write(only, place))
     lines = {"init_chg": "hr" if route == "h" else "dm", "read_file_dir": f"./{FOLDER}/"}
     return Written(files, lines, advice(target))
+
+
+def require_no_occupations(place: Path, target: Target | None) -> None:
+    """Refuse DFT+U, which reads its occupations wherever it reads a density on the grid."""
+    if target is not None and text.flag(dict(target.settings), "dft_plus_u", "0") != "0":
+        reason = "cannot start DFT+U from a density: ABACUS then reads occupations too, from onsite.dm, and ends without them"
+        raise Refused(Kind.NO_START, place, f"{reason}; the route h2dm is possible for 3.9.0.25 and newer")
 
 
 def advice(target: Target | None) -> tuple[str, ...]:
