@@ -22,6 +22,7 @@ from slem_plugin.learning.samples import make_model
 from slem_plugin.learning.survey import Survey
 from slem_plugin.model import Model
 from slem_plugin.ranks import Alone
+from workflows.processes.threads import threads_for
 
 # Runs whose identities a model keeps; of more it keeps one hash of all.
 MOST_SOURCES = 10_000
@@ -103,7 +104,8 @@ def train_folder(
         names = [f"{data} frame {n}" for n in range(len(frames))]
         chosen, checks = choose_frames(config.validate, len(frames), config.seed)
         if ranks.leader:
-            begin(frames, names, chosen, checks, folder, config, resume, prepared)
+            with threads_for(frames[0].natoms):
+                begin(frames, names, chosen, checks, folder, config, resume, prepared)
         ranks.share(None)  # nobody reads the model before it is there
         if not (folder / LAST).exists():  # an overlap is its baseline
             return load_model(folder)
