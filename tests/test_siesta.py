@@ -312,3 +312,21 @@ def test_the_output_of_tbtrans_is_not_that_of_the_run(tmp_path):
     output.unlink()
     (folder / "RUN.out").write_text(said)
     assert read_folder(folder).outcome.converged is None
+
+
+def test_runs_that_moved_atoms_have_the_structure_and_the_energy_of_their_matrices(tmp_path):
+    """After a step of MD XV has the next positions, and Total the kinetic energy of the nuclei: numbers of SIESTA 4.1 for hydrogen on graphene."""
+    folder = shutil.copytree(unpacked("siesta", "h2o"), tmp_path / "run")
+    (folder / "h2o.TSHS").unlink()  # HSX of 4.1 has no structure
+    expected = read_folder(folder)
+    lines = (folder / "h2o.XV").read_text().splitlines()
+    words = lines[-1].split()
+    lines[-1] = " ".join([*words[:2], str(float(words[2]) + 0.01), *words[3:]])
+    (folder / "h2o.XV").write_text("\n".join(lines) + "\n")
+    output = (folder / "h2o.out").read_text()
+    (folder / "h2o.out").write_text(
+        f"{output}\nsiesta:       Ekinion =       3.007418\nsiesta:         Total =   -1264.243747\n"
+    )
+    frame = read_folder(folder)
+    np.testing.assert_allclose(frame.positions_av, expected.positions_av, atol=1e-7)
+    assert frame.outcome.energy == pytest.approx(-1267.2512, abs=5e-5)  # E_KS of that step

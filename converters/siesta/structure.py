@@ -18,6 +18,8 @@ from converters.siesta.fdf import Fdf, read_fdf
 from converters.siesta.orbitals import Orbitals, read_ion
 from converters.siesta.sparse import Matrices, StoredSpecies
 
+# Atoms nearer than this (Bohr) are in the same place, to the digits of STRUCT_OUT.
+SAME_PLACE = 1e-4
 # Files of the orbitals of a species.
 IONS = (".ion.xml", ".ion.nc")
 
@@ -54,6 +56,8 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices, bohr: flo
     cell_cv, positions_av, number_a = matrices.cell_cv, matrices.positions_av, None
     if ".XV" in own:
         *geometry, number_a = text.read_xv(own[".XV"])
+        if ".STRUCT_OUT" in own:
+            geometry = of_the_matrices(geometry, text.read_structure(own[".STRUCT_OUT"], bohr)[:2])
     elif ".STRUCT_OUT" in own:
         *geometry, number_a = text.read_structure(own[".STRUCT_OUT"], bohr)
     elif cell_cv is None:
@@ -80,6 +84,22 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices, bohr: flo
     basis = tuple(species_of(run, kind, number) for kind, number in zip(kinds, numbers, strict=True))
     notes = notes_of(kinds, numbers)
     return StoredStructure(cell_cv, positions_av, species_a, kinds, basis, matrices.sparse.cells_c, notes)
+
+
+def of_the_matrices(following: Sequence[Array], computed: Sequence[Array]) -> list[Array]:
+    """After a step of MD or of a relaxation XV has the cell and the positions that would follow, STRUCT_OUT those of the matrices.
+
+    STRUCT_OUT has fewer digits, and is taken only where they differ.
+    """
+    (next_cv, next_av), (cell_cv, positions_av) = following, computed
+    if next_av.shape != positions_av.shape or not np.linalg.det(cell_cv):
+        return list(following)
+    moved_ac = (next_av - positions_av) @ np.linalg.inv(cell_cv)
+    cells_ac = np.round(moved_ac)
+    apart_av = (moved_ac - cells_ac) @ cell_cv
+    if max(np.abs(apart_av).max(), np.abs(next_cv - cell_cv).max()) < SAME_PLACE:
+        return list(following)
+    return [cell_cv, positions_av + cells_ac @ cell_cv]
 
 
 def require_places(run: Run, cell_cv: Array, positions_av: Array) -> None:

@@ -166,7 +166,8 @@ def read_output(path: Path) -> Output:
     version = re.search(r"^(?:Siesta )?Version\s*:\s*(\S+)", text, re.M | re.I)
     ended = [int(n) for n in re.findall(r"SCF cycle converged after\s+(\d+) iterations", text)]
     failed = "SCF_NOT_CONV" in text or "SCF did not converge" in text or "(E) SCF" in text
-    total = re.findall(r"^siesta:\s+Total\s*=\s+(-?[\d.]+)", text, re.M)
+    total, moving = (re.findall(rf"^siesta:\s+{word}\s*=\s+(-?[\d.]+)", text, re.M) for word in ("Total", "Ekinion"))
+    kinetic = float(moving[-1]) if moving else 0.0  # of the nuclei, which Total includes
     grid = re.findall(r"^siesta: k-grid:\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)\s+(-?[\d.]+)\s*$", text, re.M)[:3]
     table = np.array(grid, dtype=float) if len(grid) == 3 else None
     label = re.search(r"^(?:reinit: System Label:|\s*system[-_.]?label)\s+(\S+)", text, re.M | re.I)
@@ -179,7 +180,7 @@ def read_output(path: Path) -> Output:
         version=version[1] if version else "",
         converged=finished if finished or failed or "End of run" in text or "iscf" in text else None,
         iterations=ended[-1] if ended else None,
-        energy=float(total[-1]) if total else None,
+        energy=round(float(total[-1]) - kinetic, 6) if total else None,
         smearing=smearing_of(function[1] if function else "fd", order[1] if order else ""),
         fixed_moment=bool(fixed),
         fermi_s=(float(fermis[-1][0]), float(fermis[-1][1])) if fermis else None,
