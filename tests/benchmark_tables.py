@@ -27,7 +27,18 @@ HEADINGS = {
     "ratio": "ratio",
 }
 # Said once where several rows belong together.
-ONCE = ("structures", "displacements", "set", "learned from", "learned", "frames", "minutes", "H, meV", "DM")
+ONCE = (
+    "structures",
+    "displacements",
+    "answers learned from",
+    "set",
+    "learned from",
+    "learned",
+    "frames",
+    "minutes",
+    "H, meV",
+    "DM",
+)
 # The table of starts of codes: its files in their order, what their runs are, and which of their numbers are shown.
 CODES = "starts_codes"
 KINDS = {
