@@ -240,6 +240,13 @@ def test_steps_of_one_file_are_frames(tmp_path):
     moved = two.positions_av - one.positions_av
     np.testing.assert_allclose(moved[0], [0, 0, (0.52 - 0.516757142857386) * one.cell_cv[2, 2]], atol=1e-12)
     assert np.abs(moved[1:]).max() < 1e-12
+    edit(folder / "INPUT", ("calculation md", "calculation cell-relax"))
+    for path in folder.glob("OUT.*/*.csr"):
+        before, step, after = path.read_text().partition(" --- Ionic Step 2")
+        path.write_text(before + step + after.replace("13.2281", "13.3"))
+    (kept,) = read_folder(folder)  # the cell of the second step is nowhere to all digits
+    np.testing.assert_array_equal(kept.positions_av, one.positions_av)
+    assert kept.provenance.notes[-1] == "ionic steps whose structure is in no file are not read: 2"
 
 
 def test_steps_of_many_files_are_frames(tmp_path):

@@ -75,7 +75,7 @@ def geometry_of(
     if not with_structure:
         return known
     step, path = steps[with_structure[0]][0], paths[with_structure[0]][0]
-    own = geometry_in(context, step, path, known)
+    own = geometry_in(context, step, path, known, first=number == 1)
     if with_structure[:2] == ["S", "H"]:  # of a DM of another structure the checks of the physics tell
         require_same_places(paths["H"][0], steps["H"][0].fractional_ac, step.fractional_ac, path.name)
     if not context.moves:
@@ -84,8 +84,8 @@ def geometry_of(
     return own
 
 
-def geometry_in(context: Context, step: Step, path: Path, known: Geometry | None) -> Geometry:
-    """The structure in a matrix file, with the cell from where it has more digits."""
+def geometry_in(context: Context, step: Step, path: Path, known: Geometry | None, first: bool) -> Geometry | None:
+    """The structure in a matrix file, with the cell from where it has more digits; None where a later step has another cell than all that is known."""
     stru = context.stru
     if step.fractional_ac is None or step.cell_cv is None or step.fractional_ac.shape != stru.positions_av.shape:
         found = 0 if step.fractional_ac is None else len(step.fractional_ac)
@@ -95,6 +95,8 @@ def geometry_in(context: Context, step: Step, path: Path, known: Geometry | None
     for cell_cv in cells:
         if np.abs(step.cell_cv - cell_cv).max() <= SIX_DIGITS * max(1.0, np.abs(cell_cv).max()):
             return Geometry(cell_cv, step.fractional_ac @ cell_cv)
+    if context.moves and not first:
+        return None
     reason = "is of another cell than STRU and has only 6 digits of its own; convert single-point runs of its steps"
     raise Refused(Kind.UNSUPPORTED, path, reason)
 
