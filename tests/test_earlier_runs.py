@@ -21,6 +21,7 @@ from converters.frames.blocks import Operator
 from converters.frames.frame import operator_on
 from converters.physics.kspace import count_electrons
 from converters.pyscf import frame_from_scf
+from converters.starts.earlier import are_alike
 from converters.starts.fit import reorder_atoms
 from converters.starts.repeats import Repeats
 from converters.starts.response import Response
@@ -114,6 +115,8 @@ def test_turns_and_mirrors_repeat_too_where_the_density_has_them():
     ordered = {"S": first["S"], "DM": Operator(np.array([half_x + moment_x, half_x - moment_x]))}
     magnet = replace(first, spin=Spin.COLLINEAR, operators=ordered)
     assert len(Repeats.of(magnet).place_ta) == CELLS // 2
+    opposed = replace(magnet, operators={"S": first["S"], "DM": Operator(magnet["DM"].values_sx[::-1])})
+    assert [are_alike(magnet, other) for other in (magnet, replace(magnet), opposed)] == [True, True, False]
 
 
 def alone(frame):

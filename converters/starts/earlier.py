@@ -17,6 +17,7 @@ from converters.frames.frame import Frame, operator_on
 from converters.frames.origin import Made, Origin
 from converters.physics import kspace
 from converters.physics.overlap import Overlap
+from converters.starts.magnetism import are_opposed
 
 # So many of the earlier calculations, the nearest ones, are combined.
 COMBINED = 8
@@ -113,13 +114,14 @@ def with_whole_orbitals(frame: Frame, earlier: Frame) -> Frame:
 
 
 def are_alike(one: Frame, other: Frame) -> bool:
-    """Whether two frames are of the same atoms in the same basis, with as many electrons, the same spin and moment and the same way of folding."""
+    """Whether two frames are of the same atoms in the same basis, with as many electrons, the same spin, moment and order of moments and the same way of folding."""
     if one.basis != other.basis or not np.array_equal(one.species_a, other.species_a):
         return False
     mine, others = one.outcome, other.outcome
     if (one.spin, one.folded) != (other.spin, other.folded):
         return False
-    return is_near(mine.electrons, others.electrons, COUNTED) and is_near(mine.moment, others.moment, TURNED)
+    same = is_near(mine.electrons, others.electrons, COUNTED) and is_near(mine.moment, others.moment, TURNED)
+    return same and (one is other or not are_opposed(one, other))
 
 
 def is_near(number: float | None, other: float | None, most: float) -> bool:

@@ -35,6 +35,15 @@ def other_order(frame: Frame, target: Target | None) -> str:
     return f"begins with moments {wanted} on the atoms {atoms}; the prediction has {given} there, which is another magnetic order"
 
 
+def are_opposed(one: Frame, other: Frame) -> bool:
+    """Whether an atom has clear moments of opposite signs in two collinear frames of the same atoms: means of such densities have none."""
+    if one.spin is not Spin.COLLINEAR or not {"DM", "S"} <= set(one.operators) & set(other.operators):
+        return False
+    (up_a, down_a), (other_up_a, other_down_a) = populations(one), populations(other)
+    moment_a, other_a = up_a - down_a, other_up_a - other_down_a
+    return bool(((moment_a * other_a < 0) & (np.minimum(np.abs(moment_a), np.abs(other_a)) >= LEAST)).any())
+
+
 def names_of_both_signs(frames: Iterable[Frame]) -> list[str]:
     """Species whose atoms have moments of either sign, in one frame or in several, so that their name does not tell it."""
     signs: dict[str, set[bool]] = {}
