@@ -85,6 +85,11 @@ class Model:
     history: dict[str, Any] = field(default_factory=dict)
     functions: tuple[Functions | None, ...] = ()
 
+    def __repr__(self) -> str:
+        elements = ", ".join(species.name for species in self.blueprint.basis)
+        learned = len(self.history.get("data", {}).get("training", ()))
+        return f"<{self.blueprint.code} model: {'+'.join(self.operators)} of {elements}, spin {self.blueprint.spin}, from {learned} frames>"
+
     @cached_property
     def overlap(self) -> Overlap | None:
         """What computes S, where the radial functions of all species are known."""

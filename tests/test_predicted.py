@@ -14,6 +14,7 @@ from scipy.linalg import expm
 
 from basis.units import BOHR, HARTREE
 from converters.errors import Refused
+from converters.frames.blocks import Operator
 from converters.physics.dipole import dipole
 from converters.physics.kspace import count_electrons
 from converters.physics.populations import neutral_electrons, populations
@@ -62,6 +63,17 @@ def test_charges_and_levels_are_those_of_pyscf():
     for ask in (atoms.get_potential_energy, atoms.get_forces, atoms.get_stress):
         with pytest.raises(PropertyNotImplementedError, match="charges, levels and the dipole"):
             ask()
+
+
+def test_charges_and_dipole_are_of_all_electrons():
+    """Of a density with a twentieth of an electron too much, wherever the molecule is."""
+    mf, atoms = converged(), WATER.copy()
+    frame = frame_from_scf(mf)
+    more = replace(frame, operators={**frame.operators, "DM": Operator(frame["DM"].values_sx * 1.005)})
+    shift = np.array([10.0, 0, 0])
+    atoms.calc = Knowing(replace(more, positions_av=more.positions_av + shift))
+    np.testing.assert_allclose(atoms.get_charges(), mf.mulliken_pop(verbose=0)[1], atol=1e-8)
+    np.testing.assert_allclose(atoms.get_dipole_moment(), mf.dip_moment(unit="AU", verbose=0) * BOHR, atol=1e-7)
 
 
 def test_levels_need_no_charges_of_nuclei():
