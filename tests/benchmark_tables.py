@@ -57,6 +57,7 @@ KINDS = {
     "abacus_al": "ABACUS, Al(100), 4 layers and vacuum",
     "abacus_al_gg0": "the same model of Al(100), with mixing_gg0 0",
     "abacus_gaas": "ABACUS, GaAs, spin-orbit (nspin 4)",
+    "openmx_si8": "OpenMX, silicon, 8 atoms",
 }
 SHOWN = {
     "learned": "learned",
