@@ -19,7 +19,7 @@ from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
 from converters.frames.neighbours import Bonds, Structure, find_bonds, own_pairs
 from converters.frames.origin import Made, Origin
 from converters.physics.kspace import uniform_mesh
-from converters.physics.locality import mesh_of_length
+from converters.physics.locality import LONGEST, mesh_of_length
 from converters.physics.overlap import Overlap
 from slem_plugin.baseline.baseline import Baseline, Seen
 from slem_plugin.baseline.sharing import share_onsite
@@ -208,9 +208,9 @@ class Model:
         if "S" in origins and self.overlap is not None:
             origins["S"] = Origin(Made.INTEGRATED)
         if "DM" in origins and (length := self.history.get("supercell")) and structure.pbc_c.any():
-            origins["DM"] = Origin(
-                Made.PREDICTED, mesh=mesh_of_length(structure.cell_cv, structure.pbc_c, float(length))
-            )
+            # Models of November 2026 say that it is endless.
+            mesh_c = mesh_of_length(structure.cell_cv, structure.pbc_c, min(float(length), LONGEST))
+            origins["DM"] = Origin(Made.PREDICTED, mesh=mesh_c)
         return {
             "outcome": Outcome(electrons=self.electrons(structure.species_a)),
             "spectrum": self._mesh_points(),

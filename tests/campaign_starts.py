@@ -44,6 +44,11 @@ def measure(frames: Sequence[Frame]) -> list[dict[str, float | int | str]]:
     """A row for each number of earlier runs."""
     known, unknown = frames[:-LEFT_OUT], frames[-LEFT_OUT:]
     rows, response = [], Response.of(known[0])
+    unturned = (
+        None
+        if response is None
+        else Response(known[0], response.repeats.with_turns(np.zeros(len(response.repeats.turn_qcc), dtype=bool)))
+    )
     for count in [n for n in COUNTS if n <= len(known)]:
         there = known[:count]
         row: dict[str, float | int | str] = {"earlier runs": count}
@@ -52,13 +57,12 @@ def measure(frames: Sequence[Frame]) -> list[dict[str, float | int | str]]:
         for most in (COMBINED, KEPT):
             made = [combined_frame(there, new.cell_cv, new.positions_av, 1, most) for new in unknown]
             row[f"{most} combined"] = mean([missed(one, new) for one, new in zip(made, unknown, strict=True) if one])
-        if response is not None:
-            for frame in there[response.count :]:
-                response.add(frame)
-            made = [response.frame_at(new.cell_cv, new.numbers_a, new.positions_av) for new in unknown]
-            row["answer to displacements"] = mean(
-                [missed(one, new) for one, new in zip(made, unknown, strict=True) if one]
-            )
+        for name, answer in (("answer, translations alone", unturned), ("answer, turns too", response)):
+            if answer is not None:
+                for frame in there[answer.count :]:
+                    answer.add(frame)
+                made = [answer.frame_at(new.cell_cv, new.numbers_a, new.positions_av) for new in unknown]
+                row[name] = mean([missed(one, new) for one, new in zip(made, unknown, strict=True) if one])
         rows.append(row)
     return rows
 

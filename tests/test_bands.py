@@ -300,3 +300,17 @@ def test_levels_next_to_an_energy_are_those_of_all_bands(name, tmp_path):
         assert (facts["valence edge (eV)"], facts["conduction edge (eV)"]) == pytest.approx(edges, abs=1e-8)
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
     assert slem("bands", tmp_path / "d.h5", "--levels", 12, "--compare", tmp_path / "d.h5")[0] == 2
+
+
+def test_bands_of_a_prediction_with_ghost_states_say_so(tmp_path):
+    """10 meV of noise on H of a nearly singular basis make levels hundreds of eV below all of silicon's."""
+    (frame,) = frames_of("siesta", "si2")
+    H = frame.operators["H"].values_sx
+    noise = np.random.default_rng(0).normal(0, 0.0136, H.shape)
+    for factor, told in ((1, True), (1e-4, False)):
+        noisy = replace(frame, operators={**frame.operators, "H": Operator(H + factor * noise)})
+        noisy = replace(noisy, provenance=replace(noisy.provenance, predicted=True))
+        with DatasetWriter(tmp_path / f"{told}.h5") as writer:
+            writer.append(noisy)
+        code, out, _ = slem("bands", tmp_path / f"{told}.h5", "--path", "GX", "--points", 3)
+        assert (code, "ghost states" in out) == (0, told)

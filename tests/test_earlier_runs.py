@@ -9,6 +9,7 @@ from threading import Lock
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk, graphene
 from click.testing import CliRunner
 from pyscf import gto, scf
 from pyscf.pbc import gto as pbc_gto
@@ -19,7 +20,9 @@ from basis.spin import Spin
 from converters.errors import Refused
 from converters.frames.blocks import Operator
 from converters.frames.frame import operator_on
+from converters.frames.neighbours import Structure, find_pairs
 from converters.physics.kspace import count_electrons
+from converters.physics.overlap import Overlap
 from converters.pyscf import frame_from_scf
 from converters.starts.earlier import are_alike
 from converters.starts.fit import reorder_atoms
@@ -117,6 +120,42 @@ def test_turns_and_mirrors_repeat_too_where_the_density_has_them():
     assert len(Repeats.of(magnet).place_ta) == CELLS // 2
     opposed = replace(magnet, operators={"S": first["S"], "DM": Operator(magnet["DM"].values_sx[::-1])})
     assert [are_alike(magnet, other) for other in (magnet, replace(magnet), opposed)] == [True, True, False]
+
+
+@pytest.mark.parametrize("cell", [graphene("C2", a=2.5, thickness=0.4, size=(2, 2, 1), vacuum=4), bulk("C", a=3.6) * 2])
+def test_turns_and_mirrors_turn_orbitals_up_to_d(cell):
+    """S stands for a density that is known exactly at all places: hexagonal and cubic, from one structure as near as from several by translations."""
+    atom = scf.RHF(gto.M(atom="Ne", basis="6-31g*", verbose=0))
+    atom.kernel()
+    known = replace(frame_from_scf(atom), pbc_c=np.ones(3, dtype=bool))
+    assert max(shell.l for shell in known.basis[0].shells) == 2
+
+    def structure(seed):
+        positions_av = cell.positions + np.random.default_rng(seed).normal(0, 0.02, cell.positions.shape)
+        species_a, norb_a = np.zeros(len(cell), dtype=int), np.full(len(cell), known.pairs.norb_a[0])
+        there = Structure(cell.cell.array, np.ones(3, dtype=bool), positions_av, species_a)
+        pairs = find_pairs(there, np.full((1, 1), 2.8), norb_a)
+        moved = replace(
+            known,
+            cell_cv=cell.cell.array,
+            positions_av=positions_av,
+            species_a=species_a,
+            pairs=pairs,
+            operators={},
+        )
+        S = Operator(Overlap.of_frame(known).like(moved)[None])
+        return replace(moved, operators={"S": S, "DM": S})
+
+    def missed(response):
+        wanted = structure(9)
+        response.add(structure(0))
+        made = operator_on(at(response, wanted), "DM", wanted.pairs).values_sx
+        return float(np.linalg.norm(made - wanted["DM"].values_sx))
+
+    first = structure(0)
+    turned, plain = Response.of(first), Response(first, alone(first))
+    assert len(turned.repeats.turn_qcc) in (12, 48)
+    assert missed(turned) < 0.2 * missed(plain)
 
 
 def alone(frame):

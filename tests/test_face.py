@@ -16,6 +16,7 @@ from pyscf import gto, scf
 import slem_plugin as slem
 from slem_plugin.accuracy import Errors
 from tests.fixtures import unpacked
+from workflows.terminal.show_training import notes_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -94,12 +95,14 @@ def test_bands_are_drawn_on_axes_of_the_user(silicon):
 def test_from_runs_to_a_start(tmp_path):
     pandas = pytest.importorskip("pandas")
     with slem.DatasetWriter(tmp_path / "water.h5") as writer:
-        for n in range(4):
+        for n in (0, 1, 2, 3, 3):  # one twice, as where a cell of a notebook is run again
             atoms = molecule("H2O")
             atoms.rattle(0.05, seed=n)
             mol = gto.M(atom=list(zip(atoms.symbols, atoms.positions, strict=True)), basis="sto-3g", verbose=0)
             writer.append(slem.frame_from_scf(scf.RHF(mol).run()))
-    model = slem.train(tmp_path / "water.h5", str(tmp_path / "model"), steps=2, validate="3")
+    model = slem.train(tmp_path / "water.h5", str(tmp_path / "model"), steps=2, validate="2-3")
+    assert model.history["validated and learned"] == [3]
+    assert "1 of the validation frames are also among those that are learned" in notes_of(model)[-1]
     predicted = slem.predict(model, atoms)
     again = slem.predict(tmp_path / "model", tmp_path / "water.h5", number=3)
     assert predicted.predicted

@@ -1,5 +1,6 @@
 """DM on a mesh on which it is local: the run's own comes back from it, and what is learned of it says so."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -153,9 +154,9 @@ def test_the_command_stores_it_and_a_model_knows_it(tmp_path):
     done = CliRunner().invoke(convert_command, [folder, "-o", str(output), "--dm-mesh", "4x6x1", "--no-basis"])
     assert done.exit_code == 0, done.output
     with Dataset(output) as data:
-        frame = data[0]
+        frame, facts = data[0], Survey.of(data.outlines()).facts()
     assert frame.origin("DM").mesh == (4, 6, 1)
-    facts = Survey.of([frame]).facts()
+    assert facts == Survey.of([frame]).facts()
     (images,) = (result for result in check_frame(frame) if result.name == "images in DM")
     assert images.found == frame.provenance.measured[CHANGED] > 1e-3
     assert images.expected.startswith("a mean over its elements, between the k-points of the run and 4x6x1")
@@ -168,6 +169,8 @@ def test_predictions_of_a_model_of_local_densities_are_local():
     cell_cv, positions_av = np.diag([4.0, 8.0, 30.0]), np.zeros((1, 3))
     crystal = Structure(cell_cv, np.array([True, True, False]), positions_av, np.zeros(1, dtype=int))
     assert model.facts(crystal)["provenance"].origins["DM"].mesh == ()
+    model.history["supercell"] = math.inf
+    assert model.facts(crystal)["provenance"].origins["DM"].mesh == (15, 8, 1)
     model.history["supercell"] = 24.0
     assert model.facts(crystal)["provenance"].origins["DM"].mesh == (6, 3, 1)
     molecule = replace(crystal, pbc_c=np.zeros(3, dtype=bool))

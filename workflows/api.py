@@ -19,6 +19,7 @@ from converters.physics.bands import Bands, make_path
 from converters.physics.checks import Result, check_frame
 from workflows.check import Report, check_path, frames_of_dataset, frames_of_runs, holds_frames
 from workflows.convert import InputOutcome
+from workflows.processes.threads import threads_for
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -177,7 +178,8 @@ def bands(frame: Frame, path: str | None = None, points: int = 200) -> Bands:
 
     >>> slem.bands(frame).plot(axes)
     """
-    return Bands.of(frame, make_path(frame, path, points))
+    with threads_for(frame.natoms):
+        return Bands.of(frame, make_path(frame, path, points))
 
 
 def listed(paths: AnyPath | Sequence[AnyPath]) -> list[AnyPath]:

@@ -244,7 +244,8 @@ def evaluate_dataset(model: Model, path: Path, frames: list[int] | None, bands: 
             reference = data[n]
             model.require_match(reference, f"{path} frame {n}")
             require_same_kind([reference], [f"{path} frame {n}"])
-            errors.add_frame(reference, predict(model, structure_of(reference)), bands=bands, agreement=bands)
+            with threads_for(reference.natoms):
+                errors.add_frame(reference, predict(model, structure_of(reference)), bands=bands, agreement=bands)
             tell(done, len(chosen), errors.headline)
     if not errors.operators:
         raise Refused(Kind.OTHER_MODEL, path, "holds no matrices that this model predicts")

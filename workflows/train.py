@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import torch
 
 from converters.errors import Kind, Refused
@@ -139,9 +140,11 @@ def begin(
     """Put the model from which the training goes on into its folder: a new one, or the saved one of the same data."""
     data, learned = frames.dataset.path, set(chosen)
     whole, survey, origins = Survey(), Survey(), Origins()
+    places: dict[bytes, list[int]] = {}
     for n, outline in enumerate(frames.dataset.outlines()):
         whole.add(outline, names[n])
         origins.add(outline)
+        places.setdefault(fingerprint(outline), []).append(n)
         if n in learned:
             survey.add(outline, names[n])
     description = {
@@ -158,6 +161,9 @@ def begin(
         model, state = make_model(frames.take(chosen), config, survey), {}
     model.history |= {"data": description, "program": program(), "config": asdict(config)}
     model.history["names of both signs"] = names_of_both_signs(frames.take(chosen[:LOOKED_AT]))
+    model.history["validated and learned"] = [
+        n for same in places.values() if not learned.isdisjoint(same) for n in same if n not in learned
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     prepared(model, len(chosen), len(checks))
     save_checkpoint(folder / (BEST if model.network is None else LAST), model, state)
@@ -170,6 +176,12 @@ def require_same_data(model: Model, frame: Frame, data: Path, description: dict[
         raise Refused(
             Kind.OTHER_MODEL, data, "is not the data that this model was trained on; start anew in another folder"
         )
+
+
+def fingerprint(frame: Frame) -> bytes:
+    """Equal for structures that are stored twice."""
+    parts = (frame.species_a, frame.cell_cv, frame.positions_av)
+    return hashlib.sha256(b"".join(np.round(part, 6).tobytes() for part in parts)).digest()
 
 
 @dataclass

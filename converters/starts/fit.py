@@ -8,7 +8,7 @@ from basis import Array
 from basis.shells import Species
 from basis.spin import TRANSPOSED, Spin
 from converters.errors import Kind, Refused
-from converters.frames.blocks import Elements, join_packed, pack_elements, unpack_elements
+from converters.frames.blocks import Elements, join_packed, make_pairs, pack_elements, unpack_elements
 from converters.frames.frame import Frame
 from converters.physics.kspace import Filling
 from converters.starts.density import Sampling, electrons_of
@@ -96,6 +96,8 @@ def reorder_atoms(frame: Frame, order_a: Array, shift_ac: Array) -> Frame:
     """The same structure with its atoms in another order, atom a being the old order_a[a] moved by shift_ac[a] cells."""
     if np.array_equal(order_a, np.arange(frame.natoms)) and not shift_ac.any():
         return frame
+    if np.array_equal(order_a, np.arange(frame.natoms)):
+        return shift_atoms(frame, shift_ac)
     place_a, moved_ac = np.empty_like(order_a), np.empty_like(shift_ac)
     place_a[order_a], moved_ac[order_a] = np.arange(frame.natoms), shift_ac
     norb_a = frame.pairs.norb_a[order_a]
@@ -119,6 +121,26 @@ def reorder_atoms(frame: Frame, order_a: Array, shift_ac: Array) -> Frame:
         pairs=pairs,
         operators=operators,
     )
+
+
+def shift_atoms(frame: Frame, shift_ac: Array) -> Frame:
+    """The same structure with its atoms moved by some cells; only R of its blocks is another one."""
+    old = frame.pairs
+    R_pc = old.R_pc + shift_ac[old.i_p] - shift_ac[old.j_p]
+    pairs = make_pairs(old.i_p, old.j_p, R_pc, old.norb_a)
+    place_p = pairs.find(old.i_p, old.j_p, R_pc)
+    new_x = (pairs.start_p[place_p] - old.start_p[:-1])[old.pair_x] + np.arange(old.elements)
+    operators = {}
+    for name, operator in frame.operators.items():
+        values_sx = np.empty_like(operator.values_sx)
+        values_sx[:, new_x] = operator.values_sx
+        known_x = None
+        if operator.known_x is not None:
+            known_x = np.empty_like(operator.known_x)
+            known_x[new_x] = operator.known_x
+        operators[name] = replace(operator, values_sx=values_sx, known_x=known_x)
+    positions_av = frame.positions_av + shift_ac @ frame.cell_cv
+    return replace(frame, positions_av=positions_av, pairs=pairs, operators=operators)
 
 
 def without_magnetism(frame: Frame) -> Frame:

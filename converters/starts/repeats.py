@@ -18,12 +18,12 @@ from converters.starts.symmetry import turns_of_lattice
 
 # Atoms may be this far (Angstrom) from where they would repeat.
 FAR = 0.35
-# Turns are those of the average of all translations, up to this (Angstrom): a frame of displaced atoms does not know it better.
-NEAR = 0.05
+# Turns are those of the average of all translations, up to this (Angstrom) and to so many times what the displacements of a frame leave unknown of it.
+NEAR, TIMES = 0.02, 4.0
 # Onsite blocks that differ by less are the same.
 SAME_BLOCK = 1e-3
 # With more places of atoms than this to keep, turns are not looked for.
-MOST_PLACES = 200_000
+MOST_PLACES = 1_200_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +47,12 @@ class Repeats:
         place_ta, cell_tac = translations(frame, kinds_a)
         own_a, home_ac = np.arange(frame.natoms), np.zeros((frame.natoms, 3), dtype=np.int64)
         repeats = cls(frame.cell_cv, np.eye(3, dtype=int)[None], own_a[None], home_ac[None], place_ta, cell_tac)
-        if not frame.pbc_c.all():
+        if not frame.pbc_c.all() or 2 * place_ta.size > MOST_PLACES:
             return repeats
-        turns = repeats.turns(repeats.ideal(frame.positions_av), kinds_a)
+        ideal_av = repeats.ideal(frame.positions_av)
+        apart_av = frame.positions_av - ideal_av
+        spread = float(np.sqrt(((apart_av - apart_av.mean(axis=0)) ** 2).sum(axis=1).mean() / len(place_ta)))
+        turns = repeats.turns(ideal_av, kinds_a, min(NEAR + TIMES * spread, FAR))
         turn_qcc, place_qa, cell_qac = (np.array(parts) for parts in zip(*turns, strict=True))
         whole = cls(frame.cell_cv, turn_qcc, place_qa, cell_qac, place_ta, cell_tac)
         kept_q = whole.are_seen(frame) & (len(turns) * place_ta.size <= MOST_PLACES)
@@ -64,7 +67,7 @@ class Repeats:
     def are_seen(self, frame: Frame) -> Array:
         """Which turns the density has as well as the atoms; fields and orders of electrons break them.
 
-        Onsite blocks, on average over the translations, are turned into each other up to what displacements make of them.
+        Onsite blocks, on average over the translations, are turned into each other up to what displacements leave unknown of them.
         """
         differs_q, spread, DM, pairs = np.zeros(len(self.turn_qcc)), 0.0, frame["DM"].values_sx, frame.pairs
         first_a = np.zeros(frame.natoms, dtype=np.int64)
@@ -78,9 +81,10 @@ class Repeats:
             spread += float(((blocks_asij - mean_asij) ** 2).sum())
             for q, D in enumerate(orbital_turns(frame, a[0], self.rotation_qvv)):
                 differs_q[q] += ((mean_asij[self.place_qa[q][a]] - D @ mean_asij[a] @ D.T) ** 2).sum()
-        return np.asarray(differs_q <= max(spread, frame.natoms * SAME_BLOCK**2))
+        by_chance = 2 * spread / max(len(self.place_ta) - 1, 1)
+        return np.asarray(differs_q <= TIMES**2 * max(by_chance, frame.natoms * SAME_BLOCK**2))
 
-    def turns(self, ideal_av: Array, kinds_a: Array) -> list[tuple[Array, Array, Array]]:
+    def turns(self, ideal_av: Array, kinds_a: Array, near: float) -> list[tuple[Array, Array, Array]]:
         """Turns of the lattice that, with some translation, bring the average structure onto itself; the identity is the first."""
         inverse, whole = np.linalg.inv(self.cell_cv), np.ones(3, dtype=bool)
         own = rarest(kinds_a)
@@ -90,7 +94,7 @@ class Repeats:
             turned_av = ideal_av @ inverse @ turn_cc @ self.cell_cv
             for other in others:
                 moved_av = turned_av + ideal_av[other] - turned_av[own[0]]
-                if (there := fit(moved_av, ideal_av, kinds_a, self.cell_cv, whole, NEAR)) is not None:
+                if (there := fit(moved_av, ideal_av, kinds_a, self.cell_cv, whole, near)) is not None:
                     found.append((turn_cc, *there))
                     break
         return found

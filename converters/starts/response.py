@@ -12,11 +12,10 @@ import numpy as np
 from basis import Array
 from basis.spin import Spin
 from converters.frames.blocks import Operator
-from converters.frames.frame import Frame, operator_on
+from converters.frames.frame import Frame
 from converters.frames.origin import Made, Origin
 from converters.physics.overlap import Overlap
 from converters.starts.earlier import are_alike
-from converters.starts.fit import reorder_atoms
 from converters.starts.repeats import FAR, Repeats, orbital_turns
 
 # With fewer repetitions whole densities are combined (`converters.starts.earlier`).
@@ -25,6 +24,8 @@ FEWEST = 4
 AROUND, FADES = 64, 2.0
 # What is kept of a supercell takes no more memory than this (bytes): fewer atoms around each pair count then, or none where they would be fewer than these.
 MOST_BYTES, FEWEST_AROUND = 2**29, 12
+# Turns are left out where a run would show more elements than this, each as often as turns bring it onto itself.
+MOST_SEEN = 20_000_000
 # What is not known of an atom is taken to be nothing, as if so many repetitions had shown that.
 RIDGE = 1.0
 # So many repetitions for each number that is fitted are enough; more teach nothing new.
@@ -42,7 +43,8 @@ class Response:
         self.pairs = repeats.close(frame.pairs)
         self.count = 0
         chosen, at_go, swapped_go = repeats.orbits(self.pairs)
-        if len(np.unique(at_go)) < len(self.pairs):  # turns that are none of the others' products leave pairs out
+        some_left = len(np.unique(at_go)) < len(self.pairs)  # by turns that are none of the others' products
+        if some_left or len(repeats) * self.pairs.size_p[chosen].sum() > MOST_SEEN:
             self.repeats = repeats = repeats.with_turns(np.zeros(len(repeats.turn_qcc), dtype=bool))
             self.ideal_av = repeats.ideal(frame.positions_av)
             self.pairs = repeats.close(frame.pairs)
@@ -98,16 +100,24 @@ class Response:
         if found is None:
             return False
         moved_av, cells_ac = found
-        if cells_ac.any():  # codes put atoms back into the cell, and R is another one then
-            only = replace(frame, operators={"DM": frame.operators["DM"]})
-            frame = reorder_atoms(only, np.arange(frame.natoms), -cells_ac)
         self.count += 1
         if self.count * len(self.repeats) > ENOUGH * (3 * self.around + 1):
             return True
-        values_sx = operator_on(frame, "DM", self.pairs).values_sx
+        values_sx = self.values(frame, cells_ac)
         for orbits in self.orbits:
             orbits.add(moved_av, values_sx)
         return True
+
+    def values(self, frame: Frame, cells_ac: Array) -> Array:
+        """DM of a frame on the pairs; codes put atoms back into the cell, and R is another one then."""
+        pairs = frame.pairs
+        at_p = self.pairs.find(pairs.i_p, pairs.j_p, pairs.R_pc + cells_ac[pairs.j_p] - cells_ac[pairs.i_p])
+        values_sx = np.zeros((frame.spin.components, self.pairs.elements))
+        known_x = (at_p >= 0)[pairs.pair_x]
+        offset_x = np.arange(pairs.elements) - pairs.start_p[pairs.pair_x]
+        at_x = self.pairs.start_p[at_p][pairs.pair_x] + offset_x
+        values_sx[:, at_x[known_x]] = frame.operators["DM"].values_sx[:, known_x]
+        return values_sx
 
     def frame_at(self, cell_cv: Array, numbers_a: Array, positions_av: Array) -> Frame | None:
         """S and DM at new positions; None where these are too far or nothing was learned."""

@@ -9,7 +9,7 @@ import numpy as np
 from converters.errors import Kind, Refused
 from converters.frames.folding import centred_mesh_of_frame
 from converters.frames.frame import OPERATORS, Frame
-from converters.physics.locality import joined_axes, length_of_mesh
+from converters.physics.locality import length_of_mesh
 
 
 @dataclass
@@ -47,7 +47,10 @@ class Survey:
             raise Refused(Kind.OTHER_MODEL, name, f"and {first_name} are folded over {found}; train on one of them")
         self.operators = tuple(one for one in self.operators if one in frame.operators)
         if mesh_c := frame.origin("DM").mesh:
-            self.supercell = max(self.supercell, length_of_mesh(frame.cell_cv, joined_axes(frame), mesh_c))
+            # Frames that are surveyed need not have their pairs, which say what is joined.
+            dense_c = np.array(mesh_c) > 1
+            if dense_c.any():
+                self.supercell = max(self.supercell, length_of_mesh(frame.cell_cv, dense_c, mesh_c))
         if frame.outcome.electrons is not None:
             counts_s = np.bincount(frame.species_a, minlength=len(frame.basis))
             self.counts.setdefault(tuple(counts_s.tolist()), set()).add(round(frame.outcome.electrons, 6))

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import linalg
 
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
+from converters.physics import kspace
 from converters.physics.bands import Bands, make_path
+from converters.starts.density import without_ghosts
 from converters.storage.files import HDF5_MAGIC, starts_with
 from workflows.export import read_frame
 from workflows.pictures.canvas import canvas
 from workflows.pictures.levels import draw_levels, window_of
+from workflows.processes.threads import threads_for
 from workflows.terminal.progress import Tell, silent
 
 if TYPE_CHECKING:
@@ -30,10 +34,11 @@ PICTURES = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """The bands of one frame, and what they are called."""
+    """The bands of one frame, and what they are called; the lowest level of a prediction where it is a ghost state."""
 
     name: str
     bands: Bands
+    ghost: float | None = None
 
     @property
     def molecule(self) -> bool:
@@ -79,7 +84,21 @@ def bands_of(
         frames.append((other.name, read_frame(other, request.number)))
         require_same_structure(frames[0][1], frames[-1][1], str(other))
     names, given = zip(*frames, strict=True)
-    return [Line(name, bands) for name, bands in zip(names, all_bands(given, request, tell), strict=True)]
+    found = all_bands(given, request, tell)
+    return [
+        Line(name, bands, ghost_level(frame, bands)) for name, frame, bands in zip(names, given, found, strict=True)
+    ]
+
+
+def ghost_level(frame: Frame, bands: Bands) -> float | None:
+    """The lowest level of a prediction (eV), if it lies where S is nearly nothing and errors of H are all that there is."""
+    if not frame.predicted:
+        return None
+    lowest_sk = bands.energies_skn[:, :, 0]
+    s, k = np.unravel_index(np.argmin(lowest_sk), lowest_sk.shape)
+    H, S = next(kspace.hamiltonian_and_overlap(frame, bands.path.kpoints_kc[k : k + 1]))[s]
+    _, left_out = without_ghosts([[linalg.eigh(H, S)]], [[H]], [S])
+    return float(lowest_sk[s, k]) if left_out else None
 
 
 def predict_like(model: Any, frame: Frame, place: str) -> Frame:
@@ -114,7 +133,8 @@ def all_bands(frames: Sequence[Frame], request: Request, tell: Tell = silent) ->
     """Bands of frames of one structure along one path."""
     given = [with_electrons(frame, request.electrons) for frame in frames]
     path = make_path(given[0], request.path, request.points)
-    return [Bands.of(frame, path, tell) for frame in given]
+    with threads_for(given[0].natoms):
+        return [Bands.of(frame, path, tell) for frame in given]
 
 
 def facts_of(lines: Sequence[Line]) -> dict[str, Any]:
@@ -128,6 +148,8 @@ def facts_of(lines: Sequence[Line]) -> dict[str, Any]:
             "conduction edge (eV)": edges.conduction,
             "gap (eV)": edges.gap,
         }
+        if line.ghost is not None:
+            facts[line.name]["ghost states, errors of H where S is nearly singular, down to (eV)"] = line.ghost
         if line.bands.interpolation_error:
             facts[line.name]["error of S between the k-points"] = line.bands.interpolation_error
     if len(lines) > 1:

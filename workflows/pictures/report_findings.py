@@ -24,6 +24,7 @@ from slem_plugin.model import Model
 from slem_plugin.prediction import predict
 from workflows.info import describe, describe_model
 from workflows.pictures.bands import Line, Request, all_bands, with_electrons
+from workflows.processes.threads import threads_for
 from workflows.scf import Outcome, read_outcomes
 from workflows.terminal.progress import Tell
 from workflows.train import Origins
@@ -86,13 +87,14 @@ def examine(
         for done, n in enumerate(chosen, 1):
             reference = data[n]
             model.require_match(reference, f"{data_path} frame {n}")
-            if not atoms:
-                predict(model, structure_of(reference))  # tables that are made once are not counted
-            started = time.process_time()
-            predicted = predict(model, structure_of(reference))
-            seconds, atoms = seconds + time.process_time() - started, atoms + reference.natoms
-            own = Errors()
-            own.add_frame(reference, predicted)
+            with threads_for(reference.natoms):
+                if not atoms:
+                    predict(model, structure_of(reference))  # tables that are made once are not counted
+                started = time.process_time()
+                predicted = predict(model, structure_of(reference))
+                seconds, atoms = seconds + time.process_time() - started, atoms + reference.natoms
+                own = Errors()
+                own.add_frame(reference, predicted)
             errors.merge(own)
             found.by_frame.append(summary_of(n, reference, own))
             look_at_blocks(found, n, reference, predicted)

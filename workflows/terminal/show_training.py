@@ -82,6 +82,11 @@ def notes_of(model: Any) -> list[str]:
             f"atoms named {', '.join(names)} have moments of both signs, which the network cannot tell apart where their surroundings "
             "are alike; give those of opposite moments names of their own in the runs (docs/training.md)"
         )
+    if copies := model.history.get("validated and learned"):
+        notes.append(
+            f"{len(copies)} of the validation frames are also among those that are learned (the first is frame {copies[0]}): "
+            "their errors say nothing about new structures"
+        )
     return notes
 
 
