@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from converters.physics.locality import (
     mean_difference,
     mesh_of_length,
     mesh_of_run,
+    repeated_onsite,
 )
 from converters.starts import meshes
 from converters.starts.density import Sampling
@@ -32,6 +34,7 @@ from slem_plugin.learning.survey import Survey
 from tests.fixtures import DATA, frames_of, unpacked
 from workflows.commands.data import convert_command
 from workflows.convert import mesh_named
+from workflows.terminal.show_training import notes_of
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,12 @@ def test_far_blocks_of_the_run_are_those_of_near_images_and_vanish_on_a_dense_me
     assert np.abs(far[stored]).max() > 0.5
     np.testing.assert_allclose(far[stored], near[stored], atol=1e-12)  # the supercell of the mesh has three cells
     assert np.abs(local.block("DM", 0, 0, (0, 3, 0))).max() < 0.02
+    assert set(map(abs, repeated_onsite(run))) == {0, 3}
+    assert repeated_onsite(local) == repeated_onsite(frames_of("siesta", "h2o")[0]) == ()
+    notes = notes_of(
+        SimpleNamespace(blueprint=SimpleNamespace(mesh=None, unreached=0), history={"DM repeated at": [0, 3, 0]})
+    )
+    assert "--dm-mesh auto" in notes[0]
 
 
 def test_a_dense_mesh_is_chosen_and_said_to_have_been(run, local):

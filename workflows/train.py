@@ -12,6 +12,7 @@ import torch
 
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
+from converters.physics.locality import repeated_onsite
 from converters.starts.magnetism import names_of_both_signs
 from converters.storage.dataset import Dataset
 from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, load_model, save_checkpoint
@@ -161,6 +162,7 @@ def begin(
         model, state = make_model(frames.take(chosen), config, survey), {}
     model.history |= {"data": description, "program": program(), "config": asdict(config)}
     model.history["names of both signs"] = names_of_both_signs(frames.take(chosen[:LOOKED_AT]))
+    model.history["DM repeated at"] = list(repeated_onsite(frames[chosen[0]])) if "DM" in model.operators else []
     model.history["validated and learned"] = [
         n for same in places.values() if not learned.isdisjoint(same) for n in same if n not in learned
     ]

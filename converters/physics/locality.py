@@ -26,6 +26,8 @@ MOST_ALIASED = 2e-5
 MOST_LEFT = 0.02
 # The supercell of each finer mesh is so many times longer, and no longer than this (Angstrom): then a metal is left as it is.
 LONGER, LONGEST = 1.5, 60.0
+# Blocks of more than this (electrons) that differ by less than this part of them are the same one; for a shifted mesh they have other signs.
+ALIKE = 0.05
 # k-points times the cube of the orbitals (small ones have their overhead): half a minute of one core.
 MOST_WORK = 1e10
 
@@ -62,6 +64,21 @@ def mesh_of_run(frame: Frame) -> KMesh | None:
         return None
     step_c = both_qc[0] * number_c
     return KMesh(tuple(number_c.tolist()), (step_c - np.floor(step_c + PLACE_OF_K)) / number_c)
+
+
+def repeated_onsite(frame: Frame) -> tuple[int, ...]:
+    """Cells between an atom and an image at which DM is that of the atom itself: the supercell of the k mesh is shorter than DM. Nothing where there are none."""
+    if "DM" not in frame.operators or not frame.pbc_c.any():
+        return ()
+    pairs = frame.pairs
+    for p in np.flatnonzero((pairs.i_p == pairs.j_p) & pairs.R_pc.any(axis=1)).tolist():
+        a, R_c = int(pairs.i_p[p]), tuple(map(int, pairs.R_pc[p]))
+        image = frame.block("DM", a, a, R_c)
+        own = np.where(image, frame.block("DM", a, a), 0)  # of elements that the code does not store nothing is known
+        apart = min(np.linalg.norm(own - image), np.linalg.norm(own + image))
+        if np.abs(image).max() > ALIKE and apart < ALIKE * np.linalg.norm(own):
+            return R_c
+    return ()
 
 
 def heights(cell_cv: Array) -> Array:

@@ -31,10 +31,13 @@ class Agreement:
     @property
     def doubt(self) -> str:
         """Why neither should be trusted; empty where they agree."""
-        return f"{self}, more than {MOST_APART:g}" if self.apart > MOST_APART else ""
+        return self.said(f" (more than {MOST_APART:g})") if self.apart > MOST_APART else ""
+
+    def said(self, judged: str = "") -> str:
+        return f"the predicted H and DM are {self.apart:.2g} electrons apart{judged}, the gradient between them is {self.gradient:.2g} eV"
 
     def __str__(self) -> str:
-        return f"the predicted H and DM are {self.apart:.2g} electrons apart, the gradient between them is {self.gradient:.2g} eV"
+        return self.said()
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,6 +82,11 @@ def notes_of(model: Any) -> list[str]:
             f"atoms named {', '.join(names)} have moments of both signs, which the network cannot tell apart where their surroundings "
             "are alike; give those of opposite moments names of their own in the runs (docs/training.md)"
         )
+    if cells := model.history.get("DM repeated at"):
+        notes.append(
+            f"DM between an atom and its image in cell {tuple(cells)} is that of the atom itself: the k mesh is so coarse that images add to DM, "
+            "and no local model can learn them; convert with --dm-mesh auto (docs/training.md)"
+        )
     if copies := model.history.get("validated and learned"):
         notes.append(
             f"{len(copies)} of the validation frames are also among those that are learned (the first is frame {copies[0]}): "
