@@ -29,7 +29,7 @@ class Config:
     latent        features of a distance; waves: sines that they are made of
     batch         frames in a step; 0: one, and several where one alone is too small to keep a processor busy
     rate          highest learning rate; it rises over the part `warmup` of the training and falls to zero at the end
-    weight_decay  of AdamW
+    weight_decay  part by which weights shrink in a step, times the rate
     average       the kept model is a running average of the weights, with this memory
     onsite_weight how much an onsite error counts more than a hopping error; onsite blocks are few and move every level
     clip          largest norm of a gradient

@@ -6,9 +6,11 @@ import torch
 from basis.spin import Spin
 from slem_plugin.config import Config
 from slem_plugin.graphs import graph as graphs
-from slem_plugin.learning.adamw import BETAS, SMALL, AdamW
+from slem_plugin.learning import turned
 from slem_plugin.learning.learner import error_of, scales_of
 from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
+from slem_plugin.learning.turned import BETAS, SMALL, TurnedAdam
+from slem_plugin.learning.weights import FlatWeights
 from slem_plugin.network import regrouping
 from slem_plugin.network.network import randomise_silent
 from slem_plugin.testing.frames import made_frame, random_structure, two_species
@@ -77,14 +79,38 @@ def test_graphs_with_as_many_places_are_joined_alike(learning):
         assert torch.equal(joined.rotations[1], torch.cat([piece.rotations[1]] * 2))
 
 
-def test_steps_are_those_of_torch_s_adamw():
+def test_steps_of_weights_that_are_no_matrices_are_those_of_torch_s_adamw():
     random = torch.Generator().manual_seed(0)
-    weights, gradients = torch.randn(40, generator=random), torch.randn(6, 40, generator=random)
-    other = torch.nn.Parameter(weights.clone())
+    network = torch.nn.ParameterList([torch.randn(40, generator=random)])
+    weights, gradients = FlatWeights(network), torch.randn(6, 40, generator=random)
+    other = torch.nn.Parameter(weights.flat.clone())
     torch_s = torch.optim.AdamW([other], lr=0.01, betas=BETAS, eps=SMALL, weight_decay=0.1)
-    own = AdamW.of(weights)
+    own = TurnedAdam.of(weights)
     for gradient in gradients:
         other.grad = gradient.clone()
         torch_s.step()
-        own.step(weights, gradient, 0.01, 0.1)
-    assert torch.allclose(weights, other.detach(), rtol=1e-6, atol=1e-7)
+        own.step(weights.flat, gradient.clone(), 0.01, 0.1)
+    assert torch.allclose(weights.flat, other.detach(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_inputs_of_very_different_size_are_learned_at_once(bare, monkeypatch):
+    """Weights that see their inputs through a turn and in sizes of 1 to 0.03; `bare` as parameters are laid out in irreps, inputs first."""
+    random = torch.Generator().manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(12, 12, generator=random))[0]
+    inputs = torch.randn(300, 16, 12, generator=random) * torch.logspace(0, -1.5, 12) @ turn
+    wanted = torch.randn(12, 5, generator=random)
+    left = []
+    for every in (turned.EVERY, 1000):  # in the second training no basis ever follows: plain Adam
+        monkeypatch.setattr(turned, "EVERY", every)
+        network = torch.nn.ParameterList([torch.zeros(12, 5)]) if bare else torch.nn.Linear(12, 5, bias=False)
+        weights = FlatWeights(network)
+        weights.flat.zero_()
+        optimizer, (weight,) = TurnedAdam.of(weights), weights.parameters
+        for n, x in enumerate(inputs):
+            weights.forget_gradients()
+            loss = (x @ (weight if bare else weight.T) - x @ wanted).abs().mean()
+            loss.backward()
+            optimizer.step(weights.flat, weights.gradient(), 0.03 * (1 - n / 300), 0.0)
+        left.append(float(loss.detach()))
+    assert left[0] < 0.5 * left[1], left

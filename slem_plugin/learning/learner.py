@@ -12,9 +12,9 @@ from torch.autograd.function import once_differentiable
 from converters.errors import Kind, Refused
 from slem_plugin.config import Config
 from slem_plugin.graphs.graph import Graph
-from slem_plugin.learning.adamw import AdamW
 from slem_plugin.learning.samples import Lesson
 from slem_plugin.learning.schedule import schedule
+from slem_plugin.learning.turned import TurnedAdam
 from slem_plugin.learning.weights import FlatWeights, join
 from slem_plugin.model import Model
 from slem_plugin.network.gradients import as_one
@@ -47,7 +47,7 @@ class Learner:
     weights: FlatWeights
     network: Network
     call: Callable[[Graph], dict[str, Output]]
-    optimizer: AdamW
+    optimizer: TurnedAdam
     average: Tensor
     ranks: Alone
     progress: Progress = field(default_factory=Progress)
@@ -65,7 +65,7 @@ class Learner:
         call = ranks.wrap(network)
         if config.compile:
             call = torch.compile(call)  # type: ignore[assignment]
-        return cls(model, weights, network, call, AdamW.of(weights.flat), weights.flat.clone(), ranks)
+        return cls(model, weights, network, call, TurnedAdam.of(weights), weights.flat.clone(), ranks)
 
     @property
     def device(self) -> torch.device:
@@ -110,7 +110,7 @@ class Learner:
         for key, values in flat.items():
             start, end = ("average.", "") if key == "average" else ("optimizer.", f".{key}")
             state |= {f"{start}{n}{end}": part.clone() for n, part in enumerate(self.weights.parts(values))}
-        return state
+        return state | {f"optimizer.{name}": found.clone() for name, found in self.optimizer.of_matrices()}
 
     def restore(self, state: dict[str, Tensor], progress: dict[str, Any]) -> None:
         """Go on from a saved state."""
@@ -121,6 +121,8 @@ class Learner:
         for key, values in (("exp_avg", self.optimizer.mean), ("exp_avg_sq", self.optimizer.square)):
             parts = [state.get(f"optimizer.{n}.{key}", nothing[n]) for n in every]
             values.copy_(join(part.to(values.device) for part in parts))
+        for name, found in self.optimizer.of_matrices():  # older files have no bases: there they are the weights' own
+            found.copy_(state.get(f"optimizer.{name}", found))
         self.optimizer.steps = max((int(state.get(f"optimizer.{n}.step", 0)) for n in every), default=0)
         self.progress = Progress(**progress)
 
