@@ -3,7 +3,7 @@
 import difflib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -172,9 +172,13 @@ def parse_frames(text: str) -> list[int]:
     return sorted(chosen)
 
 
-def choose_frames(text: str, count: int, seed: int) -> tuple[list[int], list[int]]:
-    """(training, validation) frames of a part such as 0.15, or of a list such as "32-39,45" for validation."""
-    if re.fullmatch(r"\s*(0?\.\d+|0(\.0*)?)\s*", text):
+def choose_frames(text: str, species_f: Sequence[frozenset[int]], seed: int) -> tuple[list[int], list[int]]:
+    """(training, validation) frames of a part such as 0.15, or of a list such as "32-39,45" for validation.
+
+    `species_f` are the species of each frame: all of them are learned.
+    """
+    count, drawn = len(species_f), bool(re.fullmatch(r"\s*(0?\.\d+|0(\.0*)?)\s*", text))
+    if drawn:
         wanted = min(round(float(text) * count), count - 1)
         checks = sorted(np.random.default_rng(seed).permutation(count)[:wanted].tolist())
     else:
@@ -188,4 +192,17 @@ def choose_frames(text: str, count: int, seed: int) -> tuple[list[int], list[int
     training = sorted(set(range(count)) - set(checks))
     if not training:
         raise Refused(Kind.CONFIGURATION, "config", f'validate is "{text}", which leaves no frame to learn from')
-    return training, checks
+    learned: set[int] = set().union(*(species_f[n] for n in training))
+    for n in list(checks):
+        if species_f[n] <= learned:
+            continue
+        if not drawn:
+            raise Refused(
+                Kind.CONFIGURATION,
+                "config",
+                f'validate is "{text}", and frame {n} has an element that no learned frame has',
+            )
+        learned |= species_f[n]
+        checks.remove(n)
+        training.append(n)
+    return sorted(training), checks

@@ -24,6 +24,7 @@ from slem_plugin.blocks.fields import from_fields
 from slem_plugin.graphs.graph import graph_of_bonds
 from slem_plugin.model import Model
 from slem_plugin.network.network import Network, PairStates
+from slem_plugin.unseen import unseen
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -51,6 +52,7 @@ def predict(model: Model, structure: "Atoms | Structure") -> Frame:
     >>> frame = predict(load_model("model/"), atoms)
     """
     structure = structure if isinstance(structure, Structure) else model.structure(structure)
+    facts = model.facts(structure, unseen(model, structure))
     pairs, operators = predict_operators(model, structure)
     return Frame(
         structure.cell_cv,
@@ -61,7 +63,7 @@ def predict(model: Model, structure: "Atoms | Structure") -> Frame:
         pairs,
         model.blueprint.spin,
         operators,
-        **model.facts(structure),
+        **facts,
     )
 
 

@@ -134,7 +134,7 @@ def read_configuration(path):
     from slem_plugin.config import choose_frames, parse_memory, read_config
 
     config = read_config(path)
-    choose_frames(config.validate, 40, config.seed)
+    choose_frames(config.validate, [frozenset({0})] * 40, config.seed)
     parse_memory(config.memory, "config")
 
 

@@ -300,15 +300,25 @@ class TestConfig:
             read_config(tmp_path / "a.toml")
 
     def test_frames_are_chosen(self):
-        training, checks = choose_frames("0.25", 8, seed=0)
+        alike = [frozenset({0, 1})] * 8
+        training, checks = choose_frames("0.25", alike, seed=0)
         assert (len(training), len(checks)) == (6, 2)
         assert sorted(training + checks) == list(range(8))
-        assert choose_frames("5-6,1", 8, 0) == ([0, 2, 3, 4, 7], [1, 5, 6])
-        assert choose_frames("0.5", 1, 0) == ([0], [])
+        assert choose_frames("5-6,1", alike, 0) == ([0, 2, 3, 4, 7], [1, 5, 6])
+        assert choose_frames("0.5", alike[:1], 0) == ([0], [])
         with pytest.raises(Refused, match="frames 0 to 7"):
-            choose_frames("8", 8, 0)
+            choose_frames("8", alike, 0)
         with pytest.raises(Refused, match="no frame to learn from"):
-            choose_frames("0-7", 8, 0)
+            choose_frames("0-7", alike, 0)
+
+    def test_every_element_is_learned(self):
+        species_f = [frozenset({0, 1}), frozenset({0, 2}), frozenset({0, 1}), frozenset({0, 1, 3})]
+        for seed in range(8):
+            training, checks = choose_frames("0.5", species_f, seed)
+            assert sorted(training + checks) == [0, 1, 2, 3]
+            assert {1, 3} <= set(training)
+        with pytest.raises(Refused, match="frame 3 has an element that no learned frame has"):
+            choose_frames("3", species_f, 0)
 
     def test_times(self):
         assert [parse_time(text) for text in ("90", "90s", "20m", "1.5h")] == [90, 90, 1200, 5400]

@@ -74,7 +74,10 @@ class Cutting:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What became of one structure, "predicted" or "there already"; `overlap` says where its S is from, `apart` how far H and DM are apart (electrons)."""
+    """What became of one structure, "predicted" or "there already".
+
+    `overlap` says where its S is from, `apart` how far H and DM are apart (electrons), `notes` what the data of the model had not.
+    """
 
     structure: str
     formula: str
@@ -83,6 +86,7 @@ class Prediction:
     pairs: int
     status: str = "predicted"
     apart: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +137,7 @@ def predict_files(
                     pairs = predict_pieces(
                         source, task.structure, max(task.count, 1), frame, writer, output, engine, tell
                     )
-                    yield Prediction(task.name, task.formula, *said, pairs)
+                    yield Prediction(task.name, task.formula, *said, pairs, notes=frame.provenance.notes)
             elif writer is not None:
                 # Of several ranks only the leader hears what it gets back.
                 work = partial(predict_whole, str(best), double, mesh)
@@ -147,7 +151,8 @@ def predict_files(
                         )
                     frame, apart = result
                     writer.append(named(frame, task))
-                    yield Prediction(task.name, task.formula, *said, len(frame.pairs), apart=apart)
+                    notes = frame.provenance.notes
+                    yield Prediction(task.name, task.formula, *said, len(frame.pairs), apart=apart, notes=notes)
 
 
 def origin_of_overlap(model: Model) -> str:

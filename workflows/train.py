@@ -104,7 +104,7 @@ def train_folder(
         if not len(frames):
             raise Refused(Kind.NO_RUN, data, "holds no frames")
         names = [f"{data} frame {n}" for n in range(len(frames))]
-        chosen, checks = choose_frames(config.validate, len(frames), config.seed)
+        chosen, checks = choose_frames(config.validate, dataset.species_of_frames(), config.seed)
         if ranks.leader:
             with threads_for(frames[0].natoms):
                 begin(frames, names, chosen, checks, folder, config, resume, prepared)

@@ -7,6 +7,7 @@ Everything ragged is one long array with the ends of the frames beside it, so re
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from operator import index
 from pathlib import Path
 from types import TracebackType
@@ -199,6 +200,12 @@ class Dataset:
     def array(self, name: str) -> Array:
         """A whole array that has one row for each frame, such as "frames/outcome"."""
         return np.asarray(self._fixed[name][:])
+
+    def species_of_frames(self) -> list[frozenset[int]]:
+        """Which species of the basis are in each frame."""
+        ends = self._ends[:, list(RAGGED).index("atoms/species")].tolist()
+        species = self._ragged["atoms/species"][:].tolist()
+        return [frozenset(species[a:b]) for a, b in pairwise([0, *ends])]
 
     def sources(self) -> set[str]:
         """Identities of the runs whose frames are in the file."""

@@ -5,7 +5,7 @@ distance: overlaps are exactly this. An onsite block is a constant and a sum ove
 network learns what is left over, divided by its usual size at that distance.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -172,6 +172,12 @@ def limited(rows: Array, most: Array) -> Array:
     """
     length = np.linalg.norm(rows, axis=1, keepdims=True) / np.maximum(most, 1e-300)
     return np.asarray(rows / (1 + np.minimum(length, 1e30) ** 8) ** 0.125)
+
+
+def learned_distances(baselines: Iterable[Baseline]) -> tuple[Array, Array]:
+    """The nearest and the farthest distance of each kind of pairs in what some baselines were fitted to."""
+    ranges = [(baseline.nearest_t, baseline.farthest_t) for baseline in baselines]
+    return np.min([near_t for near_t, _ in ranges], axis=0), np.max([far_t for _, far_t in ranges], axis=0)
 
 
 def columns_of(groups_n: Array) -> list[tuple[Any, Array]]:

@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from basis import Array
 from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.folding import centred_mesh_of_frame
 from converters.frames.frame import Frame, operator_on
 from converters.frames.neighbours import structure_of
-from slem_plugin.baseline.baseline import Baseline
+from slem_plugin.baseline.baseline import Baseline, learned_distances
 from slem_plugin.baseline.fitting import Sample, fit_hopping, fit_onsite
 from slem_plugin.baseline.sharing import share_onsite
 from slem_plugin.blocks.components import BlockForm, bond_frames
@@ -133,12 +132,6 @@ def network_spec(config: Config, frames: Sequence[Frame]) -> NetworkSpec:
         waves=config.waves,
         kind=config.network,
     )
-
-
-def learned_distances(baselines: Iterable[Baseline]) -> tuple[Array, Array]:
-    """The nearest and the farthest distance of each kind of pairs in what some baselines were fitted to."""
-    ranges = [(baseline.nearest_t, baseline.farthest_t) for baseline in baselines]
-    return np.min([near_t for near_t, _ in ranges], axis=0), np.max([far_t for _, far_t in ranges], axis=0)
 
 
 def choose_for_fit(frames: Sequence[Frame]) -> list[Frame]:

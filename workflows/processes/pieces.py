@@ -27,6 +27,7 @@ from converters.storage.writer import DatasetWriter
 from slem_plugin.checkpoint import load_model
 from slem_plugin.model import Model
 from slem_plugin.pieces import Blocks, Piece, cut_structure, predict_between, predict_inside
+from slem_plugin.unseen import unseen
 from workflows.processes.engines import Engine, Lost
 from workflows.terminal.progress import Tell
 
@@ -261,4 +262,11 @@ def outline(model: Model, structure: Structure) -> Frame:
     none = np.zeros(0, dtype=np.int64)
     pairs = Pairs(none, none, np.zeros((0, 3), dtype=np.int64), model.orbitals(structure))
     structural = (structure.cell_cv, structure.pbc_c, structure.positions_av, structure.species_a)
-    return Frame(*structural, model.blueprint.basis, pairs, model.blueprint.spin, {}, **model.facts(structure))
+    return Frame(
+        *structural,
+        model.blueprint.basis,
+        pairs,
+        model.blueprint.spin,
+        {},
+        **model.facts(structure, unseen(model, structure)),
+    )

@@ -169,6 +169,9 @@ def show_predictions(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
         out.print(
             '"H - DM": electrons between the predicted DM and the density of the predicted H; above 0.15 do not trust H'
         )
+    notes = [f"{row['structure']}: {note}" for row in rows for note in row["notes"]]
+    for note in notes[:MOST_ROWS]:
+        out.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
     operators = rows[0]["operators"] if rows else "nothing"
     out.print(f"{operators} of {len(rows)} structures in {output}", soft_wrap=True)
     if rows and rows[0]["overlap"]:
