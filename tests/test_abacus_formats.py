@@ -257,3 +257,25 @@ def test_steps_of_real_runs_at_gamma_alone(name, energies, tmp_path):
         path.unlink()
     for frame, again in zip(frames, read_folder(folder), strict=True):
         np.testing.assert_allclose(again.positions_av, frame.positions_av, atol=1e-11)
+
+
+@pytest.mark.parametrize("digits", [8, 12])
+def test_numbers_are_written_as_python_writes_them(digits):
+    """Up to the last digit, next to powers of ten too; numbers of other sizes are left to Python."""
+    random = np.random.default_rng(0)
+    near_ten = [
+        sign * 10.0**n * (1 + step)
+        for n in range(-89, 90, 7)
+        for step in (0, 1e-16, -2e-16, 1e-9, -1e-14)
+        for sign in (1, -1)
+    ]
+    values = np.concatenate([near_ten, random.normal(size=999) * 10.0 ** random.integers(-40, 4, 999)])
+    written = "\n".join(csr.rows_of_values(values, digits, 6)).split("\n")
+    assert {len(row.split()) for row in written[:-1]} == {6}
+    words = [word for row in written for word in row.split()]
+    assert all(re.fullmatch(rf"-?[1-9]\.\d{{{digits}}}e[+-]\d\d", word) for word in words)
+    np.testing.assert_allclose(np.array(words, dtype=float), values, rtol=0.51 * 10.0**-digits)
+    same = sum(word == f"{value:.{digits}e}" for word, value in zip(words, values, strict=True))
+    assert same > 0.99 * len(words)
+    odd = np.array([0.0, 1e-120, 1.0, -2.0, 3e99, 5.0, 6.0])
+    assert " ".join(csr.rows_of_values(odd, digits, 6)).split() == [f"{value:.{digits}e}" for value in odd]

@@ -75,7 +75,8 @@ def cost_of_start(model: "Model", target: Target, output: Path) -> tuple[float, 
 
 def cost_alone(target: Target, model_path: Path, output: Path) -> float:
     """CPU seconds of `slem-export` for this run, its imports among them."""
-    words = [sys.executable, "-m", "workflows", "export", target.path, "--model", model_path, "--into", target.path]
+    run = target.folder
+    words = [sys.executable, "-m", "workflows", "export", run, "--model", model_path, "--into", run]
 
     before = os.times()
     subprocess.run([*map(str, words), "-o", str(output)], check=True, capture_output=True)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 # Structures of fewer atoms are worked on by one thread: with more, threads wait for each other longer than they work. A start of
 # eight atoms took 0.5 s with one thread and 1.8 s with two, and the first one 10 s, on two cores one of which was busy.
@@ -13,5 +14,11 @@ FEW_ATOMS = 40
 @contextmanager
 def threads_for(natoms: int) -> Iterator[None]:
     """Inside, small structures have one thread; large ones all that there are."""
-    with threadpool_limits(1 if natoms < FEW_ATOMS else None):
+    with libraries().limit(limits=1 if natoms < FEW_ATOMS else None):
         yield
+
+
+@cache
+def libraries() -> ThreadpoolController:
+    """The libraries with threads that are loaded; looking for them takes half as long as a small prediction."""
+    return ThreadpoolController()
