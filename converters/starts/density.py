@@ -131,10 +131,8 @@ def density_of_levels(H: Dense, S: Sequence[Array], sampling: Sampling) -> Densi
     e_skn = np.array([[pair[0] for pair in channels] for channels in solved]).swapaxes(0, 1)
     f_skn, fermi = kspace.occupations(e_skn, sampling.weights_k, sampling.filling, sampling.spin)
     rho = [[filled(c, f_skn[s, k]) for s, (_, c) in enumerate(pairs)] for k, pairs in enumerate(solved)]
-    note, lowest = (
-        f"DM is that of H and S at {len(S)} k-points, Fermi level {fermi[0]:.3f} eV",
-        lowest_level(all_levels),
-    )
+    lowest = lowest_level(all_levels)
+    note = f"DM is that of H and S at {len(S)} k-points, Fermi level {fermi[0]:.3f} eV"
     if threshold:
         note += f"; ghost states down to {lowest:.0f} eV: directions of S below {threshold:g} were left out"
     return Density(rho, {"S filter": threshold, "lowest level": lowest}, note, orbitals)
