@@ -122,37 +122,50 @@ def test_turns_and_mirrors_repeat_too_where_the_density_has_them():
     assert [are_alike(magnet, other) for other in (magnet, replace(magnet), opposed)] == [True, True, False]
 
 
-@pytest.mark.parametrize("cell", [graphene("C2", a=2.5, thickness=0.4, size=(2, 2, 1), vacuum=4), bulk("C", a=3.6) * 2])
-def test_turns_and_mirrors_turn_orbitals_up_to_d(cell):
-    """S stands for a density that is known exactly at all places: hexagonal and cubic, from one structure as near as from several by translations."""
+def test_turns_that_are_no_group_are_left_out():
+    """Their products would lead to pairs that are not there."""
+    cell = bulk("C", a=3.6) * 2
+    first = neon(cell, 0)
+    repeats = Repeats.of(first)
+    some = repeats.with_turns(np.arange(48) % 5 == 0)
+    assert len(some.turn_qcc) == 10
+    assert len(Response(first, some).repeats.turn_qcc) == 1
+    assert len(Response(first, repeats).repeats.turn_qcc) == 48
+
+
+def neon(cell, seed):
+    """A crystal of neon atoms with orbitals up to d, displaced; S stands for a density that is known exactly at all places."""
     atom = scf.RHF(gto.M(atom="Ne", basis="6-31g*", verbose=0))
     atom.kernel()
     known = replace(frame_from_scf(atom), pbc_c=np.ones(3, dtype=bool))
-    assert max(shell.l for shell in known.basis[0].shells) == 2
+    positions_av = cell.positions + np.random.default_rng(seed).normal(0, 0.02, cell.positions.shape)
+    species_a, norb_a = np.zeros(len(cell), dtype=int), np.full(len(cell), known.pairs.norb_a[0])
+    there = Structure(cell.cell.array, np.ones(3, dtype=bool), positions_av, species_a)
+    pairs = find_pairs(there, np.full((1, 1), 2.8), norb_a)
+    moved = replace(
+        known,
+        cell_cv=cell.cell.array,
+        positions_av=positions_av,
+        species_a=species_a,
+        pairs=pairs,
+        operators={},
+    )
+    S = Operator(Overlap.of_frame(known).like(moved)[None])
+    return replace(moved, operators={"S": S, "DM": S})
 
-    def structure(seed):
-        positions_av = cell.positions + np.random.default_rng(seed).normal(0, 0.02, cell.positions.shape)
-        species_a, norb_a = np.zeros(len(cell), dtype=int), np.full(len(cell), known.pairs.norb_a[0])
-        there = Structure(cell.cell.array, np.ones(3, dtype=bool), positions_av, species_a)
-        pairs = find_pairs(there, np.full((1, 1), 2.8), norb_a)
-        moved = replace(
-            known,
-            cell_cv=cell.cell.array,
-            positions_av=positions_av,
-            species_a=species_a,
-            pairs=pairs,
-            operators={},
-        )
-        S = Operator(Overlap.of_frame(known).like(moved)[None])
-        return replace(moved, operators={"S": S, "DM": S})
+
+@pytest.mark.parametrize("cell", [graphene("C2", a=2.5, thickness=0.4, size=(2, 2, 1), vacuum=4), bulk("C", a=3.6) * 2])
+def test_turns_and_mirrors_turn_orbitals_up_to_d(cell):
+    """Hexagonal and cubic: from one structure nearer than by translations."""
 
     def missed(response):
-        wanted = structure(9)
-        response.add(structure(0))
+        wanted = neon(cell, 9)
+        response.add(neon(cell, 0))
         made = operator_on(at(response, wanted), "DM", wanted.pairs).values_sx
         return float(np.linalg.norm(made - wanted["DM"].values_sx))
 
-    first = structure(0)
+    first = neon(cell, 0)
+    assert max(shell.l for shell in first.basis[0].shells) == 2
     turned, plain = Response.of(first), Response(first, alone(first))
     assert len(turned.repeats.turn_qcc) in (12, 48)
     assert missed(turned) < 0.2 * missed(plain)

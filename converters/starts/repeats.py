@@ -134,13 +134,14 @@ class Repeats:
         return pairs
 
     def orbits(self, pairs: Pairs) -> tuple[Array, Array, Array]:
-        """One pair of each set that come upon each other, of a closed list; where each operation brings it, and whether that holds its partner."""
+        """One pair of each set that come upon each other, of a closed list; where each operation brings it (-1: to none), and whether that holds its partner."""
         at_qp, swapped_qp = moved_pairs(pairs, self.turn_qcc, self.place_qa, self.cell_qac)
         at_tp, swapped_tp = moved_pairs(pairs, [None] * len(self.place_ta), self.place_ta, self.cell_tac)
         first_p = at_tp.min(axis=0)[at_qp].min(axis=0)
         chosen = np.flatnonzero(first_p == np.arange(len(pairs)))
         at_qo = at_qp[:, chosen]
-        at_go = at_tp[:, at_qo].swapaxes(0, 1).reshape(len(self), -1)
+        at_qto = np.where(at_qo[:, None] < 0, -1, at_tp[:, at_qo].swapaxes(0, 1))
+        at_go = at_qto.reshape(len(self), -1)
         swapped_qto = swapped_qp[:, chosen][:, None] ^ swapped_tp[:, at_qo].swapaxes(0, 1)
         return chosen, at_go, swapped_qto.reshape(len(self), -1)
 

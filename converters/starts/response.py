@@ -43,7 +43,8 @@ class Response:
         self.pairs = repeats.close(frame.pairs)
         self.count = 0
         chosen, at_go, swapped_go = repeats.orbits(self.pairs)
-        some_left = len(np.unique(at_go)) < len(self.pairs)  # by turns that are none of the others' products
+        # Turns whose products are not among them lead out of the pairs, and leave some out.
+        some_left = at_go.min() < 0 or len(np.unique(at_go)) < len(self.pairs)
         if some_left or len(repeats) * self.pairs.size_p[chosen].sum() > MOST_SEEN:
             self.repeats = repeats = repeats.with_turns(np.zeros(len(repeats.turn_qcc), dtype=bool))
             self.ideal_av = repeats.ideal(frame.positions_av)
