@@ -71,6 +71,28 @@ def random_operator(random, pairs, layout):
     return Operator(values_sx)
 
 
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory):
+    """A model of hydrogen that the training process of a campaign makes, and the dataset."""
+    from ase import Atoms
+
+    from converters.pyscf import frame_from_scf
+    from converters.storage.writer import DatasetWriter
+    from tests.campaigns import hydrogen
+    from workflows.campaign.trainer import teach
+
+    place = tmp_path_factory.mktemp("taught")
+    with DatasetWriter(place / "data.h5") as writer:
+        for n in range(8):
+            mf = hydrogen(Atoms("H2", [[0, 0, 0], [0, 0, 0.62 + 0.03 * n]]))
+            mf.kernel()
+            writer.append(frame_from_scf(mf))
+    said = teach(place / "data.h5", place / "first.safetensors", None, 0.7)
+    assert said["frames"] == 8
+    assert said["checked"]
+    return place / "data.h5", place / "first.safetensors", said
+
+
 def pytest_collection_modifyitems(items):
     """Slow tests begin first; all others keep their order."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
