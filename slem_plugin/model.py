@@ -202,7 +202,7 @@ class Model:
                 Kind.OTHER_MODEL, place, f"has the spin layout {frame.spin}; this model was trained with {mine.spin}"
             )
 
-    def facts(self, structure: Structure, notes: tuple[str, ...]) -> dict[str, Any]:
+    def facts(self, structure: Structure, notes: tuple[str, ...] = ()) -> dict[str, Any]:
         """What a predicted frame says besides its structure and matrices."""
         origins = dict.fromkeys(self.operators, Origin(Made.PREDICTED))
         if "S" in origins and self.overlap is not None:
