@@ -198,6 +198,15 @@ def test_nothing_that_runs_imports_tests():
             assert not re.search(r"^\s*(from|import) slem_plugin\.testing", path.read_text(), re.M), path
 
 
+def test_nothing_but_the_rooms_is_kept():
+    """What a command left in the checkout is not committed with the rest."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    folders = {path.split("/")[0] for path in done.stdout.splitlines() if "/" in path}
+    assert folders == {".ci", ".github", "docs", "tests", *LAYERS}
+
+
 @pytest.mark.slow
 def test_types_are_sound():
     pytest.importorskip("mypy")
