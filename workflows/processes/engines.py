@@ -5,6 +5,7 @@ and `share(value)` (the leader's value, in every process). Each is an existing m
 a dask cluster. What is run elsewhere is a function of a module with plain arguments.
 """
 
+import gc
 import multiprocessing
 import os
 import time
@@ -179,6 +180,7 @@ def in_one_thread(function: Callable[[T], Any], item: T) -> Any:
 
 
 def begin_work() -> None:
+    gc.freeze()  # what a fork inherits as garbage is the parent's to close: PySCF's own deletes its temporary files
     os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that are loaded later
     threadpool_limits(1)
     Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
