@@ -96,11 +96,25 @@ def table_of_codes():
     rows = [
         {"structures": f"{kind} ({row['runs']})", **{heading: row[key] for key, heading in SHOWN.items()}}
         for kind, measured in files.items()
-        for row in measured["rows"]
+        for row in in_one_row(measured["rows"])
     ]
     first = next(iter(files.values()))
     commands = "\n".join(f"- {kind}: {measured['runs']}. `{measured['command']}`" for kind, measured in files.items())
     return f"{table_of({**first, 'rows': rows}, commands)}"
+
+
+def in_one_row(rows):
+    """What was measured on several sets of kept-back runs side by side: "8.0, 8.3" where the sets differ."""
+    together = {}
+    for row in rows:
+        together.setdefault((row["learned"], row["route"]), []).append(row)
+    for same in together.values():
+        shown = [{key: row[key] if key == "learned" else cell(row[key]) for key in [*SHOWN, "runs"]} for row in same]
+        runs = " + ".join(row.pop("runs") for row in shown)
+        yield {key: ", ".join(dict.fromkeys(row[key] for row in shown)) for key in shown[0] if key != "learned"} | {
+            "learned": same[0]["learned"],
+            "runs": runs,
+        }
 
 
 def table_of(measured, commands=""):

@@ -16,9 +16,9 @@ from converters.errors import Refused
 from converters.starts.targets import code_of_input
 from slem_plugin.testing.codes import CodeContract, Expected, frames_in
 from tests import plain_program
-from tests.fixtures import scratch
+from tests.fixtures import scratch, unpacked
 from tests.pages import blocks_of
-from workflows.benchmarks.starts_of_runs import Plan, bench_starts
+from workflows.benchmarks.starts_of_runs import Plan, bench_starts, has_matrices
 from workflows.cli import main
 from workflows.scf.queues import Here
 from workflows.scf.run_folders import Job, run_folders
@@ -114,7 +114,7 @@ def test_scf_runs_it_from_a_prediction(tmp_path, monkeypatch):
 
 
 def test_the_benchmark_of_starts_runs_learns_and_compares(tmp_path, monkeypatch):
-    """Each run is made once: those to learn from, the default start, one for each route and model, and one for each route from its own matrices; a second call finds all of them."""
+    """Each run is made once: those to learn from, the default start, one for each route and model, and one for each route from its own matrices; a second call finds all of them, a second set is the runs before."""
     runs = [tmp_path / f"run{n}" for n in (1, 2, 10)]
     for run in runs:
         run.mkdir()
@@ -138,8 +138,25 @@ def test_the_benchmark_of_starts_runs_learns_and_compares(tmp_path, monkeypatch)
     assert sorted(path.name for path in (tmp_path / "work" / "learned").iterdir()) == ["run1", "run2"]
     assert bench_starts(runs, tmp_path / "work", plan) == rows
     assert len((tmp_path / "count").read_text().split()) == made
+    asked = []
+    place = "workflows.benchmarks.starts_of_runs"
+    monkeypatch.setattr(f"{place}.start_all", lambda kept, _, __, work, ___: asked.append((work, *kept)) or [])
+    monkeypatch.setattr(f"{place}.iterations_from_own", lambda *_: 1.0)
+    rows = bench_starts(runs, tmp_path / "work", replace(plan, learn=(1,), routes=("auto",), sets=2))
+    assert asked == [(tmp_path / "work", runs[2]), (tmp_path / "work" / "set_2", runs[1])]
+    assert [row["set"] for row in rows] == [1, 2]
     with pytest.raises(Refused, match="3 run folders"):
         bench_starts(runs, tmp_path / "work", replace(plan, learn=(3,)))
+
+
+def test_a_run_that_has_inputs_alone_is_made_before_it_is_learned_from(tmp_path):
+    """ABACUS's input without results looks like a run; learning would leave it out in silence."""
+    run = tmp_path / "si2"
+    shutil.copytree(unpacked("abacus", "si2"), run)
+    assert has_matrices(run)
+    for folder in run.glob("OUT.*"):
+        shutil.rmtree(folder)
+    assert not has_matrices(run)
 
 
 def test_inputs_are_known_by_their_names_and_then_by_their_contents(tmp_path):

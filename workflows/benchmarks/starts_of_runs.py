@@ -2,9 +2,11 @@
 
 The folders given are runs of one kind. The last of them are kept back: they are started from the code's default, from
 the predictions of models that learned from the first 10, 30, ... of the others, and from their own converged matrices,
-which no prediction can better.
+which no prediction can better. With several sets all of this is done again with the runs before them.
 """
 
+import contextlib
+import itertools
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,11 +37,12 @@ NOT_FINISHED = "unfinished"  # marks a run folder of ours while it runs
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured: the command of the code, how many runs to learn from and to keep back, routes, and minutes of training."""
+    """What is to be measured: the command of the code, how many runs to learn from and to keep back in each set, routes, and minutes of training."""
 
     command: str
     learn: tuple[int, ...] = (30,)
     keep: int = 6
+    sets: int = 1
     routes: tuple[str, ...] = ("auto", "dm", "h2dm")
     minutes: float = 20.0
     at_once: int = 1
@@ -48,34 +51,36 @@ class Plan:
 
 
 def bench_starts(runs: Sequence[Path], work: Path, plan: Plan) -> list[dict[str, Any]]:
-    """Rows of a table: each number of learned runs and each route, over the runs that were kept back."""
+    """Rows of a table: each number of learned runs, each set that was kept back, and each route, over the runs of the set."""
     folders = sorted((path for path in runs if path.is_dir()), key=lambda path: counted(str(path)))
-    if len(folders) < max(plan.learn) + plan.keep:
+    most, back = max(plan.learn), plan.sets * plan.keep
+    if len(folders) < most + back:
         raise Refused(
             Kind.NO_SUCH_CHOICE,
             "starts",
             f"has {len(folders)} run folders",
-            f"{max(plan.learn)} to learn from and {plan.keep} to keep back, and more",
+            f"{most} to learn from and {back} to keep back, and more",
         )
-    learned, kept = folders[: max(plan.learn)], folders[-plan.keep :]
     work.mkdir(parents=True, exist_ok=True)
-    finished = [finish(folder, work / "learned", plan) for folder in learned]
+    finished = [finish(folder, work / "learned", plan) for folder in folders[:most]]
     rows: list[dict[str, Any]] = []
-    own: dict[str, float] = {}
+    own: dict[tuple[int, str], float] = {}
     for count in plan.learn:
         model = learn(finished[:count], work / f"from_{count}", plan)
-        for route in plan.routes:
-            outcomes = start_all(kept, model, route, work, plan)
-            if route not in own:
-                own[route] = iterations_from_own(kept, route, work, plan)
-            row = {"learned": count, **errors_of(model, outcomes, work), "route": route, **summary(outcomes)}
-            rows.append({**row, "own matrices": own[route]})
+        for number, route in itertools.product(range(1, plan.sets + 1), plan.routes):
+            last = len(folders) - (number - 1) * plan.keep
+            kept, place = folders[last - plan.keep : last], work if number == 1 else work / f"set_{number}"
+            outcomes = start_all(kept, model, route, place, plan)
+            if (number, route) not in own:
+                own[number, route] = iterations_from_own(kept, route, place, plan)
+            row = {"learned": count, "set": number, **errors_of(model, outcomes, place), "route": route}
+            rows.append({**row, **summary(outcomes), "own matrices": own[number, route]})
     return rows
 
 
 def finish(folder: Path, work: Path, plan: Plan) -> Path:
     """A run folder with results: the given one where it has been run, else a copy in which it is run now; kept for later calls."""
-    if [run for run in find([folder], list(KNOWN)) if not isinstance(run, Refused)]:
+    if has_matrices(folder):
         return folder
     copy = work / folder.name
     if copy.exists() and not (copy / NOT_FINISHED).exists():
@@ -91,13 +96,26 @@ def finish(folder: Path, work: Path, plan: Plan) -> Path:
     return copy
 
 
+def has_matrices(folder: Path) -> bool:
+    """Whether a run has been run; inputs alone may look like a run that can be read."""
+    for run in find([folder], list(KNOWN)):
+        if not isinstance(run, Refused):
+            with contextlib.suppress(Refused):
+                return any(True for _ in code_module(run.code).read_run(run))
+    return False
+
+
 def learn(folders: Sequence[Path], place: Path, plan: Plan) -> Path:
     """A model of some runs; one of an earlier call is kept."""
     data, model = place / "data.h5", place / "model"
     place.mkdir(exist_ok=True)
     if not data.exists():
         with choose_engine(plan.at_once, None, "fork") as engine:
-            convert(find(list(folders), list(KNOWN)), data, Options(), engine, lambda _: None)
+            outcomes = convert(find(list(folders), list(KNOWN)), data, Options(), engine, lambda _: None)
+        for outcome in outcomes:
+            if outcome.refusal is not None:  # a model of fewer runs than its row says
+                data.unlink()
+                raise outcome.refusal
     if not (model / "best.safetensors").exists():
         train_quietly(data, model, plan.minutes)
     return model

@@ -59,6 +59,7 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
     "--learn", default="30", show_default=True, help="starts, curve: numbers of runs or frames to learn from."
 )
 @click.option("--keep", type=click.IntRange(1), default=6, show_default=True, help="starts: runs that are kept back.")
+@click.option("--sets", type=click.IntRange(1), default=1, show_default=True, help="starts: sets of so many runs.")
 @click.option("--routes", default="auto,dm,h2dm", show_default=True, help="starts: routes that are tried.")
 @click.option("-j", "at_once", type=click.IntRange(1), default=1, show_default=True, help="starts: runs at a time.")
 @click.option(
