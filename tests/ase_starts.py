@@ -16,7 +16,7 @@ from pyscf import dft, gto
 
 from converters.starts.earlier import as_projector
 from slem_plugin import PySCF, load_model
-from workflows.campaign.answering import predict_for
+from workflows.scf.answering import predict_for
 
 ASPC = (-0.2, 1.2, -2.8, 2.8)
 # Between oxygens (Angstrom).

@@ -13,7 +13,6 @@ from pyscf import gto, scf
 from converters.starts.start import MODEL_VARIABLE, Progress
 from slem_plugin import pyscf_guess
 from tests.campaigns import plan_of, silent
-from workflows.campaign.answering import Answers
 from workflows.campaign.campaign import Campaign, Standing, row_of
 from workflows.campaign.guide import Guide
 from workflows.campaign.journal import Journal
@@ -21,6 +20,7 @@ from workflows.campaign.learning import Learning as Learner
 from workflows.campaign.runs import Ran
 from workflows.campaign.trainer import teach
 from workflows.campaign.worth import Decision, Ledger, Row
+from workflows.scf.answering import Answers
 from workflows.scf.outcome import Outcome, Start
 
 # Whether training pays

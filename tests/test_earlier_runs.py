@@ -33,7 +33,6 @@ from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 from slem_plugin import pyscf_guess
 from tests.fixtures import unpacked
-from workflows.campaign.answering import Answers
 from workflows.campaign.campaign import Campaign, Plan
 from workflows.campaign.earlier import EarlierRuns
 from workflows.campaign.guide import Guide
@@ -43,6 +42,7 @@ from workflows.campaign.runs import Runner
 from workflows.campaign.worth import EARLIER, Ledger, Row
 from workflows.cli import campaign_command
 from workflows.export import Request
+from workflows.scf.answering import Answers
 from workflows.scf.run_folders import Board
 
 CELLS = 6
@@ -232,7 +232,8 @@ def test_a_script_starts_from_earlier_runs_of_its_own_atoms_alone(tmp_path, monk
     write_waters(tmp_path / "data.h5", (-0.02, 0.01, 0.03))
     mf, own = solver(water(0.015)), solver(water(0.015))
     own.kernel()
-    with Answers(Lock(), EarlierRuns(tmp_path / "data.h5")) as answers:
+    earlier = EarlierRuns(tmp_path / "data.h5")
+    with Answers(Lock(), {EARLIER_RUNS: earlier.start_of_question}) as answers:
         monkeypatch.setenv(MODEL_VARIABLE, EARLIER_RUNS)
         for name, value in answers.environment.items():
             monkeypatch.setenv(name, value)

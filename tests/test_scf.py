@@ -31,6 +31,11 @@ mol = gto.M(atom={atom!r}, basis="{basis}", verbose=4, output="pyscf.log")
 mf = dft.RKS(mol, xc="pbe")
 mf.kernel(dm0=pyscf_guess(mf))
 """
+# Its import takes longer than a small SCF: slem-scf predicts for the scripts.
+NO_TORCH = """
+import sys
+assert "torch" not in sys.modules
+"""
 
 
 def water(seed, basis="6-31g"):
@@ -82,7 +87,7 @@ def test_pyscf_starts_from_a_prediction_and_ends_in_the_same_energy(water_model,
     folders = [tmp_path / f"run{seed}" for seed in (100, 101)]
     for folder, seed in zip(folders, (100, 101), strict=True):
         folder.mkdir()
-        (folder / "run.py").write_text(SCRIPT.format(atom=water(seed)[0], basis="6-31g"))
+        (folder / "run.py").write_text(SCRIPT.format(atom=water(seed)[0], basis="6-31g") + NO_TORCH)
     before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     code, runs = run_scf(*folders, "--model", water_model, "--cmd", f"{sys.executable} run.py", "--compare")
     assert code == 0, runs

@@ -12,12 +12,12 @@ from converters.frames.frame import Frame
 from converters.storage.dataset import Dataset
 from workflows.calculators.choosing import PREDICTED, Choice
 from workflows.calculators.files import Files
-from workflows.campaign.answering import predict_for
 from workflows.campaign.guide import Guide
 from workflows.campaign.journal import Journal
 from workflows.campaign.learning import DATA
 from workflows.campaign.learning import Learning as Training
 from workflows.campaign.worth import Ledger, Row
+from workflows.scf.answering import predict_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from converters.physics.dipole import dipole
 from converters.physics.kspace import Filling
 from converters.physics.populations import neutral_electrons, populations
 from converters.starts.judged import Judged
-from workflows.campaign.answering import predict_for
+from workflows.scf.answering import predict_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

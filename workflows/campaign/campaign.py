@@ -15,7 +15,7 @@ import numpy as np
 from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused
 from converters.runs import counted
-from workflows.campaign.answering import Answers
+from converters.starts.start import EARLIER_RUNS
 from workflows.campaign.earlier import EarlierRuns
 from workflows.campaign.guide import Guide, path_of_model
 from workflows.campaign.journal import Journal
@@ -26,6 +26,7 @@ from workflows.campaign.worth import EARLIER, Ledger, Row, is_control
 from workflows.convert import InputOutcome, Options, convert, find
 from workflows.export import Request
 from workflows.processes.engines import Engine as OneProcess
+from workflows.scf.answering import Answers
 from workflows.scf.copies import DEFAULT, GUESS, RECORD, copy_of, remove_copy
 from workflows.scf.outcome import Start
 from workflows.scf.queues import Engine, Queue
@@ -143,7 +144,8 @@ class Campaign:
         predicting = Lock()
         environment = {}
         if not isinstance(plan.engine, Queue):  # jobs of a queue may run on machines that cannot ask this one
-            environment = dict(stack.enter_context(Answers(predicting, self.earlier)).environment)
+            known = {EARLIER_RUNS: self.earlier.start_of_question}
+            environment = dict(stack.enter_context(Answers(predicting, known)).environment)
         self.board = Board(len(folders), silent)
         self.runner = Runner(plan.engine, plan.command, plan.home, plan.request, self.board, environment, predicting)
 

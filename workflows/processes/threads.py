@@ -1,5 +1,6 @@
 """How many threads a piece of work gets."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,11 +15,11 @@ FEW_ATOMS = 40
 @contextmanager
 def threads_for(natoms: int) -> Iterator[None]:
     """Inside, small structures have one thread; large ones all that there are."""
-    with libraries().limit(limits=1 if natoms < FEW_ATOMS else None):
+    with libraries("torch" in sys.modules).limit(limits=1 if natoms < FEW_ATOMS else None):
         yield
 
 
 @cache
-def libraries() -> ThreadpoolController:
-    """The libraries with threads that are loaded; looking for them takes half as long as a small prediction."""
+def libraries(with_torch: bool) -> ThreadpoolController:
+    """The libraries with threads that are loaded, which are more once torch is; looking for them takes half as long as a small prediction."""
     return ThreadpoolController()

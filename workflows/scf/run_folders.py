@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -15,10 +16,11 @@ from converters.starts.start import MODEL_VARIABLE, Progress, Target
 from converters.starts.targets import code_of_scripts, find_target, restart_module, script_module
 from workflows.export import Request, export, stop_lines
 from workflows.processes.threads import threads_for
+from workflows.scf.answering import Answers, predict_for
 from workflows.scf.copies import DEFAULT, GUESS, Record, copy_of, earlier_record, fresh_copy, key_of
 from workflows.scf.judge import compare, judge
 from workflows.scf.outcome import Outcome, Start
-from workflows.scf.queues import Engine
+from workflows.scf.queues import Engine, Queue
 from workflows.terminal.progress import Tell, silent
 
 if TYPE_CHECKING:
@@ -70,7 +72,12 @@ def run_folders(folders: Sequence[Path], job: Job, tell: Tell = silent) -> list[
     """
     from slem_plugin.checkpoint import load_model
 
-    return run_all(folders, Work(load_model(job.model_path), job, Board(len(folders), tell)))
+    model = load_model(job.model_path)
+    work = Work(model, job, Board(len(folders), tell))
+    if isinstance(job.engine, Queue):  # jobs of a queue may run on machines that cannot ask this one
+        return run_all(folders, work)
+    with Answers(work.predicting, {str(job.model_path.resolve()): partial(predict_for, model)}) as answers:
+        return run_all(folders, replace(work, environment=answers.environment))
 
 
 def run_all(folders: Sequence[Path], work: "Work") -> list[Outcome]:
@@ -115,6 +122,7 @@ class Work:
     board: Board
     predicting: Lock = field(default_factory=Lock)
     start: "Callable[[Target], Frame] | None" = None  # what makes a start without a model
+    environment: Mapping[str, str] = field(default_factory=dict)  # where scripts may ask for their predictions
 
     def run(self, folder: Path) -> Outcome:
         outcome = Outcome(str(folder), "ok")
@@ -138,7 +146,8 @@ class Work:
         said = {name: getattr(record, name) for name in ("route", "notes", "seconds_before", "cpu_before", "apart")}
         outcome = replace(outcome, **said)
         if outcome.ok:
-            environment = {MODEL_VARIABLE: str(job.model_path.resolve())} if subject.target is None else {}
+            asks = subject.target is None
+            environment = {MODEL_VARIABLE: str(job.model_path.resolve()), **self.environment} if asks else {}
             guess = self.finish(folder, GUESS, subject, record, environment)
             atoms = guess.progress.atoms if subject.target is None else len(subject.target.labels_a)
             tolerance = subject.energy_tolerance(copy_of(folder, GUESS))

@@ -1,10 +1,10 @@
-"""Predictions for scripts that run beside a campaign: the model is read once, here, and not by each of them."""
+"""Predictions for scripts that run beside this program: the model is read once, here, and not by each of them."""
 
 import json
 import shutil
 import socketserver
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from threading import Lock, Thread
@@ -15,9 +15,8 @@ import numpy as np
 
 from converters.errors import Refused
 from converters.starts.asking import SOCKET_VARIABLE, Question, numbers_in, species_of
-from converters.starts.start import EARLIER_RUNS
 from converters.storage.writer import DatasetWriter
-from workflows.campaign.earlier import EarlierRuns, none_for
+from workflows.processes.threads import threads_for
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -27,10 +26,13 @@ if TYPE_CHECKING:
 
 
 class Answers:
-    """A socket that only this user reaches; each question is a structure, each answer a file with its frame or a reason why there is none."""
+    """A socket that only this user reaches; each question is a structure, each answer a file with its frame or a reason why there is none.
 
-    def __init__(self, predicting: Lock, earlier: EarlierRuns | None = None) -> None:
-        self.predicting, self.earlier, self.numbers = predicting, earlier, count()
+    `known` are models by the names that questions have for them; a model of another name is read from the file of that name.
+    """
+
+    def __init__(self, predicting: Lock, known: "Mapping[str, Callable[[Question], Frame]] | None" = None) -> None:
+        self.predicting, self.known, self.numbers = predicting, known or {}, count()
         self.folder = Path(tempfile.mkdtemp(prefix="slem-"))
         self.path = self.folder / "socket"
         answers = self
@@ -50,7 +52,7 @@ class Answers:
         return {SOCKET_VARIABLE: str(self.path)}
 
     def answer(self, question: Mapping[str, Any]) -> Mapping[str, str]:
-        """The place of a file with the frame that the model of the question or earlier runs give, which who asked removes, or why there is none."""
+        """The place of a file with the frame that the model of the question gives, which who asked removes, or why there is none."""
         try:
             with self.predicting:
                 structure = (
@@ -69,10 +71,8 @@ class Answers:
         return {"frame": str(path)}
 
     def frame_for(self, model: str, structure: Question) -> "Frame":
-        if model == EARLIER_RUNS:
-            if self.earlier is None:
-                raise none_for("the run")
-            return self.earlier.start_of_question(structure)
+        if model in self.known:
+            return self.known[model](structure)
         from slem_plugin.checkpoint import cached_model
 
         return predict_for(cached_model(model), structure)
@@ -94,7 +94,9 @@ def predict_for(model: "Model", question: "Question | Atoms") -> "Frame":
     from slem_plugin.prediction import predict
 
     if not isinstance(question, tuple):
-        return predict(model, question)
+        with threads_for(len(question)):
+            return predict(model, question)
     cell_cv, pbc_c, positions_av, own, species_a = question
-    basis = model.blueprint.basis
-    return predict(model, Structure(cell_cv, pbc_c, positions_av, numbers_in(basis, own, "the run")[species_a]))
+    numbers_a = numbers_in(model.blueprint.basis, own, "the run")[species_a]
+    with threads_for(len(species_a)):
+        return predict(model, Structure(cell_cv, pbc_c, positions_av, numbers_a))
