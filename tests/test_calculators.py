@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, all_changes
 from pyscf import gto, scf
 
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.pyscf.calculator import PySCF
 from converters.starts.earlier import combined_frame
 from converters.storage.dataset import Dataset
@@ -20,10 +20,11 @@ from tests.fixtures import frames_of, unpacked
 from workflows.calculators.choosing import Choice
 from workflows.calculators.files import Files
 from workflows.calculators.learning import Learning
+from workflows.campaign.worth import EARLIER
 
 
 def test_a_calculator_that_learns_gives_what_the_code_gives(taught, tmp_path):
-    """All four starts end in the energies and forces of PySCF's own start; each calculation is in the dataset."""
+    """All starts end in the energies and forces of PySCF's own; each calculation is in the dataset."""
     _, first, _ = taught
     atoms, plain = Atoms("H2", [[0, 0, 0], [0, 0, 0.7]]), PySCF(hydrogen)
     with Learning(PySCF(hydrogen), tmp_path / "c", model=first, steps=6) as atoms.calc:
@@ -35,7 +36,7 @@ def test_a_calculator_that_learns_gives_what_the_code_gives(taught, tmp_path):
             assert atoms.get_potential_energy() == pytest.approx(other.get_potential_energy(), abs=1e-6)
             np.testing.assert_allclose(atoms.get_forces(), other.get_forces(), atol=1e-4)
         said = atoms.calc.summary()
-    assert {"both", "predicted", "last"} <= set(said["starts"])
+    assert {"both", "predicted", "levels", "last"} <= set(said["starts"])
     assert sum(one["calculations"] for one in said["starts"].values()) == 6
     assert len(energies(tmp_path / "c")) == 6
     assert said["starts"]["both"]["iterations"] <= said["starts"]["last"]["iterations"]
@@ -124,6 +125,24 @@ def test_a_folder_that_is_used_again_has_its_calculations_and_all_frames_of_its_
     ((_, frames, left),) = considered
     assert (frames, left) == (3, 4)
     assert len(energies(tmp_path)) == 3
+
+
+def test_what_calculations_before_save_is_no_merit_of_a_model_nor_is_one_that_is_refused(taught, tmp_path):
+    """The default is what both are compared with; a model whose predictions are refused has saved nothing, and is trained on."""
+
+    def refuse(_):
+        raise Refused(Kind.OTHER_MODEL, "the molecule", "was not learned")
+
+    atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.7]])
+    with Learning(PySCF(hydrogen), tmp_path, model=taught[1]) as atoms.calc:
+        atoms.calc.calculator.ask = refuse
+        for _ in range(3):
+            atoms.positions[1, 2] += 0.005
+            atoms.get_potential_energy()
+        ledger = atoms.calc.ledger
+    assert [(row.model, row.refused) for row in ledger.rows] == [(0, 1), (EARLIER, 1), (EARLIER, 1)]
+    assert ledger.gain(1) == 0
+    assert ledger.default == ledger.rows[0].iterations
 
 
 def test_a_folder_that_is_used_again_knows_which_start_is_best(taught, tmp_path):

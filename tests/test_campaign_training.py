@@ -43,15 +43,25 @@ def test_a_few_large_frames_are_enough_to_begin_with(taught, tmp_path, monkeypat
     monkeypatch.setattr(Learner, "begin", lambda self, frames, *_: begun.append(frames))
     with Journal(tmp_path) as journal:
         learner = Learner(tmp_path, journal)
-        learner.consider(ledger, 3, 100)  # of 16 atoms together
+        learner.consider(ledger, 3, 40)  # of 16 atoms together
         assert begun == []
         monkeypatch.setattr("workflows.campaign.learning.ATOMS", 16)
-        learner.consider(ledger, 2, 100)
+        learner.consider(ledger, 2, 40)
         assert begun == []
-        learner.consider(ledger, 3, 100)
+        learner.consider(ledger, 3, 40)
         monkeypatch.setattr("workflows.campaign.learning.ATOMS", 17)
-        learner.consider(ledger, 6, 100)
+        learner.consider(ledger, 6, 40)
     assert begun == [3, 6]
+
+
+def test_the_first_of_many_runs_are_awaited_before_the_first_training(tmp_path, monkeypatch):
+    """A twentieth of them."""
+    begun, ledger = [], Ledger([Row(10, 60.0)] * 12)
+    monkeypatch.setattr(Learner, "begin", lambda self, frames, *_: begun.append(frames))
+    with Journal(tmp_path) as journal:
+        for frames, left in ((12, 388), (12, 100), (20, 388)):
+            Learner(tmp_path, journal).consider(ledger, frames, left)
+    assert begun == [12, 20]
 
 
 @pytest.mark.parametrize("count", [40, 100, 400])

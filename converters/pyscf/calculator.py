@@ -63,8 +63,8 @@ class PySCF(Calculator):  # type: ignore[misc]
     >>> atoms.calc = PySCF(lambda atoms: dft.RKS(gto.M(atom=ase_atoms_to_pyscf(atoms), basis="def2-svp"), xc="pbe"))
 
     `kind` is the start of the next calculation: "default", "last" (the densities of the last ones of such atoms, combined as their
-    overlaps make the new one), "predicted" (by `ask`, where that is given) or "both" (the prediction, and what predictions missed in
-    those calculations, combined likewise). `taken` is what the last one started from.
+    overlaps make the new one), "predicted" (by `ask`, where that is given), "levels" (those of the predicted H, filled) or "both" (the
+    prediction, and what predictions missed in those calculations, combined likewise). `taken` is what the last one started from.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
@@ -86,8 +86,8 @@ class PySCF(Calculator):  # type: ignore[misc]
         again = bool(self.earlier) and numbers_of(self.earlier[-1].question) == list(atoms.numbers)
         again = again or any(np.array_equal(frame.numbers_a, atoms.numbers) for frame in self.before)
         both = again and any(one.frame is not None for one in self.earlier)
-        predicted = [] if self.ask is None else (["both", "predicted"] if both else ["predicted"])
-        return [*predicted, *(["last"] if again else []), "default"][: 3 if again else 2]
+        predicted = [] if self.ask is None else [*(["both"] if both else []), "predicted", "levels"]
+        return [*predicted, *(["last"] if again else []), *([] if predicted and again else ["default"])]
 
     def calculate(
         self, atoms: "Atoms | None" = None, properties: Any = ("energy",), system_changes: Any = all_changes
@@ -126,13 +126,13 @@ class PySCF(Calculator):  # type: ignore[misc]
     def density(self, mf: Any, question: Question, S: Array) -> Array | None:
         """The density from which an SCF object starts; where the kind that was chosen is none, that of the last calculations or PySCF's own."""
         kinds = self.kinds(self.atoms)
-        if self.kind in ("predicted", "both") and self.ask is not None:
+        if self.kind in ("predicted", "levels", "both") and self.ask is not None:
             kind = self.kind if self.kind in kinds else "predicted"
             try:
                 frame = self.ask(question)
                 if kind == "both":
                     frame = self.corrected(frame, S)
-                dm0, _, doubt = guess_density(mf, frame, "dm" if "DM" in frame.operators else "h")
+                dm0, _, doubt = guess_density(mf, frame, "h" if kind == "levels" else "auto")
             except Refused as refusal:
                 dm0, doubt = None, str(refusal)
             if not doubt:

@@ -7,7 +7,7 @@ from typing import Any
 # So many of the last calculations of a kind count; a kind that was seen so often is tried again after so many others.
 REMEMBERED, TRIED_AGAIN = 4, 25
 # Kinds of starts that a model makes.
-PREDICTED = ("both", "predicted")
+PREDICTED = ("both", "predicted", "levels")
 
 
 class Choice:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,7 @@ from workflows.campaign.guide import Guide
 from workflows.campaign.journal import Journal
 from workflows.campaign.learning import DATA
 from workflows.campaign.learning import Learning as Training
-from workflows.campaign.worth import Ledger, Row
+from workflows.campaign.worth import EARLIER, Ledger, Row
 from workflows.scf.answering import predict_for
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ class Learning(Calculator):  # type: ignore[misc]
         wanted = self.calculator.kind
         self.refused = self.calculator.store(self.home / DATA)
         self.frames += self.calculator.stored
-        model = newest.number if newest is not None and taken in PREDICTED else 0
+        number = newest.number if newest is not None and wanted in PREDICTED else 0
+        model, doubted = (number, 0) if taken in PREDICTED else (0, number)
         each = self.ledger.seconds_of_iteration()
         # A prediction costs as much as so many iterations.
         cost = (iterations or 0) + (self.asked / each if each else 0.0)
@@ -190,6 +192,7 @@ class Learning(Calculator):  # type: ignore[misc]
             asked=self.asked,
             cost=cost,
             model=model,
+            doubted=doubted,
         )
         if iterations is None:  # starts cannot be compared
             if not self.uncounted:
@@ -205,7 +208,10 @@ class Learning(Calculator):  # type: ignore[misc]
     def rows(self) -> list[tuple[str, Row]]:
         """All calculations of the folder that say how many iterations they took, those of earlier calls too, whose trainings count as well."""
         return [
-            (step["start"], Row(step["iterations"], step["seconds"] - asked, step["model"], asked))
+            (
+                step["start"],
+                Row(step["iterations"], step["seconds"] - asked, step["model"], asked, refused=step.get("doubted", 0)),
+            )
             for step in self.journal.of("step")
             if step["iterations"]
             for asked in [step.get("asked", 0.0)]
@@ -213,11 +219,10 @@ class Learning(Calculator):  # type: ignore[misc]
 
     @property
     def ledger(self) -> Ledger:
-        """Costs, where the starts of the code itself are from the last calculation once that is possible."""
-        found = self.rows
-        own = [row for taken, row in found if not row.model and taken != "default"]
-        rows = own or [row for _, row in found if not row.model]
-        return Ledger([*rows, *(row for _, row in found if row.model)])
+        """Costs; what starts from calculations before, combined or by the code's own restart, needs no model, as the earlier runs of a campaign."""
+        return Ledger(
+            [replace(row, model=EARLIER) if not row.model and taken != "default" else row for taken, row in self.rows]
+        )
 
     def summary(self) -> dict[str, Any]:
         """Calculations and mean iterations by the kind of their start, seconds saved and spent, and the models."""

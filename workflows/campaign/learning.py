@@ -22,6 +22,8 @@ from workflows.campaign.worth import BESIDES, Decision, Ledger
 DATA = "data.h5"
 # Frames before the first training, fewer where they hold so many atoms, and by how much they grow before the next one.
 FIRST, FEWEST, ATOMS, GROWTH = 6, 3, 96, 1.5
+# Where many runs are to come the first training waits for this part of them: three times the frames save a third more, in as many seconds.
+AWAITED = 0.05
 
 
 class Learning:
@@ -72,7 +74,8 @@ class Learning:
         if self.answer is not None or self.failed or left <= 0:
             return
         before = max((event["frames"] for event in self.trained), default=0)
-        if frames < GROWTH * before or (frames < FIRST and not self.are_large(frames)):
+        awaited = 0.0 if before else AWAITED * (len(ledger.rows) + left)
+        if frames < max(GROWTH * before, awaited) or (frames < FIRST and not self.are_large(frames)):
             return
         newest = self.newest.number if self.newest else 0
         decision: Decision = ledger.decide(left, self.cpu, newest, self.besides)
