@@ -7,6 +7,7 @@ the SCF read it again in place of the converged H.
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from converters.physics.sparse import Source
 from converters.siesta import text
 from converters.siesta.fdf import included_files, keyword, smearing_of, words_of
 from converters.siesta.parts import PatternInParts
+from converters.siesta.plain import PlainInput
 from converters.siesta.structure import element_of
 from converters.siesta.write import Pattern, write_density
 from converters.starts.start import Options, Progress, Route, Target, Written, last_length, numbers_of, replace_lines
@@ -52,12 +54,15 @@ MEMORY = ("SCF.Mixer.History", "DM.NumberPulay", "DM.NumberBroyden")
 
 def read_target(path: Path) -> Target:
     """The run of an fdf file, or of a folder that has only one besides those that it includes."""
+    path = only_fdf(path)
+    files = tuple(included_files(path))
+    if not files and (plain := PlainInput.of(path)) is not None:
+        with suppress(*WRONG_INPUT):  # sisl says what is wrong with it
+            return target_of(path, plain)
     try:
         from sisl.io.siesta import fdfSileSiesta
     except ModuleNotFoundError as error:
         raise Refused(Kind.NOT_INSTALLED, path, "cannot be read without sisl; pip install sisl") from error
-    path = only_fdf(path)
-    files = tuple(included_files(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sisl leaves its files open
         fdf = fdfSileSiesta(path)

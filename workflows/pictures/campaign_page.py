@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from workflows.campaign.campaign import Standing
 from workflows.campaign.guide import words_of
 from workflows.campaign.runs import Ran
-from workflows.pictures.canvas import canvas
-from workflows.pictures.report_page import STYLE, escape, facts_table, figure, section, table
+from workflows.pictures.points import points_figure
+from workflows.pictures.report_page import STYLE, escape, facts_table, section, table
 
 HEAD = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
 
@@ -28,22 +28,17 @@ def write_campaign_page(standing: Standing, facts: Mapping[str, str], title: str
 
 def iterations_part(standing: Standing) -> str:
     """Iterations of each run in the order in which they ended."""
-    known = [(n, ran) for n, ran in enumerate(standing.done, 1) if ran.start is not None]
+    known = [
+        (n, ran.start.progress.iterations, ran.model)
+        for n, ran in enumerate(standing.done, 1)
+        if ran.start is not None and ran.start.progress.iterations is not None
+    ]
     if not known:
         return ""
-    picture, (axes,) = canvas(8, 3.2)
-    for model in sorted({ran.model for _, ran in known}):
-        points = [
-            (n, ran.start.progress.iterations) for n, ran in known if ran.model == model and ran.start is not None
-        ]
-        there = [(n, count) for n, count in points if count is not None]
-        if there:
-            axes.plot(*zip(*there, strict=True), "o", markersize=4, label=words_of(model))
-    axes.set_xlabel("run, in the order of their ends")
-    axes.set_ylabel("iterations")
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    return figure(picture, "Iterations of each run, by what started it.")
+    models = sorted({model for *_, model in known})
+    groups = {words_of(model): [(n, count) for n, count, by in known if by == model] for model in models}
+    caption = "Iterations of each run, by what started it."
+    return points_figure(groups, "run, in the order of their ends", "iterations", caption)
 
 
 def models_part(standing: Standing) -> str:
