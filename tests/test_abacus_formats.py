@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from basis.spin import Spin
-from converters.abacus import csr
+from converters.abacus import csr, numerals
 from converters.abacus.convention import BOHR
 from converters.abacus.dense import read_dense
 from converters.abacus.npz import partner_of
@@ -270,7 +270,7 @@ def test_numbers_are_written_as_python_writes_them(digits):
         for sign in (1, -1)
     ]
     values = np.concatenate([near_ten, random.normal(size=999) * 10.0 ** random.integers(-40, 4, 999)])
-    written = "\n".join(csr.rows_of_values(values, digits, 6)).split("\n")
+    written = "\n".join(numerals.rows_of_values(values, digits, 6)).split("\n")
     assert {len(row.split()) for row in written[:-1]} == {6}
     words = [word for row in written for word in row.split()]
     assert all(re.fullmatch(rf"-?[1-9]\.\d{{{digits}}}e[+-]\d\d", word) for word in words)
@@ -278,4 +278,11 @@ def test_numbers_are_written_as_python_writes_them(digits):
     same = sum(word == f"{value:.{digits}e}" for word, value in zip(words, values, strict=True))
     assert same > 0.99 * len(words)
     odd = np.array([0.0, 1e-120, 1.0, -2.0, 3e99, 5.0, 6.0])
-    assert " ".join(csr.rows_of_values(odd, digits, 6)).split() == [f"{value:.{digits}e}" for value in odd]
+    assert " ".join(numerals.rows_of_values(odd, digits, 6)).split() == [f"{value:.{digits}e}" for value in odd]
+
+
+@pytest.mark.parametrize("count", [1, 5, 130])
+def test_whole_numbers_are_written_as_they_are(count):
+    written = "\n".join(numerals.lines_of(numerals.numbers_below(count), 4)).split("\n")
+    assert [int(word) for row in written for word in row.split()] == list(range(count))
+    assert {len(row.split()) for row in written[:-1]} <= {4}

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from basis import Array
+from converters.abacus.numerals import format_values, lines_of, numbers_below, rows_of_values, wrapped
 from converters.codes.digits import rounding_of
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements
@@ -248,12 +249,13 @@ def write_new(
         " # CSR blocks: the lattice vector and the number of elements, then values, column indices and row pointers.",
         "",
     ]
+    words_c = numbers_below(norb)
     for R_c, row_e, column_e, value_e in blocks_of(matrix):
         lines.append(" " + " ".join(map(str, [*R_c, len(value_e)])))
         pointers = np.concatenate([[0], np.cumsum(np.bincount(row_e, minlength=norb))])
         lines += [" # CSR values", *rows_of_values(value_e, digits, 6)]
-        lines += [" # CSR column indices", *wrapped(map(str, column_e.tolist()), 16)]
-        lines += [" # CSR row pointers", *wrapped(map(str, pointers.tolist()), 16), ""]
+        lines += [" # CSR column indices", *lines_of(words_c[column_e], 16)]
+        lines += [" # CSR row pointers", *wrapped(list(map(str, pointers.tolist())), 16), ""]
     write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
@@ -278,61 +280,10 @@ def write_old(path: Path, letter: str, matrix: Elements, norb: int, digits: int)
 def blocks_of(matrix: Elements) -> Iterator[tuple[list[int], Array, Array, Array]]:
     """Each lattice vector in its order, with rows, columns and values row by row; exact zeros are left out as ABACUS leaves them out."""
     value_e = matrix.values_se[0]
-    order_e = np.lexsort((matrix.column_e, matrix.row_e, matrix.t_e))
+    rows, columns = (int(at_e.max(initial=0)) + 1 for at_e in (matrix.row_e, matrix.column_e))
+    order_e = np.argsort((matrix.t_e.astype(np.int64) * rows + matrix.row_e) * columns + matrix.column_e, kind="stable")
     order_e = order_e[value_e[order_e] != 0]
     ends_t = np.cumsum(np.bincount(matrix.t_e[order_e], minlength=len(matrix.R_tc)))
     for t in np.lexsort(matrix.R_tc.T[::-1]).tolist():
         mine_e = order_e[ends_t[t - 1] if t else 0 : ends_t[t]]
         yield matrix.R_tc[t].tolist(), matrix.row_e[mine_e], matrix.column_e[mine_e], value_e[mine_e]
-
-
-def format_values(value_e: Array, digits: int) -> list[str]:
-    if np.iscomplexobj(value_e):
-        return [f"({x.real:.{digits}e},{x.imag:.{digits}e})" for x in value_e.tolist()]
-    return list(map(f"%.{digits}e".__mod__, value_e.tolist()))
-
-
-def rows_of_values(value_e: Array, digits: int, most: int) -> Iterator[str]:
-    """Lines of so many numbers."""
-    if np.iscomplexobj(value_e) or len(value_e) < most or not is_plain(value_e):
-        yield from wrapped(format_values(value_e, digits), most)
-        return
-    whole = len(value_e) // most * most
-    characters_lw = scientific(value_e[:whole], digits).reshape(whole // most, -1)
-    ends_l = np.full((len(characters_lw), 1), ord("\n"), dtype=np.uint8)
-    yield np.hstack([characters_lw, ends_l]).tobytes()[:-1].decode("ascii")
-    yield from wrapped(format_values(value_e[whole:], digits), most)
-
-
-def is_plain(value_e: Array) -> bool:
-    """Whether all numbers have exponents of two digits in scientific notation."""
-    size_e = np.abs(value_e)
-    return bool(((size_e < 1e90) & (size_e > 1e-90)).all())
-
-
-def scientific(value_e: Array, digits: int) -> Array:
-    """Numbers in scientific notation, each a row of characters: a space, the sign, and a mantissa with so many digits after its point."""
-    size_e = np.abs(value_e)
-    power_e = np.floor(np.log10(size_e)).astype(np.int64)
-    # The logarithm may be off by one next to a power of ten, and rounding may lead to the next one.
-    power_e += (size_e * 10.0 ** (digits - power_e) >= 10.0 ** (digits + 1) - 0.5).astype(np.int64)
-    power_e -= (size_e * 10.0 ** (digits - power_e) < 10.0**digits - 0.5).astype(np.int64)
-    mantissa_e = np.rint(size_e * 10.0 ** (digits - power_e)).astype(np.int64)
-    characters = np.empty((len(value_e), digits + 8), dtype=np.uint8)
-    characters[:, 0] = ord(" ")
-    characters[:, 1] = np.where(value_e < 0, ord("-"), ord(" "))
-    for column in [*range(digits + 3, 3, -1), 2]:
-        mantissa_e, digit_e = np.divmod(mantissa_e, 10)
-        characters[:, column] = digit_e + ord("0")
-    characters[:, 3] = ord(".")
-    characters[:, digits + 4] = ord("e")
-    characters[:, digits + 5] = np.where(power_e < 0, ord("-"), ord("+"))
-    characters[:, digits + 6] = np.abs(power_e) // 10 + ord("0")
-    characters[:, digits + 7] = np.abs(power_e) % 10 + ord("0")
-    return characters
-
-
-def wrapped(words: "Iterator[str] | list[str]", most: int) -> Iterator[str]:
-    words = list(words)
-    for at in range(0, len(words), most):
-        yield " " + " ".join(words[at : at + most])

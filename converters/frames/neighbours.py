@@ -4,10 +4,9 @@ The atoms of a structure are sorted once; a search then costs what it finds. All
 piece of a structure has the bonds that the whole has.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -70,24 +69,22 @@ class Places:
 
     def near(self, low_v: Array, high_v: Array) -> tuple[Array, Array, Array]:
         """Atoms, cells and places of all images of atoms in a box."""
-        atoms, cells, places = [], [], []
+        cell_nc = self._cells(low_v, high_v)
+        offset_nv = cell_nc @ self.cell_cv
         middle_v, radius = (low_v + high_v) / 2, float(np.linalg.norm(high_v - low_v)) / 2
-        for n_c in self._cells(low_v, high_v):
-            offset_v = n_c @ self.cell_cv
-            a = np.array(self.tree.query_ball_point(middle_v - offset_v, radius), dtype=np.int64)
-            place = self.place_av[a] + offset_v
-            inside = ((place >= low_v) & (place <= high_v)).all(axis=1)
-            atoms.append(a[inside])
-            cells.append(np.broadcast_to(n_c, (int(inside.sum()), 3)))
-            places.append(place[inside])
-        return np.concatenate(atoms), np.concatenate(cells), np.concatenate(places)
+        found_n = self.tree.query_ball_point(middle_v - offset_nv, radius)
+        n_i = np.repeat(np.arange(len(cell_nc)), [len(found) for found in found_n])
+        a_i = np.fromiter(chain.from_iterable(found_n), dtype=np.int64, count=len(n_i))
+        place_iv = self.place_av[a_i] + offset_nv[n_i]
+        inside_i = ((place_iv >= low_v) & (place_iv <= high_v)).all(axis=1)
+        return a_i[inside_i], cell_nc[n_i[inside_i]], place_iv[inside_i]
 
-    def _cells(self, low_v: Array, high_v: Array) -> Iterator[Array]:
+    def _cells(self, low_v: Array, high_v: Array) -> Array:
         """The cells that a box touches."""
         corners_nc = np.array(list(product(*zip(low_v, high_v, strict=True)))) @ np.linalg.inv(self.cell_cv)
         first, last = np.floor(corners_nc.min(axis=0)).astype(int), np.floor(corners_nc.max(axis=0)).astype(int)
         along = [range(a, b + 1) if p else range(1) for a, b, p in zip(first, last, self.pbc_c, strict=True)]
-        return (np.array(n_c) for n_c in product(*along))
+        return np.array(list(product(*along)))
 
 
 def sort_places(structure: Structure) -> Places:
