@@ -20,7 +20,7 @@ from tests.fixtures import frames_of, unpacked
 from workflows.calculators.choosing import Choice
 from workflows.calculators.files import Files
 from workflows.calculators.learning import Learning
-from workflows.campaign.worth import EARLIER
+from workflows.campaign.worth import EARLIER, Row
 
 
 def test_a_calculator_that_learns_gives_what_the_code_gives(taught, tmp_path):
@@ -127,7 +127,7 @@ def test_a_folder_that_is_used_again_has_its_calculations_and_all_frames_of_its_
     assert len(energies(tmp_path)) == 3
 
 
-def test_what_calculations_before_save_is_no_merit_of_a_model_nor_is_one_that_is_refused(taught, tmp_path):
+def test_what_calculations_before_save_is_no_merit_of_a_model_nor_is_one_that_is_refused(taught, tmp_path, monkeypatch):
     """The default is what both are compared with; a model whose predictions are refused has saved nothing, and is trained on."""
 
     def refuse(_):
@@ -143,6 +143,9 @@ def test_what_calculations_before_save_is_no_merit_of_a_model_nor_is_one_that_is
     assert [(row.model, row.refused) for row in ledger.rows] == [(0, 1), (EARLIER, 1), (EARLIER, 1)]
     assert ledger.gain(1) == 0
     assert ledger.default == ledger.rows[0].iterations
+    files = [("own", Row(9, 1.0)), ("last", Row(5, 0.6)), ("predicted", Row(6, 0.7, model=1))]
+    monkeypatch.setattr(Learning, "rows", property(lambda _: files))
+    assert [row.model for row in atoms.calc.ledger.rows] == [0, EARLIER, 1]
 
 
 def test_a_folder_that_is_used_again_knows_which_start_is_best(taught, tmp_path):

