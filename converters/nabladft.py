@@ -14,17 +14,13 @@ from converters.codes.readonly import find_functions, read_functions, refuse_to_
 from converters.codes.run import Run
 from converters.frames.frame import Frame, Outcome
 from converters.pyscf.dense import frame_of, molecule_of
+from converters.pyscf.orders import psi4
 
 __all__ = ["find_functions", "find_runs", "read_functions", "read_run", "write_matrices"]
 
 NAME = "nabladft"
 READ = ("Z", "R", "E", "H", "S")
 write_matrices = refuse_to_write("nablaDFT")
-
-
-def convention(l: int) -> list[str]:
-    """Psi4's order: 0, +1, -1, +2, -2 ..., all positive; p = z, x, y."""
-    return ["c0", *(label for m in range(1, l + 1) for label in (f"c{m}", f"s{m}"))]
 
 
 def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
@@ -43,4 +39,4 @@ def read_run(run: Run) -> Iterator[Frame]:
     matrices = {name: run.array(name, ("f4",), molecule.nao_nr(), molecule.nao_nr()) for name in ("H", "S")}
     energy = run.number("E")
     outcome = Outcome(energy=None if energy is None else energy * HARTREE, electrons=float(np.sum(numbers_a)))
-    yield frame_of(run, molecule, matrices, convention, outcome, method="RKS", xc="wb97x-d")
+    yield frame_of(run, molecule, matrices, psi4, outcome, method="RKS", xc="wb97x-d")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from converters.frames.frame import Frame as Frame
     from converters.physics.populations import populations as populations
     from converters.pyscf import frame_from_scf as frame_from_scf
+    from converters.pyscf.arrays import frame_from_matrices as frame_from_matrices
+    from converters.pyscf.arrays import matrices_of as matrices_of
     from converters.pyscf.calculator import PySCF as PySCF
     from converters.storage.dataset import Dataset as Dataset
     from converters.storage.writer import DatasetWriter as DatasetWriter
@@ -49,9 +51,11 @@ HOMES = {
     "check": "workflows.api",
     "convert": "workflows.api",
     "export": "workflows.api",
+    "frame_from_matrices": "converters.pyscf.arrays",
     "frame_from_scf": "converters.pyscf",
     "from_e3nn": "slem_plugin.e3nn_blocks",
     "load_model": "slem_plugin.checkpoint",
+    "matrices_of": "converters.pyscf.arrays",
     "populations": "converters.physics.populations",
     "predict": "workflows.api",
     "pyscf_guess": "slem_plugin.pyscf_start",

@@ -9,7 +9,7 @@ from basis.harmonics import solid_harmonics
 from converters.abacus.convention import convention as abacus
 from converters.aims.convention import convention as aims
 from converters.openmx.convention import convention as openmx
-from converters.pyscf.molecule import convention as pyscf
+from converters.pyscf.orders import ORDERS
 from converters.siesta.convention import convention as siesta
 
 PAGE = Path(__file__).parent.parent / "docs" / "conventions.md"
@@ -19,7 +19,8 @@ NAMES = {
     1: {"s1": "y", "c0": "z", "c1": "x"},
     2: {"s2": "xy", "s1": "yz", "c0": "z2", "c1": "xz", "c2": "x2-y2"},
 }
-CODES = {"slem": standard, "ABACUS": abacus, "FHI-aims": aims, "OpenMX": openmx, "SIESTA": siesta, "PySCF": pyscf}
+CODES = {"slem": standard, "ABACUS": abacus, "FHI-aims": aims, "OpenMX": openmx, "SIESTA": siesta}
+CODES |= {"PySCF": ORDERS["pyscf"], "Psi4, ORCA": ORDERS["psi4"], "Gaussian": ORDERS["gaussian"]}
 
 
 def table():

@@ -5,11 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase import Atoms
 from scipy import linalg
 
 from basis.spin import Spin
-from converters.frames.arrays import frame_from_matrices
 from converters.frames.blocks import (
     Elements,
     Operator,
@@ -258,26 +256,3 @@ def test_checks_see_nan_and_asymmetry(random_frame):
     results = {r.name: r for r in check_frame(replace(frame, operators={**frame.operators, "H": Operator(skew)}))}
     assert results["H Hermitian"].ok is False
     assert results["H Hermitian"].found == pytest.approx(0.5)
-
-
-class TestArrays:
-    def test_matrices_in_memory_make_a_frame(self):
-        random = np.random.default_rng(0)
-        atoms = Atoms("OH2", random.normal(size=(3, 3)))
-        shells = {"O": "2s1p", "H": "1s"}
-        H, S = (random.normal(size=(7, 7)) for _ in range(2))
-        H, S = H + H.T, S + S.T
-        frame = frame_from_matrices(atoms, shells, {"H": H, "S": S}, electrons=10)
-        (H_again,), (S_again,) = (kspace.dense_at(frame, name, np.zeros(3)) for name in ("H", "S"))
-        assert np.array_equal(H_again, H)
-        assert np.array_equal(S_again, S)
-        assert str(frame.atoms.symbols) == "OH2"
-
-    @pytest.mark.parametrize(
-        ("symbols", "size", "pbc", "words"),
-        [("OHe", 5, False, "no He"), ("O", 3, False, r"expected \(5, 5\)"), ("O", 5, True, "expected a molecule")],
-    )
-    def test_what_does_not_fit_is_refused(self, symbols, size, pbc, words):
-        atoms = Atoms(symbols, np.arange(3.0 * len(Atoms(symbols))).reshape(-1, 3), cell=[9, 9, 9], pbc=pbc)
-        with pytest.raises(ValueError, match=words):
-            frame_from_matrices(atoms, {"O": "2s1p"}, {"H": np.eye(size)})

@@ -15,13 +15,13 @@ from basis.shells import Species, parse_shells
 from basis.spin import Spin
 from basis.units import BOHR
 from converters.errors import Refused
-from converters.frames.arrays import frame_from_matrices
 from converters.frames.blocks import Operator
 from converters.frames.folding import image_weights
 from converters.physics import kspace
 from converters.physics.density_grid import Grid, density_on_grid, superposed
 from converters.physics.kspace import Filling
 from converters.pyscf import frame_from_scf
+from converters.pyscf.arrays import frame_from_matrices
 from converters.pyscf.dm0 import guess_density, structure_of
 from converters.starts.density import (
     GHOST_FILTERS,

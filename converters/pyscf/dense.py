@@ -67,6 +67,12 @@ def require_bonds(run: RowRun, numbers_a: Array, positions_av: Array) -> None:
         )
 
 
+def core_range(number: int) -> tuple[float, float]:
+    """Between which energies (eV) the 1s of an element lies."""
+    low, high = (-part * number**2 * HARTREE for part in CORE)
+    return low, high
+
+
 def require_core_level(run: RowRun, operators: Mapping[str, Operator], pairs: Pairs, number: int) -> None:
     """Refuse H and S whose lowest level is not the 1s of the heaviest element: H is in another unit, or of other places."""
     if number < 3:
@@ -76,7 +82,7 @@ def require_core_level(run: RowRun, operators: Mapping[str, Operator], pairs: Pa
         lowest = float(linalg.eigh(H, S, eigvals_only=True, subset_by_index=[0, 0])[0]) / HARTREE
     except (linalg.LinAlgError, ValueError) as error:
         raise Refused(Kind.BAD_PHYSICS, run.place, f"has H and S without levels: {error}") from error
-    low, high = (-part * number**2 for part in CORE)
+    low, high = (energy / HARTREE for energy in core_range(number))
     if not low < lowest < high:
         found = f"has its lowest level at {lowest:.4g} Ha"
         raise Refused(Kind.BAD_PHYSICS, run.place, found, f"the 1s of its heaviest element, {low:.4g} to {high:.4g}")
