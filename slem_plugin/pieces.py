@@ -30,9 +30,9 @@ from slem_plugin.prediction import (
     batches_of,
     blocks_of_far_pairs,
     blocks_of_pairs,
-    bonds_and_pairs,
     look_around,
     onsite_of_pairs,
+    pairs_of_bonds,
     reverse_bonds,
 )
 
@@ -130,7 +130,8 @@ class Piece:
 
     @classmethod
     def of(cls, model: Model, structure: Structure, atoms: Array) -> "Piece":
-        return cls(atoms, *bonds_and_pairs(model, structure, atoms))
+        bonds = model.bonds(structure, atoms)
+        return cls(atoms, bonds, *pairs_of_bonds(model, structure, atoms, bonds))
 
     def count(self) -> Array:
         """Pairs and elements that are stored with each atom, [atoms, 2]."""

@@ -52,8 +52,9 @@ def predict(model: Model, structure: "Atoms | Structure") -> Frame:
     >>> frame = predict(load_model("model/"), atoms)
     """
     structure = structure if isinstance(structure, Structure) else model.structure(structure)
-    facts = model.facts(structure, unseen(model, structure))
-    pairs, operators = predict_operators(model, structure)
+    bonds = model.bonds(structure)
+    facts = model.facts(structure, unseen(model, structure, bonds))
+    pairs, operators = predict_operators(model, structure, bonds)
     return Frame(
         structure.cell_cv,
         structure.pbc_c,
@@ -67,10 +68,10 @@ def predict(model: Model, structure: "Atoms | Structure") -> Frame:
     )
 
 
-def predict_operators(model: Model, structure: Structure) -> tuple[Pairs, dict[str, Operator]]:
-    """The pairs of a structure and the matrices on them."""
+def predict_operators(model: Model, structure: Structure, bonds: Bonds) -> tuple[Pairs, dict[str, Operator]]:
+    """The pairs of a structure with these bonds, and the matrices on them."""
     atoms = np.arange(len(structure.species_a))
-    bonds, pairs, bond_p = bonds_and_pairs(model, structure, atoms)
+    pairs, bond_p = pairs_of_bonds(model, structure, atoms, bonds)
     known = look_around(model, structure, atoms, bonds)
     values = room_for(model, pairs)
     place_a = places_by_species(structure.species_a, len(model.blueprint.basis))
@@ -87,20 +88,20 @@ def predict_operators(model: Model, structure: Structure) -> tuple[Pairs, dict[s
     return pairs, {name: Operator(values_sx) for name, values_sx in values.items()}
 
 
-def bonds_and_pairs(model: Model, structure: Structure, atoms: Array) -> tuple[Bonds, Pairs, Array]:
-    """The bonds of some atoms, the pairs that are stored with them, and the bond of each pair.
+def pairs_of_bonds(model: Model, structure: Structure, atoms: Array, bonds: Bonds) -> tuple[Pairs, Array]:
+    """The pairs that are stored with some atoms that have these bonds, and the bond of each pair.
 
     It is -1 for an atom with itself, and for two atoms that are too far apart for what was learned and yet overlap.
     """
-    bonds, orbitals = model.bonds(structure, atoms), model.orbitals(structure)
+    orbitals = model.orbitals(structure)
     if (model.reach_ss <= model.cutoff_ss).all():
-        return bonds, *own_pairs(bonds, atoms, orbitals)
+        return own_pairs(bonds, atoms, orbitals)
     wide = find_bonds(structure, atoms, model.reach_ss)
     pairs, wide_p = own_pairs(wide, atoms, orbitals)
     own_d, other_d = structure.species_a[atoms[wide.centre_d]], structure.species_a[wide.neighbour_d]
     near_d = np.linalg.norm(wide.vectors_dv, axis=1) < model.cutoff_ss[own_d, other_d]
     number_d = np.append(np.where(near_d, np.cumsum(near_d) - 1, -1), -1)
-    return bonds, pairs, number_d[wide_p]
+    return pairs, number_d[wide_p]
 
 
 def batches_of(p: Array, model: Model) -> Iterator[Array]:
@@ -264,8 +265,7 @@ def read_states(
     there, back = ends.there_h[order], ends.back_h[order]
     forward, backward = np.where(swapped, back, there), np.where(swapped, there, back)
     pairs = PairStates(
-        ends.states_df[torch.from_numpy(forward).to(device)],
-        ends.states_df[torch.from_numpy(backward).to(device)],
+        ends.states_df[torch.from_numpy(np.concatenate([forward, backward])).to(device)],
         torch.from_numpy(np.concatenate(lengths_t)).to(device, ends.states_df.dtype),
         tuple(len(p) for p, _ in kinds),
     )

@@ -4,7 +4,7 @@ import numpy as np
 
 from basis import Array
 from converters.errors import Kind, Refused
-from converters.frames.neighbours import Structure, find_bonds
+from converters.frames.neighbours import Bonds, Structure, find_bonds
 from slem_plugin.baseline.baseline import learned_distances
 from slem_plugin.graphs.graph import pair_kinds, pair_numbers
 from slem_plugin.model import Model
@@ -17,13 +17,18 @@ LARGE_OVERLAP = 0.01
 ATOMS, NEAREST = 2000, 200
 
 
-def unseen(model: Model, structure: Structure) -> tuple[str, ...]:
-    """What should be known of a prediction before it is trusted; refused where an element was never learned."""
+def unseen(model: Model, structure: Structure, bonds: Bonds | None = None) -> tuple[str, ...]:
+    """What should be known of a prediction before it is trusted; refused where an element was never learned.
+
+    `bonds` are those of the whole structure, where they are known.
+    """
     basis = model.blueprint.basis
     require_learned(model, structure)
     natoms = len(structure.species_a)
     atoms = np.unique(np.linspace(0, natoms - 1, min(natoms, ATOMS)).astype(int))
-    bonds = find_bonds(structure, atoms, reach_of_any(model))
+    reach_ss = reach_of_any(model)
+    if bonds is None or len(atoms) < natoms or model.blueprint.mesh is not None or (reach_ss != model.cutoff_ss).any():
+        bonds = find_bonds(structure, atoms, reach_ss)
     length_d = np.linalg.norm(bonds.vectors_dv, axis=1)
     own_d, other_d = structure.species_a[atoms[bonds.centre_d]], structure.species_a[bonds.neighbour_d]
     kind_d = pair_numbers(len(basis))[own_d, other_d]

@@ -26,7 +26,7 @@ class LinearNetwork(Network):
         states_ef, onsite = self.states(graph, torch.arange(len(graph.present_e)))
         there, back = torch.cat(graph.forward), torch.cat(graph.backward)
         counts = tuple(map(len, graph.forward))
-        hopping = self.hopping(PairStates(states_ef[there], states_ef[back], graph.length_e[there], counts))
+        hopping = self.hopping(PairStates(states_ef[torch.cat([there, back])], graph.length_e[there], counts))
         return {name: Output(hopping[name], onsite[name]) for name in self.forms}
 
     def states(self, graph, bonds):

@@ -49,7 +49,8 @@ def error(model, frame):
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
     """A small model of water."""
-    config = Config(channels="12x0e+8x1o+4x2e", operators="H", layers=2, time="0", steps=100, rate=0.01, evaluations=1)
+    keys = {"channels": "12x0e+8x1o+4x2e", "operators": "H", "rate": 0.01}
+    config = Config(layers=2, time="0", steps=100, evaluations=1, seed=1, **keys)
     frames = [water(*distances) for distances in LEARNED]
     model = make_model(frames, config)
     with Lessons(frames, ["water"] * len(frames), model, memory=1e9, workers=0) as lessons:

@@ -10,7 +10,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from basis import Array
 from basis.shells import Shell, Species
@@ -129,17 +128,19 @@ class BlockForm:
             flat[swapped] = crossed.reshape(len(crossed), *flat.shape[1:])
         rows_fx[:, bonds.places(t)] = flat.swapaxes(0, 1)
 
-    def _turn(self, blocks: Array, turns: tuple[Tensor, Tensor, Tensor]) -> Array:
+    def _turn(self, blocks: Array, turns: tuple[Array, Array, Array]) -> Array:
         """Blocks with orbitals of A turned by the first matrix, those of B by the second from the right, vectors by the third."""
         left, right, vectors = turns
-        turned = left[:, None] @ torch.from_numpy(np.ascontiguousarray(blocks)) @ right[:, None]
+        turned = np.asarray(left[:, None] @ blocks @ right[:, None])
         row = 0
         for field in self.fields:
             if field.width == VECTOR:
                 vector = turned[:, row : row + 3]
-                turned[:, row : row + 3] = (vectors @ vector.flatten(2)).view_as(vector)
+                turned[:, row : row + 3] = (
+                    vectors @ vector.reshape(len(vector), 3, vector.shape[2] * vector.shape[3])
+                ).reshape(vector.shape)
             row += field.width
-        return turned.numpy()
+        return turned
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +151,8 @@ class BondFrames:
     species_a: Array
     basis: tuple[Species, ...]
     by_kind: SortedPairs
-    there_t: tuple[tuple[Tensor, Tensor, Tensor], ...]
-    back_t: tuple[tuple[Tensor, Tensor, Tensor], ...]
+    there_t: tuple[tuple[Array, Array, Array], ...]
+    back_t: tuple[tuple[Array, Array, Array], ...]
 
     def shape(self, t: int) -> tuple[int, int]:
         """Orbitals of both atoms of a kind."""
@@ -178,13 +179,13 @@ def bond_frames(structure: Structure, pairs: Pairs, basis: tuple[Species, ...]) 
     there, back = [], []
     sorted_p, swapped_p = np.concatenate(by_kind.pairs_t), np.concatenate(by_kind.swapped_t)
     all_D = bond_rotations(torch.from_numpy(np.where(swapped_p[:, None], -1, 1) * vectors_pv[sorted_p]), highest)
-    by_kind_D = zip(*(D.split_with_sizes([len(p) for p in by_kind.pairs_t]) for D in all_D), strict=True)
+    ends = np.cumsum([len(p) for p in by_kind.pairs_t])[:-1]
+    by_kind_D = zip(*(np.split(D.numpy(), ends) for D in all_D), strict=True)
     for (A, B), D in zip(pair_kinds(len(basis)), by_kind_D, strict=True):
         turn_i = turn_orbitals(D, basis[A].shells)
         turn_j = turn_i if A == B else turn_orbitals(D, basis[B].shells)
-        # Products of many small matrices are several times slower with transposed views.
-        there.append((turn_i, turn_j.mT.contiguous(), D[1]))
-        back.append((turn_i.mT.contiguous(), turn_j, D[1].mT.contiguous()))
+        there.append((turn_i, turn_j.swapaxes(1, 2), D[1]))
+        back.append((turn_i.swapaxes(1, 2), turn_j, D[1].swapaxes(1, 2)))
     return BondFrames(pairs, structure.species_a, basis, by_kind, tuple(there), tuple(back))
 
 
@@ -194,10 +195,10 @@ def flat_blocks(components_pn: Array, form: AxialBasis | OnsiteBasis) -> Array:
     return np.asarray(components_pn @ (form.dense if few else form.to_components))
 
 
-def turn_orbitals(D: Sequence[Tensor], shells: tuple[Shell, ...]) -> Tensor:
+def turn_orbitals(D: Sequence[Array], shells: tuple[Shell, ...]) -> Array:
     """The rotation matrices of all orbitals of an atom, [pairs, orbitals, orbitals]."""
     size = sum(shell.size for shell in shells)
-    matrix = torch.zeros(len(D[0]), size, size, dtype=D[0].dtype)
+    matrix = np.zeros((len(D[0]), size, size))
     for start, shell in zip(shell_starts(shells), shells, strict=True):
         matrix[:, start : start + shell.size, start : start + shell.size] = D[shell.l]
     return matrix

@@ -15,13 +15,18 @@ from basis.rotations import wigner
 
 @cache
 def tilt_table(l: int) -> Tensor:
-    """T[f, m m'] with D(Ry(-t)) = sum_f trig_f(t) T[f], trig = (1, cos t, ..., cos lt, sin t, ..., sin lt)."""
+    """T[f, m n] with D(Ry(-t))[m, m'] = sum_f trig_f(t) T[f], trig = (1, cos t, ..., cos lt, sin t, ..., sin lt).
+
+    The columns n are m' = -l..-1, l..1, 0, 1..l and -1..-l.
+    """
     angles = 2 * np.pi * np.arange(2 * l + 1) / (2 * l + 1)
     c, s, zero, one = np.cos(angles), np.sin(angles), np.zeros_like(angles), np.ones_like(angles)
     tilts = np.stack([np.stack([c, zero, -s], -1), np.stack([zero, one, zero], -1), np.stack([s, zero, c], -1)], -2)
     orders = np.arange(1, l + 1)[:, None]
     trig = np.concatenate([one[None], np.cos(orders * angles), np.sin(orders * angles)]).T
-    return torch.from_numpy(np.linalg.solve(trig, wigner(l, tilts).reshape(len(angles), -1)))
+    down = np.arange(l)
+    columns = np.concatenate([down, 2 * l - down, [l], l + 1 + down, l - 1 - down])
+    return torch.from_numpy(np.linalg.solve(trig, wigner(l, tilts)[:, :, columns].reshape(len(angles), -1)))
 
 
 def multiples(c: Tensor, s: Tensor, l: int) -> tuple[Tensor, Tensor]:
@@ -53,9 +58,12 @@ def bond_rotations(vectors_ev: Tensor, highest: int) -> list[Tensor]:
     D = []
     for l in range(highest + 1):
         trig = torch.cat([cos_tm[:, : l + 1], sin_tm[:, 1 : l + 1]], dim=1)
-        tilt = (trig @ tilt_table(l).to(trig)).view(-1, 2 * l + 1, 2 * l + 1)
-        s, middle, c = tilt.split([l, 1, l], dim=2)  # columns m = -l..-1, 0, 1..l
-        s = s.flip(2)
+        tilt = (trig @ tilt_table(l).to(trig)).view(-1, 2 * l + 1, 4 * l + 1)
+        s, c_down, middle, c, s_down = tilt.split([l, l, 1, l, l], dim=2)
         C, S = cos_pm[:, None, 1 : l + 1], sin_pm[:, None, 1 : l + 1]
-        D.append(torch.cat([(c * S + s * C).flip(2), middle, c * C - s * S], dim=2))
+        turned = tilt.new_empty(len(tilt), 2 * l + 1, 2 * l + 1)
+        torch.mul(c_down, S.flip(2), out=turned[:, :, :l]).addcmul_(s, C.flip(2))
+        turned[:, :, l : l + 1] = middle
+        torch.mul(c, C, out=turned[:, :, l + 1 :]).addcmul_(s_down, S, value=-1)
+        D.append(turned)
     return D

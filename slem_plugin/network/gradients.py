@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
+from slem_plugin.network.channels import Channels
 from slem_plugin.network.turns import PARTS_FROM_THE_REVERSE, Turns, summed, turned
 
 
@@ -19,28 +21,68 @@ def as_one(function: type[torch.autograd.Function], *arguments: Any) -> Any:
     return function.apply(*arguments)
 
 
-def turned_beside(n: Sequence[Tensor], h: Sequence[Tensor], rotations: Sequence[Tensor], turns: Turns) -> list[Tensor]:
-    """The features of the atom of each bond in its frame, beside those of the bond."""
+def of_atoms_and_bonds(
+    n: Sequence[Tensor], h: Sequence[Tensor], rotations: Sequence[Tensor], turns: Turns, weights: Sequence[Tensor]
+) -> list[Tensor]:
+    """Features of the atom of each bond in its frame times the first rows of the weights, and those of the bond times the others.
+
+    `h` may end early: what it lacks is zero.
+    """
     if torch.compiler.is_compiling():
-        return list(turns.beside([*turned(n, rotations), *h]))
-    return list(as_one(TurnedBeside, rotations, turns, len(n), *n, *h))
+        return each_of_atoms_and_bonds(turns.inward(turned(n, rotations)), h, weights)
+    return list(as_one(OfAtomsAndBonds, rotations, turns, len(n), len(h), *n, *h, *weights))
 
 
-class TurnedBeside(torch.autograd.Function):
-    """`turned_beside`."""
+def each_of_atoms_and_bonds(x: Sequence[Tensor], h: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    found = []
+    for k, (a, W) in enumerate(zip(x, weights, strict=True)):
+        product = a.flatten(0, 1) @ W[: a.shape[2]]
+        if k < len(h):
+            product = product.addmm_(h[k].flatten(0, 1), W[a.shape[2] :])
+        found.append(product.view(*a.shape[:2], W.shape[1]))
+    return found
+
+
+class OfAtomsAndBonds(torch.autograd.Function):
+    """`of_atoms_and_bonds`."""
 
     @staticmethod
     def forward(
-        ctx: Any, rotations: Sequence[Tensor], turns: Turns, atoms: int, *features: Tensor
+        ctx: Any, rotations: Sequence[Tensor], turns: Turns, atoms: int, irreps: int, *given: Tensor
     ) -> tuple[Tensor, ...]:
-        ctx.rotations, ctx.turns, ctx.atoms = rotations, turns, atoms
-        return tuple(turns.beside([*turned(features[:atoms], rotations), *features[atoms:]]))
+        h, weights = given[atoms : atoms + irreps], given[atoms + irreps :]
+        x = turns.inward(turned(given[:atoms], rotations))
+        ctx.save_for_backward(*h, *weights, *x)
+        ctx.rotations, ctx.turns, ctx.irreps = rotations, turns, irreps
+        return tuple(each_of_atoms_and_bonds(x, h, weights))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        apart = ctx.turns.apart(gradients)
-        return (None, None, None, *summed(apart[: ctx.atoms], ctx.rotations), *apart[ctx.atoms :])
+        saved = ctx.saved_tensors
+        h, weights, x = saved[: ctx.irreps], saved[ctx.irreps : ctx.irreps + len(gradients)], saved[-len(gradients) :]
+        of_x, of_h, of_weights = [], [], []
+        for k, (a, W, gradient) in enumerate(zip(x, weights, gradients, strict=True)):
+            g, own = gradient.flatten(0, 1), a.shape[2]
+            of_x.append((g @ W[:own].mT).view(a.shape))
+            of_W = torch.zeros_like(W) if k >= len(h) else torch.empty_like(W)
+            torch.mm(a.flatten(0, 1).mT, g, out=of_W[:own])
+            if k < len(h):
+                torch.mm(h[k].flatten(0, 1).mT, g, out=of_W[own:])
+                of_h.append((g @ W[own:].mT).view(h[k].shape))
+            of_weights.append(of_W)
+        return (None, None, None, None, *summed(ctx.turns.outward(of_x), ctx.rotations), *of_h, *of_weights)
+
+
+def sent_by_even(even: Tensor, rotations: Sequence[Tensor], channels: Channels) -> list[Tensor]:
+    """`sent` where only the first irrep is not zero."""
+    slots = rotations[0].shape[1]
+    parts = even.view(len(rotations[0]), slots, -1).split_with_sizes(list(channels.natural), dim=2)
+    sums = []
+    for l, (D, part) in enumerate(zip(rotations, parts, strict=False)):
+        along = D.view(len(D), slots, 2 * l + 1, 2 * l + 1)[:, :, l]
+        sums.append(pad(along.mT @ part, (0, channels.unnatural[l])))
+    return sums
 
 
 def sent(h: Sequence[Tensor], rotations: Sequence[Tensor], turns: Turns) -> list[Tensor]:
@@ -62,35 +104,6 @@ class Sent(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         return (None, None, *ctx.turns.inward(turned(gradients, ctx.rotations)))
-
-
-def products(x: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    """Features [e, part, channel] times the weights of each."""
-    if torch.compiler.is_compiling():
-        return each_product(x, weights)
-    return list(as_one(Products, len(x), *x, *weights))
-
-
-def each_product(x: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    return [(a.flatten(0, 1) @ W).view(*a.shape[:2], W.shape[1]) for a, W in zip(x, weights, strict=True)]
-
-
-class Products(torch.autograd.Function):
-    """`products`."""
-
-    @staticmethod
-    def forward(ctx: Any, count: int, *both: Tensor) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(*both)
-        return tuple(each_product(both[:count], both[count:]))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        both = ctx.saved_tensors
-        x, weights = both[: len(both) // 2], both[len(both) // 2 :]
-        flat = [g.flatten(0, 1) for g in gradients]
-        of_x = [(g @ W.mT).view(a.shape) for g, W, a in zip(flat, weights, x, strict=True)]
-        return (None, *of_x, *(a.flatten(0, 1).mT @ g for a, g in zip(x, flat, strict=True)))
 
 
 def scaled(x: Sequence[Tensor], factors: Tensor, added_to: Sequence[Tensor] | None = None) -> list[Tensor]:
@@ -163,17 +176,14 @@ class Mixed(torch.autograd.Function):
         return (None, *back, *of_weights)
 
 
-def of_both_directions(x: Sequence[Tensor], weights: Sequence[Tensor], reverse_e: Tensor | None) -> list[Tensor]:
-    """Features of each bond times the first half of the weights, and of its reverse, seen from its frame, times the second.
-
-    Without `reverse_e` the second half of the bonds are the reverse of the first.
-    """
+def of_both_directions(x: Sequence[Tensor], weights: Sequence[Tensor], reverse_e: Tensor) -> list[Tensor]:
+    """Features of each bond times the first half of the weights, and of its reverse, seen from its frame, times the second."""
     if torch.compiler.is_compiling():
         return each_of_both(x, weights, reverse_e)
     return list(as_one(OfBothDirections, reverse_e, len(x), *x, *weights))
 
 
-def each_of_both(x: Sequence[Tensor], weights: Sequence[Tensor], reverse_e: Tensor | None) -> list[Tensor]:
+def each_of_both(x: Sequence[Tensor], weights: Sequence[Tensor], reverse_e: Tensor) -> list[Tensor]:
     both = []
     # The products with both halves come first: so nothing is copied but their results.
     for k, (feature, W) in enumerate(zip(x, weights, strict=True)):
@@ -188,9 +198,9 @@ def side_by_side(W: Tensor) -> Tensor:
     return torch.cat(W.chunk(2), dim=1)
 
 
-def seen_reversed(feature: Tensor, k: int, reverse_e: Tensor | None) -> Tensor:
+def seen_reversed(feature: Tensor, k: int, reverse_e: Tensor) -> Tensor:
     """Features of irrep k of the reverse bonds, seen from the frames of these; it is its own transpose."""
-    seen = feature.roll(len(feature) // 2, 0) if reverse_e is None else feature[reverse_e]
+    seen = feature[reverse_e]
     return seen if k == 0 else -seen if k == 1 else seen * seen.new_tensor(PARTS_FROM_THE_REVERSE)[:, None]
 
 
@@ -198,7 +208,7 @@ class OfBothDirections(torch.autograd.Function):
     """`of_both_directions`."""
 
     @staticmethod
-    def forward(ctx: Any, reverse_e: Tensor | None, count: int, *both: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, reverse_e: Tensor, count: int, *both: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(*both)
         ctx.reverse_e = reverse_e
         return tuple(each_of_both(both[:count], both[count:], reverse_e))

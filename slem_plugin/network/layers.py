@@ -5,6 +5,8 @@ Atoms carry `n[l][a, m, channel]`, natural channels before unnatural ones, in th
 (m = 0) or two (c, s). Any linear map of the channels of one k that treats c and s alike is exactly equivariant.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,8 +14,9 @@ from torch import Tensor, nn
 from basis import Array
 from slem_plugin.graphs.graph import BEYOND, Graph, pair_kinds, pair_numbers
 from slem_plugin.network.channels import Channels
-from slem_plugin.network.gradients import of_both_directions, products, scaled
+from slem_plugin.network.gradients import of_atoms_and_bonds, of_both_directions, scaled
 from slem_plugin.network.spec import NetworkSpec
+from slem_plugin.network.turns import Turns
 
 # Features smaller than this part of the largest ones are taken to be noise.
 SMALLEST_SIZE = 0.01
@@ -26,8 +29,9 @@ LARGEST_GATE = 4.0
 
 
 def bounded(gate: Tensor, gain: Tensor | float = 1.0) -> Tensor:
-    """A gate times a constant; nearly itself where it is small."""
-    return torch.tanh(gate / LARGEST_GATE) * (LARGEST_GATE * gain)
+    """A gate times a constant; nearly itself where it is small: LARGEST_GATE tanh(gate / LARGEST_GATE), by a function that costs a quarter."""
+    largest = torch.as_tensor(LARGEST_GATE * gain, dtype=gate.dtype, device=gate.device)
+    return torch.addcmul(-largest, torch.sigmoid(gate * (2 / LARGEST_GATE)), 2 * largest)
 
 
 def parts_of_irreps(states_ef: Tensor, channels: Channels) -> list[Tensor]:
@@ -37,16 +41,13 @@ def parts_of_irreps(states_ef: Tensor, channels: Channels) -> list[Tensor]:
 
 
 class BondLinear(nn.Module):
-    """A linear map of the channels of each irrep about the bond."""
+    """The weights of a linear map of the channels of each irrep about the bond."""
 
     def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
         super().__init__()
         self.weights = nn.ParameterList(
             nn.Parameter(torch.randn(a, b) / max(a, 1) ** 0.5) for a, b in zip(inputs, outputs, strict=True)
         )
-
-    def forward(self, x: list[Tensor]) -> list[Tensor]:
-        return products(x, list(self.weights))
 
 
 class Gains(nn.Module):
@@ -99,12 +100,14 @@ class BondUpdate(nn.Module):
         self.gains = Gains(len(outputs))
         self.register_buffer("channels_k", torch.arange(len(outputs)).repeat_interleave(torch.tensor(outputs)))
 
-    def forward(self, x: list[Tensor], latent: Tensor, old: list[Tensor]) -> list[Tensor]:
-        """The old features and what they change by."""
-        return self.gated(self.linear(x), latent, old)
+    def forward(
+        self, n: list[Tensor], h: list[Tensor], rotations: Sequence[Tensor], turns: Turns, latent: Tensor
+    ) -> list[Tensor]:
+        """The features of bonds and what they change by, from those of their atoms; irreps that `h` lacks are zero."""
+        return self.gated(of_atoms_and_bonds(n, h, rotations, turns, list(self.linear.weights)), latent, h)
 
-    def of_both(self, x: list[Tensor], reverse_e: Tensor | None, latent: Tensor) -> list[Tensor]:
-        """The same of each bond beside its reverse, seen from its frame; without `reverse_e` the second half of the bonds are those of the first."""
+    def of_both(self, x: list[Tensor], reverse_e: Tensor, latent: Tensor) -> list[Tensor]:
+        """The same of each bond beside its reverse, seen from its frame."""
         return self.gated(of_both_directions(x, list(self.linear.weights), reverse_e), latent)
 
     def gated(self, x: list[Tensor], latent: Tensor, old: list[Tensor] | None = None) -> list[Tensor]:
@@ -116,7 +119,9 @@ class BondUpdate(nn.Module):
         factors = bounded(gates, gain)
         if old is None or self.gains.measuring:
             changes = self.gains.calibrated([(new * first).unsqueeze(1), *scaled(others, factors)])
-            return changes if old is None else [a + b for a, b in zip(old, changes, strict=True)]
+            return (
+                changes if old is None else [*(a + b for a, b in zip(old, changes, strict=False)), *changes[len(old) :]]
+            )
         return [torch.addcmul(old[0], new.unsqueeze(1), first), *scaled(others, factors, old[1:])]
 
 

@@ -28,13 +28,20 @@ class Output:
 class PairStates:
     """The states of both bonds of some pairs, and their lengths; the pairs of each kind (A, B) follow each other.
 
-    `there_hf` are the states of the bonds from A to B, `back_hf` of those from B to A, and `count_t` the pairs of each kind.
+    `states_hf` are the states of the bonds from A to B and, after those, of the bonds from B to A, and `count_t` the pairs of each kind.
     """
 
-    there_hf: Tensor
-    back_hf: Tensor
+    states_hf: Tensor
     length_h: Tensor
     count_t: tuple[int, ...]
+
+    @property
+    def there_hf(self) -> Tensor:
+        return self.states_hf[: len(self.length_h)]
+
+    @property
+    def back_hf(self) -> Tensor:
+        return self.states_hf[len(self.length_h) :]
 
 
 class Network(nn.Module):

@@ -99,8 +99,12 @@ class Reader(nn.Module):
             found = [
                 (x.flatten(0, 1) @ W).view(len(x), x.shape[1], W.shape[1]) for x, W in zip(rows, products, strict=False)
             ]
-            read += self.said[t]([*found, rows[0].new_zeros(counts[t], self.missing[t])])
+            read += self.components(t, found)
         return read
+
+    def components(self, t: int, found: list[Tensor]) -> list[Tensor]:
+        """Components of a kind by operator, of its products."""
+        return list(self.said[t]([*found, found[0].new_zeros(len(found[0]), self.missing[t])]))
 
     def forward(self, features: Sequence[Tensor], counts: Sequence[int], weights: Sequence[Tensor]) -> list[Tensor]:
         """The same of features as they come, by kind and, within, operator."""

@@ -16,9 +16,10 @@ from basis import Array
 from slem_plugin.blocks.components import BlockForm
 from slem_plugin.graphs.graph import Graph, pair_kinds
 from slem_plugin.network.channels import Channels
-from slem_plugin.network.gradients import by_parity, mixed, scaled, sent, turned_beside
+from slem_plugin.network.gradients import by_parity, mixed, scaled, sent, sent_by_even
 from slem_plugin.network.heads import Head, hopping_reader, onsite_reader, weights_of
 from slem_plugin.network.layers import BondUpdate, Distances, Gains, bounded, parts_of_irreps
+from slem_plugin.network.meeting import met, read_pairs
 from slem_plugin.network.network import Network, Output, PairStates
 from slem_plugin.network.reader import beside, rows_of
 from slem_plugin.network.spec import NetworkSpec
@@ -42,14 +43,10 @@ class Trunk(nn.Module):
     def forward(self, graph: Graph) -> tuple[list[Tensor], list[Tensor], Tensor]:
         latent, envelope = self.distances(graph)
         out = weighted(graph.rotations[: self.channels.highest + 1], self.scale * envelope)
-        even = self.start(latent).unsqueeze(1)
-        h = [
-            even,
-            *(even.new_zeros(len(even), min(k, 2), count) for k, count in enumerate(self.channels.about_bond) if k),
-        ]
-        n = self.gathers[0](None, sent(h, out, self.turns))
+        h = [self.start(latent).unsqueeze(1)]
+        n = self.gathers[0](None, sent_by_even(h[0], out, self.channels))
         for update, gather in zip(self.updates, list(self.gathers)[1:], strict=True):
-            h = update(turned_beside(n, h, graph.rotations, self.turns), latent, h)
+            h = update(n, h, graph.rotations, self.turns, latent)
             n = gather(n, sent(h, out, self.turns))
         return h, n, latent
 
@@ -104,29 +101,31 @@ class Slem(Network):
     def forward(self, graph: Graph) -> dict[str, Output]:
         h, n, latent = self.trunk(graph)
         z = self.meeting.of_both(h, graph.reverse_e, latent)
-        hopping = self._hopping(
-            rows_of(z, torch.cat([*graph.forward, *graph.backward])), [len(t) for t in graph.forward]
-        )
+        both = rows_of(z, torch.cat([*graph.forward, *graph.backward])).chunk(2)
+        hopping = self._by_operator(self.pair_reader(both, [len(t) for t in graph.forward], self.pair_weights))
         onsite = self._onsite(n, graph.atoms_s)
         return {name: Output(hopping[name], onsite[name]) for name in self.heads}
 
     def states(self, graph: Graph, bonds: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, ...]]]:
         h, n, _ = self.trunk(graph)
-        return torch.cat([feature.flatten(1)[bonds] for feature in h], dim=1), self._onsite(n, graph.atoms_s)
+        states_ef = beside(h)
+        every = len(bonds) == len(states_ef) and bool((bonds == torch.arange(len(bonds)).to(bonds)).all())
+        return states_ef if every else states_ef[bonds], self._onsite(n, graph.atoms_s)
 
+    @torch.no_grad()
     def hopping(self, pairs: PairStates) -> dict[str, tuple[Tensor, ...]]:
         A_h, B_h = (
             torch.from_numpy(np.repeat(species, pairs.count_t)).to(pairs.length_h.device)
             for species in zip(*self.kinds, strict=True)
         )
-        h = parts_of_irreps(torch.cat([pairs.there_hf, pairs.back_hf]), self.trunk.channels)
+        h = parts_of_irreps(pairs.states_hf, self.trunk.channels)
         own, other = torch.cat([A_h, B_h]), torch.cat([B_h, A_h])
         latent = self.trunk.distances.features(own, other, pairs.length_h.repeat(2))
-        return self._hopping(beside(self.meeting.of_both(h, None, latent)), pairs.count_t)
-
-    def _hopping(self, z: Tensor, counts: Sequence[int]) -> dict[str, tuple[Tensor, ...]]:
-        """The components of pairs of each kind, from the states of the bonds there and, after those, of the bonds back."""
-        return self._by_operator(self.pair_reader(z.chunk(2), counts, self.pair_weights))
+        z = self.meeting.gated(met(h, list(self.meeting.linear.weights)), latent)
+        products_t = read_pairs(z, pairs.count_t, self.pair_reader.matrices(self.pair_weights))
+        return self._by_operator(
+            [x for t, found in enumerate(products_t) for x in self.pair_reader.components(t, found)]
+        )
 
     def _onsite(self, n: list[Tensor], atoms_s: Sequence[Tensor]) -> dict[str, tuple[Tensor, ...]]:
         """The components of the onsite blocks of atoms with the states n, by species."""

@@ -37,14 +37,6 @@ class Turns(nn.Module):
         n = labels_of(atoms)
         inward = [np.stack([np.concatenate(row) for row in parts]) for parts in about_bonds(n, channels)]
         self.inward, self.outward = there_and_back(n, inward)
-        both = labels_of([*atoms, *channels.state_shapes])
-        rows = about_bonds(both, channels)
-        bonds = both[len(atoms) :]
-        beside = [
-            np.stack([np.concatenate([*row, own]) for row, own in zip(parts, bond, strict=True)])
-            for parts, bond in zip(rows, bonds, strict=True)
-        ]
-        self.beside, self.apart = there_and_back(both, beside)
 
 
 # How c and s look from the reverse of their bond.

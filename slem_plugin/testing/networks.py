@@ -184,7 +184,7 @@ class NetworkContract:
             states_ef, onsite = network.states(graph, torch.arange(len(graph.present_e)))
             there, back = torch.cat(graph.forward), torch.cat(graph.backward)
             counts = tuple(map(len, graph.forward))
-            hopping = network.hopping(PairStates(states_ef[there], states_ef[back], graph.length_e[there], counts))
+            hopping = network.hopping(PairStates(states_ef[torch.cat([there, back])], graph.length_e[there], counts))
         assert states_ef.shape[1] == network.state_size
         for name, output in outputs.items():
             for whole, part in zip(output.blocks, hopping[name] + onsite[name], strict=True):
