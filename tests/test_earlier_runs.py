@@ -326,6 +326,8 @@ def test_a_model_is_trained_only_for_what_it_saves_beyond_earlier_runs():
     waits = Ledger([*first, Row(6, 12.0, model=EARLIER)]).decide(left=200, invested=0.0, newest=0)
     assert waits.seconds == 0
     assert "too few runs to say" in waits.why
+    worse = Row(13, 26.0, model=EARLIER)  # which nobody goes on with
+    assert Ledger([*first, worse]).decide(left=300, invested=0.0, newest=0).seconds > 10
     enough = Ledger([*first, *[Row(6, 12.0, model=EARLIER)] * 3]).decide(left=200, invested=0.0, newest=0)
     assert enough.seconds == 0
     assert "earlier runs save" in enough.why

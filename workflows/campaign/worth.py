@@ -183,8 +183,8 @@ class Ledger:
         default, each = self.default, self.seconds_of_iteration()
         if default is None or each is None:
             return Decision(0.0, "no run has said how long it takes")
-        there = any(EARLIER in (row.model, row.refused) for row in self.rows)
-        if there and self.gain(EARLIER) is None:
+        promising = any(row.iterations < default for row in self.of(EARLIER))
+        if promising and self.gain(EARLIER) is None:
             return Decision(0.0, "earlier runs have started too few runs to say whether a model would save more")
         already = self.without_model
         if self.still_better:
