@@ -95,3 +95,31 @@ def test_more_of_an_earlier_geometry_is_not_that_of_another(tmp_path):
         plain = water_along(0.0)
         plain.calc = PySCF(hydrogen)
         np.testing.assert_allclose(one.get_forces(), plain.get_forces(), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [scf.RHF, scf.UHF])
+def test_a_molecule_that_has_turned_starts_from_its_own_density(kind):
+    """The SCF of PySCF is the witness: turned densities are converged, and the same as those of the turned molecule."""
+
+    def make(atoms):
+        atom = list(zip(atoms.symbols, atoms.positions, strict=True))
+        charge = 1 if kind is scf.UHF else 0
+        mf = kind(gto.M(atom=atom, basis="6-31g**", charge=charge, spin=charge, verbose=0))
+        mf.conv_tol = 1e-11
+        return mf
+
+    atoms, there = water_along(0.3), PySCF(make)
+    there.calculate(atoms)
+    before, own = frame_from_scf(there.mf), there.iterations
+    atoms.rotate(77, (1, 2, 3))
+    atoms.translate((3, -1, 2))
+    there.kind = "last"
+    energy = there.results["energy"]
+    there.calculate(atoms)
+    assert there.taken == "last"
+    assert there.iterations <= 2 < own
+    assert there.results["energy"] == pytest.approx(energy, abs=1e-7)
+    after = frame_from_scf(there.mf)
+    made = combined_frame([before], after.cell_cv, after.positions_av, fewest=1)
+    for name in ("S", "DM"):
+        np.testing.assert_allclose(made.operators[name].values_sx, after.operators[name].values_sx, atol=1e-5)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+from scipy.sparse import csr_array
 
 from basis import Array
 from basis.units import BOHR, HARTREE
@@ -18,10 +19,11 @@ from converters.pyscf.dm0 import atoms_of, guess_density, shape_like
 from converters.pyscf.functional import judge
 from converters.pyscf.molecule import make_basis
 from converters.pyscf.read import frame_from_scf
-from converters.pyscf.write import reorder_matrix
+from converters.pyscf.write import order_of_pyscf, reorder_matrix
 from converters.starts.asking import Question
 from converters.starts.earlier import COUNTED, as_projector, weights_of
 from converters.starts.judged import Judged
+from converters.starts.turned import orbitals_turned, turn_between, turned_matrix, turned_onto
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 
@@ -49,6 +51,17 @@ class Earlier:
         *_, basis, species_a = self.question
         same = list(question[3]) == list(basis) and list(question[4]) == list(species_a)
         return same and method == self.method
+
+    def turned_to(self, question: Question) -> tuple[Array, Array]:
+        """Overlaps and density, turned with the molecule; those of crystals and of spinors as they are."""
+        _, pbc_c, positions_av, basis, species_a = self.question
+        back, signs = order_of_pyscf(basis, species_a)
+        if np.any(pbc_c) or self.S.shape != (len(back), len(back)) or self.rho.shape[-1] != len(back):
+            return self.S, self.rho
+        ours = orbitals_turned(basis, species_a, turn_between(positions_av, question[2]))
+        D = csr_array(ours.multiply(np.outer(signs, signs)))[back][:, back]
+        turned = [turned_matrix(D, part) for part in self.rho.reshape(-1, *self.S.shape)]
+        return turned_matrix(D, self.S), np.reshape(turned, self.rho.shape)
 
     def said_by(self, ask: "Ask") -> Frame:
         """What is predicted for it."""
@@ -131,7 +144,7 @@ class PySCF(Calculator):  # type: ignore[misc]
             try:
                 frame = self.ask(question)
                 if kind == "both":
-                    frame = self.corrected(frame, S)
+                    frame = self.corrected(frame, question, S)
                 dm0, _, doubt = guess_density(mf, frame, "h" if kind == "levels" else "auto")
             except Refused as refusal:
                 dm0, doubt = None, str(refusal)
@@ -141,21 +154,24 @@ class PySCF(Calculator):  # type: ignore[misc]
         self.taken = "last" if self.kind != "default" and "last" in kinds else "default"
         if self.taken == "default":
             return None
-        weights_n = weights_of(S, [one.S for one in self.earlier])
-        rho = np.asarray(sum(weight * one.rho for weight, one in zip(weights_n, self.earlier, strict=True)))
-        likest = self.earlier[int(np.argmax(weights_n))]
-        return as_projector(rho, S, likest.rho, likest.S)
+        turned = [one.turned_to(question) for one in self.earlier]
+        weights_n = weights_of(S, [earlier_S for earlier_S, _ in turned])
+        rho = np.asarray(sum(weight * one for weight, (_, one) in zip(weights_n, turned, strict=True)))
+        likest_S, likest = turned[int(np.argmax(weights_n))]
+        return as_projector(rho, S, likest, likest_S)
 
-    def corrected(self, frame: Frame, S: Array) -> Frame:
+    def corrected(self, frame: Frame, question: Question, S: Array) -> Frame:
         """A predicted frame with what predictions of earlier calculations missed."""
         known = [(one, one.frame) for one in self.earlier if one.frame is not None]
         if self.ask is None or "DM" not in frame.operators:
             return frame
         values_sx = frame.operators["DM"].values_sx.copy()
-        for weight, (one, there) in zip(weights_of(S, [one.S for one, _ in known]), known, strict=True):
+        weights_n = weights_of(S, [one.turned_to(question)[0] for one, _ in known])
+        for weight, (one, there) in zip(weights_n, known, strict=True):
             if weight:
                 for sign, other in ((1, there), (-1, one.said_by(self.ask))):
-                    values_sx += sign * weight * operator_on(other, "DM", frame.pairs).values_sx
+                    turned = turned_onto(other, question[2])
+                    values_sx += sign * weight * operator_on(turned, "DM", frame.pairs).values_sx
         DM = replace(frame.operators["DM"], values_sx=values_sx)
         return replace(frame, operators={**frame.operators, "DM": DM})
 

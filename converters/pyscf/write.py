@@ -9,7 +9,7 @@ from scipy import linalg
 
 from basis import Array
 from basis.conventions import to_standard
-from basis.shells import cell_shells
+from basis.shells import Species, cell_shells
 from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters.errors import Kind, Refused
@@ -47,10 +47,15 @@ def to_pyscf(frame: Frame, name: str) -> Array:
     return np.array(M_ksMM).swapaxes(0, 1)
 
 
+def order_of_pyscf(basis: Sequence[Species], species_a: Array) -> tuple[Array, Array]:
+    """Which of our orbitals each of PySCF's is, and the signs of ours."""
+    order, signs = to_standard(cell_shells(basis, species_a), convention)
+    return np.argsort(order), signs
+
+
 def reorder_matrix(frame: Frame, matrix: Array) -> Array:
     """A dense matrix in PySCF's orbital order; one with two spins keeps all up orbitals first."""
-    order, signs = to_standard(cell_shells(frame.basis, frame.species_a), convention)
-    back = np.argsort(order)
+    back, signs = order_of_pyscf(frame.basis, frame.species_a)
     if len(matrix) == 2 * len(back):
         back, signs = np.concatenate([back, back + len(back)]), np.tile(signs, 2)
     return (matrix * np.outer(signs, signs))[back[:, None], back]

@@ -18,6 +18,7 @@ from converters.frames.origin import Made, Origin
 from converters.physics import kspace
 from converters.physics.overlap import Overlap
 from converters.starts.magnetism import are_opposed
+from converters.starts.turned import turned_onto
 
 # So many of the earlier calculations, the nearest ones, are combined.
 COMBINED = 8
@@ -82,8 +83,10 @@ def combined_frame(
 ) -> Frame | None:
     """S of new positions and the DM that the frames of earlier ones make, on the pairs of the nearest; None where that is not known.
 
-    It takes two frames (`fewest`) or more of the same atoms in the same order, calculated alike, with their radial functions.
+    It takes two frames (`fewest`) or more of the same atoms in the same order, calculated alike, with their radial functions. Molecules
+    are turned onto the new positions first.
     """
+    frames = [turned_onto(one, positions_av) for one in frames]
     moved_n = [np.abs(one.positions_av - positions_av).max() for one in frames]
     near = [
         one
