@@ -78,6 +78,8 @@ def understood(folder: Path, codes: list[str]) -> list[Run | Refused]:
         return [*closed, refusal]
     pointers += [path for run in found for path in run.matrices + run.others if is_pointer(path)]
     closed += refused_pointers(folder, pointers, codes)
+    unreadable = {refusal.place for refusal in closed}
+    found = [run for run in found if unreadable.isdisjoint(map(str, run.matrices + run.others))]
     runs = [whole for run in found if (whole := without_pointers(run)) is not None]
     names = sorted({run.code for run in runs})
     if len(names) > 1:

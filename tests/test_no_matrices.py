@@ -1,14 +1,19 @@
 """Folders with less than a run: pointers of Git LFS, inputs alone, files of other programs; what is there is read, and the rest is named."""
 
+import json
+
 import h5py
 import pytest
+from click.testing import CliRunner
 
+import slem_plugin as slem
 from converters.errors import Kind, Refused
 from converters.no_matrices import POINTER
 from converters.runs import search
 from converters.siesta.constants import LEGACY, MODERN, votes_of_version
 from slem_plugin.testing.codes import frames_in
 from tests.fixtures import unpacked
+from workflows.cli import main
 from workflows.convert import Options, read_checked
 
 CODES = ["abacus", "deeph", "openmx", "pyscf", "siesta"]
@@ -67,6 +72,47 @@ def test_an_input_alone_says_what_to_switch_on(code, name, text, wanted, tmp_pat
         assert refusal.kind is Kind.NO_RUN
         assert f"{name} is an input of {code}" in refusal.reason
         assert wanted in refusal.reason
+
+
+def test_what_is_no_run_among_runs_is_named(tmp_path):
+    """A run that was killed, one whose files are packed, a link to a folder elsewhere; not those that were converted or refused."""
+    runs = tmp_path / "runs"
+    for name in ("good", "packed", "cut"):
+        copy_of("siesta", "si2", runs / name)
+    (matrices,) = (runs / "cut").glob("*.TSHS")
+    matrices.write_bytes(matrices.read_bytes()[:1000])
+    for path in (runs / "packed").iterdir():
+        path.rename(f"{path}.gz")
+    for name, text in (("killed/run.fdf", "SystemLabel si\n"), ("openmx/si.dat", "System.Name si\n")):
+        (runs / name).parent.mkdir()
+        (runs / name).write_text(text)
+    (tmp_path / "elsewhere").mkdir()
+    (runs / "link").symlink_to(tmp_path / "elsewhere")
+    (runs / "loop").symlink_to(runs)
+    result = CliRunner().invoke(main, ["convert", str(runs), "-o", str(tmp_path / "data.h5"), "--json"])
+    openmx, siesta, packed, links = json.loads(result.output)["left out"]
+    assert (
+        siesta
+        == f"input of SIESTA without matrices in {runs / 'killed'}; expected a run with TS.HS.Save true that has ended"
+    )
+    assert "HS.fileout on" in openmx
+    assert str(runs / "packed") in packed
+    assert links.endswith(f": {runs / 'link'}")
+    assert "packed" in next(search(runs / "packed", CODES)).reason
+    result = CliRunner().invoke(main, ["convert", str(runs / "good"), "-o", str(tmp_path / "data.h5")])
+    assert "left out" not in result.output
+
+
+def test_of_two_starts_of_a_run_the_default_one_is_converted(tmp_path):
+    copy_of("siesta", "si2", tmp_path / "a" / "run-slem-default")
+    copy_of("siesta", "h2o", tmp_path / "a" / "run-slem-guess")
+    copy_of("siesta", "si2", tmp_path / "b" / "run-slem-guess")
+    both = slem.convert(tmp_path / "a", tmp_path / "a.h5")
+    assert [(one.status, "no structure is to be learned twice" in one.note) for one in both] == [
+        ("converted", False),
+        ("there already", True),
+    ]
+    assert [one.status for one in slem.convert(tmp_path / "b", tmp_path / "b.h5")] == ["converted"]
 
 
 def test_other_nc_files_are_no_runs_and_foreign_ones_say_what_they_lack(tmp_path):

@@ -22,10 +22,12 @@ from converters.runs import code_module, search
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 from workflows.processes.engines import Engine, Lost
+from workflows.scf.copies import DEFAULT, GUESS, suffix_of
 from workflows.terminal.cures import CURES
 
 # Functions whose S is so near to that of the run are integrated as the run integrates them.
 CERTAIN = 1e-6
+SECOND_START = "runs that slem-scf started from a prediction are left out where the default start of the same is there: no structure is to be learned twice"
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def convert(
     All frames of a run are committed together, so an interrupted conversion goes on where it stopped.
     """
     outcomes = []
+    by_default: set[Path] = set()
     have: set[str] = set()
     if output.exists():
         with Dataset(output) as data:
@@ -104,10 +107,23 @@ def convert(
     # More threads only wait for each other in problems of this size.
     with threadpool_limits(1), DatasetWriter(output, commit_every=1 << 62) as writer:
         for item, result in engine.run(read, items):
-            outcome = store(item, lost(item) if isinstance(result, Lost) else result, writer, have, options)
+            again = isinstance(item, Run) and not by_default.isdisjoint(twins_by_default(item))
+            found = None if again else lost(item) if isinstance(result, Lost) else result
+            outcome = store(item, found, writer, have, options)
+            if again:
+                outcome = replace(outcome, note=SECOND_START)
+            elif isinstance(item, Run) and not outcome.refusal:
+                by_default.update(item.folder.parents, [item.folder])
             outcomes.append(outcome)
             tell(outcome)
     return outcomes
+
+
+def twins_by_default(run: Run) -> list[Path]:
+    """Folders beside those of a run that `slem-scf --compare` started from a prediction, in which it started the same by default."""
+    guess, default = map(suffix_of, (GUESS, DEFAULT))
+    places = [place for place in (run.folder, *run.folder.parents) if place.name.endswith(guess)]
+    return [place.with_name(place.name.removesuffix(guess) + default) for place in places]
 
 
 def store(

@@ -185,9 +185,8 @@ def read_matrices(run: Run, own: dict[str, Path]) -> tuple[Matrices, dict[str, P
                 return matrices, {"H": matrices.path, "S": matrices.path}
             only_overlap = only_overlap or matrices
     if only_overlap is None:
-        raise Refused(
-            Kind.NO_RUN, run.main, "has no H or S beside it", "a TSHS, nc, HSX or onlyS file (TS.HS.Save true)"
-        )
+        expected = "a TSHS, nc, HSX or onlyS file (TS.HS.Save true; SIESTA writes it when the SCF has ended)"
+        raise Refused(Kind.NO_RUN, run.main, "has no H or S beside it", expected)
     used = {"S": only_overlap.path}
     for path in run.matrices:
         if path.name in H_FILES:

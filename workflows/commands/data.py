@@ -70,6 +70,7 @@ def convert_command(
     interrupted conversion is continued by the same command. Radial functions are stored where they are found, once the S computed
     from them is that of the run.
     """
+    from converters.no_matrices import left_out
     from workflows import convert
     from workflows.info import mixture
     from workflows.processes.engines import choose_engine
@@ -79,7 +80,8 @@ def convert_command(
     if density_mesh not in ("run", "auto"):
         convert.mesh_named(density_mesh)
     output = output or dataset_of(paths)
-    items = convert.find(list(paths), list(KNOWN) if code == "auto" else [code], slice_named(rows))
+    codes = list(KNOWN) if code == "auto" else [code]
+    items = convert.find(list(paths), codes, slice_named(rows))
     options = convert.Options(
         strict=strict,
         rebuild_density=rebuild_dm,
@@ -91,11 +93,13 @@ def convert_command(
     with choose_engine(jobs, dask, "fork") as engine, counted("converting", len(items)) as step:
         outcomes = convert.convert(items, output, options, engine, lambda _: step())
     refused = any(outcome.refusal for outcome in outcomes)
+    others = left_out(paths, codes, items)
     if as_json:
         mixed = mixture(output) if output.exists() else []
-        print_json({"output": str(output), "inputs": [outcome.as_dict() for outcome in outcomes], "mixed": mixed})
+        inputs = [outcome.as_dict() for outcome in outcomes]
+        print_json({"output": str(output), "inputs": inputs, "left out": others, "mixed": mixed})
     else:
-        show_outcomes(outcomes, output)
+        show_outcomes(outcomes, output, others)
     return int(refused)
 
 

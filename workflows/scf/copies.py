@@ -66,7 +66,11 @@ def key_of(folder: Path, *parts: str) -> str:
 def copy_of(folder: Path, kind: str) -> Path:
     """Where the copy of a run folder goes: beside it."""
     folder = (folder if folder.is_dir() else folder.parent).resolve()
-    return folder.parent / f"{folder.name}-slem-{kind}"
+    return folder.parent / f"{folder.name}{suffix_of(kind)}"
+
+
+def suffix_of(kind: str) -> str:
+    return f"-slem-{kind}"
 
 
 def earlier_record(folder: Path, kind: str, key: str, overwrite: bool) -> Record | None:

@@ -31,7 +31,7 @@ COLOURS = {
     "ok": "green",
     "FAILED": "red",
 }
-MOST_ROWS, MOST_ORIGINS = 40, 9
+MOST_ROWS, MOST_ORIGINS, MOST_FAULTS = 40, 9, 10
 
 
 def console() -> Console:
@@ -44,8 +44,8 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def show_outcomes(outcomes: "Sequence[InputOutcome]", output: Path) -> None:
-    """Table of what became of each input; a long one shows the refused inputs and counts the rest."""
+def show_outcomes(outcomes: "Sequence[InputOutcome]", output: Path, left_out: Sequence[str] = ()) -> None:
+    """Table of what became of each input; a long one shows the refused inputs and counts the rest. Then what is no run, and left out."""
     shown = [o for o in outcomes if o.refusal] if len(outcomes) > MOST_ROWS else outcomes
     table = Table("input", "code", "frames", "status", "reason", box=None, header_style="bold")
     for o, following in zip_longest(shown, shown[1:]):
@@ -64,6 +64,8 @@ def show_outcomes(outcomes: "Sequence[InputOutcome]", output: Path) -> None:
     out.print(f"{text}; {frames} new frames {where}", soft_wrap=True)
     for note in dict.fromkeys(o.note for o in outcomes if o.note):
         out.print(note, soft_wrap=True)
+    for text in left_out:
+        out.print(Text(f"left out: {text}"), soft_wrap=True)
     show_traces(out, [o.refusal for o in outcomes if o.refusal])
     if output.exists() and (mixed := mixture(output)):
         out.print(f"note: {output} mixes {', '.join(mixed)}; slem-info lists them", soft_wrap=True)
@@ -106,10 +108,13 @@ def show_checks(reports: "Sequence[Report]") -> None:
         out.print(table)
     show_origins(out, [report.origins for report in reports])
     faults = [fault for report in reports for fault in report.faults]
-    for n, (fault, kind) in enumerate(faults, 1):
+    shown = faults[:MOST_FAULTS]
+    for n, (fault, kind) in enumerate(shown, 1):
         out.print(Text(fault, style="red"), soft_wrap=True)
-        if n == len(faults) or faults[n][1] is not kind:  # neighbours with one cure need it once
+        if n == len(shown) or shown[n][1] is not kind:  # neighbours with one cure need it once
             out.print(Text(f"  {CURES[kind]}", style="dim"), soft_wrap=True)
+    if len(faults) > len(shown):
+        out.print(f"and {len(faults) - len(shown)} more; --json lists all", soft_wrap=True)
     show_traces(out, [report.refusal for report in reports if report.refusal])
     good = sum(report.ok for report in reports)
     out.print(f"{good} of {len(reports)} sound", soft_wrap=True)
