@@ -19,9 +19,9 @@ from converters.starts.earlier import COMBINED, combined_frame
 from converters.starts.fit import sampling_of
 from converters.starts.response import Response
 from converters.storage.dataset import Dataset
-from workflows.campaign.earlier import KEPT
 
 LEFT_OUT, COUNTS = 4, (1, 2, 4, 8, 14, 20, 40)
+FEW = 8  # densities, beside as many as are combined
 
 
 def missed(made: Frame, true: Frame) -> float:
@@ -54,7 +54,7 @@ def measure(frames: Sequence[Frame]) -> list[dict[str, float | int | str]]:
         row: dict[str, float | int | str] = {"earlier runs": count}
         nearest = [min(there, key=lambda one: np.linalg.norm(one.positions_av - new.positions_av)) for new in unknown]
         row["the nearest"] = mean([missed(old, new) for old, new in zip(nearest, unknown, strict=True)])
-        for most in (COMBINED, KEPT):
+        for most in (FEW, COMBINED):
             made = [combined_frame(there, new.cell_cv, new.positions_av, 1, most) for new in unknown]
             row[f"{most} combined"] = mean([missed(one, new) for one, new in zip(made, unknown, strict=True) if one])
         for name, answer in (("answer, translations alone", unturned), ("answer, turns too", response)):

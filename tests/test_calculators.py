@@ -370,3 +370,14 @@ def test_a_start_that_cannot_be_made_does_not_starve_the_others(failing):
         taken.append("own" if wanted == failing else wanted)
         choice.add_outcome(wanted, taken[-1], 12 if taken[-1] == "own" else 5)
     assert taken.count("own") < 8
+
+
+def test_earlier_densities_are_tried_again_when_there_are_twice_as_many():
+    """Geometries far apart: of two others a start is worse than the default, of many better; what it cost then counts no longer."""
+    choice, taken = Choice(), []
+    for count in range(60):
+        kind = choice.next(["last", "default"] if count else ["default"])
+        choice.add(kind, 10 if kind == "default" else 14 if count < 6 else 8)
+        taken.append(kind)
+    assert taken.count("last") > 45
+    assert choice.mean("last") == 8

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
-from scipy.sparse import csr_array
 
 from basis import Array
 from basis.units import BOHR, HARTREE
@@ -23,7 +22,7 @@ from converters.pyscf.write import order_of_pyscf, reorder_matrix
 from converters.starts.asking import Question
 from converters.starts.earlier import COUNTED, as_projector, weights_of
 from converters.starts.judged import Judged
-from converters.starts.turned import orbitals_turned, turn_between, turned_matrix, turned_onto
+from converters.starts.turned import places_of, turn_between, turned_matrix, turned_onto, turns_of
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 
@@ -51,17 +50,6 @@ class Earlier:
         *_, basis, species_a = self.question
         same = list(question[3]) == list(basis) and list(question[4]) == list(species_a)
         return same and method == self.method
-
-    def turned_to(self, question: Question) -> tuple[Array, Array]:
-        """Overlaps and density, turned with the molecule; those of crystals and of spinors as they are."""
-        _, pbc_c, positions_av, basis, species_a = self.question
-        back, signs = order_of_pyscf(basis, species_a)
-        if np.any(pbc_c) or self.S.shape != (len(back), len(back)) or self.rho.shape[-1] != len(back):
-            return self.S, self.rho
-        ours = orbitals_turned(basis, species_a, turn_between(positions_av, question[2]))
-        D = csr_array(ours.multiply(np.outer(signs, signs)))[back][:, back]
-        turned = [turned_matrix(D, part) for part in self.rho.reshape(-1, *self.S.shape)]
-        return turned_matrix(D, self.S), np.reshape(turned, self.rho.shape)
 
     def said_by(self, ask: "Ask") -> Frame:
         """What is predicted for it."""
@@ -154,7 +142,7 @@ class PySCF(Calculator):  # type: ignore[misc]
         self.taken = "last" if self.kind != "default" and "last" in kinds else "default"
         if self.taken == "default":
             return None
-        turned = [one.turned_to(question) for one in self.earlier]
+        turned = turned_to(question, self.earlier)
         weights_n = weights_of(S, [earlier_S for earlier_S, _ in turned])
         rho = np.asarray(sum(weight * one for weight, (_, one) in zip(weights_n, turned, strict=True)))
         likest_S, likest = turned[int(np.argmax(weights_n))]
@@ -166,7 +154,7 @@ class PySCF(Calculator):  # type: ignore[misc]
         if self.ask is None or "DM" not in frame.operators:
             return frame
         values_sx = frame.operators["DM"].values_sx.copy()
-        weights_n = weights_of(S, [one.turned_to(question)[0] for one, _ in known])
+        weights_n = weights_of(S, [earlier_S for earlier_S, _ in turned_to(question, [one for one, _ in known])])
         for weight, (one, there) in zip(weights_n, known, strict=True):
             if weight:
                 for sign, other in ((1, there), (-1, one.said_by(self.ask))):
@@ -221,6 +209,23 @@ class PySCF(Calculator):  # type: ignore[misc]
         frame = frame_from_scf(self.mf)
         self.earlier[-1].frame = frame
         return frame
+
+
+def turned_to(question: Question, earlier: Sequence[Earlier]) -> list[tuple[Array, Array]]:
+    """Overlaps and densities of earlier calculations of the same atoms, turned with the molecule; those of crystals and of spinors as they are."""
+    _, pbc_c, positions_av, basis, species_a = question
+    order, signs = order_of_pyscf(basis, species_a)
+    plain = [(one.S, one.rho) for one in earlier]
+    shapes = {shape for S, rho in plain for shape in (S.shape, rho.shape[-2:])}
+    if np.any(pbc_c) or shapes != {(len(order), len(order))} or (signs < 0).any():
+        return plain
+    places = {l: order[orbitals_sm] for l, orbitals_sm in places_of(basis, species_a).items()}
+    turns = turns_of(places, np.array([turn_between(one.question[2], positions_av) for one in earlier]))
+    found = []
+    for (S, rho), turn in zip(plain, turns, strict=True):
+        parts = [turned_matrix(part, places, turn) for part in rho.reshape(-1, *S.shape)]
+        found.append((turned_matrix(S, places, turn), np.reshape(parts, rho.shape)))
+    return found
 
 
 def earlier_of(frame: Frame, mf: Any, method: tuple[Any, ...]) -> Earlier | None:

@@ -48,14 +48,14 @@ def to_pyscf(frame: Frame, name: str) -> Array:
 
 
 def order_of_pyscf(basis: Sequence[Species], species_a: Array) -> tuple[Array, Array]:
-    """Which of our orbitals each of PySCF's is, and the signs of ours."""
-    order, signs = to_standard(cell_shells(basis, species_a), convention)
-    return np.argsort(order), signs
+    """Where each of our orbitals is among PySCF's, and its sign."""
+    return to_standard(cell_shells(basis, species_a), convention)
 
 
 def reorder_matrix(frame: Frame, matrix: Array) -> Array:
     """A dense matrix in PySCF's orbital order; one with two spins keeps all up orbitals first."""
-    back, signs = order_of_pyscf(frame.basis, frame.species_a)
+    order, signs = order_of_pyscf(frame.basis, frame.species_a)
+    back = np.argsort(order)
     if len(matrix) == 2 * len(back):
         back, signs = np.concatenate([back, back + len(back)]), np.tile(signs, 2)
     return (matrix * np.outer(signs, signs))[back[:, None], back]

@@ -21,7 +21,7 @@ from converters.starts.magnetism import are_opposed
 from converters.starts.turned import turned_onto
 
 # So many of the earlier calculations, the nearest ones, are combined.
-COMBINED = 8
+COMBINED = 24
 # What a converged density misses, for each root of an orbital: weights that make more of it than they gain are too large.
 NOISE = 2e-5
 # Densities are no straight lines: what a weight of 1 costs at the distance 1 from the new overlap, each for a root of an orbital.

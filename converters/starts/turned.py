@@ -1,23 +1,22 @@
 """Molecules that have turned and moved between two calculations: the matrices of one as they would be had it turned with the other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
-from scipy.linalg import block_diag
-from scipy.sparse import block_diag as sparse_block_diag
-from scipy.sparse import csr_array
 
 from basis import Array
 from basis.rotations import wigner
-from basis.shells import Species
+from basis.shells import Species, cell_shells
 from basis.spin import Spin
 from converters.frames.blocks import Operator
 from converters.frames.frame import Frame
 from converters.physics import kspace
 
 TURNED = ("S", "DM")
+# By degree: where the orbitals of its shells are, [shell, m], and how a rotation mixes them.
+Places = Mapping[int, Array]
+Turn = Mapping[int, Array]
 
 
 def turn_between(positions_av: Array, onto_av: Array) -> Array:
@@ -28,16 +27,31 @@ def turn_between(positions_av: Array, onto_av: Array) -> Array:
     return np.asarray(left @ right)
 
 
-def orbitals_turned(basis: Sequence[Species], species_a: Array, rotation: Array) -> csr_array:
-    """How a rotation mixes the orbitals of a structure."""
-    degree = cache(lambda l: wigner(l, rotation))
-    blocks = [block_diag(*(degree(shell.l) for shell in species.shells)) for species in basis]
-    return csr_array(sparse_block_diag([blocks[s] for s in species_a]))
+def places_of(basis: Sequence[Species], species_a: Array) -> Places:
+    """Where the orbitals of each degree are in the matrices of a structure; those of s need no turn."""
+    found: dict[int, list[Array]] = {}
+    start = 0
+    for shell in cell_shells(basis, species_a):
+        orbitals = np.arange(start, start + 2 * shell.l + 1)
+        start += len(orbitals)
+        found.setdefault(shell.l, []).append(orbitals)
+    return {l: np.array(many) for l, many in found.items() if l}
 
 
-def turned_matrix(D: csr_array, matrix: Array) -> Array:
+def turns_of(places: Places, rotations_nvv: Array) -> list[Turn]:
+    """How each of some rotations mixes the orbitals."""
+    by_degree = {l: wigner(l, rotations_nvv) for l in places}
+    return [{l: D[n] for l, D in by_degree.items()} for n in range(len(rotations_nvv))]
+
+
+def turned_matrix(matrix: Array, places: Places, turn: Turn) -> Array:
     """D M D^T of a dense matrix."""
-    return np.asarray((D @ (D @ matrix).T).T)
+    for _ in range(2):
+        matrix = matrix.copy()
+        for l, orbitals_sm in places.items():
+            matrix[orbitals_sm] = turn[l] @ matrix[orbitals_sm]
+        matrix = matrix.T
+    return matrix
 
 
 def turned_onto(frame: Frame, positions_av: Array) -> Frame:
@@ -45,11 +59,12 @@ def turned_onto(frame: Frame, positions_av: Array) -> Frame:
     if frame.pbc_c.any() or frame.spin is Spin.SPINOR:
         return frame
     rotation = turn_between(frame.positions_av, positions_av)
-    D = orbitals_turned(frame.basis, frame.species_a, rotation)
+    places = places_of(frame.basis, frame.species_a)
+    (turn,) = turns_of(places, rotation[None])
     rows_x, columns_x = frame.pairs.row_column_x
     operators = {}
     for name in (name for name in TURNED if name in frame):
-        parts = [turned_matrix(D, part.real) for part in kspace.dense_at(frame, name, np.zeros(3))]
+        parts = [turned_matrix(part.real, places, turn) for part in kspace.dense_at(frame, name, np.zeros(3))]
         operators[name] = Operator(np.array([part[rows_x, columns_x] for part in parts]))
     middle_v = frame.positions_av.mean(axis=0)
     places_av = (frame.positions_av - middle_v) @ rotation.T + positions_av.mean(axis=0)

@@ -39,6 +39,8 @@ class Choice:
         untried = [kind for kind in kinds if len(self.seen[kind]) < 1]
         if untried:
             return untried[0]
+        if self.is_of_more(kinds[0]):
+            return kinds[0]
         old = [kind for kind in kinds if self.count - self.when[kind] > self.patience(kind, kinds)]
         return old[0] if old else min(reversed(kinds), key=self.mean)
 
@@ -50,7 +52,13 @@ class Choice:
     def mean(self, kind: str) -> float:
         return sum(self.seen[kind]) / len(self.seen[kind])
 
+    def is_of_more(self, kind: str) -> bool:
+        """Whether there are twice as many calculations before as when a kind was tried, so that what it cost then says little of densities that are combined."""
+        return kind == LAST and kind in self.when and self.count >= 2 * self.when[kind]
+
     def add(self, kind: str, cost: float) -> None:
+        if self.is_of_more(kind):
+            self.seen[kind].extend([cost] * len(self.seen[kind]))
         self.count += 1
         self.seen[kind].append(cost)
         self.when[kind] = self.count

@@ -84,7 +84,7 @@ class EarlierRuns:
                 if (frame := response.frame_at(cell_cv, numbers_a, positions_av)) is not None:
                     return frame
             same = self.of_same_atoms(cell_cv, numbers_a)
-        frame = combined_frame(same, cell_cv, positions_av, self.fewest, KEPT) if same else None
+        frame = combined_frame(same, cell_cv, positions_av, self.fewest) if same else None
         if frame is None:
             raise none_for(place)
         return frame
