@@ -45,13 +45,12 @@ KINDS = {
     "siesta_si8": "SIESTA, silicon, 8 atoms",
     "siesta_graphene": "SIESTA, graphene, 2 atoms",
     "siesta_gold": "SIESTA, Au(100), 3 layers and vacuum, 600 K",
-    "siesta_fe_14": "SIESTA, bcc iron, 2 atoms, collinear spin",
-    "siesta_fe": "the same, a model with an earlier fit of crystal fields",
-    "siesta_fe_history": "the same model, with SCF.Mixer.History 6",
-    "siesta_mno": "SIESTA, antiferromagnetic MnO, 4 atoms, collinear spin",
+    "siesta_mno": "SIESTA, antiferromagnetic MnO, 4 atoms",
+    "siesta_fe": "SIESTA, bcc iron, 2 atoms, collinear spin",
+    "siesta_fe_history": "the same with SCF.Mixer.History 6, a model of 56 runs",
     "siesta5_mos2": "SIESTA 5, MoS2 monolayer, 3 atoms",
     "abacus_mos2": "ABACUS, MoS2 monolayer, 3 atoms",
-    "abacus_mos2_gg0": "the same model of MoS2, with mixing_gg0 0",
+    "abacus_mos2_gg0": "the same with mixing_gg0 0, a model of 3 runs",
     "abacus_fe": "ABACUS, bcc iron, 2 atoms, nspin 2",
     "abacus_fe_mixing": "the same model of iron, with mixing_beta 1.0, mixing_beta_mag 1.6, mixing_gg0 0",
     "abacus_al": "ABACUS, Al(100), 4 layers and vacuum",
@@ -99,8 +98,16 @@ def table_of_codes():
         for row in in_one_row(measured["rows"])
     ]
     first = next(iter(files.values()))
-    commands = "\n".join(f"- {kind}: {measured['runs']}. `{measured['command']}`" for kind, measured in files.items())
-    return f"{table_of({**first, 'rows': rows}, commands)}"
+    days = sorted({measured["date"] for measured in files.values()})
+    commands = "\n".join(
+        f"- {kind}: {measured['runs']}. `{options_of(measured['command'])}`" for kind, measured in files.items()
+    )
+    return f"{table_of({**first, 'rows': rows, 'date': days}, commands)}"
+
+
+def options_of(command):
+    """What of a command differs from file to file."""
+    return command[command.index("--learn") :]
 
 
 def in_one_row(rows):
@@ -124,9 +131,13 @@ def table_of(measured, commands=""):
     for before, row in zip([{}, *rows], rows, strict=False):
         repeats = all(before.get(key) == row.get(key) for key in ONCE)
         lines.append(line_of("" if repeats and key in ONCE else cell(row[key]) for key in row))
-    day = date.fromisoformat(measured["date"])
-    when = f"{day.day} {day:%B %Y}, {measured['machine']}."
+    days = [measured["date"]] if isinstance(measured["date"], str) else measured["date"]
+    when = f"{' to '.join(dict.fromkeys(map(spelled, (days[0], days[-1]))))}, {measured['machine']}."
     return "\n".join([*lines, "", f"{when}\n\n{commands}" if commands else f"`{measured['command']}`, {when}"])
+
+
+def spelled(day):
+    return f"{date.fromisoformat(day).day} {date.fromisoformat(day):%B %Y}"
 
 
 def line_of(cells):
