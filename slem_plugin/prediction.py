@@ -244,6 +244,10 @@ def blocks_of_pairs(model: Model, structure: Structure, pairs: Pairs, ends: Ends
             base = baseline.hopping(t, r_p)
             if name in outputs:
                 base = corrected(base, baseline.hopping_sizes(t, r_p), outputs[name][t], baseline.peak_t[t])
+            else:
+                base = base[
+                    :, : form.hopping_t[t].counts[0]
+                ]  # two centres alone have only those that are even about their bond
             hopping.append(base)
         rows[name] = form.put_together(bonds, Components(tuple(hopping), ends.onsite[name]))
         if name == "H" and "S" in rows:

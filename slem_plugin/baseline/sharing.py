@@ -63,7 +63,8 @@ def share_dressed(
         S_pfMM = overlap.gather(bonds, t, S_fx)
         shared = dressed_s[A][place_a[first_p]] @ S_pfMM
         # S_jj^-1 H_jj is the transpose of H_jj S_jj^-1, up to the sign of antisymmetric fields.
-        shared += S_pfMM @ (dressed_s[B][place_a[second_p]].swapaxes(2, 3) * form.hermitian_f[:, None, None])
+        transposed = dressed_s[B].swapaxes(2, 3) * form.hermitian_f[:, None, None]
+        shared += S_pfMM @ transposed[place_a[second_p]]
         shared *= by_orbital(form, t, share_tg[t]) / 2
         form.scatter(bonds, t, shared, rows_fx)
     return rows_fx

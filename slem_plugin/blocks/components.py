@@ -190,9 +190,10 @@ def bond_frames(structure: Structure, pairs: Pairs, basis: tuple[Species, ...]) 
 
 
 def flat_blocks(components_pn: Array, form: AxialBasis | OnsiteBasis) -> Array:
-    """The flat blocks that have these components."""
+    """The flat blocks that have these components; those that are not given are zero."""
     few = components_pn.size * form.to_components.shape[1] < SMALL_PRODUCT
-    return np.asarray(components_pn @ (form.dense if few else form.to_components))
+    given = slice(0, components_pn.shape[1])
+    return np.asarray(components_pn @ (form.dense if few else form.to_components)[given])
 
 
 def turn_orbitals(D: Sequence[Array], shells: tuple[Shell, ...]) -> Array:
