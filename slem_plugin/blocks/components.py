@@ -112,7 +112,8 @@ class BlockForm:
         """Blocks [pairs, fields, orbitals of A, orbitals of B]."""
         n_i, n_j = bonds.shape(t)
         swapped = bonds.by_kind.swapped_t[t]
-        blocks = rows_fx[:, bonds.places(t)].swapaxes(0, 1)
+        here, places = bonds.blocks_of(t, rows_fx)
+        blocks = here[:, places].swapaxes(0, 1)
         straight = blocks.reshape(len(blocks), self.width, n_i, n_j)
         if not swapped.any():
             return straight
@@ -126,7 +127,8 @@ class BlockForm:
         if swapped.any():
             crossed = blocks[swapped].swapaxes(2, 3) * self.hermitian_f[:, None, None]
             flat[swapped] = crossed.reshape(len(crossed), *flat.shape[1:])
-        rows_fx[:, bonds.places(t)] = flat.swapaxes(0, 1)
+        here, places = bonds.blocks_of(t, rows_fx)
+        here[:, places] = flat.swapaxes(0, 1)
 
     def _turn(self, blocks: Array, turns: tuple[Array, Array, Array]) -> Array:
         """Blocks with orbitals of A turned by the first matrix, those of B by the second from the right, vectors by the third."""
@@ -159,10 +161,13 @@ class BondFrames:
         A, B = pair_kinds(len(self.basis))[t]
         return self.basis[A].size, self.basis[B].size
 
-    def places(self, t: int) -> Array:
-        """Where the elements of the blocks of a kind stand, as they are stored."""
+    def blocks_of(self, t: int, rows_fx: Array) -> tuple[Array, Array]:
+        """Rows of a matrix, and where in them the elements of the blocks of a kind stand; whole blocks, where all have one size."""
         n_i, n_j = self.shape(t)
-        return self.pairs.start_p[self.by_kind.pairs_t[t]][:, None] + np.arange(n_i * n_j)
+        p, pairs = self.by_kind.pairs_t[t], self.pairs
+        if len({species.size for species in self.basis}) == 1:
+            return rows_fx.reshape(len(rows_fx), len(pairs), n_i * n_j), p
+        return rows_fx, pairs.start_p[p][:, None] + np.arange(n_i * n_j)
 
     def onsite_places(self, s: int) -> Array:
         """Where the elements of the onsite blocks of a species stand."""
