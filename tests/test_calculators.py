@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, all_changes
 from pyscf import gto, scf
 
+from basis.units import BOHR
 from converters.errors import Kind, Refused
 from converters.pyscf.calculator import PySCF
 from converters.starts.earlier import combined_frame
@@ -91,6 +92,22 @@ def test_the_last_density_is_a_start_without_the_electrons_of_the_cores():
     atoms.get_potential_energy()
     assert atoms.calc.taken == "last"
     assert atoms.calc.iterations < before
+
+
+def test_charges_dipole_and_moment_are_those_of_pyscf(tmp_path):
+    def make(atoms):
+        return scf.UHF(
+            gto.M(atom=list(zip(atoms.symbols, atoms.positions, strict=True)), basis="sto-3g", spin=1, verbose=0)
+        )
+
+    atoms = Atoms("OH", [[0.1, 0, 0.2], [0, 0.3, 1.1]])
+    mf = make(atoms).run()
+    with Learning(PySCF(make), tmp_path / "c") as atoms.calc:
+        atoms.get_potential_energy()
+        np.testing.assert_allclose(atoms.get_charges(), mf.mulliken_pop(verbose=0)[1], atol=1e-5)
+        np.testing.assert_allclose(atoms.get_dipole_moment(), mf.dip_moment(unit="AU", verbose=0) * BOHR, atol=1e-5)
+        assert atoms.get_magnetic_moment() == pytest.approx(1)
+    assert len(energies(tmp_path / "c")) == 1  # asked four times, calculated once
 
 
 def test_what_says_no_iterations_is_kept_and_teaches_nothing(tmp_path):

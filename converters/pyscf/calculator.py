@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+from ase.calculators.calculator import (
+    CalculationFailed,
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+)
 
 from basis import Array
 from basis.units import BOHR, HARTREE
@@ -59,7 +64,7 @@ class Earlier:
 
 
 class PySCF(Calculator):  # type: ignore[misc]
-    """Energies (eV) and forces (eV/Angstrom) of `make(atoms)`, an SCF object that has not run.
+    """Energies (eV) and forces (eV/Angstrom) of `make(atoms)`, an SCF object that has not run; of molecules the dipole (e Angstrom), Mulliken's charges and the moment too.
 
     >>> atoms.calc = PySCF(lambda atoms: dft.RKS(gto.M(atom=ase_atoms_to_pyscf(atoms), basis="def2-svp"), xc="pbe"))
 
@@ -68,7 +73,7 @@ class PySCF(Calculator):  # type: ignore[misc]
     prediction, and what predictions missed in those calculations, combined likewise). `taken` is what the last one started from.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces", "dipole", "charges", "magmom"]
     results: dict[str, Any]
 
     def __init__(self, make: "Callable[[Atoms], Any]", **options: Any) -> None:
@@ -102,6 +107,20 @@ class PySCF(Calculator):  # type: ignore[misc]
             gradients = self.mf.nuc_grad_method()
             gradients.verbose = 0
             self.results["forces"] = -gradients.kernel() * HARTREE / BOHR
+        self.results |= {name: self.of_molecule(name) for name in {*properties} & {"dipole", "charges", "magmom"}}
+
+    def of_molecule(self, name: str) -> Any:
+        """What PySCF says of the last density of a molecule."""
+        mf = self.mf
+        if hasattr(mf, "cell"):
+            raise PropertyNotImplementedError(f"{name} of a crystal")
+        if name == "dipole":
+            return np.asarray(mf.dip_moment(unit="AU", verbose=0)) * BOHR
+        if name == "charges":
+            return np.asarray(mf.mulliken_pop(verbose=0)[1])
+        if np.asarray(mf.mo_coeff).shape[-2] != mf.mol.nao_nr():
+            raise PropertyNotImplementedError("the moment of two-component orbitals along one axis")
+        return float(mf.mol.spin)
 
     def solve(self) -> None:
         """The SCF of the atoms, from the start that was chosen."""

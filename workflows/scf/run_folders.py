@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -192,6 +193,7 @@ class Work:
             done = export(self.matrices_for(copy, target), staged, self.job.request, target)
         if self.job.request.route == "auto" and done.agreement is not None and done.agreement.doubt:
             # Both are wrong then, and the code's own start is better than either (docs/results.md).
+            shutil.rmtree(staged)
             raise Refused(Kind.NO_START, copy, f"is not started: {done.agreement.doubt}")
         for path in sorted(staged.iterdir()):
             os.replace(path, copy / path.name)
