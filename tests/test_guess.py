@@ -24,19 +24,16 @@ from converters.pyscf import frame_from_scf
 from converters.pyscf.arrays import frame_from_matrices
 from converters.pyscf.dm0 import guess_density, structure_of
 from converters.starts.density import (
-    GHOST_FILTERS,
-    GHOST_WEIGHT,
     Sampling,
     electrons_of,
     frame_of_levels,
     frame_purified,
-    ghost_weight,
-    may_have_ghosts,
     operator_on_mesh,
     purify,
     scale_density,
 )
 from converters.starts.fit import hermitian_part, reorder_atoms, without_magnetism
+from converters.starts.ghosts import GHOST_FILTERS, GHOST_WEIGHT, ghost_weights, may_have_ghosts, without_ghosts
 from tests.conftest import make_random_frame
 from tests.fixtures import frames_of
 from tests.oracles import real_harmonics
@@ -263,10 +260,28 @@ def test_no_ghost_escapes_the_bound():
         for depth in (0.0, 1.0, 10.0, 1e3):
             H = np.diag(np.arange(6.0)) - depth * np.outer(S @ U[:, 0], S @ U[:, 0]) / tiny**2
             solved = [[linalg.eigh(H, S)]]
-            found = max(ghost_weight(solved, [np.linalg.eigh(S)], threshold) for threshold in GHOST_FILTERS)
-            assert may_have_ghosts(solved, [S]) or found < GHOST_WEIGHT
-            seen.add((may_have_ghosts(solved, [S]), bool(found >= GHOST_WEIGHT)))
+            found = max(ghost_weights(solved, [np.linalg.eigh(S)], t, [[1]])[0][0][0] for t in GHOST_FILTERS)
+            assert may_have_ghosts(solved, [S], [[1]]) or found < GHOST_WEIGHT
+            seen.add((may_have_ghosts(solved, [S], [[1]]), bool(found >= GHOST_WEIGHT)))
     assert {(True, True), (False, False)} <= seen
+
+
+def test_ghosts_above_a_semicore_level_are_left_out():
+    """A level at -90 as 1s of beryllium, a ghost at -28 and levels from 0 on: without the ghost those of the H that has none."""
+    random = np.random.default_rng(0)
+    U = np.linalg.qr(random.normal(size=(6, 6)))[0]
+    S = linalg.block_diag([[1.0]], (U * [1e-4, 0.8, 1.0, 1.2, 1.4, 1.6]) @ U.T)
+    wanted = np.array([-90.0, 0, 1, 2, 3, 4])
+    X = linalg.block_diag([[1.0]], U[:, 1:] / np.sqrt([0.8, 1.0, 1.2, 1.4, 1.6]))
+    SX, ghost = S @ X, np.append(0.0, U[:, 0]) * 1e-2
+    H = SX @ np.diag(wanted) @ SX.T - 28 * np.outer(ghost, ghost)
+    solved = [[linalg.eigh(H, S)]]
+    np.testing.assert_allclose(solved[0][0][0][:3], [-90, -28, 0], atol=1e-8)
+    cleaned, threshold, lowest = without_ghosts(solved, [[H]], [S], [[3]])
+    assert threshold == GHOST_FILTERS[0]
+    assert lowest == pytest.approx(-28)
+    np.testing.assert_allclose(cleaned[0][0][0][:6], wanted, atol=1e-8)
+    assert without_ghosts(solved, [[H]], [S], [[1]])[1] == 0  # an empty level takes no electrons
 
 
 def test_electrons_come_from_the_frame_or_from_a_clear_trace():

@@ -19,13 +19,8 @@ from converters.frames.folding import image_weights, mesh_of_frame
 from converters.frames.frame import Frame
 from converters.physics import kspace
 from converters.physics.kspace import Filling
+from converters.starts.ghosts import Solved, without_ghosts
 
-# Directions of S below these eigenvalues are left out, one threshold after the other, until no ghost state is left.
-GHOST_FILTERS = (1e-3, 1e-2, 5e-2)
-# A level that rises by more than this (eV) when directions of tiny overlap are left out lived on them.
-GHOST_RISE = 2.0
-# Part of an orbital on such directions from which on it may be a ghost.
-GHOST_WEIGHT = 0.5
 # A prediction is not trusted when this part of its electrons is missing or too many, or has to be moved between its natural
 # orbitals: it is of a structure unlike those that were learned, and the code's own start is better.
 MOST_LOST, MOST_MOVED = 0.01, 0.08
@@ -126,85 +121,33 @@ def density_of_levels(H: Dense, S: Sequence[Array], sampling: Sampling) -> Densi
         ]
     except np.linalg.LinAlgError as error:
         raise Refused(Kind.SINGULAR_OVERLAP, "S", "is not positive definite, so that H has no levels") from error
-    solved, threshold = without_ghosts(all_levels, H, S)
+    solved, threshold, lowest = without_ghosts(all_levels, H, S, occupied(all_levels, sampling))
     orbitals = [[Orbitals(e, c, overlap @ c) for e, c in pairs] for pairs, overlap in zip(all_levels, S, strict=True)]
-    e_skn = np.array([[pair[0] for pair in channels] for channels in solved]).swapaxes(0, 1)
-    f_skn, fermi = kspace.occupations(e_skn, sampling.weights_k, sampling.filling, sampling.spin)
+    f_skn, fermi = filled_levels(solved, sampling)
     rho = [[filled(c, f_skn[s, k]) for s, (_, c) in enumerate(pairs)] for k, pairs in enumerate(solved)]
-    lowest = lowest_level(all_levels)
     note = f"DM is that of H and S at {len(S)} k-points, Fermi level {fermi[0]:.3f} eV"
     if threshold:
         note += f"; ghost states down to {lowest:.0f} eV: directions of S below {threshold:g} were left out"
     return Density(rho, {"S filter": threshold, "lowest level": lowest}, note, orbitals)
 
 
+def filled_levels(solved: Solved, sampling: Sampling) -> tuple[Array, list[float]]:
+    """Occupations of levels [spin channel, k-point, level], and the Fermi levels."""
+    e_skn = np.array([[pair[0] for pair in channels] for channels in solved]).swapaxes(0, 1)
+    return kspace.occupations(e_skn, sampling.weights_k, sampling.filling, sampling.spin)
+
+
+def occupied(solved: Solved, sampling: Sampling) -> list[list[int]]:
+    """How many levels of each k-point and spin channel hold electrons."""
+    f_skn, _ = filled_levels(solved, sampling)
+    counts: list[list[int]] = (f_skn > sampling.most / 2).sum(axis=-1).T.tolist()
+    return counts
+
+
 def filled(c_Mn: Array, f_n: Array) -> Array:
     """The density of orbitals with occupations; most are empty, and cost nothing."""
     taken_n = np.abs(f_n) > NOTHING
     return np.asarray((c_Mn[:, taken_n] * f_n[taken_n]) @ c_Mn[:, taken_n].conj().T)
-
-
-Solved = list[list[tuple[Array, Array]]]
-
-
-def without_ghosts(best: Solved, H: Dense, S: Sequence[Array]) -> tuple[Solved, float]:
-    """Levels and orbitals of each k-point and spin without ghost states, and the filter of S that was needed (0: none).
-
-    A ghost lives on directions of S that are nearly nothing: its level lies far below that of the same matrices without
-    these directions. Levels of physics use them too, and lose a little.
-    """
-    used = 0.0
-    if not may_have_ghosts(best, S):
-        return best, used
-    directions = [np.linalg.eigh(overlap) for overlap in S]
-    for threshold in GHOST_FILTERS:
-        if ghost_weight(best, directions, threshold) < GHOST_WEIGHT:
-            continue
-        filtered = [
-            [solve_filtered(part, *direction, threshold) for part in parts]
-            for parts, direction in zip(H, directions, strict=True)
-        ]
-        if lowest_level(filtered) > lowest_level(best) + GHOST_RISE:
-            best, used = filtered, threshold
-    return best, used
-
-
-def may_have_ghosts(solved: Solved, S: Sequence[Array]) -> bool:
-    """Whether a lowest orbital may lie on directions of tiny overlap, from a bound that costs less than finding these.
-
-    With t the largest filter, t / (s + t) is at least 1/2 for the directions below it, so that 2 t <c| S (S + t)^-1 |c> is
-    no less than what of the orbital c lies there.
-    """
-    most = GHOST_FILTERS[-1]
-    for pairs, overlap in zip(solved, S, strict=True):
-        factor = linalg.cho_factor(overlap + most * np.eye(len(overlap)), check_finite=False)
-        for _, c in pairs:
-            lowest = c[:, 0]
-            if 2 * most * np.vdot(overlap @ lowest, linalg.cho_solve(factor, lowest)).real >= GHOST_WEIGHT:
-                return True
-    return False
-
-
-def lowest_level(solved: Solved) -> float:
-    return min(float(e_n[0]) for pairs in solved for e_n, _ in pairs)
-
-
-def ghost_weight(solved: Solved, directions: Sequence[tuple[Array, Array]], threshold: float) -> float:
-    """How much of a lowest orbital is made of directions of S below a threshold, at most over k-points and spins."""
-    weights = [0.0]
-    for pairs, (s_m, U) in zip(solved, directions, strict=True):
-        tiny = s_m < threshold
-        weights += [float((s_m[tiny] * np.abs(U[:, tiny].conj().T @ c[:, 0]) ** 2).sum()) for _, c in pairs]
-    return max(weights)
-
-
-def solve_filtered(H: Array, s_m: Array, U: Array, threshold: float) -> tuple[Array, Array]:
-    """Levels and orbitals in the space of the eigenvectors of S above a threshold; the missing ones lie far up and are zero."""
-    X = U[:, s_m > threshold] / np.sqrt(s_m[s_m > threshold])
-    e_n, c = np.linalg.eigh(X.conj().T @ H @ X)
-    missing = len(H) - len(e_n)
-    far = np.full(missing, e_n[-1] + 1e4)
-    return np.concatenate([e_n, far]), np.concatenate([X @ c, np.zeros((len(H), missing))], axis=1)
 
 
 # From DM

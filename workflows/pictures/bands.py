@@ -13,7 +13,7 @@ from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.physics import kspace
 from converters.physics.bands import Bands, make_path
-from converters.starts.density import without_ghosts
+from converters.starts.ghosts import without_ghosts
 from converters.storage.files import HDF5_MAGIC, starts_with
 from workflows.export import read_frame
 from workflows.pictures.canvas import canvas
@@ -91,14 +91,15 @@ def bands_of(
 
 
 def ghost_level(frame: Frame, bands: Bands) -> float | None:
-    """The lowest level of a prediction (eV), if it lies where S is nearly nothing and errors of H are all that there is."""
+    """The lowest occupied level of a prediction (eV) that lies where S is nearly nothing and errors of H are all that there is; None where none does."""
     if not frame.predicted:
         return None
-    lowest_sk = bands.energies_skn[:, :, 0]
-    s, k = np.unravel_index(np.argmin(lowest_sk), lowest_sk.shape)
+    below_skn = np.minimum(bands.energies_skn - bands.zero, 0.0)
+    s, k = np.unravel_index(np.argmin(below_skn.sum(axis=-1)), below_skn.shape[:2])
     H, S = next(kspace.hamiltonian_and_overlap(frame, bands.path.kpoints_kc[k : k + 1]))[s]
-    _, left_out = without_ghosts([[linalg.eigh(H, S)]], [[H]], [S])
-    return float(lowest_sk[s, k]) if left_out else None
+    occupied = int((bands.energies_skn[s, k] <= bands.zero).sum())
+    _, left_out, lowest = without_ghosts([[linalg.eigh(H, S)]], [[H]], [S], [[occupied]])
+    return lowest if left_out else None
 
 
 def predict_like(model: Any, frame: Frame, place: str) -> Frame:
