@@ -28,6 +28,8 @@ MARGIN, WIDE_MARGIN = 1.02, 2.0
 SMALLEST = 1e-2
 # Sums over neighbours closer than this are the same.
 ALIKE = 1e-5
+# A shared field that is smaller than this part of what it is to describe is noise, and no factor makes it anything else.
+FAINTEST = 1e-3
 # What is smaller than this is zero.
 NOTHING = 1e-12
 
@@ -203,19 +205,21 @@ def fit_share(data: KindData, shared_pn: Array) -> Array:
     """
     axial = data.form.hopping_t[data.t]
     partner_g = partner_groups(data.form, data.t)
-    product_g, square_g = np.zeros(len(data.range_g)), np.zeros(len(data.range_g))
+    product_g, square_g, whole_g = np.zeros((3, len(data.range_g)))
     for g, columns, partners in data.even_groups():
         _, rest = data.fit(g, columns, partners, data.values)
         _, field = data.fit(g, columns, partners, shared_pn)
-        product_g[g], square_g[g] = float((rest * field).sum()), float((field**2).sum())
+        product_g[g], square_g[g], whole_g[g] = (rest * field).sum(), (field**2).sum(), (rest**2).sum()
     other = slice(axial.counts[0], None)
     known, values, field = data.known[:, other], data.values[:, other], shared_pn[:, other]
     np.add.at(product_g, axial.shells_n[other], np.einsum("pn,pn,pn->n", known, values, field))
     np.add.at(square_g, axial.shells_n[other], np.einsum("pn,pn,pn->n", known, field, field))
-    both = [
-        total + np.where(partner_g == np.arange(len(total)), 0, total[partner_g]) for total in (product_g, square_g)
-    ]
-    return np.divide(both[0], both[1], out=np.zeros_like(both[0]), where=both[1] > 0)
+    np.add.at(whole_g, axial.shells_n[other], np.einsum("pn,pn,pn->n", known, values, values))
+    alone_g = partner_g == np.arange(len(partner_g))
+    product_g, square_g, whole_g = (
+        total + np.where(alone_g, 0, total[partner_g]) for total in (product_g, square_g, whole_g)
+    )
+    return np.divide(product_g, square_g, out=np.zeros_like(product_g), where=square_g > FAINTEST**2 * whole_g)
 
 
 def merge_equal(r_p: Array, values_pn: Array) -> tuple[Array, Array]:

@@ -108,7 +108,9 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
     )
     # The overlap is needed by the baseline of H, also where nobody asked for it.
     needed = [name for name in ("S", *learned) if name in operators or (name == "S" and name in there)]
-    baselines = {name: fit_baseline(chosen, name, blueprint) for name in needed}
+    baselines: dict[str, Baseline] = {}
+    for name in needed:
+        baselines[name] = fit_baseline(chosen, name, blueprint, baselines.get("S"))
     model = Model(blueprint, baselines, None, survey.facts(), first.functions)
     bonds = [model.graph(structure_of(frame))[1] for frame in chosen[:20]]
     neighbours = sum(graph.bonds for graph in bonds) / sum(graph.natoms for graph in bonds)
@@ -140,17 +142,17 @@ def choose_for_fit(frames: Sequence[Frame]) -> list[Frame]:
     return [frames[n] for n in np.linspace(0, len(frames) - 1, count).astype(int).tolist()]
 
 
-def fit_baseline(frames: Sequence[Frame], name: str, blueprint: Blueprint) -> Baseline:
-    """The baseline of an operator from some frames."""
+def fit_baseline(frames: Sequence[Frame], name: str, blueprint: Blueprint, overlap: Baseline | None) -> Baseline:
+    """The baseline of an operator from some frames; that of H stands on the one of S, whose errors are a part of what it leaves over."""
     form = blueprint.form(name)
     samples = [baseline_sample(frame, name, form, blueprint) for frame in frames]
     bare = fit_onsite(form, samples)
-    if name != "H" or not all("S" in frame.operators for frame in frames):
+    if name != "H" or overlap is None:
         return fit_hopping(bare, samples, None)
     shared, whole = [], tuple(np.ones_like(range_g) for range_g in bare.range_tg)
     for frame, sample in zip(frames, samples, strict=True):
         bonds = bond_frames(structure_of(frame), frame.pairs, form.basis)
-        S_fx = frame.operators["S"].values_sx
+        S_fx = blueprint.form("S").put_together(bonds, overlap.predict(sample.graph))
         rows_fx = share_onsite(form, bonds, S_fx, bare.predict(sample.graph).onsite_s, whole)
         shared.append(form.take_apart(bonds, rows_fx))
     return fit_hopping(bare, samples, shared)
