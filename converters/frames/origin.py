@@ -85,7 +85,7 @@ class Origin:
         said += [f"on {'x'.join(map(str, self.mesh))} k-points"] * bool(self.mesh)
         said += map(str, self.treatments)
         said += [self.parts.value] * (self.parts is not Parts.ALL)
-        said += [f"elements may be off by {self.error:g}"] * bool(self.error)
+        said += [f"integrals of the code may be off by {self.error:g}"] * bool(self.error)
         said += [f"doubtful: {self.doubt}"] * bool(self.doubt)
         return "; ".join(said)
 
