@@ -15,7 +15,7 @@ from workflows.benchmarks.start_cases import WATER, Case, rattled, run_scf
 if TYPE_CHECKING:
     from ase import Atoms
 
-FRAMES, UNSEEN, RESTARTED, CAMPAIGN, STEPS = 24, 6, 2, 12, 1500
+FRAMES, UNSEEN, RESTARTED, CAMPAIGN, STEPS = 24, 6, 2, 12, 800
 # What a user would run, with the one line of slem-plugin in it.
 SCRIPT = """
 from ase.io import read
