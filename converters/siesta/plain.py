@@ -40,7 +40,11 @@ class PlainInput:
         if not fdf.is_whole or unusual or len(set(blocks)) < len(blocks) or {*fdf.words, *blocks} & set(OTHERWISE):
             return None
         cell_cv, rows = fdf.lattice(), fdf.blocks.get("atomiccoordinatesandatomicspecies", [])
-        if cell_cv is None or first_word(fdf, "numberofatoms") != str(len(rows)) or energy(fdf, KELVIN) is None:
+        if (
+            cell_cv is None
+            or first_word(fdf, "numberofatoms") != str(len(rows))
+            or energy(fdf, "electronictemperature", 0.0) is None
+        ):
             return None
         places_av = numbers(rows)
         form = first_word(fdf, "atomiccoordinatesformat")
@@ -58,16 +62,16 @@ class PlainInput:
             return [" ".join(row) for row in rows]
         if words is None:
             return default
-        return energy(self.fdf, default) if unit else " ".join(words)
+        return energy(self.fdf, name, default) if unit else " ".join(words)
 
 
 def first_word(fdf: Fdf, name: str) -> str:
     return next(iter(fdf.words.get(name, [])), "").lower()
 
 
-def energy(fdf: Fdf, default: float) -> float | None:
-    """The electronic temperature in eV; None where its unit is another one."""
-    words = fdf.words.get("electronictemperature")
+def energy(fdf: Fdf, name: str, default: float) -> float | None:
+    """An energy or temperature in eV; None where its unit is another one."""
+    words = fdf.words.get(keyword(name))
     if words is None:
         return default
     try:
