@@ -20,7 +20,7 @@ CURES = {
     Kind.FAULTY_VERSION: "The numbers of this version are wrong in this case; the message names a version, or a keyword, with which they are right.",
     Kind.PARTIAL_DENSITY: "The code's own DM is incomplete, as in ABACUS with symmetry 1: set symmetry 0, or let --rebuild-dm build it from H and S.",
     Kind.SINGULAR_OVERLAP: "Two atoms are too near, or the functions are not those of the run: look at the atoms that are named.",
-    Kind.OTHER_DATASET: "Use one dataset for each code and each set of radial functions; give another name with -o.",
+    Kind.OTHER_DATASET: "Use one dataset for each code and each set of radial functions: give another name with -o, and --code where folders hold runs of several codes.",
     Kind.WRONG_FUNCTIONS: "Give the files of the basis with which the runs were made (--basis, --basis-dir); slem-convert --no-basis converts without them.",
     Kind.POOR_PREDICTION: "The structure is unlike those that the model has learned, or the model has learned too little: slem-eval shows its errors, docs/training.md says what to change first.",
     Kind.BAD_PHYSICS: "The files do not belong together, are of a run that did not converge, or are damaged. The message has the number that was found and the one that was expected.",
