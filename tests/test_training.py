@@ -22,6 +22,7 @@ from slem_plugin.accuracy import Errors
 from slem_plugin.checkpoint import LAST, load_checkpoint, load_model, save_checkpoint
 from slem_plugin.config import Config, choose_frames, read_config
 from slem_plugin.graphs.graph import join_graphs
+from slem_plugin.learning import loop
 from slem_plugin.learning.learner import loss_of, scales_of
 from slem_plugin.learning.lessons import Lessons
 from slem_plugin.learning.loop import affordable_checks, batch_order, some_of, train, usual_batch
@@ -154,6 +155,34 @@ def test_a_resumed_training_gives_the_same_numbers(frames, tmp_path, stop):
     assert all(torch.equal(a[name], b[name]) for name in a)
     log = [line.split(",")[0::3] for line in (tmp_path / "parts" / "log.csv").read_text().splitlines()]
     assert log == [line.split(",")[0::3] for line in (tmp_path / "whole" / "log.csv").read_text().splitlines()]
+
+
+def test_a_training_that_is_killed_long_after_its_last_evaluation_goes_on_from_where_it_was_saved(
+    tmp_path, monkeypatch
+):
+    """With the weights of one that was never interrupted."""
+    frames = [made_frame(random_structure(n), two_species("2s1p"), Spin.NONE, seed=n) for n in range(3)]
+    config = small_config(evaluations=1, steps=6)
+    train_quietly(make_model(frames, config), frames, tmp_path / "whole", config)
+
+    class Kill(Exception):
+        pass
+
+    def kill(progress, *_):
+        if progress.step == 5:
+            raise Kill
+
+    monkeypatch.setattr(loop, "KEPT_EVERY", -1.0)  # after each step
+    model = make_model(frames, config)
+    (tmp_path / "parts").mkdir()
+    with pytest.raises(Kill), Lessons(frames, ["a", "b", "c"], model, memory=1e9, workers=0) as lessons:
+        train(model, lessons, frames[:1], tmp_path / "parts", config, None, kill, lambda _: None)
+    model, state = load_checkpoint(tmp_path / "parts" / LAST)
+    assert model.history["progress"]["step"] == 4
+    _, (report,) = train_quietly(model, frames, tmp_path / "parts", config, state)
+    assert report.step == 6
+    a, b = (load_model(tmp_path / folder / LAST).network.state_dict() for folder in ("whole", "parts"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*", "ignore::UserWarning:torch.*")

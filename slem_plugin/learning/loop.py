@@ -34,6 +34,8 @@ LOG = "log.csv"
 FEWEST_CHECKS, MOST_CHECKS, BAND_FRAMES = 4, 50, 2
 # The part of a training that its evaluations may take together.
 CHECKING = 0.1
+# Seconds of training that a kill may cost: long ones are saved between evaluations too.
+KEPT_EVERY = 600.0
 # A step with fewer bonds than this is mostly overhead: eight molecules of water together cost a sixth more than one.
 FULL, LARGEST_BATCH = 64, 8
 
@@ -102,7 +104,7 @@ def train(
         model.history["checks"] = affordable_checks(model, checks or lessons.frames, config)
     looked_at = some_of(checks or lessons.frames, ranks.share(model.history.get("checks")))
     sizes = ranks.share({name: mean_size(looked_at, name) for name in model.blueprint.learned} if ranks.leader else {})
-    for loss in learning(learner, lessons, scales, config, watch):
+    for loss in learning(learner, lessons, scales, config, watch, folder):
         start = time.perf_counter()
         found = evaluate_now(learner, looked_at, sizes, config, loss)
         learner.progress.seconds += time.perf_counter() - start
@@ -117,13 +119,18 @@ def train(
 
 def save_evaluation(folder: Path, learner: Learner, found: Report) -> None:
     """Save where the training stands, the best model, and a line in the log."""
-    model = learner.model
-    model.history["progress"] = asdict(learner.progress)
+    learner.model.history["progress"] = asdict(learner.progress)
     write_log(folder / LOG, found)
     if found.best:
         with learner.averaged():
-            save_checkpoint(folder / BEST, model)
-    save_checkpoint(folder / LAST, model, learner.state())  # last: what is not saved is done again
+            save_checkpoint(folder / BEST, learner.model)
+    save_last(folder, learner)  # last: what is not saved is done again
+
+
+def save_last(folder: Path, learner: Learner) -> None:
+    """Save where the training stands."""
+    learner.model.history["progress"] = asdict(learner.progress)
+    save_checkpoint(folder / LAST, learner.model, learner.state())
 
 
 def learning(
@@ -132,10 +139,11 @@ def learning(
     scales: dict[str, float],
     config: Config,
     watch: Callable[[Progress, float, float], None],
+    folder: Path,
 ) -> Iterator[float]:
-    """Take step after step; gives the mean loss whenever it is time to evaluate, and at the end."""
+    """Take step after step; gives the mean loss whenever it is time to evaluate, and at the end. Where that takes long, the training is saved on the way."""
     progress, ranks = learner.progress, learner.ranks
-    total, count = 0.0, 0
+    total, count, kept = 0.0, 0, progress.seconds
     if progress.part(config) >= 1:
         return
     order = (
@@ -154,7 +162,10 @@ def learning(
         if part >= min(1.0, (progress.evaluations + 1) / config.evaluations):
             progress.evaluations = min(int(part * config.evaluations), config.evaluations)
             yield float(ranks.total(torch.tensor([total / count], dtype=torch.float64)))
-            total, count = 0.0, 0
+            total, count, kept = 0.0, 0, progress.seconds
+        elif ranks.leader and progress.seconds > kept + KEPT_EVERY:
+            save_last(folder, learner)
+            kept = progress.seconds
         if part >= 1:
             break
         start = time.perf_counter()
