@@ -36,7 +36,7 @@ def start_config(folder: Path, config: Config, changes: dict[str, Any], resume: 
     """The configuration to train with: the saved one when a training goes on, else the given one, with some changes."""
     if resume:
         if not (folder / LAST).exists():
-            raise Refused(Kind.OUTPUT_EXISTS, folder, f"holds no {LAST} to resume from")
+            raise Refused(Kind.NOT_THERE, folder, f"holds no {LAST} to resume from", "the folder of a training")
         saved, _ = load_checkpoint(folder / LAST)
         config = Config(**saved.history["config"])
     elif (folder / LAST).exists():
