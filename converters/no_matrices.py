@@ -13,6 +13,7 @@ from converters.storage.files import starts_with
 
 POINTER, LONGEST_POINTER = b"version https://git-lfs", 1024
 NAMED = 3
+LARGEST_INPUT = 2**24  # bytes; what is larger is no input
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".Z")
 OF_ANYTHING = ("*.dat", "*.txt", "*.log", "*.json")  # packed or not, they say nothing of a code
 
@@ -62,6 +63,7 @@ def left_out(paths: Iterable[Path], codes: list[str], items: Iterable[Run | Refu
     of_runs = {
         place for run in items if isinstance(run, Run) for place in (run.folder, run.folder.parent, *run.claimed)
     }
+    of_runs |= {place.with_name(place.name.partition("-slem-")[0]) for place in of_runs if place.name}  # ran in a copy
     refused = {parent for item in items if isinstance(item, Refused) for parent in places_of(item)}
     without: dict[str, dict[Path, None]] = {}
     for folder in (Path(name) for path in paths for name, _, _ in os.walk(path)):
@@ -88,7 +90,7 @@ def inputs_of(code: str, folder: Path) -> list[Path]:
     if not about.matrices_from or about.load_restart is None:
         return []
     found = [one for pattern in about.inputs for one in sorted(folder.glob(pattern)) if os.access(one, os.R_OK)]
-    if not (found := [one for one in found if one.is_file()]):
+    if not (found := [one for one in found if one.is_file() and one.stat().st_size < LARGEST_INPUT]):
         return []
     is_input = about.load_restart().is_input
     return [one for one in found if is_input(one)]

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import slem_plugin as slem
 from converters.errors import Kind, Refused
-from converters.no_matrices import POINTER
+from converters.no_matrices import POINTER, left_out
 from converters.runs import search
 from converters.siesta.constants import LEGACY, MODERN, votes_of_version
 from slem_plugin.testing.codes import frames_in
@@ -107,6 +107,9 @@ def test_of_two_starts_of_a_run_the_default_one_is_converted(tmp_path):
     copy_of("siesta", "si2", tmp_path / "a" / "run-slem-default")
     copy_of("siesta", "h2o", tmp_path / "a" / "run-slem-guess")
     copy_of("siesta", "si2", tmp_path / "b" / "run-slem-guess")
+    (tmp_path / "b" / "run").mkdir()
+    (tmp_path / "b" / "run" / "si2.fdf").write_text("SystemLabel si2\n")
+    assert left_out([tmp_path / "b"], CODES, search(tmp_path / "b", CODES)) == []
     both = slem.convert(tmp_path / "a", tmp_path / "a.h5")
     assert [(one.status, "no structure is to be learned twice" in one.note) for one in both] == [
         ("converted", False),

@@ -34,7 +34,8 @@ class Agreement:
         return self.said(f" (more than {MOST_APART:g})") if self.apart > MOST_APART else ""
 
     def said(self, judged: str = "") -> str:
-        return f"the predicted H and DM are {self.apart:.2g} electrons apart{judged}, the gradient between them is {self.gradient:.2g} eV"
+        apart = f"{self.apart:.3g}" if judged else f"{self.apart:.2g}"
+        return f"the predicted H and DM are {apart} electrons apart{judged}, the gradient between them is {self.gradient:.2g} eV"
 
     def __str__(self) -> str:
         return self.said()
