@@ -249,9 +249,10 @@ def blocks_of_pairs(model: Model, structure: Structure, pairs: Pairs, ends: Ends
                     :, : form.hopping_t[t].counts[0]
                 ]  # two centres alone have only those that are even about their bond
             hopping.append(base)
-        rows[name] = form.put_together(bonds, Components(tuple(hopping), ends.onsite[name]))
+        shared_t: Sequence[Array] = ()
         if name == "H" and "S" in rows:
-            rows["H"] += share_dressed(form, bonds, rows["S"], ends.dressed_s, ends.place_a, baseline.share_tg)
+            shared_t = share_dressed(form, bonds, rows["S"], ends.dressed_s, ends.place_a, baseline.share_tg)
+        rows[name] = form.put_together(bonds, Components(tuple(hopping), ends.onsite[name]), shared_t)
     layouts = {name: blueprint.layout(name) for name in blueprint.operators}
     found = {name: from_fields(rows[name], spin, blueprint.time_reversal) for name, spin in layouts.items()}
     exact = model.exact_overlap(structure, pairs)

@@ -23,7 +23,11 @@ def share_onsite(
     """
     overlap_s = tuple(S_fx[0][bonds.onsite_places(s)] for s in range(len(form.basis)))
     dressed_s = dress_onsite(form, onsite_s, overlap_s)
-    return share_dressed(form, bonds, S_fx, dressed_s, places_by_species(bonds.species_a, len(form.basis)), share_tg)
+    place_a = places_by_species(bonds.species_a, len(form.basis))
+    rows_fx = np.zeros((form.width, bonds.pairs.elements))
+    for t, shared in enumerate(share_dressed(form, bonds, S_fx, dressed_s, place_a, share_tg)):
+        form.scatter(bonds, t, shared, rows_fx)
+    return rows_fx
 
 
 def dress_onsite(form: BlockForm, onsite_s: Sequence[Array], overlap_s: Sequence[Array]) -> tuple[Array, ...]:
@@ -52,10 +56,10 @@ def share_dressed(
     dressed_s: Sequence[Array],
     place_a: Array,
     share_tg: tuple[Array, ...],
-) -> Array:
-    """The same, where H_ii S_ii^-1 is known: that of atom a is number `place_a[a]` of its species."""
+) -> list[Array]:
+    """The shared fields as blocks of each kind, where H_ii S_ii^-1 is known: that of atom a is number `place_a[a]` of its species."""
     overlap = BlockForm(form.basis, form.fields[:1])
-    rows_fx = np.zeros((form.width, bonds.pairs.elements))
+    shared_t = []
     for t, (A, B) in enumerate(form.kinds):
         p, swapped = bonds.by_kind.pairs_t[t], bonds.by_kind.swapped_t[t]
         i_p, j_p = bonds.pairs.i_p[p], bonds.pairs.j_p[p]
@@ -66,8 +70,8 @@ def share_dressed(
         transposed = dressed_s[B].swapaxes(2, 3) * form.hermitian_f[:, None, None]
         shared += S_pfMM @ transposed[place_a[second_p]]
         shared *= by_orbital(form, t, share_tg[t]) / 2
-        form.scatter(bonds, t, shared, rows_fx)
-    return rows_fx
+        shared_t.append(shared)
+    return shared_t
 
 
 def by_orbital(form: BlockForm, t: int, share_g: Array) -> Array:

@@ -74,13 +74,16 @@ class BlockForm:
             onsite.append(blocks.reshape(len(x), form.to_components.shape[1]) @ form.to_components.T)
         return Components(tuple(hopping), tuple(onsite))
 
-    def put_together(self, bonds: "BondFrames", components: Components) -> Array:
-        """Rows of the fields of a matrix on some pairs, of its components."""
+    def put_together(self, bonds: "BondFrames", components: Components, added_t: Sequence[Array] = ()) -> Array:
+        """Rows of the fields of a matrix on some pairs, of its components and of blocks that are added to those of each kind."""
         rows_fx = np.zeros((self.width, bonds.pairs.elements))
         for t, axial in enumerate(self.hopping_t):
             shape = (len(components.hopping_t[t]), self.width, *bonds.shape(t))
             flat = flat_blocks(components.hopping_t[t], axial)
-            self.scatter(bonds, t, self._turn(flat.reshape(shape), bonds.back_t[t]), rows_fx)
+            blocks = self._turn(flat.reshape(shape), bonds.back_t[t])
+            if added_t:
+                blocks += added_t[t]
+            self.scatter(bonds, t, blocks, rows_fx)
         for s, form in enumerate(self.onsite_s):
             x = bonds.onsite_places(s)
             flat = flat_blocks(components.onsite_s[s], form)
