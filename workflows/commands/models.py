@@ -40,7 +40,7 @@ def train_command(
 ) -> int:
     """Learn H, S and DM from a dataset.
 
-    Several ranks share the frames of each step, so batch must be as many or more. The folder gets best.safetensors (what slem-predict uses), last.safetensors (what --resume goes on from) and log.csv.
+    Several ranks share the frames of each step: a batch that is set must be as large or larger. The folder gets best.safetensors (what slem-predict uses), last.safetensors (what --resume goes on from) and log.csv.
     """
     from slem_plugin.config import Config, read_config
     from slem_plugin.ranks import find_ranks
