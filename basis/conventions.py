@@ -46,8 +46,11 @@ def to_standard(shells: Iterable[Shell], convention: Convention) -> tuple[Array,
     The shells are those of an atom, or of all atoms of a cell one after the other.
     """
     orders, signs, start = [], [], 0
+    of_degree: dict[int, tuple[Array, Array]] = {}
     for shell in shells:
-        order, sign = permutation_and_signs(convention(shell.l), standard(shell.l))
+        if shell.l not in of_degree:
+            of_degree[shell.l] = permutation_and_signs(convention(shell.l), standard(shell.l))
+        order, sign = of_degree[shell.l]
         orders.append(start + order)
         signs.append(sign)
         start += shell.size

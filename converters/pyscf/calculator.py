@@ -27,7 +27,7 @@ from converters.pyscf.write import order_of_pyscf, reorder_matrix
 from converters.starts.asking import Question
 from converters.starts.earlier import COUNTED, as_projector, weights_of
 from converters.starts.judged import Judged
-from converters.starts.turned import places_of, turn_between, turned_matrix, turned_onto, turns_of
+from converters.starts.turned import places_of, turned_matrices, turned_onto, turns_between, turns_of
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 Ask = Callable[[Question], Frame]
 # Calculations that are kept, and fewer where their overlaps and densities are larger than this; frames and predictions take about as much.
 KEPT, MOST_BYTES = 24, 2**29
+# Elements of matrices that are turned at once.
+MOST_ELEMENTS = 2**20
 
 
 @dataclass(eq=False)
@@ -239,11 +241,13 @@ def turned_to(question: Question, earlier: Sequence[Earlier]) -> list[tuple[Arra
     if np.any(pbc_c) or shapes != {(len(order), len(order))} or (signs < 0).any():
         return plain
     places = {l: order[orbitals_sm] for l, orbitals_sm in places_of(basis, species_a).items()}
-    turns = turns_of(places, np.array([turn_between(one.question[2], positions_av) for one in earlier]))
     found = []
-    for (S, rho), turn in zip(plain, turns, strict=True):
-        parts = [turned_matrix(part, places, turn) for part in rho.reshape(-1, *S.shape)]
-        found.append((turned_matrix(S, places, turn), np.reshape(parts, rho.shape)))
+    many = max(1, MOST_ELEMENTS // len(order) ** 2)  # at once, as long as they are small
+    for some in (earlier[n : n + many] for n in range(0, len(earlier), many)):
+        turns = turns_of(places, turns_between(np.array([one.question[2] for one in some]), positions_av))
+        S, rho = (turned_matrices(np.array(stack), places, turns) for stack in zip(*plain[: len(some)], strict=True))
+        del plain[: len(some)]
+        found += list(zip(S, rho, strict=True))
     return found
 
 

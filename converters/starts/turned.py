@@ -14,16 +14,16 @@ from converters.frames.frame import Frame
 from converters.physics import kspace
 
 TURNED = ("S", "DM")
-# By degree: where the orbitals of its shells are, [shell, m], and how a rotation mixes them.
+# By degree: where the orbitals of its shells are, [shell, m], and how rotations mix them, [n, m, m'].
 Places = Mapping[int, Array]
-Turn = Mapping[int, Array]
+Turns = Mapping[int, Array]
 
 
-def turn_between(positions_av: Array, onto_av: Array) -> Array:
-    """The rotation that brings the atoms of a molecule nearest to other places of the same atoms, both about their middles."""
-    from_av, onto_av = (places_av - places_av.mean(axis=0) for places_av in (positions_av, onto_av))
-    left, _, right = np.linalg.svd(onto_av.T @ from_av)
-    left[:, -1] *= np.sign(np.linalg.det(left @ right))
+def turns_between(positions_nav: Array, onto_av: Array) -> Array:
+    """The rotation that brings the atoms of each of some molecules nearest to other places of the same atoms, all about their middles."""
+    from_nav, onto_av = (places - places.mean(axis=-2, keepdims=True) for places in (positions_nav, onto_av))
+    left, _, right = np.linalg.svd(onto_av.T @ from_nav)
+    left[..., -1] *= np.sign(np.linalg.det(left @ right))[:, None]
     return np.asarray(left @ right)
 
 
@@ -38,34 +38,35 @@ def places_of(basis: Sequence[Species], species_a: Array) -> Places:
     return {l: np.array(many) for l, many in found.items() if l}
 
 
-def turns_of(places: Places, rotations_nvv: Array) -> list[Turn]:
+def turns_of(places: Places, rotations_nvv: Array) -> Turns:
     """How each of some rotations mixes the orbitals."""
-    by_degree = {l: wigner(l, rotations_nvv) for l in places}
-    return [{l: D[n] for l, D in by_degree.items()} for n in range(len(rotations_nvv))]
+    return {l: wigner(l, rotations_nvv) for l in places}
 
 
-def turned_matrix(matrix: Array, places: Places, turn: Turn) -> Array:
-    """D M D^T of a dense matrix."""
+def turned_matrices(matrices: Array, places: Places, turns: Turns) -> Array:
+    """D M D^T of dense matrices, [n, M, M'] or [n, s, M, M']."""
     for _ in range(2):
-        matrix = matrix.copy()
+        matrices = matrices.copy()
         for l, orbitals_sm in places.items():
-            matrix[orbitals_sm] = turn[l] @ matrix[orbitals_sm]
-        matrix = matrix.T
-    return matrix
+            D = turns[l].reshape(-1, *[1] * (matrices.ndim - 2), *turns[l].shape[1:])
+            matrices[..., orbitals_sm, :] = D @ matrices[..., orbitals_sm, :]
+        matrices = matrices.swapaxes(-1, -2)
+    return matrices
 
 
 def turned_onto(frame: Frame, positions_av: Array) -> Frame:
     """S and DM of a molecule turned to where other places of its atoms are nearest; crystals and spinors as they are."""
     if frame.pbc_c.any() or frame.spin is Spin.SPINOR:
         return frame
-    rotation = turn_between(frame.positions_av, positions_av)
+    (rotation,) = rotations_nvv = turns_between(frame.positions_av[None], positions_av)
     places = places_of(frame.basis, frame.species_a)
-    (turn,) = turns_of(places, rotation[None])
+    turns = turns_of(places, rotations_nvv)
     rows_x, columns_x = frame.pairs.row_column_x
     operators = {}
     for name in (name for name in TURNED if name in frame):
-        parts = [turned_matrix(part.real, places, turn) for part in kspace.dense_at(frame, name, np.zeros(3))]
-        operators[name] = Operator(np.array([part[rows_x, columns_x] for part in parts]))
+        parts = np.array([part.real for part in kspace.dense_at(frame, name, np.zeros(3))])
+        (turned,) = turned_matrices(parts[None], places, turns)
+        operators[name] = Operator(turned[:, rows_x, columns_x])
     middle_v = frame.positions_av.mean(axis=0)
     places_av = (frame.positions_av - middle_v) @ rotation.T + positions_av.mean(axis=0)
     return replace(frame, positions_av=places_av, operators=operators)
