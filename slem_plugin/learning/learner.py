@@ -105,7 +105,8 @@ class Learner:
 
     def state(self) -> dict[str, Tensor]:
         """All tensors that are needed to go on, besides the weights, of each parameter."""
-        flat = {"average": self.average, "exp_avg": self.optimizer.mean, "exp_avg_sq": self.optimizer.square}
+        means = {"exp_avg": self.optimizer.mean, "exp_avg_sq": self.optimizer.square}
+        flat = {"average": self.average, **{key: values[self.optimizer.place_w] for key, values in means.items()}}
         state = {f"optimizer.{n}.step": torch.tensor(float(self.optimizer.steps)) for n in range(self.weights.count)}
         for key, values in flat.items():
             start, end = ("average.", "") if key == "average" else ("optimizer.", f".{key}")
@@ -120,7 +121,7 @@ class Learner:
         nothing = self.weights.parts(torch.zeros_like(self.average))
         for key, values in (("exp_avg", self.optimizer.mean), ("exp_avg_sq", self.optimizer.square)):
             parts = [state.get(f"optimizer.{n}.{key}", nothing[n]) for n in every]
-            values.copy_(join(part.to(values.device) for part in parts))
+            values.copy_(join(part.to(values.device) for part in parts)[self.optimizer.order_w])
         for name, found in self.optimizer.of_matrices():  # older files have no bases: there they are the weights' own
             found.copy_(state.get(f"optimizer.{name}", found))
         self.optimizer.steps = max((int(state.get(f"optimizer.{n}.step", 0)) for n in every), default=0)
