@@ -50,7 +50,7 @@ KINDS = {
     "siesta_fe_history": "the same with SCF.Mixer.History 6, a model of 56 runs",
     "siesta5_mos2": "SIESTA 5, MoS2 monolayer, 3 atoms",
     "abacus_mos2": "ABACUS, MoS2 monolayer, 3 atoms",
-    "abacus_mos2_gg0": "the same with mixing_gg0 0, a model of 3 runs",
+    "abacus_mos2_gg0": "the same model of MoS2, with mixing_gg0 0",
     "abacus_fe": "ABACUS, bcc iron, 2 atoms, nspin 2",
     "abacus_fe_mixing": "the same model of iron, with mixing_beta 1.0, mixing_beta_mag 1.6, mixing_gg0 0",
     "abacus_al": "ABACUS, Al(100), 4 layers and vacuum",
