@@ -326,6 +326,9 @@ def test_a_model_is_trained_only_for_what_it_saves_beyond_earlier_runs():
     waits = Ledger([*first, Row(6, 12.0, model=EARLIER)]).decide(left=200, invested=0.0, newest=0)
     assert waits.seconds == 0
     assert "too few runs to say" in waits.why
+    # Nor is it the merit of a first model that is no better, and is hoped to become little better by a second training.
+    rows = [*first, *[Row(8, 16.0, model=EARLIER)] * 6, *[Row(8, 16.0, model=1)] * 3]
+    assert Ledger(rows).progress(1) == 0.02
     worse = Row(13, 26.0, model=EARLIER)  # which nobody goes on with
     assert Ledger([*first, worse]).decide(left=300, invested=0.0, newest=0).seconds > 10
     enough = Ledger([*first, *[Row(6, 12.0, model=EARLIER)] * 3]).decide(left=200, invested=0.0, newest=0)

@@ -213,7 +213,7 @@ class Ledger:
 
     def progress(self, newest: int) -> float:
         """The part of what can still be saved that the next training is hoped to save: half as much as the last one did, or a little."""
-        before = self.gain(newest - 1) if newest > 1 else 0.0
+        before = self.gain(newest - 1) if newest > 1 else self.without_model
         now, default, each = self.gain(newest), self.default, self.seconds_of_iteration()
         if before is None or now is None or default is None or each is None:
             return 0.1
