@@ -254,6 +254,17 @@ def test_debug_shows_where_an_error_came_from(tmp_path):
     assert "not an HDF5 file" in str(result.exception)
 
 
+def test_a_run_of_another_code_has_not_those_of_most_refused(runs, tmp_path):
+    """ABACUS comes before PySCF in all lists."""
+    shutil.copytree(runs, tmp_path / "mixed" / "z")
+    shutil.copytree(unpacked("abacus", "si2"), tmp_path / "mixed" / "a test")
+    code, out, _ = slem("convert", tmp_path / "mixed", "-o", tmp_path / "data.h5", "--json")
+    assert code == 1
+    refused = [run for run in json.loads(out)["inputs"] if run["status"] == "refused"]
+    assert [run["code"] for run in refused] == ["abacus"]
+    assert frames_in(tmp_path / "data.h5") == 4
+
+
 def end_process(run):
     if run.main.parent.name == "h1":
         os._exit(9)

@@ -1,5 +1,6 @@
 """Run folders into a dataset: search, read and check in parallel, append in order; what an earlier call converted is left alone."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -75,7 +76,11 @@ class Options:
 
 
 def find(paths: list[Path], codes: list[str], rows: slice = slice(None)) -> list[Run | Refused]:
-    """All runs below the paths, each once, in the order of the paths; of databases some of the rows."""
+    """All runs below the paths, each once, in the order of the paths; of databases some of the rows.
+
+    Those of the code that most are of come first: a dataset is of the code of its first run, and a test that lies among
+    hundreds of runs shall not have them refused.
+    """
     found: dict[object, Run | Refused] = {}
     for path in paths:
         for item in search(path, codes):
@@ -85,7 +90,9 @@ def find(paths: list[Path], codes: list[str], rows: slice = slice(None)) -> list
         if isinstance(item, Run) and item.row is not None:
             of_file.setdefault(item.main, []).append(item)
     wanted = {id(run) for runs in of_file.values() for run in runs[rows]}
-    return [item for item in found.values() if not isinstance(item, Run) or item.row is None or id(item) in wanted]
+    items = [item for item in found.values() if not isinstance(item, Run) or item.row is None or id(item) in wanted]
+    count = Counter(item.code for item in items if isinstance(item, Run))
+    return sorted(items, key=lambda item: -count[item.code] if isinstance(item, Run) else 0)
 
 
 def convert(
