@@ -60,7 +60,7 @@ def test_one_frame_is_learned_by_heart(tmp_path):
     mf.kernel()
     frame = frame_from_scf(mf)
     keys = {"channels": "16x0e+12x1o+4x1e+6x2e+2x2o", "operators": "H", "precision": "float64"}
-    config = small_config(**keys, layers=1, steps=800, average=0.5, evaluations=1)
+    config = small_config(**keys, layers=1, steps=1000, average=0.5, evaluations=1)
     model = make_model([frame], config)
     target = make_lesson(frame, model).targets["H"]
     for rest, size in zip(target.rest, target.size, strict=True):

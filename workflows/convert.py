@@ -92,6 +92,8 @@ def find(paths: list[Path], codes: list[str], rows: slice = slice(None)) -> list
     wanted = {id(run) for runs in of_file.values() for run in runs[rows]}
     items = [item for item in found.values() if not isinstance(item, Run) or item.row is None or id(item) in wanted]
     count = Counter(item.code for item in items if isinstance(item, Run))
+    if len(count) < 2:
+        return items
     return sorted(items, key=lambda item: -count[item.code] if isinstance(item, Run) else 0)
 
 
