@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from basis import Array
 from converters.errors import Refused
 from converters.frames.frame import Frame
-from converters.pyscf.dm0 import announce, atoms_of, guess_density, refuse_guess, structure_of
+from converters.pyscf.dm0 import announce, atoms_of, guess_density, refuse_guess, structure_of, with_orbitals
 from converters.pyscf.molecule import make_basis
 from converters.starts.asking import ask_for_frame
 from converters.starts.start import EARLIER_RUNS, MODEL_VARIABLE
@@ -45,7 +45,7 @@ def pyscf_guess(
         refuse_guess(mf, reason)
         return None
     announce(mf, density)
-    return dm0
+    return with_orbitals(mf, dm0)
 
 
 def predicted(mf: Any, source: "Model | str | Path") -> Frame:

@@ -20,7 +20,7 @@ from basis.spin import Spin
 from basis.units import BOHR, HARTREE
 from converters.errors import Refused
 from converters.frames.frame import Frame, operator_on
-from converters.pyscf.dm0 import atoms_of, guess_density, shape_like
+from converters.pyscf.dm0 import atoms_of, guess_density, shape_like, with_orbitals
 from converters.pyscf.functional import judge
 from converters.pyscf.molecule import make_basis
 from converters.pyscf.read import frame_from_scf
@@ -137,7 +137,8 @@ class PySCF(Calculator):  # type: ignore[misc]
             self.before = []
         if self.earlier and not self.earlier[-1].is_like(question, method):
             self.earlier.clear()
-        mf.kernel(dm0=self.density(mf, question, S))
+        dm0 = self.density(mf, question, S)
+        mf.kernel(dm0=None if dm0 is None else with_orbitals(mf, dm0))
         self.mf = mf if mf.converged else None
         if not mf.converged:
             self.earlier.clear()

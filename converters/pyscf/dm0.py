@@ -32,6 +32,8 @@ from converters.storage.files import open_hdf5
 
 ANNOUNCED = "starting density from slem: "
 REFUSED = "no starting density from slem: "
+# Occupations below this are none.
+EMPTY = 1e-10
 
 
 def structure_of(mf: Any, basis: Sequence[Species]) -> tuple[Array, Array, Array, Array]:
@@ -140,6 +142,28 @@ def is_symmetric(mf: Any) -> bool:
     from pyscf.pbc.lib.kpts import KPoints
 
     return isinstance(getattr(mf, "kpts", None), KPoints)
+
+
+def with_orbitals(mf: Any, dm0: Array) -> Array:
+    """The density of a molecule with its natural orbitals beside it, as PySCF's own densities have them: exchange and grids take a few filled orbitals in place of a whole matrix.
+
+    Others as they are: of crystals, of ROHF, of two components, and with occupations below zero, which PySCF would leave out.
+    """
+    from pyscf import lib
+    from pyscf.scf import ghf, rohf
+
+    if hasattr(mf, "cell") or isinstance(mf, rohf.ROHF | ghf.GHF):
+        return dm0
+    try:
+        root_MM = np.linalg.cholesky(np.asarray(mf.get_ovlp()))
+    except np.linalg.LinAlgError:  # orbitals that depend on each other
+        return dm0
+    occupations, orthogonal = np.linalg.eigh(root_MM.T @ dm0 @ root_MM)
+    if occupations.min() < -EMPTY:
+        return dm0
+    orbitals = np.linalg.solve(root_MM.T, orthogonal)
+    tagged: Array = lib.tag_array(dm0, mo_coeff=orbitals, mo_occ=np.where(occupations > EMPTY, occupations, 0))
+    return tagged
 
 
 def shape_like(mf: Any, rho_skMM: Array, spin: Spin) -> Array:
