@@ -245,9 +245,8 @@ def blocks_of_pairs(model: Model, structure: Structure, pairs: Pairs, ends: Ends
             if name in outputs:
                 base = corrected(base, baseline.hopping_sizes(t, r_p), outputs[name][t], baseline.peak_t[t])
             else:
-                base = base[
-                    :, : form.hopping_t[t].counts[0]
-                ]  # two centres alone have only those that are even about their bond
+                # Two centres alone have only the components that are even about their bond.
+                base = base[:, : form.hopping_t[t].counts[0]]
             hopping.append(base)
         shared_t: Sequence[Array] = ()
         if name == "H" and "S" in rows:

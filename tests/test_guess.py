@@ -414,7 +414,7 @@ def test_frames_in_memory_start_from_a_trace():
 
 @pytest.mark.parametrize("kind", ["RHF", "RKS", "UHF", "ROHF"])
 def test_starts_have_their_natural_orbitals_beside_them_where_pyscf_takes_those(kind):
-    """PySCF's own densities have them, and the first Fock matrix of eight water molecules takes half as long."""
+    """PySCF's own densities have them, and its first Fock matrix takes less time from them than from a whole matrix."""
     open_shell = kind in ("UHF", "ROHF")
     mol = gto.M(
         atom="O 0 0 0; H 0 0.76 0.59; H 0 -0.7 0.6", basis="6-31g", charge=open_shell, spin=open_shell, verbose=0

@@ -261,9 +261,8 @@ def earlier_of(frame: Frame, mf: Any, method: tuple[Any, ...]) -> Earlier | None
         return None
     parts = [reorder_matrix(frame, part) for part in np.reshape(frame.DM(), (-1, *np.shape(frame.DM())[-2:]))]
     rho = shape_like(mf, np.array(parts)[:, None], frame.spin)
-    if (
-        frame.spin is not Spin.SPINOR
-    ):  # a complex density would make all of the SCF complex, which takes four times as long
+    if frame.spin is not Spin.SPINOR:
+        # A complex density would make all of the SCF complex, which takes four times as long.
         rho = np.ascontiguousarray(rho.real)
     S = reorder_matrix(frame, frame.S())
     if S.shape != method[-1] or abs(np.sum(rho * S) - mf.mol.nelectron) > COUNTED or not frame.outcome.converged:
