@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -20,6 +21,7 @@ from tests.fixtures import scratch, unpacked
 from tests.pages import blocks_of
 from workflows.benchmarks.starts_of_runs import Plan, bench_starts, has_matrices
 from workflows.cli import main
+from workflows.commands.bench_and_demo import minutes_of
 from workflows.scf.queues import Here
 from workflows.scf.run_folders import Job, run_folders
 
@@ -147,6 +149,25 @@ def test_the_benchmark_of_starts_runs_learns_and_compares(tmp_path, monkeypatch)
     assert [row["set"] for row in rows] == [1, 2]
     with pytest.raises(Refused, match="3 run folders"):
         bench_starts(runs, tmp_path / "work", replace(plan, learn=(3,)))
+
+
+def test_each_number_of_runs_may_have_its_own_minutes(tmp_path, monkeypatch):
+    """In whatever order both are given; one number is for all."""
+    assert minutes_of("3", "10,30") == minutes_of("3", "") == (3,)
+    assert minutes_of("3,12,6", "10,100,30") == (3, 6, 12)
+    for text, learn in (("3,6", "10,30,100"), ("a while", ""), ("3,6", ""), ("0", "10")):
+        with pytest.raises(click.BadParameter, match="one number"):
+            minutes_of(text, learn)
+    lengths = []
+    place = "workflows.benchmarks.starts_of_runs"
+    monkeypatch.setattr(f"{place}.finish", lambda folder, *_: folder)
+    monkeypatch.setattr(f"{place}.learn", lambda folders, _, __, minutes: lengths.append((len(folders), minutes)))
+    runs = [tmp_path / f"run{n}" for n in range(4)]
+    for run in runs:
+        run.mkdir()
+    plan = Plan("true", learn=(1, 3), minutes=(0.5, 2), keep=1, routes=())
+    assert bench_starts(runs, tmp_path / "work", plan) == []
+    assert lengths == [(1, 0.5), (3, 2)]
 
 
 def test_a_run_that_has_inputs_alone_is_made_before_it_is_learned_from(tmp_path):

@@ -29,8 +29,8 @@ KELVIN = 3.166811563e-6
 ROUTES = ("default", "dm", "h")
 
 
-def bench_curve(folder: Path, minutes: float, counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Rows: the errors of a model of so many frames, and the cycles that PySCF takes from its predictions."""
+def bench_curve(folder: Path, minutes: Sequence[float], counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows: the errors of a model of so many frames and minutes (or one number of minutes for all), and the cycles that PySCF takes from its predictions."""
     from converters.storage.dataset import Dataset
     from slem_plugin.checkpoint import load_model
 
@@ -41,15 +41,16 @@ def bench_curve(folder: Path, minutes: float, counts: Sequence[int]) -> list[dic
         if not path.exists():
             write_frames(path, positions_tav[places])
     rows = []
-    for number in counts:
+    lengths = minutes if len(minutes) > 1 else [*minutes] * len(counts)
+    for number, length in zip(counts, lengths, strict=True):
         data, model = folder / f"{number}.h5", folder / f"{number}.model"
         if not data.exists():
             copy_frames(learned, data, number)
         if not (model / "best.safetensors").exists():
-            train_quietly(data, model, minutes)
+            train_quietly(data, model, length)
         with Dataset(kept) as frames:
             found = rows_of(load_model(model), list(frames))
-        rows += [{"frames": number, "minutes": minutes, **row} for row in found]
+        rows += [{"frames": number, "minutes": length, **row} for row in found]
     return rows
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from basis import Array
 from converters.errors import Kind, Refused
 from workflows.benchmarks.start_cases import CASES, Case, make_scf, run_scf, structures
+from workflows.processes.clock import Clock
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -82,12 +83,13 @@ def learn(name: str, folder: Path, minutes: float) -> Path:
 
 
 def train_quietly(data: Path, model: Path, minutes: float) -> None:
+    """Train for so many minutes of the processor."""
     from slem_plugin.config import Config
     from workflows.train import start_config, train_folder
 
     config = start_config(model, Config(), {"time": f"{minutes}m"}, False)
     nothing: Callable[..., None] = lambda *_: None  # noqa: E731
-    train_folder(data, model, config, resume=False, prepared=nothing, watch=nothing, report=nothing)
+    train_folder(data, model, config, resume=False, prepared=nothing, watch=Clock().set, report=nothing)
 
 
 def run_one(name: str, n: int, folder: str) -> None:

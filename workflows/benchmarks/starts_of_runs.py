@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from converters.codes.known import KNOWN
+from converters.durations import parse_time
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.runs import code_module, counted
@@ -37,14 +38,14 @@ NOT_FINISHED = "unfinished"  # marks a run folder of ours while it runs
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured: the command of the code, how many runs to learn from and to keep back in each set, routes, and minutes of training."""
+    """What is to be measured: the command of the code, how many runs to learn from, minutes of training for each number (or one for all), how many to keep back in each set, and routes."""
 
     command: str
     learn: tuple[int, ...] = (30,)
     keep: int = 6
     sets: int = 1
     routes: tuple[str, ...] = ("auto", "dm", "h2dm")
-    minutes: float = 20.0
+    minutes: tuple[float, ...] = (20.0,)
     at_once: int = 1
     timeout: float | None = None
     tell: Tell = field(default=silent)
@@ -54,6 +55,7 @@ def bench_starts(runs: Sequence[Path], work: Path, plan: Plan) -> list[dict[str,
     """Rows of a table: each number of learned runs, each set that was kept back, and each route, over the runs of the set."""
     folders = sorted((path for path in runs if path.is_dir()), key=lambda path: counted(str(path)))
     most, back = max(plan.learn), plan.sets * plan.keep
+    lengths = plan.minutes if len(plan.minutes) > 1 else plan.minutes * len(plan.learn)
     if len(folders) < most + back:
         raise Refused(
             Kind.NO_SUCH_CHOICE,
@@ -65,8 +67,8 @@ def bench_starts(runs: Sequence[Path], work: Path, plan: Plan) -> list[dict[str,
     finished = [finish(folder, work / "learned", plan) for folder in folders[:most]]
     rows: list[dict[str, Any]] = []
     own: dict[tuple[int, str], float] = {}
-    for count in plan.learn:
-        model = learn(finished[:count], work / f"from_{count}", plan)
+    for count, minutes in zip(plan.learn, lengths, strict=True):
+        model = learn(finished[:count], work / f"from_{count}", plan, minutes)
         for number, route in itertools.product(range(1, plan.sets + 1), plan.routes):
             last = len(folders) - (number - 1) * plan.keep
             kept, place = folders[last - plan.keep : last], work if number == 1 else work / f"set_{number}"
@@ -105,7 +107,7 @@ def has_matrices(folder: Path) -> bool:
     return False
 
 
-def learn(folders: Sequence[Path], place: Path, plan: Plan) -> Path:
+def learn(folders: Sequence[Path], place: Path, plan: Plan, minutes: float) -> Path:
     """A model of some runs; one of an earlier call is kept."""
     data, model = place / "data.h5", place / "model"
     place.mkdir(exist_ok=True)
@@ -117,7 +119,7 @@ def learn(folders: Sequence[Path], place: Path, plan: Plan) -> Path:
                 data.unlink()
                 raise outcome.refusal
     if not (model / "best.safetensors").exists():
-        train_quietly(data, model, plan.minutes)
+        train_quietly(data, model, minutes)
     return model
 
 
@@ -172,17 +174,21 @@ def job_of(plan: Plan, model: Path, route: str) -> Job:
     return Job(engine, plan.command, model, compare=True, at_once=plan.at_once, request=Request(route=route))
 
 
-def errors_of(model: Path, outcomes: Sequence[Outcome], work: Path) -> dict[str, Any]:
-    """Errors of a model on the kept-back runs, as the default start left them."""
-    from slem_plugin.checkpoint import load_model
+def errors_of(model_path: Path, outcomes: Sequence[Outcome], work: Path) -> dict[str, Any]:
+    """How long a model was trained (that of an earlier call too), and its errors on the kept-back runs, as the default start left them."""
+    from slem_plugin.checkpoint import LAST, load_checkpoint, load_model
 
     data = work / "kept.h5"
     if not data.exists():
         folders = [work / "default" / Path(o.default.folder).name for o in outcomes if o.default is not None]
         with choose_engine(1, None, "fork") as engine:
             convert(find(folders, list(KNOWN)), data, Options(), engine, lambda _: None)
-    errors = evaluate_dataset(load_model(model), data, None, False, silent)
-    found: dict[str, Any] = {}
+    ended, _ = load_checkpoint(model_path / LAST)
+    errors = evaluate_dataset(load_model(model_path), data, None, False, silent)
+    found: dict[str, Any] = {
+        "minutes": parse_time(ended.history["config"]["time"]) / 60,
+        "steps": ended.history["progress"]["step"],
+    }
     if "H" in errors:
         found["H, meV"] = errors["H"]["mae"] * 1e3
     if "DM" in errors:

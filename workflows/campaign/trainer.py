@@ -13,10 +13,10 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from workflows.processes.clock import Clock
 from workflows.processes.engines import end_with_parent
 
 if TYPE_CHECKING:
-    from slem_plugin.learning.learner import Progress
     from slem_plugin.model import Model
 
 # The rate of a training that begins with the weights of an earlier one.
@@ -94,18 +94,6 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
         "errors": {} if best is None else best.errors,
         "checked": validate != NO_CHECKS,
     }
-
-
-class Clock:
-    """Seconds of the processor since the first step, as the time of a training."""
-
-    def __init__(self) -> None:
-        self.began: float | None = None
-
-    def set(self, progress: "Progress", *_: object) -> None:
-        if self.began is None:
-            self.began = time.process_time()
-        progress.seconds = time.process_time() - self.began
 
 
 def warm(model: "Model", before: "Model | None") -> None:

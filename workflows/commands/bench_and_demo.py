@@ -48,10 +48,9 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
 )
 @click.option(
     "--minutes",
-    type=float,
-    default=10.0,
+    default="10",
     show_default=True,
-    help="restart, starts, guard, curve: how long each model is trained.",
+    help="restart, starts, guard, curve: minutes of the processor for training; starts, curve: one for all, or one for each of --learn.",
 )
 @click.option("--cmd", "command", default="", help="starts, cost: the line that runs the code in its folder.")
 @click.option("--model", type=EXISTING, help="cost: the model that predicts the starts.")
@@ -72,7 +71,7 @@ def bench_command(
     frames: int,
     folder: Path | None,
     cases: str,
-    minutes: float,
+    minutes: str,
     command: str,
     model: Path | None,
     output: Path | None,
@@ -116,9 +115,10 @@ def bench_command(
         raise click.UsageError(f"{what} needs --cmd, the line that runs the code")
     if what == "cost" and model is None:
         raise click.UsageError("cost needs --model")
+    lengths = minutes_of(minutes, options["learn"] if what in ("starts", "curve") else "")
     with waiting(f"measuring: {what}"):
         if what == "starts":
-            rows = measure_starts(list(paths), folder or Path("starts"), minutes, command=command, **options)
+            rows = measure_starts(list(paths), folder or Path("starts"), lengths, command=command, **options)
         elif what == "cost" and model is not None:
             from workflows.benchmarks.cost import bench_cost
 
@@ -126,9 +126,9 @@ def bench_command(
         elif what == "curve":
             from workflows.benchmarks.curve import bench_curve
 
-            rows = bench_curve(folder or Path("curve"), minutes, numbers_of(options["learn"]))
+            rows = bench_curve(folder or Path("curve"), lengths, numbers_of(options["learn"]))
         else:
-            rows = measure(what, list(paths), frames, folder, [name for name in cases.split(",") if name], minutes)
+            rows = measure(what, list(paths), frames, folder, [name for name in cases.split(",") if name], lengths[0])
     if output is not None:
         from workflows.benchmarks.record import save_record
 
@@ -174,7 +174,7 @@ def measure(
 
 
 def measure_starts(
-    paths: list[Path], folder: Path, minutes: float, learn: str, routes: str, **options: Any
+    paths: list[Path], folder: Path, minutes: tuple[float, ...], learn: str, routes: str, **options: Any
 ) -> list[dict[str, Any]]:
     """The rows of the benchmark of starts."""
     from workflows.benchmarks.starts_of_runs import Plan, bench_starts
@@ -189,6 +189,21 @@ def numbers_of(text: str) -> tuple[int, ...]:
         return tuple(sorted(int(word) for word in text.split(",")))
     except ValueError:
         raise click.BadParameter(f'"{text}" is not numbers such as 10,30', param_hint="--learn") from None
+
+
+def minutes_of(text: str, learn: str) -> tuple[float, ...]:
+    """Minutes of training: one number, or one for each of those to learn from, in the order in which both were given."""
+    count = len(numbers_of(learn)) if learn else 1
+    try:
+        minutes = [float(word) for word in text.split(",")]
+    except ValueError:
+        minutes = []
+    if len(minutes) not in {1, count} or min(minutes) <= 0:
+        wanted = f"one number, or {count}, one for each of --learn" if count > 1 else "one number"
+        raise click.BadParameter(f'"{text}" is not {wanted}', param_hint="--minutes")
+    if len(minutes) == 1:
+        return tuple(minutes)
+    return tuple(length for _, length in sorted(zip(map(int, learn.split(",")), minutes, strict=True)))
 
 
 @as_command("  slem demo --folder demo")
