@@ -26,15 +26,17 @@ from basis.spin import Spin
 from converters.errors import Kind, Refused, refused_by_system
 from converters.storage.files import draft_of
 from slem_plugin.baseline.baseline import Baseline
+from slem_plugin.baseline.zero import Zero
 from slem_plugin.model import Blueprint, Model
 from slem_plugin.network.channels import Channels
 from slem_plugin.network.spec import NetworkSpec
 
-FORMAT, VERSION = "slem-model", 1
+# Models without a zero of the potential are of version 1, which older programs read as well.
+FORMAT, VERSION = "slem-model", 2
 TERM = re.compile(r"(\d+)x(\d+)([eo])")
 BEST, LAST = "best.safetensors", "last.safetensors"
 # The step from version n to n + 1 of the description and the tensors.
-UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {}
+UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {1: lambda description, tensors: None}
 
 
 def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None = None) -> None:
@@ -44,6 +46,8 @@ def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None
         tensors |= {f"network.{name}": value for name, value in model.network.state_dict().items()}
     for name, baseline in model.baselines.items():
         tensors |= {f"baseline.{name}.{key}": torch.from_numpy(value) for key, value in baseline.arrays().items()}
+    if model.zero is not None:
+        tensors |= {f"zero.{key}": torch.from_numpy(value) for key, value in model.zero.arrays().items()}
     by_shell = [
         function
         for species, mine in zip(model.blueprint.basis, model.functions, strict=False)
@@ -54,7 +58,7 @@ def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None
         tensors |= dict(zip(names, map(torch.from_numpy, pack_functions(by_shell)), strict=True))
     description = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": 1 if model.zero is None else VERSION,
         "blueprint": describe(model.blueprint),
         "history": model.history,
     }
@@ -146,7 +150,8 @@ def build(description: dict[str, Any], tensors: dict[str, Tensor], dtype: torch.
         for name in {key.split(".")[1]: None for key in tensors if key.startswith("baseline.")}
     }
     weights = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-    model = Model(blueprint, baselines, None, description["history"], read_functions(blueprint, tensors))
+    zero = Zero.from_arrays(named) if (named := with_prefix(tensors, "zero.")) else None
+    model = Model(blueprint, baselines, None, description["history"], read_functions(blueprint, tensors), zero)
     if blueprint.learned:
         stored = next(value.dtype for value in weights.values() if value.is_floating_point())
         model.network = model.untrained_network().to(stored)

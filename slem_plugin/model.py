@@ -23,6 +23,7 @@ from converters.physics.locality import LONGEST, mesh_of_length
 from converters.physics.overlap import Overlap
 from slem_plugin.baseline.baseline import Baseline, Seen
 from slem_plugin.baseline.sharing import share_onsite
+from slem_plugin.baseline.zero import Zero
 from slem_plugin.blocks.components import BlockForm, BondFrames, Components
 from slem_plugin.blocks.fields import fields_of
 from slem_plugin.graphs.graph import Graph, make_graph, pair_numbers
@@ -77,13 +78,14 @@ class Blueprint:
 
 @dataclass(eq=False)
 class Model:
-    """Baselines and network of some operators; `history` says how they came about."""
+    """Baselines and network of some operators, and the zero of the potential of cells; `history` says how they came about."""
 
     blueprint: Blueprint
     baselines: Mapping[str, Baseline]
     network: Network | None
     history: dict[str, Any] = field(default_factory=dict)
     functions: tuple[Functions | None, ...] = ()
+    zero: Zero | None = None
 
     def __repr__(self) -> str:
         elements = ", ".join(species.name for species in self.blueprint.basis)
@@ -236,7 +238,11 @@ class Model:
         kpoints_kc, weights_k = uniform_mesh(self.blueprint.mesh)
         return Spectrum(kpoints_kc, weights_k, np.empty((1, len(weights_k), 0)))
 
-    def base(self, bonds: BondFrames, graph: Graph) -> "Base":
+    def shift(self, structure: Structure) -> float:
+        """How many times S (eV) the H of a structure is moved by the zero of its potential."""
+        return 0.0 if self.zero is None else self.zero.of(structure)
+
+    def base(self, structure: Structure, bonds: BondFrames, graph: Graph) -> "Base":
         """What the baselines say of a structure."""
         seen: Seen = {}
         base = Base({name: baseline.predict(graph, seen) for name, baseline in self.baselines.items()}, {})
@@ -245,6 +251,7 @@ class Model:
             S_fx = base.rows("S", self.blueprint.form("S"), bonds)
             onsite_s, share_tg = base.components["H"].onsite_s, self.baselines["H"].share_tg
             base.shared["H"] = share_onsite(form, bonds, S_fx, onsite_s, share_tg)
+            base.shared["H"][0] += self.shift(structure) * S_fx[0]
         return base
 
     def untrained_network(self) -> Network:
@@ -255,7 +262,7 @@ class Model:
 
 @dataclass(eq=False)
 class Base:
-    """What the baselines say of a structure: components, and rows of shared fields that are added to them."""
+    """What the baselines say of a structure: components, and rows of shared fields (and of the zero) that are added to them."""
 
     components: dict[str, Components]
     shared: dict[str, Array]

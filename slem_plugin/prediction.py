@@ -252,6 +252,8 @@ def blocks_of_pairs(model: Model, structure: Structure, pairs: Pairs, ends: Ends
         if name == "H" and "S" in rows:
             shared_t = share_dressed(form, bonds, rows["S"], ends.dressed_s, ends.place_a, baseline.share_tg)
         rows[name] = form.put_together(bonds, Components(tuple(hopping), ends.onsite[name]), shared_t)
+        if name == "H" and "S" in rows:
+            rows[name][0] += model.shift(structure) * rows["S"][0]
     layouts = {name: blueprint.layout(name) for name in blueprint.operators}
     found = {name: from_fields(rows[name], spin, blueprint.time_reversal) for name, spin in layouts.items()}
     exact = model.exact_overlap(structure, pairs)

@@ -16,6 +16,7 @@ from converters.frames.neighbours import structure_of
 from slem_plugin.baseline.baseline import Baseline, learned_distances
 from slem_plugin.baseline.fitting import Sample, fit_hopping, fit_onsite
 from slem_plugin.baseline.sharing import share_onsite
+from slem_plugin.baseline.zero import Zero, fit_zero
 from slem_plugin.blocks.components import BlockForm, bond_frames
 from slem_plugin.blocks.fields import breaks_time_reversal, to_fields
 from slem_plugin.config import Config
@@ -112,6 +113,7 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
     for name in needed:
         baselines[name] = fit_baseline(chosen, name, blueprint, baselines.get("S"))
     model = Model(blueprint, baselines, None, survey.facts(), first.functions)
+    model.zero = zero_of_cells(chosen, model)
     bonds = [model.graph(structure_of(frame))[1] for frame in chosen[:20]]
     neighbours = sum(graph.bonds for graph in bonds) / sum(graph.natoms for graph in bonds)
     learned_t = tuple(zip(*(joined.tolist() for joined in learned_distances(baselines.values())), strict=True))
@@ -158,6 +160,26 @@ def fit_baseline(frames: Sequence[Frame], name: str, blueprint: Blueprint, overl
     return fit_hopping(bare, samples, shared)
 
 
+def zero_of_cells(frames: Sequence[Frame], model: Model) -> Zero | None:
+    """The zero of the potential of some cells, fitted to what the baselines of a model leave over; None where it foretells little."""
+    if not {"H", "S"} <= set(model.baselines) or not all(frame.pbc_c.all() for frame in frames):
+        return None
+    shift_n = np.array([shift_left_over(frame, model) for frame in frames])
+    return fit_zero([structure_of(frame) for frame in frames], len(model.blueprint.basis), shift_n)
+
+
+def shift_left_over(frame: Frame, model: Model) -> float:
+    """How many times S (eV) there is in what the baselines of a model leave over of H."""
+    structure = structure_of(frame)
+    pairs, graph = model.graph(structure)
+    form, bonds = model.blueprint.form("H"), bond_frames(structure, pairs, model.blueprint.basis)
+    stored, S_x = operator_on(frame, "H", pairs), operator_on(frame, "S", pairs).values_sx[0]
+    rows_fx = to_fields(stored.values_sx, frame.layout("H"), model.blueprint.time_reversal)
+    rest_x = (rows_fx - model.base(structure, bonds, graph).rows("H", form, bonds))[0]
+    weight_x = np.where(pairs.onsite_p, 1.0, 2.0)[pairs.pair_x] * (True if stored.known_x is None else stored.known_x)
+    return float(weight_x @ (rest_x * S_x) / (weight_x @ S_x**2))
+
+
 def baseline_sample(frame: Frame, name: str, form: BlockForm, blueprint: Blueprint) -> Sample:
     """An operator on the frame's own pairs, in float64."""
     structure = structure_of(frame)
@@ -176,7 +198,7 @@ def make_lesson(frame: Frame, model: Model) -> Lesson:
     structure = structure_of(frame)
     pairs, graph = model.graph(structure)
     bonds = bond_frames(structure, pairs, model.blueprint.basis)
-    base = model.base(bonds, graph)
+    base = model.base(structure, bonds, graph)
     targets = {}
     for name in model.blueprint.learned:
         form = model.blueprint.form(name)

@@ -4,7 +4,8 @@ One molecule of water at 500 K on a potential of its own, so that frames cost on
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,20 @@ STEP, LEARNED, KEPT = 3e-15, slice(0, 3000, 10), slice(3010, 3500, 30)
 TEMPERATURE = 500.0
 # A Morse potential of both O-H and a harmonic one of the angle, in atomic units.
 DEPTH, STEEPNESS, LENGTH, STIFFNESS, ANGLE = 0.1886, 1.1885, 0.969 / BOHR, 0.16, np.deg2rad(103.5)
-MASSES = np.array([15.999, 1.008, 1.008]) * 1822.888
+DALTON = 1822.888
 SECOND = 1 / 2.418884e-17  # in atomic units
 FRICTION = 1 / (300e-15 * SECOND)
 KELVIN = 3.166811563e-6
 ROUTES = ("default", "dm", "h")
+
+
+@dataclass(frozen=True, eq=False)
+class Molecule:
+    """What moves: masses in Dalton, the first positions in Angstrom, and the gradient (Hartree/Bohr) at positions in Bohr."""
+
+    masses_a: Array
+    start_av: Array
+    gradient_at: Callable[[Array], Array]
 
 
 def bench_curve(folder: Path, minutes: Sequence[float], counts: Sequence[int]) -> list[dict[str, Any]]:
@@ -54,28 +64,35 @@ def bench_curve(folder: Path, minutes: Sequence[float], counts: Sequence[int]) -
     return rows
 
 
-def dynamics(count: int = 3500, every: int = 6) -> Array:
-    """Positions (Angstrom) of O, H and H in so many frames of Langevin dynamics, one for each `every` steps of 0.5 fs."""
-    random = np.random.default_rng(7)
-    step, thermal = 0.5e-15 * SECOND, np.sqrt(TEMPERATURE * KELVIN / MASSES)[:, None]
-    x = LENGTH * np.array([[0, 0, 0], [1, 0, 0], [np.cos(ANGLE), np.sin(ANGLE), 0]])
-    v = random.normal(size=(3, 3)) * thermal
+def dynamics(count: int = 3500, every: int = 6, molecule: Molecule | None = None) -> Array:
+    """Positions (Angstrom) in so many frames of Langevin dynamics, one for each `every` steps of 0.5 fs; of water where no other molecule is given."""
+    random, molecule = np.random.default_rng(7), molecule or water()
+    masses = molecule.masses_a[:, None] * DALTON
+    step, thermal = 0.5e-15 * SECOND, np.sqrt(TEMPERATURE * KELVIN / masses)
+    x = molecule.start_av / BOHR
+    v = random.normal(size=x.shape) * thermal
     kept = np.exp(-FRICTION * step)
-    found, gradient = [], gradient_at(x)
+    found, gradient = [], molecule.gradient_at(x)
     for n in range(2000 + every * count):
-        v -= 0.5 * step * gradient / MASSES[:, None]
+        v -= 0.5 * step * gradient / masses
         x = x + 0.5 * step * v
-        v = kept * v + np.sqrt(1 - kept**2) * random.normal(size=(3, 3)) * thermal
+        v = kept * v + np.sqrt(1 - kept**2) * random.normal(size=x.shape) * thermal
         x = x + 0.5 * step * v
-        gradient = gradient_at(x)
-        v -= 0.5 * step * gradient / MASSES[:, None]
+        gradient = molecule.gradient_at(x)
+        v -= 0.5 * step * gradient / masses
         if n >= 2000 and n % every == 0:
             found.append(x - x[0])
     return np.array(found) * BOHR
 
 
-def gradient_at(x_av: Array) -> Array:
-    """The gradient of the potential."""
+def water() -> Molecule:
+    """O, H and H."""
+    start_av = LENGTH * BOHR * np.array([[0, 0, 0], [1, 0, 0], [np.cos(ANGLE), np.sin(ANGLE), 0]])
+    return Molecule(np.array([15.999, 1.008, 1.008]), start_av, gradient_of_water)
+
+
+def gradient_of_water(x_av: Array) -> Array:
+    """The gradient of its potential."""
     gradient = np.zeros((3, 3))
     arms = x_av[1:] - x_av[0]
     lengths = np.linalg.norm(arms, axis=1)
@@ -91,19 +108,20 @@ def gradient_at(x_av: Array) -> Array:
     return gradient
 
 
-def make_scf(positions_av: Array) -> Any:
+def make_scf(positions_av: Array, symbols: str = "OHH") -> Any:
     from pyscf import dft, gto
 
-    return dft.RKS(gto.M(atom=list(zip("OHH", positions_av, strict=True)), basis="def2-svp", verbose=0), xc="pbe")
+    return dft.RKS(gto.M(atom=list(zip(symbols, positions_av, strict=True)), basis="def2-svp", verbose=0), xc="pbe")
 
 
-def write_frames(path: Path, positions_tav: Array) -> None:
+def write_frames(path: Path, positions_tav: Array, symbols: str = "OHH", tolerance: float = 1e-9) -> None:
     from converters.pyscf.read import frame_from_scf
     from converters.storage.writer import DatasetWriter
 
     with DatasetWriter(path) as writer:
         for positions_av in positions_tav:
-            mf = make_scf(positions_av)
+            mf = make_scf(positions_av, symbols)
+            mf.conv_tol = tolerance
             mf.kernel()
             writer.append(frame_from_scf(mf))
 
