@@ -22,6 +22,7 @@ from slem_plugin.baseline.sharing import dress_onsite, places_by_species, share_
 from slem_plugin.blocks.components import BondFrames, Components, bond_frames, flat_blocks
 from slem_plugin.blocks.fields import from_fields
 from slem_plugin.graphs.graph import graph_of_bonds
+from slem_plugin.kept_memory import keep_memory
 from slem_plugin.model import Model
 from slem_plugin.network.network import Network, PairStates
 from slem_plugin.unseen import unseen
@@ -51,6 +52,7 @@ def predict(model: Model, structure: "Atoms | Structure") -> Frame:
 
     >>> frame = predict(load_model("model/"), atoms)
     """
+    keep_memory()
     structure = structure if isinstance(structure, Structure) else model.structure(structure)
     bonds = model.bonds(structure)
     facts = model.facts(structure, unseen(model, structure, bonds))

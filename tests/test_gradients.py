@@ -11,7 +11,7 @@ from slem_plugin.learning.learner import error_of, scales_of
 from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
 from slem_plugin.learning.turned import BETAS, SMALL, TurnedAdam
 from slem_plugin.learning.weights import FlatWeights
-from slem_plugin.network import regrouping
+from slem_plugin.network import regrouping, surroundings
 from slem_plugin.network.network import randomise_silent
 from slem_plugin.testing.frames import made_frame, random_structure, two_species
 
@@ -44,11 +44,16 @@ def test_own_gradients_are_those_of_the_parts(learning, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(regrouping, "MANY_ROWS", 0)
     by_slices = found(*learning)
+    monkeypatch.undo()
+    monkeypatch.setattr(surroundings, "MANY_BONDS", 1)
+    by_tables = found(*learning)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    parts_of_tables = found(*learning)
     assert sum(bool(gradient.any()) for gradient in parts) > len(parts) * 0.7
     largest = max(float(gradient.abs().max()) for gradient in parts if gradient.numel())
-    for a, b, c in zip(own, parts, by_slices, strict=True):
-        assert torch.allclose(a, b, rtol=1e-10, atol=1e-11 * largest)
-        assert torch.allclose(a, c, rtol=1e-10, atol=1e-11 * largest)
+    for others in (parts, by_slices, by_tables, parts_of_tables):
+        for a, b in zip(own, others, strict=True):
+            assert torch.allclose(a, b, rtol=1e-10, atol=1e-11 * largest)
 
 
 def test_the_loss_is_the_sum_of_absolute_errors(learning):

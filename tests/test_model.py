@@ -1,5 +1,9 @@
 """The model: what symmetry and locality demand, saving and loading, and what is refused."""
 
+import os
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from converters.starts.start import Target
 from slem_plugin.checkpoint import load_model, save_checkpoint
 from slem_plugin.config import Config
 from slem_plugin.learning.samples import make_model
+from slem_plugin.network import surroundings
 from slem_plugin.network.kinds import KINDS
 from slem_plugin.prediction import predict
 from slem_plugin.testing.frames import made_frame, random_structure, two_species
@@ -28,6 +33,14 @@ class TestSlem(NetworkContract):
     def config(self, basis, layers):
         channels = "6x0e+2x0o+4x1o+2x1e+3x2e+1x2o+2x3o+1x3e+2x4e+1x4o+1x5o+1x6e+1x7o+1x8e"
         return replace(super().config(basis, layers), channels=channels if basis[0].size >= 14 else "")
+
+
+class TestSlemByTables(TestSlem):
+    """The way of atoms with many bonds, for those few."""
+
+    @pytest.fixture(autouse=True)
+    def few_are_many(self, monkeypatch):
+        monkeypatch.setattr(surroundings, "MANY_BONDS", 0)
 
 
 class TestLinear(NetworkContract):
@@ -108,3 +121,31 @@ def test_one_changed_bit_of_a_model_is_noticed(tmp_path):
         raw[place] ^= 8
     path.write_bytes(raw)
     load_model(path)
+
+
+# Asks for 60 MB and gives them back, ten times; prints how many pages the kernel had to clear after the first time.
+AGAIN_AND_AGAIN = """
+import resource, sys
+import numpy as np
+from slem_plugin.kept_memory import keep_memory
+keep_memory()
+def cleared():
+    sum(float(x.sum()) for x in [np.ones(2_500_000) for _ in range(3)])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+first = cleared()
+for _ in range(9):
+    last = cleared()
+print(last - first)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no such setting")
+def test_memory_is_kept_for_what_comes_next():
+    def cleared(**environment):
+        done = subprocess.run(
+            [sys.executable, "-c", AGAIN_AND_AGAIN], env=os.environ | environment, capture_output=True, check=True
+        )
+        return int(done.stdout)
+
+    assert cleared() < 500
+    assert cleared(MALLOC_TRIM_THRESHOLD_="131072") > 5000  # what a user sets stays

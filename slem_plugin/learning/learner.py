@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from converters.errors import Kind, Refused
 from slem_plugin.config import Config
 from slem_plugin.graphs.graph import Graph
+from slem_plugin.kept_memory import keep_memory
 from slem_plugin.learning.samples import Lesson
 from slem_plugin.learning.schedule import schedule
 from slem_plugin.learning.turned import TurnedAdam
@@ -56,6 +57,7 @@ class Learner:
     @classmethod
     def start(cls, model: Model, config: Config, ranks: Alone | None = None) -> "Learner":
         """A learner at the beginning; all ranks begin with the same weights."""
+        keep_memory()
         ranks = ranks or Alone()
         network = model.network
         if network is None:

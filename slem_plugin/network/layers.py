@@ -5,8 +5,6 @@ Atoms carry `n[l][a, m, channel]`, natural channels before unnatural ones, in th
 (m = 0) or two (c, s). Any linear map of the channels of one k that treats c and s alike is exactly equivariant.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,9 +12,9 @@ from torch import Tensor, nn
 from basis import Array
 from slem_plugin.graphs.graph import BEYOND, Graph, pair_kinds, pair_numbers
 from slem_plugin.network.channels import Channels
-from slem_plugin.network.gradients import of_atoms_and_bonds, of_both_directions, scaled
+from slem_plugin.network.gradients import of_both_directions, scaled
 from slem_plugin.network.spec import NetworkSpec
-from slem_plugin.network.turns import Turns
+from slem_plugin.network.surroundings import FewBonds, ManyBonds
 
 # Features smaller than this part of the largest ones are taken to be noise.
 SMALLEST_SIZE = 0.01
@@ -100,11 +98,9 @@ class BondUpdate(nn.Module):
         self.gains = Gains(len(outputs))
         self.register_buffer("channels_k", torch.arange(len(outputs)).repeat_interleave(torch.tensor(outputs)))
 
-    def forward(
-        self, n: list[Tensor], h: list[Tensor], rotations: Sequence[Tensor], turns: Turns, latent: Tensor
-    ) -> list[Tensor]:
+    def forward(self, n: list[Tensor], h: list[Tensor], seen: FewBonds | ManyBonds, latent: Tensor) -> list[Tensor]:
         """The features of bonds and what they change by, from those of their atoms; irreps that `h` lacks are zero."""
-        return self.gated(of_atoms_and_bonds(n, h, rotations, turns, list(self.linear.weights)), latent, h)
+        return self.gated(seen.met(n, h, list(self.linear.weights)), latent, h)
 
     def of_both(self, x: list[Tensor], reverse_e: Tensor, latent: Tensor) -> list[Tensor]:
         """The same of each bond beside its reverse, seen from its frame."""

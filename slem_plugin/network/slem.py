@@ -16,14 +16,14 @@ from basis import Array
 from slem_plugin.blocks.components import BlockForm
 from slem_plugin.graphs.graph import Graph, pair_kinds
 from slem_plugin.network.channels import Channels
-from slem_plugin.network.gradients import by_parity, mixed, scaled, sent, sent_by_even
+from slem_plugin.network.gradients import by_parity, mixed, scaled
 from slem_plugin.network.heads import Head, hopping_reader, onsite_reader, weights_of
 from slem_plugin.network.layers import BondUpdate, Distances, Gains, bounded, parts_of_irreps
 from slem_plugin.network.meeting import met, read_pairs
 from slem_plugin.network.network import Network, Output, PairStates
 from slem_plugin.network.reader import beside, rows_of
 from slem_plugin.network.spec import NetworkSpec
-from slem_plugin.network.turns import Turns, weighted
+from slem_plugin.network.surroundings import Surroundings
 
 
 class Trunk(nn.Module):
@@ -32,7 +32,7 @@ class Trunk(nn.Module):
     def __init__(self, spec: NetworkSpec, cutoff_ss: Array) -> None:
         super().__init__()
         self.channels = spec.channels
-        self.turns = Turns(spec.channels)
+        self.surroundings = Surroundings(spec.channels)
         self.scale = spec.neighbours**-0.5
         k = spec.channels.about_bond
         self.distances = Distances(spec, cutoff_ss)
@@ -42,12 +42,12 @@ class Trunk(nn.Module):
 
     def forward(self, graph: Graph) -> tuple[list[Tensor], list[Tensor], Tensor]:
         latent, envelope = self.distances(graph)
-        out = weighted(graph.rotations[: self.channels.highest + 1], self.scale * envelope)
+        seen = self.surroundings(graph, self.scale * envelope)
         h = [self.start(latent).unsqueeze(1)]
-        n = self.gathers[0](None, sent_by_even(h[0], out, self.channels))
+        n = self.gathers[0](None, seen.sent(h))
         for update, gather in zip(self.updates, list(self.gathers)[1:], strict=True):
-            h = update(n, h, graph.rotations, self.turns, latent)
-            n = gather(n, sent(h, out, self.turns))
+            h = update(n, h, seen, latent)
+            n = gather(n, seen.sent(h))
         return h, n, latent
 
 
