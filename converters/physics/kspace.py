@@ -7,6 +7,7 @@ first: its index is s * norb + orbital.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -353,15 +354,49 @@ def sum_over_kpoints(
     Without spinors only the real part is kept, which is what the partners that time reversal removed from the k-points
     would leave.
     """
+    table = LatticeTable.of(frame)
+    add = add_elements if table.size(frame.spin) > LARGEST_TABLE else add_lattice_vectors
+    return Operator(add(frame, table, kpoints_kc, weights_k, map(partial(spin_parts, frame.spin), densities)))
+
+
+def spin_parts(spin: Spin, rho_sMM: Sequence[Array]) -> Sequence[Array]:
+    """One matrix for each component of a layout."""
+    return split_spinor(rho_sMM[0]) if spin is Spin.SPINOR else rho_sMM
+
+
+def add_lattice_vectors(
+    frame: Frame, table: "LatticeTable", kpoints_kc: Array, weights_k: Array, densities: Iterable[Sequence[Array]]
+) -> Array:
+    """The sum over k-points of all elements at each lattice vector, of which those of the pairs are taken: products of matrices alone."""
+    real = frame.spin is not Spin.SPINOR
+    sums_stX = np.zeros((frame.spin.components, len(table.R_tc), frame.norb**2), dtype=frame.spin.dtype)
+    waiting = iter(densities)
+    for start in range(0, len(kpoints_kc), K_BATCH):
+        own = slice(start, start + K_BATCH)
+        phase_tk = weights_k[own] * np.exp(-2j * np.pi * table.R_tc @ kpoints_kc[own].T)
+        for s, rho_k in enumerate(zip(*islice(waiting, K_BATCH), strict=True)):
+            if not real:
+                sums_stX[s] += phase_tk @ np.array([rho_MM.ravel() for rho_MM in rho_k])
+                continue
+            sums_stX[s] += phase_tk.real @ np.array([rho_MM.real.ravel() for rho_MM in rho_k])
+            if any(map(np.iscomplexobj, rho_k)):
+                sums_stX[s] -= phase_tk.imag @ np.array([rho_MM.imag.ravel() for rho_MM in rho_k])
+    row_x, column_x = frame.pairs.row_column_x
+    return np.asarray(sums_stX[:, table.t_x, row_x * frame.norb + column_x])
+
+
+def add_elements(
+    frame: Frame, table: "LatticeTable", kpoints_kc: Array, weights_k: Array, densities: Iterable[Sequence[Array]]
+) -> Array:
+    """The same of the elements of the pairs alone, where all would be too many."""
     row_x, column_x = frame.pairs.row_column_x
     values_sx = np.zeros((frame.spin.components, frame.pairs.elements), dtype=frame.spin.dtype)
-    for k, rho_sMM in enumerate(densities):
-        phase_p = weights_k[k] * phases(frame, kpoints_kc[k]).conj()
-        parts = split_spinor(rho_sMM[0]) if frame.spin is Spin.SPINOR else rho_sMM
-        for s, part_MM in enumerate(parts):
-            added_x = phase_p[frame.pairs.pair_x] * part_MM[row_x, column_x]
+    for kpoint_c, weight, rho_sMM in zip(kpoints_kc, weights_k, densities, strict=True):
+        phase_x = (weight * np.exp(-2j * np.pi * table.R_tc @ kpoint_c))[table.t_x]
+        for s, rho_MM in enumerate(rho_sMM):
+            added_x = phase_x * rho_MM[row_x, column_x]
             values_sx[s] += added_x if frame.spin is Spin.SPINOR else added_x.real
-    return Operator(values_sx)
+    return values_sx
 
 
 def split_spinor(matrix: Array) -> list[Array]:

@@ -116,7 +116,8 @@ def agreement(
     for channels, parts, weight in zip(orbitals, differences, sampling.weights_k, strict=True):
         for known, difference in zip(channels, parts, strict=True):
             d_nn = known.Sc_Mn.conj().T @ (difference @ known.Sc_Mn)
-            apart += weight * float(np.linalg.norm(d_nn) ** 2)
-            gradient += weight * float(np.linalg.norm(np.subtract.outer(known.e_n, known.e_n) * d_nn) ** 2)
+            square_nn = d_nn.real**2 + d_nn.imag**2
+            apart += weight * float(square_nn.sum())
+            gradient += weight * float((np.subtract.outer(known.e_n, known.e_n) ** 2 * square_nn).sum())
     electrons = sampling.filling.electrons
     return Agreement((apart / electrons) ** 0.5, (gradient / electrons) ** 0.5)
