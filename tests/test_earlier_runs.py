@@ -171,6 +171,25 @@ def test_turns_and_mirrors_turn_orbitals_up_to_d(cell):
     assert missed(turned) < 0.2 * missed(plain)
 
 
+def strained(seed):
+    """Eight neon atoms, each cell strained otherwise, so that no two are the same supercell."""
+    cell = bulk("C", cubic=True, a=3.6)
+    strain = np.random.default_rng(seed).normal(0, 0.004, (3, 3))
+    cell.set_cell(cell.cell.array @ (np.eye(3) + strain + strain.T), scale_atoms=True)
+    return neon(cell, seed)
+
+
+def test_supercells_that_are_strained_start_each_other():
+    """Each repeats a smaller cell of its own, and is no displacement of the others; whole densities are combined, the better the more."""
+    wanted, earlier, missed = strained(99), EarlierRuns(), []
+    for seed in range(12):
+        assert Response.of(strained(seed)) is not None
+        earlier.take(strained(seed))
+        made = earlier.start(wanted.cell_cv, wanted.numbers_a, wanted.positions_av, "run")
+        missed.append(np.linalg.norm(operator_on(made, "DM", wanted.pairs).values_sx - wanted["DM"].values_sx))
+    assert missed[-1] < 0.8 * missed[0]
+
+
 def alone(frame):
     """The translations of a frame."""
     repeats = Repeats.of(frame)

@@ -55,8 +55,7 @@ class EarlierRuns:
                 return
         if (new := Response.of(frame)) is not None and new.add(frame):
             self.responses = [*self.responses, new][-SUPERCELLS:]
-            return
-        self.frames.append(frame)
+        self.frames.append(frame)  # of a supercell too: where each is strained otherwise, none answers for another
         size = sum(operator.values_sx.nbytes for operator in frame.operators.values())
         del self.frames[: -max(1, min(KEPT, MOST_BYTES // size))]
 
