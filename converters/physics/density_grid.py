@@ -9,7 +9,8 @@ import numpy as np
 from basis import Array
 from basis.harmonics import solid_harmonics
 from basis.radial import RadialFunction
-from basis.spin import TRANSPOSED, Spin, to_pauli
+from basis.shells import Shell
+from basis.spin import Spin, to_pauli
 from basis.units import BOHR
 from converters.frames.blocks import canonical
 from converters.frames.frame import Frame
@@ -122,38 +123,47 @@ def orbital_values(frame: Frame, orbitals: Orbitals, points_gv: Array, i_n: Arra
     """Values of all orbitals of some atoms, sorted by their species, at some points."""
     columns = []
     for s in np.unique(frame.species_a[i_n]).tolist():
-        shells, radials = frame.basis[s].shells, orbitals[s]
         vectors_ngv = points_gv - centres_nv[frame.species_a[i_n] == s, None]
-        r_ng = np.linalg.norm(vectors_ngv, axis=-1)
-        r_q = r_ng.ravel()
-        harmonics = solid_harmonics(
-            max(shell.l for shell in shells), vectors_ngv.reshape(-1, 3) / np.maximum(r_q, 1e-12)[:, None]
-        )
-        for l in {shell.l for shell in shells} - {0}:
-            harmonics[l][r_q < 1e-12] = 0.0  # R(r) goes like r^l
-        phi_qM = np.concatenate(
-            [R(r_q)[:, None] * harmonics[shell.l] for shell, R in zip(shells, radials, strict=True)], axis=1
-        )
-        columns.append(phi_qM.reshape(*r_ng.shape, -1).swapaxes(0, 1).reshape(len(points_gv), -1))
+        vectors_qv = vectors_ngv.reshape(-1, 3)
+        r_q = np.linalg.norm(vectors_qv, axis=1)
+        phi_qM = np.zeros((len(r_q), frame.basis[s].size))
+        inside_q = np.flatnonzero(r_q < max((R.cutoff for R in orbitals[s]), default=0.0))
+        phi_qM[inside_q] = values_of_shells(frame.basis[s].shells, orbitals[s], vectors_qv[inside_q], r_q[inside_q])
+        columns.append(phi_qM.reshape(*vectors_ngv.shape[:2], -1).swapaxes(0, 1).reshape(len(points_gv), -1))
     return np.concatenate(columns, axis=1)
+
+
+def values_of_shells(
+    shells: Sequence[Shell], radials: Sequence[RadialFunction], vectors_qv: Array, r_q: Array
+) -> Array:
+    """R(r) Y_lm of all orbitals of an atom at points so far from it."""
+    harmonics = solid_harmonics(max(shell.l for shell in shells), vectors_qv / np.maximum(r_q, 1e-12)[:, None])
+    for l in {shell.l for shell in shells} - {0}:
+        harmonics[l][r_q < 1e-12] = 0.0  # R(r) goes like r^l
+    values = (R(r_q)[:, None] * harmonics[shell.l] for shell, R in zip(shells, radials, strict=True))
+    return np.concatenate(list(values), axis=1)
 
 
 def local_density(frame: Frame, i_n: Array, R_nc: Array) -> Array:
     """DM between some atoms in some cells as real symmetric matrices, one for each component of the density."""
-    pairs, layout = frame.pairs, frame.spin
+    pairs = frame.pairs
     start_n = np.concatenate([[0], np.cumsum(pairs.norb_a[i_n])])
-    D_sMM = np.zeros((layout.components, start_n[-1], start_n[-1]))
+    D_sMM = np.zeros((frame.spin.components, start_n[-1], start_n[-1]))
     first_m, second_m = np.triu_indices(len(i_n))
     i_m, j_m, R_mc, swapped_m = canonical(i_n[first_m], i_n[second_m], R_nc[second_m] - R_nc[first_m])
     p_m = pairs.find(i_m, j_m, R_mc)
-    for m in np.flatnonzero(p_m >= 0).tolist():
-        block = pairs.block(frame.operators["DM"].values_sx, int(p_m[m]))
-        if swapped_m[m]:
-            block = block[TRANSPOSED[layout]].conj().swapaxes(1, 2)
-        if layout is Spin.SPINOR:
-            block = 2 * to_pauli(block).real
-        a, b = first_m[m], second_m[m]
-        rows, columns = slice(start_n[a], start_n[a + 1]), slice(start_n[b], start_n[b + 1])
-        D_sMM[:, rows, columns] = block
-        D_sMM[:, columns, rows] = block.swapaxes(1, 2)
+    shape_md = np.column_stack([pairs.norb_a[i_m], pairs.norb_a[j_m], swapped_m])
+    # Blocks of one shape go to their places together.
+    for rows, columns, swapped in np.unique(shape_md[p_m >= 0], axis=0).tolist():
+        mine = np.flatnonzero((p_m >= 0) & (shape_md == (rows, columns, swapped)).all(axis=1))
+        x = pairs.start_p[p_m[mine], None] + np.arange(rows * columns)
+        blocks = frame.operators["DM"].values_sx[:, x].reshape(-1, len(mine), rows, columns)
+        if frame.spin is Spin.SPINOR:
+            blocks = 2 * to_pauli(blocks).real
+        start_i, start_j = start_n[first_m[mine], None], start_n[second_m[mine], None]
+        if swapped:
+            start_i, start_j = start_j, start_i
+        i_M, j_M = start_i + np.arange(rows), start_j + np.arange(columns)
+        D_sMM[:, i_M[:, :, None], j_M[:, None]] = blocks
+        D_sMM[:, j_M[:, :, None], i_M[:, None]] = blocks.swapaxes(2, 3)
     return D_sMM

@@ -87,6 +87,8 @@ def dense_at_each(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[list[A
 KEPT_ORBITALS = 10_000_000
 # Elements that the dense matrices of all lattice vectors may have together, and k-points that are summed at once.
 LARGEST_TABLE, K_BATCH = 40_000_000, 16
+# Larger ones do not stay in the caches while a density is summed into them.
+SMALL_TABLE = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,7 +357,7 @@ def sum_over_kpoints(
     would leave.
     """
     table = LatticeTable.of(frame)
-    add = add_elements if table.size(frame.spin) > LARGEST_TABLE else add_lattice_vectors
+    add = add_elements if table.size(frame.spin) > SMALL_TABLE else add_lattice_vectors
     return Operator(add(frame, table, kpoints_kc, weights_k, map(partial(spin_parts, frame.spin), densities)))
 
 
@@ -394,8 +396,13 @@ def add_elements(
     for kpoint_c, weight, rho_sMM in zip(kpoints_kc, weights_k, densities, strict=True):
         phase_x = (weight * np.exp(-2j * np.pi * table.R_tc @ kpoint_c))[table.t_x]
         for s, rho_MM in enumerate(rho_sMM):
-            added_x = phase_x * rho_MM[row_x, column_x]
-            values_sx[s] += added_x if frame.spin is Spin.SPINOR else added_x.real
+            part_x = rho_MM[row_x, column_x]
+            if frame.spin is Spin.SPINOR:
+                values_sx[s] += phase_x * part_x
+                continue
+            values_sx[s] += phase_x.real * part_x.real
+            if np.iscomplexobj(part_x):
+                values_sx[s] -= phase_x.imag * part_x.imag
     return values_sx
 
 
