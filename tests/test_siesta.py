@@ -11,6 +11,8 @@ from converters import siesta
 from converters.errors import Refused
 from converters.frames.origin import Step
 from converters.physics.checks import check_frame
+from converters.physics.kspace import count_electrons
+from converters.physics.matrix_digits import electron_rounding
 from converters.runs import search
 from converters.siesta.constants import LEGACY
 from converters.siesta.fdf import read_fdf
@@ -56,7 +58,7 @@ def test_what_is_written_is_read_back_to_the_last_bit(name, tmp_path):
     assert_same_frame(replace(again, provenance=frame.provenance), frame)
 
 
-@pytest.mark.parametrize("name", list(TestSiesta.good))
+@pytest.mark.parametrize("name", [*TestSiesta.good, "hsx_gamma"])
 def test_the_restart_file_is_siestas_own(name, tmp_path):
     """Same header, same pattern, and the same numbers up to the 1e-14 by which SIESTA's own halves differ."""
     (frame,) = frames_of("siesta", name)
@@ -127,6 +129,29 @@ def rewrite_sorted(path, order):
     file.rows(stored.counts_M, stored.column_e[order].astype("<i4"))
     file.rows(stored.counts_M, stored.values["H"][0][order])
     file.save(path)
+
+
+def test_sums_over_images_in_a_single_precision_file():
+    """A run at Gamma whose images overlap writes an HSX that says it is not at Gamma; its levels and electrons are the printed ones."""
+    (frame,) = frames_of("siesta", "hsx_gamma")
+    assert frame.folded
+    results = {result.name: result for result in check_frame(frame)}
+    assert all(result.ok is not False for result in results.values())
+    assert results["eigenvalues against the printed ones"].found < 1e-5
+    assert results["Tr(DM S) = electrons"].found == pytest.approx(16, abs=1e-6)
+
+
+def test_the_digits_of_single_precision_bound_the_electrons():
+    """S that is rounded to 24 bits moves Tr(DM S) by no more than is said, and by more than one part in a hundred of it."""
+    (frame,) = frames_of("siesta", "si2")
+    S = frame.operators["S"]
+    rounded = replace(
+        frame, operators={**frame.operators, "S": replace(S, values_sx=S.values_sx.astype("f4").astype(float))}
+    )
+    most = electron_rounding(replace(rounded, spectrum=replace(frame.spectrum, matrix_rounding=2.0**-24)))
+    off = abs(count_electrons(rounded).sum() - count_electrons(frame).sum())
+    assert 0.01 * most < off < most
+    assert electron_rounding(rounded) == 0
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -19,7 +19,7 @@ from converters.frames.neighbours import is_place
 from converters.frames.origin import Parts
 from converters.physics import kspace
 from converters.physics.kpoint_digits import level_moves
-from converters.physics.matrix_digits import level_roundings
+from converters.physics.matrix_digits import electron_rounding, level_roundings
 from converters.physics.overlap import Overlap
 
 COMPARISON, LEVELS = "DM against f(H, S)", "eigenvalues against the printed ones"
@@ -281,7 +281,8 @@ def few_kpoints(frame: Frame) -> Array:
 
 
 def check_electrons(frame: Frame, tolerances: Tolerances) -> Result:
-    return judge_electrons(frame, float(kspace.count_electrons(frame).sum()), tolerances)
+    limit = tolerances.electrons + electron_rounding(frame)
+    return judge_electrons(frame, float(kspace.count_electrons(frame).sum()), replace(tolerances, electrons=limit))
 
 
 def judge_electrons(frame: Frame, found: float, tolerances: Tolerances) -> Result:

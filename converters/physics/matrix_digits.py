@@ -1,4 +1,4 @@
-"""How far levels are off when matrices are: what the few digits of printed matrices do to the levels of (H, S)."""
+"""How far levels and electrons are off when matrices are: what the few digits of H and S in a file do to the levels of (H, S) and to Tr(DM S)."""
 
 from dataclasses import replace
 
@@ -37,3 +37,15 @@ def level_roundings(frame: Frame, kpoints_kc: Array, relative: float) -> Array:
             )
         off_ksn.append(off_sn)
     return np.array(off_ksn).swapaxes(0, 1)
+
+
+def electron_rounding(frame: Frame) -> float:
+    """The most by which Tr(DM S) is off by the few digits of S."""
+    if frame.spectrum is None or not frame.spectrum.matrix_rounding:
+        return 0.0
+    sizes = {
+        name: replace(operator, values_sx=np.abs(operator.values_sx).astype(operator.values_sx.dtype))
+        for name, operator in frame.operators.items()
+        if name in ("S", "DM")
+    }
+    return frame.spectrum.matrix_rounding * float(kspace.count_electrons(replace(frame, operators=sizes)).sum())

@@ -29,6 +29,8 @@ NAME = "siesta"
 
 # How exactly the printed eigenvalues are met (eV): by double-precision files, and by HSX of version 0, which is single.
 DOUBLE_TOLERANCE, SINGLE_TOLERANCE = 2e-6, 0.05
+# Numbers in single precision are off by so much of themselves.
+SINGLE_ROUNDING = 2.0**-24
 # What solvers leave between two diagonalisations (eV), beyond the digits that are printed.
 EXACT_TOLERANCE = 5e-7
 
@@ -334,6 +336,7 @@ def read_spectrum(
         width or 0.0,
         output.fixed_moment,
         error,
+        SINGLE_ROUNDING if matrices.single else 0.0,
     )
     return spectrum, fermi
 

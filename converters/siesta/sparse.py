@@ -256,7 +256,8 @@ def read_hsx_single(file: FortranFile) -> Matrices:
     kinds = read_hsx_species(file)
     natoms = int(file.record("<i4", 1, "the number of atoms")[0])
     species_a = file.record("<i4", natoms, "the species of each atom").astype(np.int64) - 1
-    cells_c = np.ones(3, dtype=np.int64) if at_gamma else None
+    # A run at Gamma whose images overlap says that it is not at Gamma; its elements are sums over images, the vectors those of one of them.
+    cells_c = np.ones(3, dtype=np.int64) if columns == norb else None
     sparse = Sparse(counts_M, column_e, cells_c, {"H": H_se, "S": S_e[None]}, vectors_ev)
     return Matrices(
         file.path, sparse, electrons=float(electrons), width=float(width), kinds=kinds, species_a=species_a, single=True
