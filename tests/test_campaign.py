@@ -240,6 +240,18 @@ def test_one_run_in_twenty_starts_from_the_default_for_comparison_however_often_
     assert "default of controls 10.0 (2)" in facts_of(standing)["iterations"]
 
 
+def test_ctrl_c_leaves_the_model_so_far(tmp_path, monkeypatch, taught):
+    monkeypatch.setattr("workflows.campaign.runs.Runner.run", lambda *_: Ran(Outcome("run", "ok")))
+    (tmp_path / "run").mkdir()
+
+    def tell(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(plan_of([tmp_path / "run"], "true", tmp_path / "c", model=taught[1]), tell)
+    assert (tmp_path / "c" / "model" / "best.safetensors").exists()
+
+
 def test_ctrl_c_ends_what_runs_here_and_nothing_elsewhere(tmp_path):
     stopped, elsewhere = Kept("sleep 60"), tmp_path / "elsewhere"
     stopped.stop.set()

@@ -193,11 +193,15 @@ class Campaign:
             pool.shutdown(wait=True, cancel_futures=True)
             self.learning.close()
             self.journal.add("ended call", own=time.process_time())
+            self.leave_model()
+        return self.standing
+
+    def leave_model(self) -> None:
+        """Put the best model where people look for it, after Ctrl-C too."""
         if (best := self.best_model or self.guide) is not None:
             folder = self.plan.home / "model"
             folder.mkdir(exist_ok=True)
             shutil.copyfile(best.path, folder / "best.safetensors")
-        return self.standing
 
     def chosen(self) -> Guide | None:
         """What starts the next run: what has been tried too little, earlier runs before the newest model, else what saves most, if anything does."""
