@@ -372,7 +372,7 @@ def test_the_dynamics_of_the_learning_curve_follows_its_potential():
         step = np.zeros((3, 3))
         step[a, v] = 1e-5
         slope = (energy(x_av + step) - energy(x_av - step)) / 2e-5
-        assert curve.gradient_at(x_av)[a, v] == pytest.approx(slope, abs=1e-8)
+        assert curve.water().gradient_at(x_av)[a, v] == pytest.approx(slope, abs=1e-8)
 
 
 @pytest.mark.slow
