@@ -27,6 +27,7 @@ from converters.storage.writer import DatasetWriter
 from tests.fixtures import unpacked
 from workflows.benchmarks import curve
 from workflows.benchmarks import model as bench_model
+from workflows.benchmarks.record import command_line
 from workflows.cli import main
 from workflows.demo import run_demo
 from workflows.processes.engines import Lost, Processes
@@ -351,6 +352,12 @@ def test_benchmark_prints_its_numbers(tmp_path):
     assert re.search(r", \d+ cores$", record["machine"])
     assert record["command"]
     assert [set(row) for row in rows] == [{"work", "ms", "floor_ms", "ratio"}] * 5
+
+
+def test_the_record_of_a_benchmark_names_many_paths_by_a_pattern():
+    words = ["slem-bench", "starts", "a_00", "a_01", "my runs/b_1", "my runs/c_2", "/x/one", "--cmd", "a_00"]
+    line = command_line(words, [Path(word) for word in words[2:7]])
+    assert line == "slem-bench starts a_0* 'my runs/'* /x/one --cmd a_00"
 
 
 def test_benchmark_of_starts_names_its_cases(tmp_path):

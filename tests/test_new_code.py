@@ -142,13 +142,38 @@ def test_the_benchmark_of_starts_runs_learns_and_compares(tmp_path, monkeypatch)
     assert len((tmp_path / "count").read_text().split()) == made
     asked = []
     place = "workflows.benchmarks.starts_of_runs"
-    monkeypatch.setattr(f"{place}.start_all", lambda kept, _, __, work, ___: asked.append((work, *kept)) or [])
+    monkeypatch.setattr(f"{place}.start_all", lambda kept, _, __, work, *___: asked.append((work, *kept)) or [])
     monkeypatch.setattr(f"{place}.iterations_from_own", lambda *_: 1.0)
     rows = bench_starts(runs, tmp_path / "work", replace(plan, learn=(1,), routes=("auto",), sets=2))
     assert asked == [(tmp_path / "work", runs[2]), (tmp_path / "work" / "set_2", runs[1])]
     assert [row["set"] for row in rows] == [1, 2]
     with pytest.raises(Refused, match="3 run folders"):
         bench_starts(runs, tmp_path / "work", replace(plan, learn=(3,)))
+
+
+def test_the_benchmark_of_starts_says_what_it_does(tmp_path, monkeypatch):
+    """Without a terminal too: a line at the begin of each part of the work."""
+    runs = [tmp_path / f"run{n}" for n in range(3)]
+    for run in runs:
+        run.mkdir()
+        shutil.copy(plain_files() / "chains" / "ch" / "plain.in", run)
+    place = "workflows.benchmarks.starts_of_runs"
+    monkeypatch.setattr(f"{place}.train_quietly", lambda *_: None)
+    monkeypatch.setattr(f"{place}.start_all", lambda *_: [])
+    monkeypatch.setattr(f"{place}.errors_of", lambda *_: {})
+    monkeypatch.setattr(f"{place}.iterations_from_own", lambda *_: 1.0)
+    words = ["--learn", "1", "--keep", "1", "--sets", "2", "--minutes", "3", "--routes", "dm", "--folder"]
+    command = f"{sys.executable} {plain_program.__file__} ."
+    done = CliRunner().invoke(main, ["bench", "starts", *map(str, runs), "--cmd", command, *words, str(tmp_path / "w")])
+    assert done.exit_code == 0
+    assert done.stderr.splitlines() == [
+        "running those to learn from that have no results",
+        "learning from the first 1, 3 minutes of the processor",
+        "starting set 1 by dm, learned from 1",
+        "starting set 1 by dm from its own matrices",
+        "starting set 2 by dm, learned from 1",
+        "starting set 2 by dm from its own matrices",
+    ]
 
 
 def test_each_number_of_runs_may_have_its_own_minutes(tmp_path, monkeypatch):

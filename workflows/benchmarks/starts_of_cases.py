@@ -18,10 +18,12 @@ from basis import Array
 from converters.errors import Kind, Refused
 from workflows.benchmarks.start_cases import CASES, Case, make_scf, run_scf, structures
 from workflows.processes.clock import Clock
+from workflows.terminal.progress import Tell, silent
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from slem_plugin.learning.learner import Progress
     from slem_plugin.model import Model
 
 STARTS = ("default", "dm", "h", "pyscf_guess", "own")
@@ -82,14 +84,20 @@ def learn(name: str, folder: Path, minutes: float) -> Path:
     return model
 
 
-def train_quietly(data: Path, model: Path, minutes: float) -> None:
-    """Train for so many minutes of the processor."""
+def train_quietly(data: Path, model: Path, minutes: float, tell: Tell = silent) -> None:
+    """Train for so many minutes of the processor; of the seconds is told, and the steps that were made."""
     from slem_plugin.config import Config
     from workflows.train import start_config, train_folder
 
     config = start_config(model, Config(), {"time": f"{minutes}m"}, False)
     nothing: Callable[..., None] = lambda *_: None  # noqa: E731
-    train_folder(data, model, config, resume=False, prepared=nothing, watch=Clock().set, report=nothing)
+    clock = Clock()
+
+    def watch(progress: "Progress", *_: object) -> None:
+        clock.set(progress)
+        tell(int(progress.seconds), int(60 * minutes), f"{progress.step} steps")
+
+    train_folder(data, model, config, resume=False, prepared=nothing, watch=watch, report=nothing)
 
 
 def run_one(name: str, n: int, folder: str) -> None:

@@ -8,11 +8,12 @@ which no prediction can better. With several sets all of this is done again with
 import contextlib
 import itertools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from converters.codes.known import KNOWN
@@ -31,9 +32,24 @@ from workflows.scf.copies import DEFAULT, GUESS, RESULTS, copy_of
 from workflows.scf.outcome import CLOSELY, ROUGHLY, Outcome
 from workflows.scf.queues import Ended, Here
 from workflows.scf.run_folders import Board, Job, Work, run_all, run_folders
-from workflows.terminal.progress import Tell, silent
+from workflows.terminal.progress import Tell, progress, silent
 
 NOT_FINISHED = "unfinished"  # marks a run folder of ours while it runs
+Stage = Callable[[str], contextlib.AbstractContextManager[Tell]]
+
+
+@contextlib.contextmanager
+def quietly(_: str) -> Iterator[Tell]:
+    """A stage of the work of which nobody hears."""
+    yield silent
+
+
+@contextlib.contextmanager
+def aloud(title: str) -> Iterator[Tell]:
+    """A stage of the work: a line says what begins, also where there is no terminal, and a bar how far it is."""
+    click.echo(title, err=True)
+    with progress(title) as tell:
+        yield tell
 
 
 @dataclass(frozen=True)
@@ -48,7 +64,7 @@ class Plan:
     minutes: tuple[float, ...] = (20.0,)
     at_once: int = 1
     timeout: float | None = None
-    tell: Tell = field(default=silent)
+    stage: Stage = field(default=quietly)
 
 
 def bench_starts(runs: Sequence[Path], work: Path, plan: Plan) -> list[dict[str, Any]]:
@@ -64,7 +80,7 @@ def bench_starts(runs: Sequence[Path], work: Path, plan: Plan) -> list[dict[str,
             f"{most} to learn from and {back} to keep back, and more",
         )
     work.mkdir(parents=True, exist_ok=True)
-    finished = [finish(folder, work / "learned", plan) for folder in folders[:most]]
+    finished = finish_all(folders[:most], work / "learned", plan)
     rows: list[dict[str, Any]] = []
     own: dict[tuple[int, str], float] = {}
     for count, minutes in zip(plan.learn, lengths, strict=True):
@@ -72,12 +88,24 @@ def bench_starts(runs: Sequence[Path], work: Path, plan: Plan) -> list[dict[str,
         for number, route in itertools.product(range(1, plan.sets + 1), plan.routes):
             last = len(folders) - (number - 1) * plan.keep
             kept, place = folders[last - plan.keep : last], work if number == 1 else work / f"set_{number}"
-            outcomes = start_all(kept, model, route, place, plan)
+            with plan.stage(f"starting set {number} by {route}, learned from {count}") as tell:
+                outcomes = start_all(kept, model, route, place, plan, tell)
             if (number, route) not in own:
-                own[number, route] = iterations_from_own(kept, route, place, plan)
+                with plan.stage(f"starting set {number} by {route} from its own matrices") as tell:
+                    own[number, route] = iterations_from_own(kept, route, place, plan, tell)
             row = {"learned": count, "set": number, **errors_of(model, outcomes, place), "route": route}
             rows.append({**row, **summary(outcomes), "own matrices": own[number, route]})
     return rows
+
+
+def finish_all(folders: Sequence[Path], work: Path, plan: Plan) -> list[Path]:
+    """The folders of runs to learn from, each with results."""
+    finished: list[Path] = []
+    with plan.stage("running those to learn from that have no results") as tell:
+        for folder in folders:
+            tell(len(finished), len(folders), folder.name)
+            finished.append(finish(folder, work, plan))
+    return finished
 
 
 def finish(folder: Path, work: Path, plan: Plan) -> Path:
@@ -119,11 +147,12 @@ def learn(folders: Sequence[Path], place: Path, plan: Plan, minutes: float) -> P
                 data.unlink()
                 raise outcome.refusal
     if not (model / "best.safetensors").exists():
-        train_quietly(data, model, minutes)
+        with plan.stage(f"learning from the first {len(folders)}, {minutes:g} minutes of the processor") as tell:
+            train_quietly(data, model, minutes, tell)
     return model
 
 
-def start_all(kept: Sequence[Path], model: Path, route: str, work: Path, plan: Plan) -> list[Outcome]:
+def start_all(kept: Sequence[Path], model: Path, route: str, work: Path, plan: Plan, tell: Tell) -> list[Outcome]:
     """The kept-back runs from the predictions of a model by a route, and from the code's default."""
     folders = bare_copies(kept, work / model.parent.name / route)
     for folder in folders:
@@ -131,20 +160,20 @@ def start_all(kept: Sequence[Path], model: Path, route: str, work: Path, plan: P
         own = work / "default" / copy_of(folder, DEFAULT).name
         if own.exists() and not copy_of(folder, DEFAULT).exists():
             shutil.copytree(own, copy_of(folder, DEFAULT))
-    outcomes = run_folders(folders, job_of(plan, model, route), plan.tell)
+    outcomes = run_folders(folders, job_of(plan, model, route), tell)
     for copy in (copy_of(folder, DEFAULT) for folder in folders):
         if copy.exists():
             shutil.copytree(copy, work / "default" / copy.name, dirs_exist_ok=True)
     return outcomes
 
 
-def iterations_from_own(kept: Sequence[Path], route: str, work: Path, plan: Plan) -> float:
+def iterations_from_own(kept: Sequence[Path], route: str, work: Path, plan: Plan, tell: Tell) -> float:
     """Mean of the iterations of the kept-back runs from the matrices in which their default starts ended; nan where they do not succeed."""
     if code_of_scripts(kept[0]):  # a script asks a model for its start
         return np.nan
     folders = bare_copies(kept, work / "own" / route)
     job = replace(job_of(plan, work / "default", route), compare=False)
-    outcomes = run_all(folders, FromOwnMatrices(None, job, Board(len(folders), plan.tell)))
+    outcomes = run_all(folders, FromOwnMatrices(None, job, Board(len(folders), tell)))
     found = [float(outcome.iterations[0]) for outcome in outcomes if outcome.ok and outcome.iterations[0]]
     return float(np.mean(found or [np.nan]))
 

@@ -1,5 +1,6 @@
 """Commands that show what the program can do: bench, demo."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def bench_command(
     if what == "cost" and model is None:
         raise click.UsageError("cost needs --model")
     lengths = minutes_of(minutes, options["learn"] if what in ("starts", "curve") else "")
-    with waiting(f"measuring: {what}"):
+    with nullcontext() if what == "starts" else waiting(f"measuring: {what}"):  # starts say how far they are
         if what == "starts":
             rows = measure_starts(list(paths), folder or Path("starts"), lengths, command=command, **options)
         elif what == "cost" and model is not None:
@@ -132,7 +133,7 @@ def bench_command(
     if output is not None:
         from workflows.benchmarks.record import save_record
 
-        save_record(output, rows)
+        save_record(output, rows, paths)
     if as_json:
         print_json(rows)
     else:
@@ -177,10 +178,11 @@ def measure_starts(
     paths: list[Path], folder: Path, minutes: tuple[float, ...], learn: str, routes: str, **options: Any
 ) -> list[dict[str, Any]]:
     """The rows of the benchmark of starts."""
-    from workflows.benchmarks.starts_of_runs import Plan, bench_starts
+    from workflows.benchmarks.starts_of_runs import Plan, aloud, bench_starts
 
     counts = numbers_of(learn)
-    return bench_starts(paths, folder, Plan(learn=counts, routes=tuple(routes.split(",")), minutes=minutes, **options))
+    plan = Plan(learn=counts, routes=tuple(routes.split(",")), minutes=minutes, stage=aloud, **options)
+    return bench_starts(paths, folder, plan)
 
 
 def numbers_of(text: str) -> tuple[int, ...]:
