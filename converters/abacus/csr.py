@@ -6,8 +6,7 @@ nothing. Numbers may be wrapped in any way.
 """
 
 import re
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +15,15 @@ import numpy as np
 from basis import Array
 from converters.abacus.numerals import format_values, lines_of, numbers_below, rows_of_values, wrapped
 from converters.codes.digits import rounding_of
+from converters.codes.many_numbers import read_numbers
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements
 from converters.storage.files import write_whole
 
-NEW_STEP = re.compile(r"^[ \t]*--- Ionic Step (\d+) ---[ \t]*$", re.M)
-OLD_STEP = re.compile(r"^[ \t]*(IONIC_)?STEP:[ \t]*(\d+)[ \t]*$", re.M)
+NEW_STEP = re.compile(r"[ \t]*--- Ionic Step (\d+) ---[ \t]*")
+OLD_STEP = re.compile(r"[ \t]*(IONIC_)?STEP:[ \t]*(\d+)[ \t]*")
 OLD_HEAD = re.compile(r"\s*Matrix Dimension of \w+\(R\):\s*(\d+)\s*Matrix number of \w+\(R\):\s*(\d+)")
 DIRECT = re.compile(r"^[ \t]*Direct[ \t]*$", re.M)
-COMMENT = re.compile(r"^[ \t]*#.*$", re.M)
 MANTISSA = re.compile(r"(\d\.\d+)[eE]")
 LARGEST_BASIS = 1_000_000
 
@@ -45,9 +44,9 @@ class Step:
 def read_steps(path: Path) -> list[Step]:
     """All steps of a file in order; of steps with the same number the last, as a repeated run appends to old files."""
     text = path.read_text(errors="replace")
-    is_new = NEW_STEP.search(text) is not None
-    mark = NEW_STEP if is_new else OLD_STEP
-    found = list(mark.finditer(text))
+    found = list(lines_like(NEW_STEP, "Ionic Step", text))
+    is_new = bool(found)
+    found = found or list(lines_like(OLD_STEP, "STEP:", text))
     starts = [(number_of_step(match), match.end()) for match in found] or [(1, 0)]
     stops = [match.start() for match in found[1:]] + [len(text)]
     steps: dict[int, Step] = {}
@@ -56,24 +55,35 @@ def read_steps(path: Path) -> list[Step]:
     return [steps[number] for number in sorted(steps)]
 
 
+def lines_like(pattern: re.Pattern[str], word: str, text: str) -> Iterator[re.Match[str]]:
+    """The lines that are like a pattern, looked for by a word of theirs: patterns alone take as long as all numbers of a long text."""
+    at = text.find(word)
+    while at >= 0:
+        start, stop = line_about(text, at, len(text))
+        if match := pattern.fullmatch(text, start, stop):
+            yield match
+        at = text.find(word, stop)
+
+
+def line_about(text: str, at: int, end: int) -> tuple[int, int]:
+    """Where the line of a character begins and ends."""
+    stop = text.find("\n", at, end)
+    return text.rfind("\n", 0, at) + 1, end if stop < 0 else stop
+
+
 def number_of_step(head: re.Match[str]) -> int:
     """The ionic step, from 1; a line STEP counts from 0."""
     number = int(head[head.lastindex or 1])
     return number if head.re is NEW_STEP or head[1] else number + 1
 
 
-def numbers_of(path: Path, text: str, what: str) -> Array:
-    """All numbers of a text; complex ones written (re,im) as two."""
-    if not text.strip():
-        return np.empty(0)  # fromstring would make one number of it
-    if "(" in text:
-        text = text.translate(str.maketrans("(),", "   "))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            return np.fromstring(text, sep=" ")
-        except (DeprecationWarning, ValueError) as error:
-            raise Refused(Kind.DAMAGED, path, f"expected only numbers in {what}; found something else") from error
+def numbers_of(path: Path, parts: Iterable[str], what: str) -> Array:
+    """All numbers of some texts; complex ones written (re,im) as two."""
+    plain = (part.translate(str.maketrans("(),", "   ")) if "(" in part else part for part in parts)
+    try:
+        return read_numbers(plain)
+    except ValueError as error:
+        raise Refused(Kind.DAMAGED, path, f"expected only numbers in {what}; found something else") from error
 
 
 def first_number(path: Path, pattern: str, text: str) -> int:
@@ -130,9 +140,13 @@ def take_lines(text: str, start: int, stop: int, count: int) -> tuple[list[str],
 
 def parts_between_comments(text: str, start: int, stop: int) -> Iterator[str]:
     """The text between comment lines, part by part: parts need little memory beside the whole."""
-    for comment in COMMENT.finditer(text, start, stop):
-        yield text[start : comment.start()]
-        start = comment.end()
+    at = text.find("#", start, stop)
+    while at >= 0:
+        first, last = line_about(text, at, stop)
+        if not text[max(first, start) : at].strip():
+            yield text[start:first]
+            start = last
+        at = text.find("#", last, stop)
     yield text[start:stop]
 
 
@@ -151,11 +165,9 @@ def read_blocks(path: Path, parts: Iterator[str], norb: int, blocks: int, *, emp
     """The matrix of a step, from the text of its blocks."""
     if not 0 < norb <= LARGEST_BASIS:
         raise Refused(Kind.DAMAGED, path, f"has {norb} orbitals", f"1 to {LARGEST_BASIS}")
-    found, width = [], 1
-    for part in parts:
-        width = 2 if "(" in part else width
-        found.append(numbers_of(path, part, "the blocks"))
-    stream = Numbers(path, np.concatenate(found))
+    brackets: list[bool] = []
+    stream = Numbers(path, numbers_of(path, noting_brackets(parts, brackets), "the blocks"))
+    width = 2 if any(brackets) else 1
     R_tc, rows, columns, images, values = [], [], [], [], []
     for t, block in enumerate(split_blocks(stream, norb, blocks, width, empty_has_pointers)):
         R_c, value_e, column_e, pointer_M = block
@@ -172,6 +184,13 @@ def read_blocks(path: Path, parts: Iterator[str], norb: int, blocks: int, *, emp
     value_e = value_e.view(complex) if width == 2 else value_e
     row_e, column_e, t_e = (np.concatenate(parts) for parts in (rows, columns, images))
     return Elements(row_e, column_e, t_e, np.array(R_tc), value_e[None])
+
+
+def noting_brackets(parts: Iterable[str], found: list[bool]) -> Iterator[str]:
+    """The same texts, and whether each has complex numbers (re,im)."""
+    for part in parts:
+        found.append("(" in part)
+        yield part
 
 
 class Numbers:

@@ -8,7 +8,16 @@ import numpy as np
 
 from basis import Array
 from converters.abacus.binary import read_triangles
-from converters.abacus.csr import DIRECT, LARGEST_BASIS, NEW_STEP, Step, first_number, numbers_of, read_structure
+from converters.abacus.csr import (
+    DIRECT,
+    LARGEST_BASIS,
+    NEW_STEP,
+    Step,
+    first_number,
+    lines_like,
+    numbers_of,
+    read_structure,
+)
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements
 
@@ -63,7 +72,7 @@ def read_rows(path: Path, text: str) -> list[Dense]:
     for (number, start), stop in zip(starts, stops, strict=True):
         head, *rows = ROW.split(RULER.sub("", text[start:stop]))
         norb = first_number(path, r"^\s*#\s*rows\s+(\d+)", head)
-        parts = [numbers_of(path, row, f"row {n + 1}") for n, row in enumerate(rows)]
+        parts = [numbers_of(path, [row], f"row {n + 1}") for n, row in enumerate(rows)]
         if [len(part) for part in parts] != list(range(norb, 0, -1)):
             raise Refused(Kind.DAMAGED, path, f"has {len(parts)} rows", f"the upper triangle of {norb} rows")
         found.append(Dense(number, whole_of_triangle(norb, np.concatenate(parts))))
@@ -72,7 +81,7 @@ def read_rows(path: Path, text: str) -> list[Dense]:
 
 def read_old_triangle(path: Path, text: str) -> Array:
     """The last upper triangle of a file of versions before 3.9, which stand after the number of orbitals; some write one after each iteration."""
-    numbers = numbers_of(path, text, "the matrix")
+    numbers = numbers_of(path, [text], "the matrix")
     norb = int(numbers[0])
     size = 1 + norb * (norb + 1) // 2
     if not 0 < norb <= LARGEST_BASIS or len(numbers) % size or (numbers[::size] != norb).any():
@@ -85,7 +94,7 @@ def read_square(path: Path, text: str) -> Dense:
     coordinates = DIRECT.search(text)
     if coordinates is None:
         raise Refused(Kind.DAMAGED, path, 'has no line "Direct" in its header')
-    step = NEW_STEP.search(text)
+    step = next(lines_like(NEW_STEP, "Ionic Step", text), None)
     cell_cv, fractional_ac, body = read_structure(
         path, text, coordinates, text[step.end() if step else 0 : coordinates.start()], len(text)
     )
@@ -93,7 +102,7 @@ def read_square(path: Path, text: str) -> Dense:
         norb, body = int(old[1]), old.end()
     else:
         norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", text)
-    numbers = numbers_of(path, text[body:], "the matrix")
+    numbers = numbers_of(path, [text[body:]], "the matrix")
     if norb > LARGEST_BASIS or len(numbers) != norb**2:
         raise Refused(Kind.DAMAGED, path, f"has {len(numbers)} numbers after its header", f"{norb} x {norb} elements")
     return Dense(int(step[1]) if step else 1, numbers.reshape(norb, norb), cell_cv, fractional_ac)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from basis import Array
+from converters.codes.many_numbers import read_numbers
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements
 from converters.storage.files import HDF5_MAGIC, open_hdf5, starts_with
@@ -63,7 +64,7 @@ def read_values(paths: Sequence[Path], half: Half) -> Array:
             with open_hdf5(path) as file:
                 found = np.asarray(file["sparse_matrix"][()], dtype=float).ravel()
         else:
-            found = np.array(path.read_text().split(), dtype=float)
+            found = read_numbers([path.read_text()])
         if len(found) != half.count:
             raise Refused(Kind.DAMAGED, path, f"has {len(found)} values", f"{half.count}")
         values.append(found[: len(half.row_e)])

@@ -14,6 +14,7 @@ from basis import Array
 from basis.rotations import wigner
 from basis.spin import TRANSPOSED, Spin, to_pauli
 from converters.errors import Kind, Refused
+from converters.frames.blocks import Operator
 from converters.frames.frame import Frame, Spectrum
 from converters.frames.neighbours import is_place
 from converters.frames.origin import Parts
@@ -264,9 +265,8 @@ def check_positive(frame: Frame, tolerances: Tolerances) -> Result:
     name = "S positive definite"
     if frame.norb > tolerances.largest_dense:
         return not_done(name, f"{frame.norb} orbitals are more than {tolerances.largest_dense}")
-    lowest = np.inf
-    for k_c in few_kpoints(frame):
-        lowest = min(lowest, float(np.linalg.eigvalsh(kspace.spatial_overlap(frame, k_c))[0]))
+    overlaps = (S_sMM[0][: frame.norb, : frame.norb] for S_sMM in kspace.dense_at_each(frame, "S", few_kpoints(frame)))
+    lowest = min(float(np.linalg.eigvalsh(S_MM)[0]) for S_MM in overlaps)
     return Result(name, bool(lowest > 0), lowest, "expected a smallest eigenvalue above 0", kind=Kind.SINGULAR_OVERLAP)
 
 
@@ -316,15 +316,26 @@ def check_spectrum(frame: Frame, spectrum: Spectrum, tolerances: Tolerances) -> 
     if "DM" not in frame.operators:
         spectrum = where_printed(spectrum)
     try:
-        energies_skn = kspace.eigenvalues(frame, spectrum.kpoints_kc)
+        chosen_k, of_k = kspace.one_of_partners(spectrum.kpoints_kc, frame.spin)
+        why_not = no_comparison(frame, spectrum)
+        solve = levels_alone if why_not else kspace.solve
+        solved = solve(frame, spectrum.kpoints_kc[chosen_k])
         if spectrum.energies_skn.size:
-            yield compare_eigenvalues(frame, energies_skn, spectrum)
+            yield compare_eigenvalues(frame, solved.energies_skn[:, of_k], spectrum)
         elif not frame.predicted:
             yield not_done(LEVELS, "the files have no levels")
-        if "DM" in frame.operators:
-            yield compare_density(frame, spectrum, energies_skn, tolerances)
+        if "DM" in frame.operators and why_not:
+            yield not_done(COMPARISON, why_not)
+        elif "DM" in frame.operators:
+            kpoints_kc, weights_k = spectrum.kpoints_kc[chosen_k], np.bincount(of_k, spectrum.weights_k)
+            built = kspace.density_matrix(frame, kpoints_kc, weights_k, filling_of(frame, spectrum), solved)
+            yield compare_density(frame, built, tolerances)
     except (linalg.LinAlgError, ValueError, RuntimeError) as error:
         yield Result("eigenvalues", False, None, f"expected a problem that can be solved and filled: {error}")
+
+
+def levels_alone(frame: Frame, kpoints_kc: Array) -> kspace.Solved:
+    return kspace.Solved(kspace.eigenvalues(frame, kpoints_kc))
 
 
 def where_printed(spectrum: Spectrum) -> Spectrum:
@@ -362,23 +373,33 @@ def compare_eigenvalues(frame: Frame, found_skn: Array, spectrum: Spectrum) -> R
     return result if limit == spectrum.tolerance else replace(result, expected=widened)
 
 
-def compare_density(frame: Frame, spectrum: Spectrum, energies_skn: Array, tolerances: Tolerances) -> Result:
-    """Largest element of DM - f(H, S), where the code stored DM; at the k-points for folded matrices."""
-    name, stored, mesh = COMPARISON, frame.operators["DM"], frame.origin("DM").mesh
-    if mesh:
-        return not_done(name, f"DM was made of H and S on another mesh, of {'x'.join(map(str, mesh))} k-points")
+def no_comparison(frame: Frame, spectrum: Spectrum) -> str:
+    """Why DM cannot be compared with that of (H, S), if so."""
+    if "DM" not in frame.operators:
+        return "there is no DM"
+    if mesh := frame.origin("DM").mesh:
+        return f"DM was made of H and S on another mesh, of {'x'.join(map(str, mesh))} k-points"
     if not spectrum.smearing or frame.outcome.electrons is None:
-        return not_done(name, "the files do not say how the levels were filled")
+        return "the files do not say how the levels were filled"
+    return ""
+
+
+def filling_of(frame: Frame, spectrum: Spectrum) -> kspace.Filling:
+    """How the run filled its levels."""
     moment = None
     if spectrum.fixed_moment:
         up, down = kspace.count_electrons(frame)
         moment = float(up - down)
-    filling = kspace.Filling(frame.outcome.electrons, spectrum.smearing, spectrum.width, moment)
-    built = kspace.density_matrix(frame, spectrum.kpoints_kc, spectrum.weights_k, filling, energies_skn)
+    return kspace.Filling(frame.outcome.electrons or 0.0, spectrum.smearing, spectrum.width, moment)
+
+
+def compare_density(frame: Frame, built: Operator, tolerances: Tolerances) -> Result:
+    """Largest element of DM - f(H, S), where the code stored DM; at the k-points for folded matrices."""
+    stored = frame.operators["DM"]
     difference_sx = built.values_sx - stored.values_sx
     if frame.origin("DM").parts is Parts.REAL_PAULI:
         difference_sx = to_pauli(difference_sx).real
     difference_sx = np.abs(difference_sx)
     if stored.known_x is not None:
         difference_sx = difference_sx[:, stored.known_x]
-    return at_most(name, difference_sx.max(initial=0), tolerances.density, kind=Kind.PARTIAL_DENSITY)
+    return at_most(COMPARISON, difference_sx.max(initial=0), tolerances.density, kind=Kind.PARTIAL_DENSITY)

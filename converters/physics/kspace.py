@@ -29,6 +29,8 @@ MOST_SKEW = 3000
 # k-points are the same to so many digits (fractions): OpenMX moves its mesh by some millionths.
 DIGITS_OF_K = 5
 PLACE_OF_K = 10.0**-DIGITS_OF_K
+# k and -k have the same levels where they are partners to so many.
+DIGITS_OF_SAME = 10
 
 
 def matrix_at(frame: Frame, name: str, kpoint_c: Array) -> list[sparse.csr_array]:
@@ -137,6 +139,26 @@ def eigenvalues(frame: Frame, kpoints_kc: Array, step: Callable[[], None] = lamb
     return np.array(levels_ksn).swapaxes(0, 1)
 
 
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """Levels (eV) at some k-points, and their orbitals at each of these for each spin channel, where they are few enough to be kept."""
+
+    energies_skn: Array
+    orbitals_ks: Sequence[Sequence[Array]] = ()
+
+
+def solve(frame: Frame, kpoints_kc: Array) -> Solved:
+    """Levels and orbitals at some k-points."""
+    if len(kpoints_kc) * frame.norb**2 * frame.spin.components >= KEPT_ORBITALS:
+        return Solved(eigenvalues(frame, kpoints_kc))
+    solved = [
+        [linalg.eigh(H_MM, S_MM, check_finite=False) for H_MM, S_MM in channels]
+        for channels in hamiltonian_and_overlap(frame, kpoints_kc)
+    ]
+    energies_skn = np.array([[e_n for e_n, _ in channels] for channels in solved]).swapaxes(0, 1)
+    return Solved(energies_skn, [[c_Mn for _, c_Mn in channels] for channels in solved])
+
+
 @dataclass(frozen=True)
 class Filling:
     """How levels are filled: electrons, smearing kind and width (eV), and the moment if it is held fixed."""
@@ -175,6 +197,18 @@ def mesh_points(
     own_k, partner_k = np.split(place_q.ravel(), 2)
     chosen_k = own_k <= partner_k
     return kpoints_kc[chosen_k], np.where(own_k < partner_k, 2 * weights_k, weights_k)[chosen_k]
+
+
+def one_of_partners(kpoints_kc: Array, spin: Spin) -> tuple[Array, Array]:
+    """Which k-points are to be solved, of k and -k the first one where matrices are real, and which of these each k-point is."""
+    if spin is Spin.SPINOR:
+        return np.arange(len(kpoints_kc)), np.arange(len(kpoints_kc))
+    places_qc = np.round(np.mod(np.concatenate([kpoints_kc, -kpoints_kc]), 1), DIGITS_OF_SAME)
+    _, place_q = np.unique(np.mod(places_qc, 1), axis=0, return_inverse=True)
+    place_k = np.minimum(*np.split(place_q.ravel(), 2))
+    _, first_n, number_k = np.unique(place_k, return_index=True, return_inverse=True)
+    order_n = np.argsort(first_n)
+    return first_n[order_n], np.argsort(order_n)[number_k]
 
 
 def places_of(kpoints_kc: Array) -> Array:
@@ -304,43 +338,35 @@ def fill_lowest(e_skn: Array, weights_k: Array, electrons: float, most: float) -
 
 
 def densities_at(
-    frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling, energies_skn: Array | None = None
+    frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling, solved: Solved | None = None
 ) -> Iterator[list[Array]]:
     """rho(k) of each spin channel at one k-point after the other, for levels filled over all of them.
 
-    `energies_skn` saves solving for the levels where they are known already.
+    `solved` are these levels where they are known already.
     """
-    if energies_skn is None:
-        if len(kpoints_kc) * frame.norb**2 * frame.spin.components < KEPT_ORBITALS:
-            yield from densities_of_kept(frame, kpoints_kc, weights_k, filling)
-            return
-        energies_skn = eigenvalues(frame, kpoints_kc)
-    f_skn, _ = occupations(energies_skn, weights_k, filling, frame.spin)
-    for k, channels in enumerate(hamiltonian_and_overlap(frame, kpoints_kc)):
-        rho_sMM = []
-        for s, (H_MM, S_MM) in enumerate(channels):
-            _, c_Mn = linalg.eigh(H_MM, S_MM, check_finite=False)
-            rho_sMM.append((c_Mn * f_skn[s, k]) @ c_Mn.conj().T)
-        yield rho_sMM
+    solved = solve(frame, kpoints_kc) if solved is None else solved
+    f_skn, _ = occupations(solved.energies_skn, weights_k, filling, frame.spin)
+    for k, orbitals_s in enumerate(solved.orbitals_ks or orbitals_again(frame, kpoints_kc)):
+        yield [density_of(c_Mn, f_skn[s, k]) for s, c_Mn in enumerate(orbitals_s)]
 
 
-def densities_of_kept(frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling) -> Iterator[list[Array]]:
-    """The same with each problem solved once: the orbitals of all k-points are kept until the levels are filled."""
-    solved = [
-        [linalg.eigh(H_MM, S_MM, check_finite=False) for H_MM, S_MM in channels]
-        for channels in hamiltonian_and_overlap(frame, kpoints_kc)
-    ]
-    energies_skn = np.array([[e_n for e_n, _ in channels] for channels in solved]).swapaxes(0, 1)
-    f_skn, _ = occupations(energies_skn, weights_k, filling, frame.spin)
-    for k, channels in enumerate(solved):
-        yield [(c_Mn * f_skn[s, k]) @ c_Mn.conj().T for s, (_, c_Mn) in enumerate(channels)]
+def orbitals_again(frame: Frame, kpoints_kc: Array) -> Iterator[list[Array]]:
+    """Orbitals that are too many to be kept, at one k-point after the other."""
+    for channels in hamiltonian_and_overlap(frame, kpoints_kc):
+        yield [linalg.eigh(H_MM, S_MM, check_finite=False)[1] for H_MM, S_MM in channels]
+
+
+def density_of(c_Mn: Array, f_n: Array) -> Array:
+    """The density of orbitals that are filled so far; empty ones have no part in it."""
+    c_Mn, f_n = c_Mn[:, f_n != 0], f_n[f_n != 0]
+    return np.asarray((c_Mn * f_n) @ c_Mn.conj().T)
 
 
 def density_matrix(
-    frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling, energies_skn: Array | None = None
+    frame: Frame, kpoints_kc: Array, weights_k: Array, filling: Filling, solved: Solved | None = None
 ) -> Operator:
     """DM of the frame's (H, S) on its pair list; where that is folded the closest images share the sum over all of them."""
-    densities = densities_at(frame, kpoints_kc, weights_k, filling, energies_skn)
+    densities = densities_at(frame, kpoints_kc, weights_k, filling, solved)
     built = sum_over_kpoints(frame, kpoints_kc, weights_k, densities)
     if (mesh := mesh_of_frame(frame, frame.formula)) is None:
         return built
