@@ -24,14 +24,14 @@ def test_numbers_of_all_forms_may_stand_together():
 
 
 def test_rare_forms_among_many_common_ones():
-    words = ["%.8e" % value for value in VALUES]
+    words = [f"{value:.8e}" for value in VALUES]
     words[::100] = ["1.00000000e-300", "-9.87654321e-99", "nan"] * 10
     found = read_numbers([" ".join(words)])
     np.testing.assert_array_equal(found, list(map(float, words)))
 
 
 def test_texts_are_read_one_after_the_other_and_cut_between_numbers():
-    words = ["%.8e" % value for value in RNG.normal(size=4 * PART // 15)]
+    words = [f"{value:.8e}" for value in RNG.normal(size=4 * PART // 15)]
     texts = [" ".join(words), "", " \n ", "7", "-1.50000000e-03"]
     assert read_numbers(texts).tolist() == [*map(float, words), 7.0, -0.0015]
     assert read_numbers(["\n".join(words)]).tolist() == list(map(float, words))
@@ -41,5 +41,5 @@ def test_texts_are_read_one_after_the_other_and_cut_between_numbers():
 @pytest.mark.parametrize("wrong", ["1.0000000e-0x", "1.0000000:e-03", "1.00000000d-03", "12a", "#", "--5", "1-5", "é"])
 @pytest.mark.parametrize("among", [0, 200])
 def test_what_is_no_number_is_refused(wrong, among):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"could not|string or file"):
         read_numbers([" ".join([*["1.00000000e-03"] * among, wrong, *["12"] * among])])
