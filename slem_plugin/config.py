@@ -43,7 +43,7 @@ class Config:
     device        cpu, cuda, or auto: a GPU if there is one
     memory        of prepared frames that a process keeps, such as "2GB"
     workers       processes that prepare frames where these do not all fit into the memory; 0: the training process does
-    compile       let torch compile the network (worth it on GPUs; needs a C++ compiler)
+    compile       let torch compile the network (long trainings; needs a C++ compiler)
     """
 
     operators: str = ""

@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from pyscf import gto, scf
 
@@ -436,3 +437,10 @@ def test_bench_model_names_its_columns(monkeypatch):
         assert list(row) == ["name", "cpu_seconds", "floor_seconds", "peak_mib", "edges", "parameters"]
         assert row["edges"] == 72
         assert 0 < row["floor_seconds"] < row["cpu_seconds"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_bench_model_on_a_missing_gpu_says_so():
+    code, _, err = slem("bench", "model", "--device", "cuda")
+    assert code != 0
+    assert "finds no GPU" in err

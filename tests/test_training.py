@@ -21,12 +21,15 @@ from slem_plugin import checkpoint
 from slem_plugin.accuracy import Errors
 from slem_plugin.checkpoint import LAST, load_checkpoint, load_model, save_checkpoint
 from slem_plugin.config import Config, choose_frames, read_config
-from slem_plugin.graphs.graph import join_graphs
+from slem_plugin.graphs.graph import graph_of_bonds, join_graphs
 from slem_plugin.learning import loop
 from slem_plugin.learning.learner import loss_of, scales_of
 from slem_plugin.learning.lessons import Lessons
 from slem_plugin.learning.loop import affordable_checks, batch_order, some_of, train, usual_batch
 from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
+from slem_plugin.learning.turned import EVERY, TurnedAdam
+from slem_plugin.learning.weights import FlatWeights
+from slem_plugin.network.network import PairStates
 from slem_plugin.prediction import predict
 from slem_plugin.testing.codes import assert_same_frame
 from slem_plugin.testing.frames import made_frame, random_structure, two_species
@@ -211,6 +214,41 @@ def test_compiled_and_eager_networks_agree():
         eager, compiled = model.network(graph)["H"], torch.compile(model.network)(graph)["H"]
     for a, b in zip(eager.blocks, compiled.blocks, strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.fixture
+def elsewhere():
+    """A device without numbers, which like a GPU takes no tensors of the processor; parameters move there as they move to a GPU."""
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    yield torch.device("meta")
+    torch.__future__.set_swap_module_params_on_conversion(False)
+
+
+def test_all_that_a_step_needs_is_on_its_device(frames, elsewhere):
+    model = make_model(frames, small_config())
+    lessons = [make_lesson(frame, model) for frame in frames[:2]]
+    scales = scales_of(lessons)
+    model.network.to(elsewhere)
+    weights, lesson = FlatWeights(model.network), join_lessons(lessons).to(elsewhere)
+    optimizer = TurnedAdam.of(weights)
+    loss_of(model.network(lesson.graph), lesson, scales, 1.0).backward()
+    for _ in range(EVERY):  # the bases of the optimiser follow after so many
+        optimizer.step(weights.flat, weights.gradient(), 1e-3, 0.0)
+    assert {weight.grad.device for weight in model.network.parameters() if weight.grad is not None} == {elsewhere}
+
+
+def test_all_that_a_prediction_needs_is_on_its_device(frames, elsewhere):
+    model = make_model(frames, small_config())
+    structure = structure_of(frames[0])
+    bonds = model.bonds(structure)
+    atoms = np.arange(len(structure.species_a))
+    graph, place_d = graph_of_bonds(structure, atoms, bonds, len(model.blueprint.basis), model.blueprint.degrees)
+    model.network.to(elsewhere)
+    states_df, said = model.network.states(graph.to(model.dtype, elsewhere), torch.from_numpy(place_d).to(elsewhere))
+    lengths = torch.ones(3, dtype=model.dtype, device=elsewhere)
+    pairs = PairStates(states_df[:6], lengths, (3, *[0] * (len(model.network.kinds) - 1)))
+    blocks = [block for output in model.network.hopping(pairs).values() for block in output]
+    assert {x.device for x in (*blocks, *(x for output in said.values() for x in output))} == {elsewhere}
 
 
 def network_with_noise(**keys):

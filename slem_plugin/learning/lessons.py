@@ -169,7 +169,7 @@ def unpack(data: bytes) -> Lesson:
     parts = (tensors.get(f"graph.{name}", tuple_of(f"graph.{name}")) for name in GRAPH)
     graph = Graph(*(int(part) if name == "slots" else part for name, part in zip(GRAPH, parts, strict=True)))  # type: ignore[arg-type]
     operators = {key.split(".")[0]: None for key in tensors if not key.startswith("graph.")}
-    return Lesson(graph, {name: Target(tuple_of(f"{name}.rest"), tuple_of(f"{name}.size")) for name in operators})
+    return Lesson(graph, {name: Target.of(tuple_of(f"{name}.rest"), tuple_of(f"{name}.size")) for name in operators})
 
 
 def size_of(lesson: Lesson) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -44,11 +43,15 @@ class Target:
 
     rest: tuple[Tensor, ...]
     size: tuple[Tensor, ...]
+    count: int  # components that were stored
 
-    @cached_property
-    def count(self) -> int:
-        """Components that were stored."""
-        return sum(int((size > 0).sum()) for size in self.size)
+    @classmethod
+    def of(cls, rest: tuple[Tensor, ...], size: tuple[Tensor, ...]) -> "Target":
+        return cls(rest, size, sum(int((one > 0).sum()) for one in size))
+
+    def to(self, device: torch.device | str) -> "Target":
+        """The same target on another device."""
+        return replace(self, rest=tuple(x.to(device) for x in self.rest), size=tuple(x.to(device) for x in self.size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +63,7 @@ class Lesson:
 
     def to(self, device: torch.device | str) -> "Lesson":
         """The same lesson on another device."""
-        targets = {
-            name: Target(tuple(x.to(device) for x in target.rest), tuple(x.to(device) for x in target.size))
-            for name, target in self.targets.items()
-        }
-        return Lesson(self.graph.to(device=device), targets)
+        return Lesson(self.graph.to(device=device), {name: target.to(device) for name, target in self.targets.items()})
 
 
 def join_lessons(lessons: Sequence[Lesson]) -> Lesson:
@@ -75,6 +74,7 @@ def join_lessons(lessons: Sequence[Lesson]) -> Lesson:
         name: Target(
             tuple(torch.cat(parts) for parts in zip(*(lesson.targets[name].rest for lesson in lessons), strict=True)),
             tuple(torch.cat(parts) for parts in zip(*(lesson.targets[name].size for lesson in lessons), strict=True)),
+            sum(lesson.targets[name].count for lesson in lessons),
         )
         for name in lessons[0].targets
     }
@@ -208,7 +208,7 @@ def make_lesson(frame: Frame, model: Model) -> Lesson:
         known = form.known_components(bonds, stored.known_x)
         sizes = model.baselines[name].sizes(graph)
         blocks = list(zip(*(x.hopping_t + x.onsite_s for x in (rest, sizes, known)), strict=True))
-        targets[name] = Target(
+        targets[name] = Target.of(
             tuple(torch.from_numpy(np.where(k, r, 0)).to(model.dtype) for r, _, k in blocks),
             tuple(torch.from_numpy(np.where(k, s, 0)).to(model.dtype) for _, s, k in blocks),
         )

@@ -1,7 +1,8 @@
-"""Benchmarks of the model: each work in a process of its own with one thread, beside the bare matrix products in it."""
+"""Benchmarks of the model: each work in a process of its own with one thread, beside the bare matrix products in it; or on a GPU."""
 
 import multiprocessing
 import resource
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,24 +44,27 @@ CASES = (
 )
 
 
-def bench_model() -> list[dict[str, Any]]:
-    """Training steps and predictions of all cases, one thread, CPU seconds."""
+def bench_model(device: str = "cpu") -> list[dict[str, Any]]:
+    """Training steps and predictions of all cases: one thread and CPU seconds, or a GPU and seconds of the clock."""
+    from slem_plugin.config import Config
+
+    device = Config(device=device).torch_device
     rows = []
     for case in CASES:
         for work in ("training step", "prediction"):
-            rows.append(in_process(case, work))
+            rows.append(in_process(case, work, device))
     return rows
 
 
-def in_process(case: Case, work: str) -> dict[str, Any]:
+def in_process(case: Case, work: str, device: str) -> dict[str, Any]:
     """Measure in a fresh process, so that memory and caches are its own."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(measure, (case, work))
+        return pool.apply(measure, (case, work, device))
 
 
-def measure(case: Case, work: str) -> dict[str, Any]:
-    """One row of the table; memory is the most that the process held, less what it held after the imports."""
+def measure(case: Case, work: str, device: str) -> dict[str, Any]:
+    """One row of the table; memory is the most that the process held, less what it held after the imports, or that of the GPU."""
     import torch
 
     from slem_plugin.config import Config
@@ -75,16 +79,17 @@ def measure(case: Case, work: str) -> dict[str, Any]:
     pairs, graph = model.graph(structure)
     if work == "training step":
         frame = made_frame(structure, basis, pairs, case.operators)
-        learner, lesson = Learner.start(model, Config()), make_lesson(frame, model)
+        learner, lesson = Learner.start(model, Config(device=device)), make_lesson(frame, model)
         del frame, pairs
         scales = scales_of([lesson])
 
         def run() -> None:
-            learner.step(lesson, scales, Config())
+            learner.step(lesson.to(learner.device), scales, Config())
 
         core = run
     else:
-        single = graph.to(model.dtype)
+        model.network.to(device)
+        single = graph.to(model.dtype, device)
 
         def run() -> None:
             predict(model, structure)
@@ -94,21 +99,21 @@ def measure(case: Case, work: str) -> dict[str, Any]:
                 model.network(single)
 
     run()
-    seconds = median_cpu(run, case.repeats)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    floor = median_cpu(replay(matrix_products(core)), case.repeats)
+    seconds = median_seconds(run, case.repeats, device)
+    peak = resident(most=True) - before if device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
+    floor = median_seconds(replay(matrix_products(core)), case.repeats, device)
     return {
         "name": f"{case.name}, {work}",
-        "cpu_seconds": round(seconds, 5),
+        "cpu_seconds" if device == "cpu" else "seconds": round(seconds, 5),
         "floor_seconds": round(floor, 5),
-        "peak_mib": round(peak - before, 1),
+        "peak_mib": round(peak, 1),
         "edges": graph.bonds,
         "parameters": sum(weight.numel() for weight in model.network.parameters()),
     }
 
 
-def profile_step() -> list[dict[str, Any]]:
-    """Where the time of a training step of silicon goes, the largest costs first."""
+def profile_step(device: str = "cpu") -> list[dict[str, Any]]:
+    """Where the time of a training step of silicon goes, on the processor or in the kernels of a GPU, the largest costs first."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -121,15 +126,17 @@ def profile_step() -> list[dict[str, Any]]:
     structure, basis = system(case)
     model = made_model(case, basis)
     lesson = make_lesson(made_frame(structure, basis, model.graph(structure)[0], case.operators), model)
-    learner, scales = Learner.start(model, Config()), scales_of([lesson])
+    learner, scales = Learner.start(model, Config(device=device)), scales_of([lesson])
+    lesson = lesson.to(learner.device)
     learner.step(lesson, scales, Config())
-    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+    on_gpu = learner.device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as recorded:
         learner.step(lesson, scales, Config())
-    events = sorted(recorded.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    total = sum(event.self_cpu_time_total for event in events)
+    spent = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    costs = sorted(((getattr(event, spent), event) for event in recorded.key_averages()), key=lambda cost: -cost[0])
+    total = sum(cost for cost, _ in costs)
     return [
-        {"operation": event.key, "ms": event.self_cpu_time_total / 1e3, "part": event.self_cpu_time_total / total, "calls": event.count}
-        for event in events[:8]
+        {"operation": event.key, "ms": cost / 1e3, "part": cost / total, "calls": event.count} for cost, event in costs[:8]
     ]  # fmt: skip
 
 
@@ -231,12 +238,26 @@ def replay(products: list[tuple[Any, tuple[Any, ...]]]) -> Callable[[], None]:
     return run
 
 
-def median_cpu(work: Callable[[], None], repeats: int) -> float:
+def median_seconds(work: Callable[[], None], repeats: int, device: str) -> float:
+    measured = cpu_seconds if device == "cpu" else gpu_seconds
     work()
-    return float(np.median([cpu_seconds(work) for _ in range(repeats)]))
+    return float(np.median([measured(work) for _ in range(repeats)]))
 
 
-def resident() -> float:
-    """Memory that this process holds now, MiB."""
+def gpu_seconds(work: Callable[[], None]) -> float:
+    """Seconds of the clock until a GPU has done some work."""
+    import torch
+
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def resident(most: bool = False) -> float:
+    """Memory that this process holds now, or the most it ever held, MiB."""
+    if most:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * resource.getpagesize() / 2**20

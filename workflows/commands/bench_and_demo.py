@@ -54,6 +54,13 @@ from workflows.commands.shared import CODES, EXISTING, JSON, OUTPUT, as_command
     help="restart, starts, guard, curve: minutes of the processor for training; starts, curve: one for all, or one for each of --learn.",
 )
 @click.option("--cmd", "command", default="", help="starts, cost: the line that runs the code in its folder.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda", "auto"]),
+    default="cpu",
+    show_default=True,
+    help="model, profile: where; on a GPU seconds are those of the clock.",
+)
 @click.option("--model", type=EXISTING, help="cost: the model that predicts the starts.")
 @click.option(
     "--learn", default="30", show_default=True, help="starts, curve: numbers of runs or frames to learn from."
@@ -74,6 +81,7 @@ def bench_command(
     cases: str,
     minutes: str,
     command: str,
+    device: str,
     model: Path | None,
     output: Path | None,
     as_json: bool,
@@ -86,7 +94,8 @@ def bench_command(
     \b
     dataset  writes and reads a file of small frames
     convert  reads the runs below PATHS, one by one and with -j 2
-    model    trains and predicts with one thread, beside bare matrix products
+    model    trains and predicts with one thread or a GPU, beside bare matrix
+             products
     profile  shows where the time of a training step goes
     overlap  computes S of silicon, beside PySCF
     restart  makes PySCF runs, learns from them and starts others: hours,
@@ -128,6 +137,10 @@ def bench_command(
             from workflows.benchmarks.curve import bench_curve
 
             rows = bench_curve(folder or Path("curve"), lengths, numbers_of(options["learn"]))
+        elif what in ("model", "profile"):
+            from workflows.benchmarks.model import bench_model, profile_step
+
+            rows = bench_model(device) if what == "model" else profile_step(device)
         else:
             rows = measure(what, list(paths), frames, folder, [name for name in cases.split(",") if name], lengths[0])
     if output is not None:
@@ -165,10 +178,6 @@ def measure(
         from workflows.benchmarks.scale import bench_scale
 
         return bench_scale(paths, folder, cases)
-    if what in ("model", "profile"):
-        from workflows.benchmarks import model as bench_model
-
-        return bench_model.bench_model() if what == "model" else bench_model.profile_step()
     from workflows.benchmarks import conversion as bench
 
     return bench.bench_dataset(frames, folder) if what == "dataset" else bench.bench_convert(paths, list(CODES), folder)
