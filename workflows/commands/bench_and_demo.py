@@ -137,12 +137,9 @@ def bench_command(
             from workflows.benchmarks.curve import bench_curve
 
             rows = bench_curve(folder or Path("curve"), lengths, numbers_of(options["learn"]))
-        elif what in ("model", "profile"):
-            from workflows.benchmarks.model import bench_model, profile_step
-
-            rows = bench_model(device) if what == "model" else profile_step(device)
         else:
-            rows = measure(what, list(paths), frames, folder, [name for name in cases.split(",") if name], lengths[0])
+            chosen = [name for name in cases.split(",") if name]
+            rows = measure(what, list(paths), frames, folder, chosen, lengths[0], device)
     if output is not None:
         from workflows.benchmarks.record import save_record
 
@@ -155,7 +152,7 @@ def bench_command(
 
 
 def measure(
-    what: str, paths: list[Path], frames: int, folder: Path | None, cases: list[str], minutes: float
+    what: str, paths: list[Path], frames: int, folder: Path | None, cases: list[str], minutes: float, device: str
 ) -> list[dict[str, Any]]:
     """The rows of one benchmark."""
     if what == "restart":
@@ -178,6 +175,10 @@ def measure(
         from workflows.benchmarks.scale import bench_scale
 
         return bench_scale(paths, folder, cases)
+    if what in ("model", "profile"):
+        from workflows.benchmarks.model import bench_model, profile_step
+
+        return bench_model(device) if what == "model" else profile_step(device)
     from workflows.benchmarks import conversion as bench
 
     return bench.bench_dataset(frames, folder) if what == "dataset" else bench.bench_convert(paths, list(CODES), folder)
