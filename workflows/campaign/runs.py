@@ -20,6 +20,9 @@ from workflows.scf.outcome import Outcome, Start, outcome_of
 from workflows.scf.queues import Engine, job_named_in
 from workflows.scf.run_folders import Board, Job, Subject, Work
 
+# A command that takes less than this part of its time of the processor lets others work.
+WAITS = 0.1
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -167,8 +170,13 @@ class Runner:
 
 
 def timed(start: Start) -> Start:
-    """A run with its seconds. Queues do not say them: between the first and the last file that their job has left lie fewer, never more."""
+    """A run with its seconds. Queues do not say them: between the first and the last file that their job has left lie fewer, never more.
+
+    A command that only waits (srun) says nothing of the processors.
+    """
     copy = Path(start.folder)
+    if start.cpu_seconds is not None and start.cpu_seconds < WAITS * (start.seconds or 0.0):
+        return replace(start, cpu_seconds=None)
     if start.seconds is not None or not (copy / LOG).exists():
         return start
     handed_over = (copy / LOG).stat().st_mtime

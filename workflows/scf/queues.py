@@ -18,9 +18,20 @@ from workflows.scf.judge import LOG, TOO_LONG
 # How a queue is asked for a job, by the program that takes jobs: it is there while the answer is neither empty nor a failure.
 QUERIES = {
     "sbatch": "squeue --noheader --jobs {job}",
-    "qsub": "qstat {job}",
+    "qsub": "qstat {job} || qstat -j {job}",  # PBS, or Grid Engine
     "bsub": "bjobs -noheader -r -p -s {job}",
 }
+# How a queue is asked what became of a job that is there no more, and what it answers: SLURM, for some minutes.
+FATES = {"sbatch": "scontrol show job --oneliner {job}"}
+STATE, CODE, OUTPUT = (
+    re.compile(r"\bJobState=(\S+)"),
+    re.compile(r"\bExitCode=(\d+):(\d+)"),
+    re.compile(r"\bStdOut=(\S+)"),
+)
+OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL")
+# What queues say of a job that they do not know any more; where they fail otherwise they do not answer, and the job may go on.
+UNKNOWN = re.compile(r"invalid job id|unknown job|has finished|is not found|not exist", re.I)
+NO_PROGRAM, FAILED, BY_SIGNAL = 127, 1, 128  # exit codes
 # A job is gone when a queue does not know it so many times in a row; once may be a scheduler that is busy.
 MISSES = 3
 # Seconds between two looks at a process and at its log; a log that takes long to read is looked at less often.
@@ -128,26 +139,67 @@ class Queue:
         return job
 
     def wait(self, copy: Path, job: str, environment: Mapping[str, str], look: Callable[[], None]) -> Ended:
-        query, missed = self.query_for(job), 0
-        while missed < MISSES:
+        query, missed, ended = self.query_for(job), 0, Ended(0, None)
+        while (
+            missed < MISSES and not ended.returned
+        ):  # files of other machines may be late, which only success waits for
             missed = 0 if self.holds(query) else missed + 1
             look()
+            if missed == 1:
+                ended = self.fate_of(job, copy) or ended
             if self.stop.wait(self.every):
                 raise KeyboardInterrupt
-        return Ended(0, None)
+        return ended
+
+    @property
+    def program(self) -> str:
+        return Path(self.submit.split()[0]).name
 
     def query_for(self, job: str) -> str:
-        program = Path(self.submit.split()[0]).name
-        query = self.query or QUERIES.get(program, "")
+        query = self.query or QUERIES.get(self.program, "")
         if not query:
             raise Refused(
-                Kind.NO_SUCH_CHOICE, program, "is no queue that is known", f"{', '.join(QUERIES)}, or --queue"
+                Kind.NO_SUCH_CHOICE, self.program, "is no queue that is known", f"{', '.join(QUERIES)}, or --queue"
             )
         return query.replace("{job}", job)
 
     def holds(self, query: str) -> bool:
-        done = subprocess.run(query, shell=True, capture_output=True, text=True, check=False)
+        """Whether a job is still there; it is while a queue that we know does not answer."""
+        done = asked(query)
+        if done.returncode == NO_PROGRAM:
+            raise Refused(Kind.NO_START, self.program, f'cannot be asked by "{query}"', "--queue")
+        if done.returncode and not self.query:
+            return UNKNOWN.search(done.stderr + done.stdout) is None
         return done.returncode == 0 and bool(done.stdout.strip())
+
+    def fate_of(self, job: str, copy: Path) -> Ended | None:
+        """How a job ended, where its queue says so; it is written down where people look for what the run printed."""
+        question = FATES.get(self.program, "")
+        if self.query or not question:
+            return None
+        said = asked(question.replace("{job}", job)).stdout
+        states = STATE.findall(said)
+        if not states or not set(states) <= set(OVER):
+            return None
+        handed_over = (copy / LOG).stat()
+        with (copy / LOG).open("a") as log:
+            codes = [":".join(code) for code in CODE.findall(said)]
+            log.write(f"the queue says: {' '.join(states)}, exit code {' '.join(codes)}\n")
+            log.writelines(f"what the job printed: {path}\n" for path in OUTPUT.findall(said))
+        os.utime(copy / LOG, ns=(handed_over.st_atime_ns, handed_over.st_mtime_ns))  # files of the job are later
+        return Ended(max(map(exit_code, states, CODE.findall(said))), None)
+
+
+def asked(question: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(question, shell=True, capture_output=True, text=True, check=False)
+
+
+def exit_code(state: str, code: tuple[str, str]) -> int:
+    """The exit code of a job, of which SLURM tells code and signal; one that was ended from outside has failed whatever its code is."""
+    if state in ("TIMEOUT", "DEADLINE"):
+        return TOO_LONG
+    returned, ended_by = map(int, code)
+    return returned or (BY_SIGNAL + ended_by if ended_by else 0 if state == "COMPLETED" else FAILED)
 
 
 def job_named_in(said: str) -> str:
