@@ -35,6 +35,7 @@ def test_a_start_is_compared_with_one_iteration_of_the_code(tmp_path, monkeypatc
     command = f"{sys.executable} {tmp_path / 'code.py'} > si2.out"
     (row,) = bench_cost([run], tmp_path / "cost", tmp_path / "model", command)
     assert (row["code"], row["atoms"], row["orbitals"], row["start"]) == ("SIESTA", 2, frame.norb, "h2dm")
+    assert row["predicted"] == ""  # the frame is what SIESTA computed
     assert row["iteration"] == pytest.approx(0.05, abs=0.02)
     assert row["start / iteration"] == pytest.approx((row["prediction"] + row["export"]) / row["iteration"])
     assert sorted(path.name for path in run.iterdir()) == ["si2.fdf"]

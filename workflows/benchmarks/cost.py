@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused
+from converters.frames.origin import Made
 from converters.starts.start import Target
 from converters.starts.targets import find_target, restart_module
 from workflows.export import Request, export
@@ -69,7 +70,8 @@ def cost_of_start(model: "Model", target: Target, output: Path) -> tuple[float, 
         exported.append(time.process_time() - between)
         shutil.rmtree(output)
     points = 0 if target.kpoints_kc is None else len(target.kpoints_kc)
-    said = {"orbitals": frame.norb, "k-points": points, "start": done.route.name}
+    learned = [name for name in frame.operators if frame.origin(name).made is Made.PREDICTED]
+    said = {"orbitals": frame.norb, "k-points": points, "predicted": ", ".join(learned), "start": done.route.name}
     return min(predicted[1:]), min(exported[1:]), said
 
 
