@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment that can bear it."""
+"""Ctrl-C at a moment that can bear it, and kills that are taken as Ctrl-C."""
 
 import contextlib
 import signal
@@ -40,3 +40,25 @@ def noticed() -> Iterator[list[int]]:
         yield came
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def kills_as_interrupts() -> Iterator[None]:
+    """The kill of a batch system, of `timeout` or of a terminal that closes raises what Ctrl-C does, so that nothing of ours runs on alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+    before = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}
+    before = {number: handler for number, handler in before.items() if handler is signal.SIG_DFL}  # nohup ignores one
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

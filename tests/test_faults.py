@@ -302,3 +302,45 @@ def test_an_interrupt_waits_for_the_end_of_a_write():
         write()
     assert done
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGHUP])
+def test_a_kill_ends_the_runs_that_were_started(tmp_path, kill):
+    """`timeout`, the end of a job and a closed terminal kill slem-scf alone; the code that it runs leads a session of its own."""
+    script = f"""
+import signal
+signal.signal({int(kill)}, signal.SIG_DFL)
+from pathlib import Path
+from types import SimpleNamespace
+from workflows.scf.queues import Here
+from workflows.scf.run_folders import run_all
+engine = Here("echo $$ > begun; sleep 100 & wait")
+job = SimpleNamespace(at_once=1, engine=engine)
+run_all([Path.cwd()], SimpleNamespace(job=job, run=lambda folder: engine.wait(folder, "", {{}}, lambda: None)))
+"""
+    (tmp_path / "watch.py").write_text(script)
+    process = subprocess.Popen([sys.executable, "watch.py"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    begun = tmp_path / "begun"
+    wait_until(lambda: begun.exists() and begun.read_text().endswith("\n"))
+    group = int(begun.read_text())
+    process.send_signal(kill)
+    assert process.communicate(timeout=60)[1].endswith("KeyboardInterrupt\n")
+    wait_until(lambda: not is_there(group))
+
+
+def wait_until(true):
+    """Half a minute at most."""
+    for _ in range(300):
+        if true():
+            return
+        time.sleep(0.1)
+    pytest.fail("it took too long")
+
+
+def is_there(group):
+    """Whether a group has processes."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

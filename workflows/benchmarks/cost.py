@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused
 from converters.frames.origin import Made
+from converters.interrupts import kills_as_interrupts
 from converters.starts.start import Target
 from converters.starts.targets import find_target, restart_module
 from workflows.export import Request, export
@@ -87,6 +88,7 @@ def cost_alone(target: Target, model_path: Path, output: Path) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
+@kills_as_interrupts()
 def cost_of_iteration(target: Target, folder: Path, command: str) -> float:
     """CPU seconds of one iteration of the code, from two runs that end early."""
     spent = []

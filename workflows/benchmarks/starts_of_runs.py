@@ -20,6 +20,7 @@ from converters.codes.known import KNOWN
 from converters.durations import parse_time
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
+from converters.interrupts import kills_as_interrupts
 from converters.runs import code_module, counted
 from converters.starts.start import Target
 from converters.starts.targets import code_of_scripts
@@ -108,6 +109,7 @@ def finish_all(folders: Sequence[Path], work: Path, plan: Plan) -> list[Path]:
     return finished
 
 
+@kills_as_interrupts()
 def finish(folder: Path, work: Path, plan: Plan) -> Path:
     """A run folder with results: the given one where it has been run, else a copy in which it is run now; kept for later calls."""
     if has_matrices(folder):

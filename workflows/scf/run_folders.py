@@ -13,6 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from converters.errors import Kind, Refused
+from converters.interrupts import kills_as_interrupts
 from converters.starts.start import MODEL_VARIABLE, Progress, Target
 from converters.starts.targets import code_of_scripts, find_target, restart_module, script_module
 from workflows.export import Request, export, stop_lines
@@ -81,6 +82,7 @@ def run_folders(folders: Sequence[Path], job: Job, tell: Tell = silent) -> list[
         return run_all(folders, replace(work, environment=answers.environment))
 
 
+@kills_as_interrupts()
 def run_all(folders: Sequence[Path], work: "Work") -> list[Outcome]:
     """Each folder in its turn, as many at once as the job allows."""
     with ThreadPoolExecutor(work.job.at_once) as pool:
