@@ -19,7 +19,7 @@ from pyscf import gto, scf
 from converters.errors import Refused
 from converters.starts.start import Progress
 from tests.campaigns import energies, plan_of, silent
-from workflows.campaign.campaign import run_campaign
+from workflows.campaign.campaign import Campaign, run_campaign
 from workflows.campaign.journal import Journal
 from workflows.campaign.kept import BEGUN, ENDED, STATE, Kept, end, is_alive
 from workflows.campaign.order import choose_order, farthest_first, fingerprints
@@ -60,8 +60,42 @@ def runs(stock, tmp_path):
     return folders, f"echo {name} >> {tmp_path}/count; sleep 0.03; cp {stock}/{name}/run.* ."
 
 
-def test_killed_campaigns_go_on_and_end_in_the_same(runs, tmp_path):
+def learn_together(monkeypatch):
+    """From the third run on frames go into the dataset three at a time, as where all start from the default."""
+    monkeypatch.setattr("workflows.campaign.campaign.FIRST_LEARNED", 2)
+    monkeypatch.setattr("workflows.campaign.campaign.PORTION", 3)
+    monkeypatch.setattr("workflows.campaign.worth.Ledger.gain", lambda *_: 0.0)
+    monkeypatch.setattr("workflows.campaign.worth.Ledger.is_due", lambda _: False)
+
+
+def test_runs_go_into_the_dataset_together_where_nobody_waits_for_them(runs, tmp_path, monkeypatch):
     folders, command = runs
+    sizes, convert = [], Campaign.convert
+    learn_together(monkeypatch)
+    monkeypatch.setattr(Campaign, "convert", lambda self, some: sizes.append(len(some)) or convert(self, some))
+    standing = run_campaign(plan_of(folders, command, tmp_path / "c"), silent)
+    assert sizes == [1, 1, 3, 3, 2]
+    assert len(energies(tmp_path / "c")) == standing.frames == COUNT
+    assert not standing.refused
+
+
+def test_what_a_kill_left_out_of_the_dataset_goes_in_later(runs, tmp_path, monkeypatch):
+    folders, command = runs
+    with monkeypatch.context() as patched:
+        learn_together(patched)
+        patched.setattr(Campaign, "learn_postponed", lambda _: None)
+        run_campaign(plan_of(folders, command, tmp_path / "c"), silent)
+    assert len(energies(tmp_path / "c")) == 2
+    standing = run_campaign(plan_of(folders, command, tmp_path / "c"), silent)
+    assert len(set(energies(tmp_path / "c"))) == standing.frames == COUNT
+    assert len((tmp_path / "count").read_text().split()) == COUNT
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_killed_campaigns_go_on_and_end_in_the_same(runs, tmp_path, monkeypatch, together):
+    folders, command = runs
+    if together:
+        learn_together(monkeypatch)
     random = np.random.default_rng(7)
     for _ in range(5):
         child = os.fork()
@@ -228,7 +262,7 @@ def test_one_run_in_twenty_starts_from_the_default_for_comparison_however_often_
     for folder in folders:
         folder.mkdir(parents=True)
     monkeypatch.setattr("workflows.campaign.runs.Runner.run", run)
-    monkeypatch.setattr("workflows.campaign.campaign.Campaign.learn", lambda *_: "not here")
+    monkeypatch.setattr("workflows.campaign.campaign.Campaign.learn", lambda _, runs: ["not here"] * len(runs))
     monkeypatch.setattr("workflows.campaign.worth.Ledger.gain", lambda *_: 1.0)
     for count in (7, 12, 35):  # calls with more and more folders
         standing = run_campaign(plan_of(folders[:count], "true", tmp_path / "c", model=taught[1]), silent)

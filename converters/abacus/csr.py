@@ -198,6 +198,9 @@ class Numbers:
 
     def __init__(self, path: Path, numbers: Array) -> None:
         self.path, self.numbers, self.at, self.block = path, numbers, 0, 0
+        with np.errstate(invalid="ignore"):
+            self.whole = numbers.astype(np.int64)
+        self.is_whole = self.whole == numbers
 
     def take(self, count: int, what: str) -> Array:
         left = len(self.numbers) - self.at
@@ -211,10 +214,11 @@ class Numbers:
         return self.numbers[self.at - count : self.at]
 
     def integers(self, count: int, what: str) -> Array:
-        found = self.take(count, what)
-        if not (np.abs(found) < 1e15).all() or (found != np.floor(found)).any():
+        self.take(count, what)
+        own = slice(self.at - count, self.at)
+        if not self.is_whole[own].all():
             raise Refused(Kind.DAMAGED, self.path, f"has {what} in block {self.block + 1} that are no whole numbers")
-        return found.astype(np.int64)
+        return self.whole[own]
 
 
 def split_blocks(

@@ -35,6 +35,9 @@ from workflows.terminal.progress import silent
 
 # So many runs are learned before the next one begins, as each makes its start better; later ones while it goes.
 FIRST_LEARNED = 8
+# While all runs start from the default nobody waits for their frames: so many go into the dataset together, which opens it once.
+PORTION, POSTPONED = 16, "is to go into the dataset with those after it"
+NOT_SOUND = "the run did not end well"
 # Seconds between two looks at the training and the table, and at a dataset that others have; how long they may have it.
 SHOWN, LOOK, PATIENCE = 1.0, 0.2, 60.0
 
@@ -134,7 +137,10 @@ class Campaign:
             self.forget_failures()
         self.before = frozenset(self.done)
         self.offered = sum(bool(ran.model or ran.refused) or ran.control for ran in self.done.values())
+        self.postponed: dict[Path, Ran] = {}
+        self.unseen = False  # frames that earlier runs do not know of
         self.learning = Learning(plan.home, journal)
+        self.learning.complete = self.learn_postponed
         self.guide: Guide | None = self.learning.newest
         if plan.model is not None and self.guide is None:
             self.learning.begin_with(plan.model)
@@ -169,20 +175,21 @@ class Campaign:
                 waiting = [] if over else waiting
                 learned = bool(ended)
                 while ended and len(self.earlier) < FIRST_LEARNED:
-                    folder, ran = ended.pop(0)
-                    self.take(folder, ran, self.learn(ran))
+                    self.take_and_learn(*ended.pop(0))
                 while waiting and len(self.running) < self.plan.at_once:
                     folder = waiting.pop(0)
                     guide = self.chosen()
+                    if guide is not None and guide.number == EARLIER:
+                        self.look_at_all()
                     control = guide is not None and is_control(self.offered)
                     self.offered += guide is not None
                     self.running[pool.submit(self.runner.run, folder, guide, control)] = folder
                 for folder, ran in ended:  # while the next runs go
-                    self.take(folder, ran, self.learn(ran))
+                    self.take_and_learn(folder, ran)
                 if newer := self.learning.poll():
                     self.guide = self.learning.newest
                 if learned or newer:
-                    self.learning.consider(self.ledger, self.sound, len(waiting))
+                    self.learning.consider(self.ledger, self.sound + len(self.postponed), len(waiting))
                 self.tell(lambda: self.standing)
                 ready, _ = wait(self.running, SHOWN, FIRST_COMPLETED)
                 ended = [(self.running.pop(future), future.result()) for future in ready]
@@ -191,6 +198,7 @@ class Campaign:
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            self.learn_postponed()
             self.learning.close()
             self.journal.add("ended call", own=time.process_time())
             self.leave_model()
@@ -234,27 +242,51 @@ class Campaign:
         self.done[str(folder)], self.learned[str(folder)] = ran, learned
         self.journal.add("done", folder=str(folder), learned=learned, **ran.as_dict())
 
-    def learn(self, ran: Ran) -> str:
-        """Put the frames of a run into the dataset; "", or why it has none."""
-        start = ran.start
-        if start is None or not ended_well(start):
-            return "the run did not end well"
-        try:
-            found = self.convert(Path(start.folder))
-        except (Refused, OSError) as error:
-            return str(error)
-        self.earlier.look()
-        reasons = [one.reason for one in found if one.status not in ("converted", "there already")]
-        return "; ".join(reasons) if reasons or found else "no matrices were found"
+    def take_and_learn(self, folder: Path, ran: Ran) -> None:
+        """Write down what became of a run and put its frames into the dataset, at once where they may start the next one."""
+        wanted = len(self.earlier) < FIRST_LEARNED or self.learning.newest is not None or self.chosen() is not None
+        if wanted or not is_sound(ran):
+            self.learn_postponed()
+            self.take(folder, ran, self.learn([ran])[0])
+            self.earlier.look()
+            return
+        self.take(folder, ran, POSTPONED)
+        self.postponed[folder] = ran
+        if len(self.postponed) >= PORTION:
+            self.learn_postponed()
 
-    def convert(self, folder: Path) -> list[InputOutcome]:
-        """Convert a run, as soon as nobody else has the dataset open."""
+    def look_at_all(self) -> None:
+        """Make starts of all runs that have ended."""
+        self.learn_postponed()
+        if self.unseen:
+            self.earlier.look()
+            self.unseen = False
+
+    def learn_postponed(self) -> None:
+        """Put the frames of all runs that wait for it into the dataset; after a kill the next call does."""
+        waiting, self.postponed = self.postponed, {}
+        if not waiting:
+            return
+        for (folder, ran), learned in zip(waiting.items(), self.learn([*waiting.values()]), strict=True):
+            self.take(folder, ran, learned)
+        self.unseen = True
+
+    def learn(self, runs: Sequence[Ran]) -> list[str]:
+        """Put the frames of runs into the dataset; of each "", or why it has none."""
+        folders = [Path(ran.start.folder) for ran in runs if is_sound(ran) and ran.start is not None]
+        try:
+            found = self.convert(folders) if folders else []
+        except (Refused, OSError) as error:
+            return [str(error) if is_sound(ran) else NOT_SOUND for ran in runs]
+        return [why_not_learned(ran, found) for ran in runs]
+
+    def convert(self, folders: Sequence[Path]) -> list[InputOutcome]:
+        """Convert runs, as soon as nobody else has the dataset open."""
         until = time.monotonic() + PATIENCE
         while True:
             try:
-                return convert(
-                    find([folder], list(KNOWN)), self.plan.home / DATA, Options(), OneProcess(), lambda _: None
-                )
+                items = find([*folders], list(KNOWN))
+                return convert(items, self.plan.home / DATA, Options(), OneProcess(), lambda _: None)
             except Refused as refusal:
                 if refusal.kind is not Kind.IN_USE or time.monotonic() > until:
                     raise
@@ -262,9 +294,11 @@ class Campaign:
 
     def learn_again(self) -> None:
         """What could not be learned by an earlier call may be learned by this one."""
-        for name, reason in list(self.learned.items()):
-            if reason and self.done[name].outcome.ok and (now := self.learn(self.done[name])) != reason:
+        missing = [name for name, reason in self.learned.items() if reason and self.done[name].outcome.ok]
+        for name, now in zip(missing, self.learn([self.done[name] for name in missing]), strict=True):
+            if now != self.learned[name]:
                 self.take(Path(name), self.done[name], now)
+        self.earlier.look()
 
     @property
     def sound(self) -> int:
@@ -278,7 +312,8 @@ class Campaign:
     @property
     def standing(self) -> Standing:
         names = [name for name in map(str, self.folders) if name in self.done]
-        refused = [self.learned[name] for name in names if self.learned[name] and self.done[name].start is not None]
+        without = [name for name in names if self.learned[name] not in ("", POSTPONED)]
+        refused = [self.learned[name] for name in without if self.done[name].start is not None]
         return Standing(
             len(self.folders),
             [self.done[name] for name in names],
@@ -303,6 +338,20 @@ def row_of(ran: Ran) -> Row | None:
     seconds = start.cpu_seconds if start.cpu_seconds is not None else start.seconds
     before = ran.outcome.cpu_before if ran.model else 0.0
     return Row(start.progress.iterations, seconds, ran.model, ran.lost, ran.control, ran.refused, before)
+
+
+def is_sound(ran: Ran) -> bool:
+    """Whether a run has frames that can be learned."""
+    return ran.start is not None and ended_well(ran.start)
+
+
+def why_not_learned(ran: Ran, found: Sequence[InputOutcome]) -> str:
+    """Why a run is not in the dataset, of what became of all inputs that were found; "" where it is."""
+    if not is_sound(ran) or ran.start is None:
+        return NOT_SOUND
+    mine = [one for one in found if Path(one.path).is_relative_to(ran.start.folder)]
+    reasons = [one.reason for one in mine if one.status not in ("converted", "there already")]
+    return "; ".join(reasons) if reasons or mine else "no matrices were found"
 
 
 def ended_well(start: Start) -> bool:
