@@ -111,7 +111,10 @@ def test_what_is_kept_has_the_smallest_validation_error(tmp_path):
     assert not rise_since_best(rows[:1])
 
 
-@pytest.mark.parametrize(("bonds", "count", "expected"), [(6, 200, 8), (6, 30, 3), (6, 5, 1), (72, 200, 1), (0, 16, 2)])
+@pytest.mark.parametrize(
+    ("bonds", "count", "expected"),
+    [(6, 200, 16), (6, 30, 3), (6, 5, 1), (72, 200, 8), (72, 32, 4), (688, 200, 1), (0, 16, 2)],
+)
 def test_small_molecules_are_learned_several_at_a_time(bonds, count, expected):
     lessons = [SimpleNamespace(graph=SimpleNamespace(bonds=bonds))] * count
     assert usual_batch(lessons) == expected
