@@ -148,8 +148,8 @@ def parse_memory(text: str, place: str) -> float:
     return float(match[1]) * SIZES[match[2].upper()]
 
 
-def read_config(path: Path) -> Config:
-    """The configuration of a TOML file."""
+def read_config(path: Path, usual: Config) -> Config:
+    """The configuration of a TOML file; what it does not say is as usual."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -158,7 +158,7 @@ def read_config(path: Path) -> Config:
         changes = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refused(Kind.CONFIGURATION, path, f"is not a TOML file: {error}") from error
-    return Config().with_changes(changes, str(path))
+    return usual.with_changes(changes, str(path))
 
 
 def parse_frames(text: str) -> list[int]:

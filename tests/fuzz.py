@@ -131,9 +131,9 @@ def read_model(path):
 
 
 def read_configuration(path):
-    from slem_plugin.config import choose_frames, parse_memory, read_config
+    from slem_plugin.config import Config, choose_frames, parse_memory, read_config
 
-    config = read_config(path)
+    config = read_config(path, Config())
     choose_frames(config.validate, [frozenset({0})] * 40, config.seed)
     parse_memory(config.memory, "config")
 

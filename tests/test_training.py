@@ -11,12 +11,14 @@ import torch
 from pyscf import gto, scf
 from safetensors.torch import save_file
 
+import slem_plugin as slem
 from basis.spin import Spin
 from converters.durations import parse_time
 from converters.errors import Refused
 from converters.frames.blocks import Operator
 from converters.frames.neighbours import structure_of
 from converters.pyscf import frame_from_scf
+from converters.storage.writer import DatasetWriter
 from slem_plugin import checkpoint
 from slem_plugin.accuracy import Errors
 from slem_plugin.checkpoint import LAST, load_checkpoint, load_model, save_checkpoint
@@ -219,6 +221,73 @@ def test_compiled_and_eager_networks_agree():
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
+def learned_molecules(angles, tmp_path, name):
+    """Waters of these angles (degrees) in a dataset."""
+    with DatasetWriter(tmp_path / f"{name}.h5") as writer:
+        for angle in np.deg2rad(angles):
+            atoms = [("O", (0, 0, 0)), ("H", (0.96, 0, 0)), ("H", (0.96 * np.cos(angle), 0.96 * np.sin(angle), 0))]
+            mf = scf.RHF(gto.M(atom=atoms, basis="sto-3g", verbose=0)).run()
+            writer.append(frame_from_scf(mf))
+    return tmp_path / f"{name}.h5"
+
+
+def error_of_H(model, frame):
+    errors = Errors()
+    errors.add_frame(frame, predict(model, structure_of(frame)), bands=False)
+    return errors.operators["H"].whole.mae
+
+
+def test_a_training_begins_with_what_another_model_knows(tmp_path):
+    """Few new frames: at its first step the new model is the earlier one, and a training of no length unlearns nothing."""
+    many = learned_molecules(np.linspace(95, 115, 9), tmp_path, "many")
+    few = learned_molecules([101.3, 108.7], tmp_path, "few")
+    keys = {"steps": 150, "channels": SMALL, "device": "cpu", "validate": "0"}
+    earlier = slem.train(many, tmp_path / "earlier", layers=1, **keys)
+    later = slem.train(
+        few, tmp_path / "later", before=tmp_path / "earlier", steps=1, validate="0", device="cpu", rate=1e-9
+    )
+    with slem.Dataset(few) as frames:
+        for frame in frames:
+            told, says = (predict(model, structure_of(frame)).operators for model in (earlier, later))
+            for name in ("H", "S", "DM"):
+                np.testing.assert_allclose(told[name].values_sx, says[name].values_sx, atol=1e-5)
+            assert error_of_H(earlier, frame) < 0.02
+    assert later.blueprint.network.layers == 1
+    assert later.history["data"]["name"] == "few.h5"
+
+
+def test_more_frames_than_before_bring_their_own_baselines(tmp_path):
+    many = learned_molecules(np.linspace(95, 115, 9), tmp_path, "many")
+    few = learned_molecules([101.3, 108.7], tmp_path, "few")
+    earlier = slem.train(few, tmp_path / "earlier", layers=1, steps=20, channels=SMALL, device="cpu", validate="0")
+    later = slem.train(many, tmp_path / "later", before=earlier, steps=1, validate="0", device="cpu", rate=1e-9)
+    own = slem.train(many, tmp_path / "own", layers=1, steps=1, channels=SMALL, device="cpu", validate="0")
+    for name in ("H", "DM"):
+        baselines = (model.baselines[name].arrays() for model in (later, own))
+        for a, b in zip(*(baseline.items() for baseline in baselines), strict=True):
+            np.testing.assert_allclose(a[1], b[1], err_msg=a[0])
+    weights = (model.network.state_dict()["trunk.distances.first.weight"] for model in (earlier, later))
+    assert torch.allclose(*weights, atol=1e-6)
+
+
+def test_pairs_nearer_than_any_before_bring_new_baselines(tmp_path):
+    many = learned_molecules(np.linspace(95, 115, 5), tmp_path, "many")
+    near = learned_molecules([60.0], tmp_path, "near")
+    earlier = slem.train(many, tmp_path / "earlier", layers=1, steps=2, channels=SMALL, device="cpu", validate="0")
+    later = slem.train(near, tmp_path / "later", before=earlier, steps=1, validate="0", device="cpu")
+    assert later.baselines["H"].nearest_t.min() < 0.97 < earlier.baselines["H"].nearest_t.max()
+    near_t, far_t = np.array(later.blueprint.network.learned).T  # the network knows both
+    assert near_t.min() < 0.97
+    assert far_t.max() > 1.5
+
+
+def test_another_network_than_that_of_the_model_to_begin_with_is_refused(tmp_path):
+    few = learned_molecules([101.3, 108.7], tmp_path, "few")
+    earlier = slem.train(few, tmp_path / "earlier", layers=1, steps=2, channels=SMALL, device="cpu", validate="0")
+    with pytest.raises(Refused, match="another network"):
+        slem.train(few, tmp_path / "later", before=earlier, layers=2, steps=1)
+
+
 @pytest.fixture
 def elsewhere():
     """A device without numbers, which like a GPU takes no tensors of the processor; parameters move there as they move to a GPU."""
@@ -374,7 +443,7 @@ class TestCheckpoint:
 class TestConfig:
     def test_files_are_read(self, tmp_path):
         (tmp_path / "a.toml").write_text('layers = 4\nvalidate = 0.2\ntime = "2h"\nrate = 1e-3\n')
-        config = read_config(tmp_path / "a.toml")
+        config = read_config(tmp_path / "a.toml", Config())
         assert (config.layers, config.validate, config.seconds, config.rate) == (4, "0.2", 7200, 1e-3)
 
     @pytest.mark.parametrize(
@@ -395,7 +464,7 @@ class TestConfig:
     def test_mistakes_give_one_line(self, tmp_path, text, words):
         (tmp_path / "a.toml").write_text(text)
         with pytest.raises(Refused, match=words):
-            read_config(tmp_path / "a.toml")
+            read_config(tmp_path / "a.toml", Config())
 
     def test_frames_are_chosen(self):
         alike = [frozenset({0, 1})] * 8

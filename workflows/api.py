@@ -98,26 +98,32 @@ def train(
     output: AnyPath,
     *,
     resume: bool = False,
+    before: "Model | AnyPath | None" = None,
     report: "Callable[[Evaluation], None] | None" = None,
     **settings: Any,
 ) -> "Model":
     """The best model of a training, which is in the folder `output` too.
 
     `settings` are the keys of docs/training.md, such as time="30m", steps=1000, operators="H,S", validate=0.15; `report` is called with each
-    evaluation. `resume` goes on with the training in the folder.
+    evaluation. `resume` goes on with the training in the folder; a new training begins with what the model `before` knows.
     """
+    from slem_plugin.checkpoint import load_model
     from slem_plugin.config import Config
+    from slem_plugin.learning.further import settings_like
     from workflows.train import start_config, train_folder
 
     if "steps" in settings and "time" not in settings:
         settings["time"] = "0"
     folder = Path(output)
-    config = start_config(folder, Config(), settings, resume)
+    known = load_model(existing(before)) if isinstance(before, str | Path) else before
+    usual = Config() if known is None else Config().with_changes(settings_like(known), "before")
+    config = start_config(folder, usual, settings, resume)
     return train_folder(
         existing(data),
         folder,
         config,
         resume=resume,
+        before=known,
         prepared=lambda *_: None,
         watch=lambda *_: None,
         report=report or (lambda _: None),

@@ -17,6 +17,7 @@ from converters.starts.magnetism import names_of_both_signs
 from converters.storage.dataset import Dataset
 from slem_plugin.checkpoint import BEST, LAST, load_checkpoint, load_model, save_checkpoint
 from slem_plugin.config import Config, choose_frames, parse_memory
+from slem_plugin.learning.further import begin_with
 from slem_plugin.learning.learner import Progress
 from slem_plugin.learning.lessons import Lessons
 from slem_plugin.learning.loop import Report, train
@@ -94,9 +95,13 @@ def train_folder(
     prepared: Callable[[Model, int, int], None],
     watch: Callable[[Progress, float, float], None],
     report: Callable[[Report], None],
+    before: Model | None = None,
     ranks: Alone | None = None,
 ) -> Model:
-    """Train a model on a dataset into a folder; returns the best one. Of several ranks the leader begins, and writes."""
+    """Train a model on a dataset into a folder, with the weights of the model `before` to begin with; returns the best one.
+
+    Of several ranks the leader begins, and writes.
+    """
     ranks = ranks or Alone()
     require_batch(config, ranks.count)
     with Dataset(data) as dataset:
@@ -107,7 +112,7 @@ def train_folder(
         chosen, checks = choose_frames(config.validate, dataset.species_of_frames(), config.seed)
         if ranks.leader:
             with threads_for(frames[0].natoms):
-                begin(frames, names, chosen, checks, folder, config, resume, prepared)
+                begin(frames, names, chosen, checks, folder, config, resume, before, prepared)
         ranks.share(None)  # nobody reads the model before it is there
         if not (folder / LAST).exists():  # an overlap is its baseline
             return load_model(folder)
@@ -136,9 +141,10 @@ def begin(
     folder: Path,
     config: Config,
     resume: bool,
+    before: Model | None,
     prepared: Callable[[Model, int, int], None],
 ) -> None:
-    """Put the model from which the training goes on into its folder: a new one, or the saved one of the same data."""
+    """Put the model from which the training goes on into its folder: a new one, one with the weights of another, or the saved one of the same data."""
     data, learned = frames.dataset.path, set(chosen)
     whole, survey, origins = Survey(), Survey(), Origins()
     places: dict[bytes, list[int]] = {}
@@ -160,6 +166,9 @@ def begin(
         require_same_data(model, frames[0], data, description)
     else:
         model, state = make_model(frames.take(chosen), config, survey), {}
+        if before is not None:
+            before.require_match(frames[0], str(data))
+            model = begin_with(model, before, len(chosen))
     model.history |= {"data": description, "program": program(), "config": asdict(config)}
     model.history["names of both signs"] = names_of_both_signs(frames.take(chosen[:LOOKED_AT]))
     model.history["DM repeated at"] = list(repeated_onsite(frames[chosen[0]])) if "DM" in model.operators else []

@@ -216,16 +216,17 @@ def make_lesson(frame: Frame, model: Model) -> Lesson:
 
 
 def measure_peaks(model: Model, lessons: Iterable[Lesson]) -> None:
-    """Tell the baselines of a model the largest corrections that the data asks of its network."""
+    """Tell the baselines of a model the largest corrections that the data asks of its network, or asked of it before."""
     largest: dict[str, list[float]] = {name: [] for name in model.blueprint.learned}
     for lesson in lessons:
         for name, target in lesson.targets.items():
             found = [largest_rest(*block) for block in zip(target.rest, target.size, strict=True)]
             largest[name] = list(map(max, found, largest[name] or found))
     for name, found in largest.items():
-        peaks = [np.array([peak]) for peak in found]
+        baseline = model.baselines[name]
+        peaks = [np.maximum(peak, known) for peak, known in zip(found, baseline.peak_t + baseline.peak_s, strict=True)]
         kinds = len(model.blueprint.form(name).kinds)
-        changed = replace(model.baselines[name], peak_t=tuple(peaks[:kinds]), peak_s=tuple(peaks[kinds:]))
+        changed = replace(baseline, peak_t=tuple(peaks[:kinds]), peak_s=tuple(peaks[kinds:]))
         model.baselines = {**model.baselines, name: changed}
 
 

@@ -11,16 +11,11 @@ import time
 from contextlib import redirect_stdout
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workflows.processes.clock import Clock
 from workflows.processes.engines import end_with_parent
 
-if TYPE_CHECKING:
-    from slem_plugin.model import Model
-
-# The rate of a training that begins with the weights of an earlier one.
-GENTLE = 0.002
 # So many frames or more: one in so many is kept to see how good the model is.
 FOR_CHECKS, ONE_IN = 8, 8
 NO_CHECKS = "0"
@@ -28,8 +23,6 @@ NO_CHECKS = "0"
 POLITE = 5
 # Atoms in a step: those of small molecules cost little more than those of one, and a step learns more.
 ATOMS, MOST_TOGETHER = 24, 8
-# What a new network knows better than an earlier one: how far atoms see, which more frames may have moved.
-REACH = "cutoff_ss"
 
 
 def main() -> None:
@@ -60,6 +53,8 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
     from converters.storage.dataset import Dataset
     from slem_plugin.checkpoint import BEST, load_model
     from slem_plugin.config import Config
+    from slem_plugin.learning.further import settings_like
+    from slem_plugin.learning.survey import Survey
     from workflows.train import train_folder
 
     torch.set_num_threads(1)
@@ -67,12 +62,17 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
 
     with Dataset(data) as frames:
         count, largest = len(frames), max(frame.natoms for frame in frames.outlines())
+        operators = Survey.of(frames.outlines()).operators
     validate = f"{1 / ONE_IN:.3f}" if count >= FOR_CHECKS else NO_CHECKS
     batch = max(1, min(ATOMS // largest, count // 4, MOST_TOGETHER))
     config = Config(time=f"{seconds:.1f}", validate=validate, evaluations=6, workers=0, device="cpu", batch=batch)
     start = None if before is None else load_model(Path(before))
+    if start is not None and set(start.blueprint.operators) != set(
+        operators
+    ):  # the first runs may lack what later ones have
+        start = None
     if start is not None:
-        config = config.with_changes({"rate": GENTLE}, "settings")
+        config = config.with_changes(settings_like(start), "settings")
     folder = model_path.with_suffix(".training")
     shutil.rmtree(folder, ignore_errors=True)
     reports: list[Any] = []
@@ -81,9 +81,10 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
         folder,
         config,
         resume=False,
-        prepared=lambda model, *_: warm(model, start),
+        prepared=lambda *_: None,
         watch=clock.set,
         report=reports.append,
+        before=start,
     )
     os.replace(folder / BEST, model_path)
     shutil.rmtree(folder)
@@ -94,15 +95,6 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
         "errors": {} if best is None else best.errors,
         "checked": validate != NO_CHECKS,
     }
-
-
-def warm(model: "Model", before: "Model | None") -> None:
-    """Give a new network the weights of an earlier one of the same shape."""
-    if before is None or before.network is None or model.network is None:
-        return
-    old, new = before.network.state_dict(), model.network.state_dict()
-    if {name: value.shape for name, value in old.items()} == {name: value.shape for name, value in new.items()}:
-        model.network.load_state_dict({name: new[name] if name.endswith(REACH) else old[name] for name in new})
 
 
 if __name__ == "__main__":

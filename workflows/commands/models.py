@@ -12,7 +12,8 @@ from workflows.commands.shared import DASK, EXISTING, JSON, OUTPUT, as_command
 @as_command(
     """  slem-train data.h5
   slem-train data.h5 -o model --time 2h --operators H,DM
-  slem-train data.h5 -o model --resume --time 4h""",
+  slem-train data.h5 -o model --resume --time 4h
+  slem-train more.h5 -o second --from model""",
     "the folder holds the state of the last evaluation; go on with --resume",
 )
 @click.argument("data", type=EXISTING)
@@ -26,6 +27,7 @@ from workflows.commands.shared import DASK, EXISTING, JSON, OUTPUT, as_command
 @click.option("--validate", help='Part of the frames kept for validation (0.15), or which ones ("32-39").')
 @click.option("--seed", type=click.IntRange(0), help="Seed of the first weights and of the order of the frames.")
 @click.option("--resume", is_flag=True, help="Go on with the training in the output folder.")
+@click.option("--from", "before", type=EXISTING, help="Begin with what this model knows: its network and weights.")
 @click.option("--ranks", type=click.IntRange(1), default=1, show_default=True, help="Processes that train together.")
 @JSON
 def train_command(
@@ -34,6 +36,7 @@ def train_command(
     config_path: Path | None,
     duration: str | None,
     resume: bool,
+    before: Path | None,
     ranks: int,
     as_json: bool,
     **options: Any,
@@ -42,19 +45,25 @@ def train_command(
 
     Several ranks share the frames of each step: a batch that is set must be as large or larger. The folder gets best.safetensors (what slem-predict uses), last.safetensors (what --resume goes on from) and log.csv.
     """
+    from slem_plugin.checkpoint import load_model
     from slem_plugin.config import Config, read_config
+    from slem_plugin.learning.further import settings_like
     from slem_plugin.ranks import find_ranks
     from workflows import train
     from workflows.processes.torchrun import launch_ranks, launched
     from workflows.terminal.show_training import show_training
 
+    if resume and before is not None:
+        raise click.UsageError("--resume goes on with the model in the output folder, --from begins with another one")
     output = output or named_after([data], ".model", "data")
+    known = None if before is None else load_model(before)
+    usual = Config() if known is None else Config().with_changes(settings_like(known), "--from")
     changes = {key: value for key, value in options.items() if value is not None}
     if duration is not None:
         changes["time"] = duration
     elif "steps" in changes:
         changes["time"] = "0"
-    config = train.start_config(output, read_config(config_path) if config_path else Config(), changes, resume)
+    config = train.start_config(output, read_config(config_path, usual) if config_path else usual, changes, resume)
     if ranks > 1 and not launched():
         train.require_batch(config, ranks)
         return launch_ranks(ranks)
@@ -62,7 +71,7 @@ def train_command(
     together.share(None)  # all have looked at the folder before anyone changes it
 
     def work(hooks: Any) -> None:
-        train.train_folder(data, output, config, resume=resume, ranks=together, **hooks)
+        train.train_folder(data, output, config, resume=resume, before=known, ranks=together, **hooks)
 
     show_training(work, output, as_json, shown=together.leader)
     return 0
