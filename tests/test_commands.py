@@ -32,6 +32,7 @@ from workflows.benchmarks.record import command_line
 from workflows.cli import main
 from workflows.demo import run_demo
 from workflows.processes.engines import Lost, Processes
+from workflows.terminal.show import show_rows
 
 ROOT = Path(__file__).parent.parent
 
@@ -359,6 +360,16 @@ def test_the_record_of_a_benchmark_names_many_paths_by_a_pattern():
     words = ["slem-bench", "starts", "a_00", "a_01", "my runs/b_1", "my runs/c_2", "/x/one", "--cmd", "a_00"]
     line = command_line(words, [Path(word) for word in words[2:7]])
     assert line == "slem-bench starts a_0* 'my runs/'* /x/one --cmd a_00"
+
+
+def test_rows_of_many_numbers_can_be_read(capsys, monkeypatch):
+    """Below each other, so that no heading is cut where a terminal has 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [f"the number that is called {n}" for n in range(25)]
+    show_rows("starts", [dict.fromkeys(names, 1 / 3), dict.fromkeys(names, 2)])
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title.strip() == "starts"
+    assert [line.split() for line in lines] == [[*name.split(), "0.333", "2"] for name in names]
 
 
 def test_benchmark_of_starts_names_its_cases(tmp_path):

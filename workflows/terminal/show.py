@@ -32,6 +32,8 @@ COLOURS = {
     "FAILED": "red",
 }
 MOST_ROWS, MOST_ORIGINS, MOST_FAULTS = 40, 9, 10
+# Of measurements: columns of a table that can be read in a terminal, and rows beside each other where there are more.
+MOST_COLUMNS, SIDE_BY_SIDE = 12, 4
 
 
 def console() -> Console:
@@ -147,12 +149,26 @@ def plain(value: Any) -> str:
 
 
 def show_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Tables of measurements, one for each kind of rows."""
+    """Tables of measurements, one for each kind of rows; where a row has many numbers they stand below each other."""
     for columns, group in groupby(rows, key=tuple):
-        table = Table(*columns, title=title, box=None, header_style="bold")
-        for row in group:
-            table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
-        console().print(table)
+        lines = [[as_text(value) for value in row.values()] for row in group]
+        if len(columns) <= MOST_COLUMNS:
+            show_table(title, columns, lines)
+            continue
+        for first in range(0, len(lines), SIDE_BY_SIDE):
+            some = list(zip(columns, *lines[first : first + SIDE_BY_SIDE], strict=True))
+            show_table(title, some[0], some[1:])
+
+
+def show_table(title: str, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    table = Table(*columns, title=title, box=None, header_style="bold")
+    for line in lines:
+        table.add_row(*line)
+    console().print(table)
+
+
+def as_text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def error_text(errors: Mapping[str, float]) -> str:
