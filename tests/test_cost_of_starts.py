@@ -23,7 +23,7 @@ for n in range(1, most + 1):
 """
 
 
-def test_a_start_is_compared_with_one_iteration_of_the_code(tmp_path, monkeypatch):
+def test_a_start_is_compared_with_one_iteration_of_the_code(tmp_path, monkeypatch, capsys):
     (frame,) = frames_of("siesta", "si2")
     run = tmp_path / "run"
     run.mkdir()
@@ -39,6 +39,7 @@ def test_a_start_is_compared_with_one_iteration_of_the_code(tmp_path, monkeypatc
     assert row["iteration"] == pytest.approx(0.05, abs=0.02)
     assert row["start / iteration"] == pytest.approx((row["prediction"] + row["export"]) / row["iteration"])
     assert sorted(path.name for path in run.iterdir()) == ["si2.fdf"]
+    assert capsys.readouterr().err == f"{run}: starts of 2 atoms, then runs of 1 and 4 iterations\n"
 
 
 def test_the_command_asks_for_what_it_needs(tmp_path):

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from converters.codes.known import KNOWN
 from converters.errors import Kind, Refused
 from converters.frames.origin import Made
@@ -39,6 +41,7 @@ def bench_cost(runs: Sequence[Path], folder: Path, model_path: Path, command: st
     for run in runs:
         target = find_target(run)
         atoms = len(target.labels_a)
+        click.echo(f"{run}: starts of {atoms} atoms, then runs of {FEW} and {MORE} iterations", err=True)
         predict_seconds, export_seconds, said = cost_of_start(model, target, folder / "start")
         iteration = cost_of_iteration(target, folder, command)
         rows.append(
