@@ -19,7 +19,7 @@ from slem_plugin.testing.codes import CodeContract, Expected, frames_in
 from tests import plain_program
 from tests.fixtures import scratch, unpacked
 from tests.pages import blocks_of
-from workflows.benchmarks.starts_of_runs import Plan, bench_starts, has_matrices
+from workflows.benchmarks.starts_of_runs import Plan, bench_starts, finish_all, has_matrices
 from workflows.cli import main
 from workflows.commands.bench_and_demo import minutes_of
 from workflows.scf.queues import Here
@@ -173,6 +173,19 @@ def test_the_benchmark_of_starts_says_what_it_does(tmp_path, monkeypatch):
         "starting set 1 by dm from its own matrices",
         "starting set 2 by dm, learned from 1",
         "starting set 2 by dm from its own matrices",
+    ]
+
+
+def test_runs_to_learn_from_are_made_as_many_at_once_as_wished(tmp_path):
+    """Each of two waits until the other one is there."""
+    runs = [tmp_path / f"run{n}" for n in range(2)]
+    for run in runs:
+        run.mkdir()
+        shutil.copy(plain_files() / "chains" / "ch" / "plain.in", run)
+    there = f"[ $(ls {tmp_path}/learned/*/here | wc -l) = 2 ]"
+    command = f"touch here; for n in $(seq 100); do {there} && exit 0; sleep 0.1; done; exit 1"
+    assert finish_all(runs, tmp_path / "learned", Plan(command, at_once=2)) == [
+        tmp_path / "learned" / run.name for run in runs
     ]
 
 

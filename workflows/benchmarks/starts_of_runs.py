@@ -20,7 +20,6 @@ from converters.codes.known import KNOWN
 from converters.durations import parse_time
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
-from converters.interrupts import kills_as_interrupts
 from converters.runs import code_module, counted
 from converters.starts.start import Target
 from converters.starts.targets import code_of_scripts
@@ -32,7 +31,7 @@ from workflows.processes.engines import choose_engine
 from workflows.scf.copies import DEFAULT, GUESS, RESULTS, copy_of
 from workflows.scf.outcome import CLOSELY, ROUGHLY, Outcome
 from workflows.scf.queues import Ended, Here
-from workflows.scf.run_folders import Board, Job, Work, run_all, run_folders
+from workflows.scf.run_folders import Board, Job, Work, each_in_turn, run_all, run_folders
 from workflows.terminal.progress import Tell, progress, silent
 
 NOT_FINISHED = "unfinished"  # marks a run folder of ours while it runs
@@ -101,16 +100,20 @@ def bench_starts(runs: Sequence[Path], work: Path, plan: Plan) -> list[dict[str,
 
 def finish_all(folders: Sequence[Path], work: Path, plan: Plan) -> list[Path]:
     """The folders of runs to learn from, each with results."""
-    finished: list[Path] = []
+    engine = Here(plan.command, plan.timeout)
     with plan.stage("running those to learn from that have no results") as tell:
-        for folder in folders:
-            tell(len(finished), len(folders), folder.name)
-            finished.append(finish(folder, work, plan))
-    return finished
+        board = Board(len(folders), tell)
+
+        def finish_and_say(folder: Path) -> Path:
+            board.say(folder, "runs")
+            finished = finish(folder, work, engine)
+            board.say(folder, None)
+            return finished
+
+        return each_in_turn(finish_and_say, folders, plan.at_once, engine)
 
 
-@kills_as_interrupts()
-def finish(folder: Path, work: Path, plan: Plan) -> Path:
+def finish(folder: Path, work: Path, engine: Here) -> Path:
     """A run folder with results: the given one where it has been run, else a copy in which it is run now; kept for later calls."""
     if has_matrices(folder):
         return folder
@@ -121,7 +124,7 @@ def finish(folder: Path, work: Path, plan: Plan) -> Path:
     shutil.copytree(folder, copy)
     (copy / NOT_FINISHED).touch()
     nothing: Callable[[], None] = lambda: None  # noqa: E731
-    ended: Ended = Here(plan.command, plan.timeout).wait(copy, "", {}, nothing)
+    ended: Ended = engine.wait(copy, "", {}, nothing)
     if ended.returned:
         raise Refused(Kind.NO_RUN, copy, f"was left by the command with exit code {ended.returned}")
     (copy / NOT_FINISHED).unlink()

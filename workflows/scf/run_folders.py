@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from converters.errors import Kind, Refused
 from converters.interrupts import kills_as_interrupts
@@ -28,6 +28,8 @@ from workflows.terminal.progress import Tell, silent
 if TYPE_CHECKING:
     from converters.frames.frame import Frame
     from slem_plugin.model import Model
+
+Made = TypeVar("Made")
 
 # Two SCFs that end once their energies change by less than some number are farther apart than that number.
 NEAR_THE_END = 10.0
@@ -82,17 +84,22 @@ def run_folders(folders: Sequence[Path], job: Job, tell: Tell = silent) -> list[
         return run_all(folders, replace(work, environment=answers.environment))
 
 
-@kills_as_interrupts()
 def run_all(folders: Sequence[Path], work: "Work") -> list[Outcome]:
     """Each folder in its turn, as many at once as the job allows."""
-    with ThreadPoolExecutor(work.job.at_once) as pool:
-        futures = [pool.submit(work.run, folder) for folder in folders]
+    return each_in_turn(work.run, folders, work.job.at_once, work.job.engine)
+
+
+@kills_as_interrupts()
+def each_in_turn(run: Callable[[Path], Made], folders: Sequence[Path], at_once: int, engine: Engine) -> list[Made]:
+    """What a function that waits for an engine makes of each folder; where it ends before its time, what it waits for ends too."""
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(run, folder) for folder in folders]
         try:
             return [future.result() for future in futures]
         except BaseException:
             for future in futures:
                 future.cancel()
-            work.job.engine.stop.set()
+            engine.stop.set()
             raise
 
 
