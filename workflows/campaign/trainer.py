@@ -67,10 +67,8 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
     batch = max(1, min(ATOMS // largest, count // 4, MOST_TOGETHER))
     config = Config(time=f"{seconds:.1f}", validate=validate, evaluations=6, workers=0, device="cpu", batch=batch)
     start = None if before is None else load_model(Path(before))
-    if start is not None and set(start.blueprint.operators) != set(
-        operators
-    ):  # the first runs may lack what later ones have
-        start = None
+    if start is not None and set(start.blueprint.operators) != set(operators):
+        start = None  # the first runs had other matrices
     if start is not None:
         config = config.with_changes(settings_like(start), "settings")
     folder = model_path.with_suffix(".training")
