@@ -15,18 +15,18 @@ from converters.frames.frame import Frame, operator_on
 from converters.physics import kspace
 from converters.starts.agreement import overlapping_elements
 from converters.starts.density import operator_on_mesh, scale_density
-from converters.starts.earlier import COMBINED, combined_frame
+from converters.starts.earlier import MANY, combined_frame
 from converters.starts.fit import sampling_of
 from converters.starts.response import Response
 from converters.storage.dataset import Dataset
 
-LEFT_OUT, COUNTS = 4, (1, 2, 4, 8, 14, 20, 40)
-FEW = 8  # densities, beside as many as are combined
+LEFT_OUT, COUNTS = 4, (1, 2, 4, 8, 14, 20, 40, 100)
+COMBINED = (8, 24, MANY)
 
 
 def missed(made: Frame, true: Frame) -> float:
     """How far the density of a frame is from the true one, where orbitals overlap."""
-    sampling = sampling_of(true, None, None)
+    sampling = sampling_of(true, None, None).with_partners()
     on_true = replace(true, operators={"S": true["S"], "DM": operator_on(made, "DM", true.pairs)})
     scaled = scale_density(on_true, sampling.filling)["DM"].values_sx
     apart_sx = np.where(overlapping_elements(true), scaled - true["DM"].values_sx, 0)
@@ -54,7 +54,7 @@ def measure(frames: Sequence[Frame]) -> list[dict[str, float | int | str]]:
         row: dict[str, float | int | str] = {"earlier runs": count}
         nearest = [min(there, key=lambda one: np.linalg.norm(one.positions_av - new.positions_av)) for new in unknown]
         row["the nearest"] = mean([missed(old, new) for old, new in zip(nearest, unknown, strict=True)])
-        for most in (FEW, COMBINED):
+        for most in COMBINED:
             made = [combined_frame(there, new.cell_cv, new.positions_av, 1, most) for new in unknown]
             row[f"{most} combined"] = mean([missed(one, new) for one, new in zip(made, unknown, strict=True) if one])
         for name, answer in (("answer, translations alone", unturned), ("answer, turns too", response)):

@@ -14,6 +14,7 @@ from basis.units import BOHR
 from converters.errors import Kind, Refused
 from converters.pyscf.calculator import PySCF
 from converters.starts.earlier import combined_frame
+from converters.starts.fit import shift_atoms
 from converters.storage.dataset import Dataset
 from tests.ase_starts import measure, ring
 from tests.campaigns import energies, hydrogen, water_along
@@ -255,7 +256,7 @@ def test_a_calculator_of_files_hears_what_has_changed_since_its_last_calculation
 
 
 def test_a_calculator_of_files_starts_from_several_earlier_densities(tmp_path):
-    """Where the radial functions are known; an atom that has gone into another cell is no earlier place."""
+    """Where the radial functions are known; an atom that has gone into another cell is where it was."""
     inner = Silicon(unpacked("siesta", "h2o"), tmp_path / "calc")
     door = Files(inner)
     (frame,) = frames_of("siesta", "h2o")
@@ -263,17 +264,18 @@ def test_a_calculator_of_files_starts_from_several_earlier_densities(tmp_path):
     door.store(tmp_path / "data.h5")
     assert door.kinds(frame.atoms) == ["own"]
     (known,) = door.earlier.frames
-    crossed = replace(known, positions_av=known.positions_av + known.cell_cv[0] * np.array([[0], [1], [0]]))
-    door.earlier.frames = [known, crossed]
+    far = replace(known, positions_av=known.positions_av + np.array([[0], [1], [0]]))
+    door.earlier.frames = [known, far]
     door.kind = "last"
     door.calculate(frame.atoms)
     assert door.taken == "own"
-    door.earlier.frames = [known, known]
+    crossed = shift_atoms(known, np.array([[0, 0, 0], [1, 0, 0], [0, 0, 0]]))
+    door.earlier.frames = [known, crossed]
     assert door.kinds(frame.atoms) == ["last", "own"]
     door.calculate(frame.atoms)
     assert door.taken == "last"
     assert any(name.endswith(".DM") for name in inner.given)
-    made = combined_frame([known, known], known.cell_cv, known.positions_av)
+    made = combined_frame([known, crossed], known.cell_cv, known.positions_av)
     np.testing.assert_allclose(made["DM"].values_sx, known["DM"].values_sx, atol=1e-9)
     np.testing.assert_allclose(made["S"].values_sx, known["S"].values_sx, atol=1e-8)
     assert combined_frame([known], known.cell_cv, known.positions_av) is None

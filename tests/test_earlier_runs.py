@@ -21,11 +21,11 @@ from converters.errors import Refused
 from converters.frames.blocks import Operator
 from converters.frames.frame import operator_on
 from converters.frames.neighbours import Structure, find_pairs
-from converters.physics.kspace import count_electrons
+from converters.physics.kspace import count_electrons, dense_at
 from converters.physics.overlap import Overlap
 from converters.pyscf import frame_from_scf
 from converters.starts.earlier import are_alike
-from converters.starts.fit import reorder_atoms
+from converters.starts.fit import reorder_atoms, shift_atoms
 from converters.starts.repeats import Repeats
 from converters.starts.response import Response
 from converters.starts.start import EARLIER_RUNS, MODEL_VARIABLE
@@ -188,6 +188,24 @@ def test_supercells_that_are_strained_start_each_other():
         made = earlier.start(wanted.cell_cv, wanted.numbers_a, wanted.positions_av, "run")
         missed.append(np.linalg.norm(operator_on(made, "DM", wanted.pairs).values_sx - wanted["DM"].values_sx))
     assert missed[-1] < 0.8 * missed[0]
+
+
+def test_atoms_in_other_cells_hide_no_earlier_run():
+    """Codes move atoms into the cell: one about its corner is now at one side, now at the other; at Gamma the matrices are the same."""
+    wanted, frames = strained(99), [strained(seed) for seed in range(4)]
+    random = np.random.default_rng(5)
+    elsewhere = [shift_atoms(frame, random.integers(-1, 2, (8, 3))) for frame in frames]
+    moved = shift_atoms(wanted, random.integers(-1, 2, (8, 3)))
+    earlier, earlier_elsewhere = EarlierRuns(), EarlierRuns()
+    for frame, other in zip(frames, elsewhere, strict=True):
+        earlier.take(frame)
+        earlier_elsewhere.take(other)
+    there = earlier.start(wanted.cell_cv, wanted.numbers_a, wanted.positions_av, "run")
+    here = earlier_elsewhere.start(moved.cell_cv, moved.numbers_a, moved.positions_av, "run")
+    np.testing.assert_array_equal(here.positions_av, moved.positions_av)
+    np.testing.assert_allclose(Overlap.of_frame(moved).like(here), here["S"].values_sx[0], atol=1e-12)
+    for name in ("S", "DM"):
+        np.testing.assert_allclose(*(dense_at(made, name, np.zeros(3))[0] for made in (here, there)), atol=1e-9)
 
 
 def alone(frame):

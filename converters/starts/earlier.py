@@ -17,11 +17,12 @@ from converters.frames.frame import Frame, operator_on
 from converters.frames.origin import Made, Origin
 from converters.physics import kspace
 from converters.physics.overlap import Overlap
+from converters.starts.fit import shift_atoms
 from converters.starts.magnetism import are_opposed
-from converters.starts.turned import turned_onto
+from converters.starts.turned import turned_onto, turns_between
 
-# So many of the earlier calculations, the nearest ones, are combined.
-COMBINED = 24
+# So many of the earlier calculations for each atom, the nearest ones, are combined, at least and at most so many: more than the atoms and a strained cell have ways to move.
+OF_AN_ATOM, FEW, MANY = 8, 24, 64
 # What a converged density misses, for each root of an orbital: weights that make more of it than they gain are too large.
 NOISE = 2e-5
 # Densities are no straight lines: what a weight of 1 costs at the distance 1 from the new overlap, each for a root of an orbital.
@@ -34,7 +35,7 @@ COUNTED, TURNED = 1e-3, 0.5
 FAR = 0.7
 
 
-def weights_of(S: Array, earlier: Sequence[Array], most: int = COMBINED) -> Array:
+def weights_of(S: Array, earlier: Sequence[Array], most: int = FEW) -> Array:
     """The weight of each of the earlier overlaps, 1 in all, in the combination of the nearest ones (at `most` so many) that is nearest to S.
 
     Where there is one alone it is taken as it is.
@@ -79,31 +80,56 @@ def flat(matrix: Array) -> Array:
 
 
 def combined_frame(
-    frames: Sequence[Frame], cell_cv: Array, positions_av: Array, fewest: int = 2, most: int = COMBINED
+    frames: Sequence[Frame], cell_cv: Array, positions_av: Array, fewest: int = 2, most: int | None = None
 ) -> Frame | None:
     """S of new positions and the DM that the frames of earlier ones make, on the pairs of the nearest; None where that is not known.
 
     It takes two frames (`fewest`) or more of the same atoms in the same order, calculated alike, with their radial functions. Molecules
-    are turned onto the new positions first.
+    are turned onto the new positions first, and atoms of crystals go into the cells in which the new ones are.
     """
-    frames = [turned_onto(one, positions_av) for one in frames]
-    moved_n = [np.abs(one.positions_av - positions_av).max() for one in frames]
-    near = [
-        one
-        for one, moved in zip(frames, moved_n, strict=True)
-        if moved < FAR and {"S", "DM"} <= set(one) and are_alike(one, frames[-1])
-    ]
-    if len(near) < fewest or (overlap := Overlap.of_frame(near[-1])) is None:
+    alike = [one for one in frames if {"S", "DM"} <= set(one) and are_alike(one, frames[-1])]
+    if alike and alike[-1].pbc_c.any() and (cells_ac := cells_between(alike[-1], cell_cv, positions_av)).any():
+        made = combined_frame(alike, cell_cv, positions_av - cells_ac @ cell_cv, fewest, most)
+        return None if made is None else replace(shift_atoms(made, cells_ac), positions_av=positions_av)
+    most = min(max(OF_AN_ATOM * len(positions_av), FEW), MANY) if most is None else most
+    near = nearest_ones(alike, cell_cv, positions_av, most)
+    if len(near) < max(fewest, 1) or (overlap := Overlap.of_frame(near[0])) is None:
         return None
-    nearest = min(near, key=lambda one: float(np.linalg.norm(one.positions_av - positions_av)))
+    nearest = near[0]
     moved = replace(nearest, cell_cv=cell_cv, positions_av=positions_av)
     S_sx = overlap.like(moved)[None]
     weights_n = weights_of(S_sx, [operator_on(one, "S", nearest.pairs).values_sx for one in near], most)
     parts = (w * operator_on(one, "DM", nearest.pairs).values_sx for w, one in zip(weights_n, near, strict=True))
-    operators = {"S": Operator(S_sx), "DM": Operator(np.sum(list(parts), axis=0))}
+    operators = {"S": Operator(S_sx), "DM": Operator(sum(parts))}
     provenance = replace(nearest.provenance, origins={"S": Origin(Made.INTEGRATED)})
     made = replace(moved, operators=operators, provenance=provenance)
     return made if made.pbc_c.any() or made.spin is Spin.SPINOR else with_whole_orbitals(made, nearest)
+
+
+def nearest_ones(frames: Sequence[Frame], cell_cv: Array, positions_av: Array, most: int) -> list[Frame]:
+    """So many of some frames at most, those whose atoms are nearest to other positions, the nearest first, brought there as a whole."""
+    if not frames:
+        return []
+    periodic = bool(frames[0].pbc_c.any())
+    shift_nac = np.array(
+        [cells_between(one, cell_cv, positions_av) if periodic else 0 * one.positions_av for one in frames]
+    )
+    places_nav = np.array([one.positions_av + s @ one.cell_cv for one, s in zip(frames, shift_nac, strict=True)])
+    if not periodic and frames[0].spin is not Spin.SPINOR:
+        middle_nav, turns_nvv = places_nav.mean(axis=1, keepdims=True), turns_between(places_nav, positions_av)
+        places_nav = (places_nav - middle_nav) @ turns_nvv.swapaxes(1, 2) + positions_av.mean(axis=0)
+    apart_nav = places_nav - positions_av
+    order = np.argsort(np.linalg.norm(apart_nav, axis=(1, 2)), kind="stable")[:most]
+    chosen = [n for n in order.tolist() if np.abs(apart_nav[n]).max() < FAR]
+    if periodic:
+        return [shift_atoms(frames[n], shift_nac[n]) if shift_nac[n].any() else frames[n] for n in chosen]
+    return [turned_onto(frames[n], positions_av) for n in chosen]
+
+
+def cells_between(frame: Frame, cell_cv: Array, positions_av: Array) -> Array:
+    """By how many cells the atoms of a frame have to move to be nearest to other positions: codes move them into the cell, from which they go in and out."""
+    fractional_ac = frame.positions_av @ np.linalg.inv(frame.cell_cv)
+    return np.round(positions_av @ np.linalg.inv(cell_cv) - fractional_ac).astype(np.int64)
 
 
 def with_whole_orbitals(frame: Frame, earlier: Frame) -> Frame:

@@ -1,6 +1,7 @@
 """Starts that a campaign makes of its own finished runs, without any model: densities of the same atoms at other positions."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
@@ -10,13 +11,14 @@ from basis import Array
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.starts.asking import Question, numbers_in
-from converters.starts.earlier import combined_frame
+from converters.starts.earlier import cells_between, combined_frame
+from converters.starts.fit import shift_atoms
 from converters.starts.response import Response
 from converters.starts.start import Target
 from converters.storage.dataset import Dataset
 
-# Of a dataset that is there already so many of the last frames are read; so many are kept, and fewer where they are larger than this.
-READ, KEPT, MOST_BYTES = 100, 24, 2**29
+# So many of the last frames of a dataset are read and kept, and fewer where they are larger than this.
+KEPT, MOST_BYTES = 200, 2**29
 # Different supercells that are kept in mind.
 SUPERCELLS = 4
 
@@ -42,7 +44,7 @@ class EarlierRuns:
         except Refused:  # who writes into it next says so
             return
         with dataset, self.lock:
-            for n in range(max(self.seen, len(dataset) - READ), len(dataset)):
+            for n in range(max(self.seen, len(dataset) - KEPT), len(dataset)):
                 self.take(dataset[n])
             self.seen = len(dataset)
 
@@ -55,8 +57,11 @@ class EarlierRuns:
                 return
         if (new := Response.of(frame)) is not None and new.add(frame):
             self.responses = [*self.responses, new][-SUPERCELLS:]
-        self.frames.append(frame)  # of a supercell too: where each is strained otherwise, none answers for another
-        size = sum(operator.values_sx.nbytes for operator in frame.operators.values())
+        # Of a supercell too: where each is strained otherwise, none answers for another.
+        self.frames.append(
+            as_others(replace(frame, operators={name: frame[name] for name in ("S", "DM")}), self.frames)
+        )
+        size = sum(operator.values_sx.nbytes for operator in self.frames[-1].operators.values())
         del self.frames[: -max(1, min(KEPT, MOST_BYTES // size))]
 
     def knows(self, numbers_a: Array) -> bool:
@@ -95,6 +100,15 @@ class EarlierRuns:
             if np.array_equal(frame.numbers_a, numbers_a)
             and (not frame.pbc_c.any() or np.allclose(frame.cell_cv, cell_cv, atol=0.3))
         ]
+
+
+def as_others(frame: Frame, others: Sequence[Frame]) -> Frame:
+    """A frame with its atoms in the cells in which those of the last frame of the same atoms are, so that they need not be moved for each start."""
+    last = next((one for one in reversed(others) if np.array_equal(one.numbers_a, frame.numbers_a)), None)
+    if last is None or not (frame.pbc_c.any() and last.pbc_c.any()):
+        return frame
+    cells_ac = cells_between(frame, last.cell_cv, last.positions_av)
+    return shift_atoms(frame, cells_ac) if cells_ac.any() else frame
 
 
 def none_for(place: str) -> Refused:
