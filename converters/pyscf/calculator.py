@@ -26,9 +26,9 @@ from converters.pyscf.molecule import make_basis
 from converters.pyscf.read import frame_from_scf
 from converters.pyscf.write import order_of_pyscf, reorder_matrix
 from converters.starts.asking import Question
-from converters.starts.earlier import COUNTED, as_projector, weights_of
+from converters.starts.earlier import COUNTED, FEW, as_projector, weights_of, which_nearest
 from converters.starts.judged import Judged
-from converters.starts.turned import places_of, turned_matrices, turned_onto, turns_between, turns_of
+from converters.starts.turned import places_of, turned_matrices, turned_onto, turned_places, turns_between, turns_of
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Ask = Callable[[Question], Frame]
 # Calculations that are kept, and fewer where their overlaps and densities are larger than this; frames and predictions take about as much.
-KEPT, MOST_BYTES = 24, 2**29
+KEPT, MOST_BYTES = 200, 2**29
 # Elements of matrices that are turned at once.
 MOST_ELEMENTS = 2**20
 
@@ -165,15 +165,16 @@ class PySCF(Calculator):  # type: ignore[misc]
         self.taken = "last" if self.kind != "default" and "last" in kinds else "default"
         if self.taken == "default":
             return None
-        turned = turned_to(question, self.earlier)
-        weights_n = weights_of(S, [earlier_S for earlier_S, _ in turned])
+        turned = turned_to(question, nearest_to(question, self.earlier))
+        weights_n = weights_of(S, [earlier_S for earlier_S, _ in turned], len(turned))
         rho = np.asarray(sum(weight * one for weight, (_, one) in zip(weights_n, turned, strict=True)))
         likest_S, likest = turned[int(np.argmax(weights_n))]
         return as_projector(rho, S, likest, likest_S)
 
     def corrected(self, frame: Frame, question: Question, S: Array) -> Frame:
         """A predicted frame with what predictions of earlier calculations missed."""
-        known = [(one, one.frame) for one in self.earlier if one.frame is not None]
+        near = nearest_to(question, [one for one in self.earlier if one.frame is not None], FEW)
+        known = [(one, one.frame) for one in near if one.frame is not None]
         if self.ask is None or "DM" not in frame.operators:
             return frame
         values_sx = frame.operators["DM"].values_sx.copy()
@@ -232,6 +233,18 @@ class PySCF(Calculator):  # type: ignore[misc]
         frame = frame_from_scf(self.mf)
         self.earlier[-1].frame = frame
         return frame
+
+
+def nearest_to(question: Question, earlier: Sequence[Earlier], most: int | None = None) -> list[Earlier]:
+    """The earlier calculations that are combined: those of the nearest positions, of molecules once they have turned."""
+    _, pbc_c, positions_av, *_ = question
+    if len(earlier) <= FEW:
+        return list(earlier)
+    places_nav = np.array([one.question[2] for one in earlier])
+    apart_nav = places_nav - positions_av
+    if not np.any(pbc_c):
+        apart_nav = turned_places(places_nav, positions_av) - positions_av
+    return [earlier[n] for n in which_nearest(np.linalg.norm(apart_nav, axis=(1, 2)), len(positions_av), most)]
 
 
 def turned_to(question: Question, earlier: Sequence[Earlier]) -> list[tuple[Array, Array]]:

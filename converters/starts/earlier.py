@@ -19,10 +19,12 @@ from converters.physics import kspace
 from converters.physics.overlap import Overlap
 from converters.starts.fit import shift_atoms
 from converters.starts.magnetism import are_opposed
-from converters.starts.turned import turned_onto, turns_between
+from converters.starts.turned import turned_onto, turned_places
 
 # So many of the earlier calculations for each atom, the nearest ones, are combined, at least and at most so many: more than the atoms and a strained cell have ways to move.
 OF_AN_ATOM, FEW, MANY = 8, 24, 64
+# Beyond the few only those that are not ten times as far as the nearest: steps of a trajectory that are long ago add nothing to the last ones.
+AS_NEAR = 10.0
 # What a converged density misses, for each root of an orbital: weights that make more of it than they gain are too large.
 NOISE = 2e-5
 # Densities are no straight lines: what a weight of 1 costs at the distance 1 from the new overlap, each for a root of an orbital.
@@ -91,23 +93,22 @@ def combined_frame(
     if alike and alike[-1].pbc_c.any() and (cells_ac := cells_between(alike[-1], cell_cv, positions_av)).any():
         made = combined_frame(alike, cell_cv, positions_av - cells_ac @ cell_cv, fewest, most)
         return None if made is None else replace(shift_atoms(made, cells_ac), positions_av=positions_av)
-    most = min(max(OF_AN_ATOM * len(positions_av), FEW), MANY) if most is None else most
     near = nearest_ones(alike, cell_cv, positions_av, most)
     if len(near) < max(fewest, 1) or (overlap := Overlap.of_frame(near[0])) is None:
         return None
-    nearest = near[0]
-    moved = replace(nearest, cell_cv=cell_cv, positions_av=positions_av)
+    first = near[0]
+    moved = replace(first, cell_cv=cell_cv, positions_av=positions_av)
     S_sx = overlap.like(moved)[None]
-    weights_n = weights_of(S_sx, [operator_on(one, "S", nearest.pairs).values_sx for one in near], most)
-    parts = (w * operator_on(one, "DM", nearest.pairs).values_sx for w, one in zip(weights_n, near, strict=True))
+    weights_n = weights_of(S_sx, [operator_on(one, "S", first.pairs).values_sx for one in near], len(near))
+    parts = (w * operator_on(one, "DM", first.pairs).values_sx for w, one in zip(weights_n, near, strict=True))
     operators = {"S": Operator(S_sx), "DM": Operator(sum(parts))}
-    provenance = replace(nearest.provenance, origins={"S": Origin(Made.INTEGRATED)})
+    provenance = replace(first.provenance, origins={"S": Origin(Made.INTEGRATED)})
     made = replace(moved, operators=operators, provenance=provenance)
-    return made if made.pbc_c.any() or made.spin is Spin.SPINOR else with_whole_orbitals(made, nearest)
+    return made if made.pbc_c.any() or made.spin is Spin.SPINOR else with_whole_orbitals(made, first)
 
 
-def nearest_ones(frames: Sequence[Frame], cell_cv: Array, positions_av: Array, most: int) -> list[Frame]:
-    """So many of some frames at most, those whose atoms are nearest to other positions, the nearest first, brought there as a whole."""
+def nearest_ones(frames: Sequence[Frame], cell_cv: Array, positions_av: Array, most: int | None) -> list[Frame]:
+    """So many of some frames at most (None: as many as help), those whose atoms are nearest to other positions, the nearest first, brought there as a whole."""
     if not frames:
         return []
     periodic = bool(frames[0].pbc_c.any())
@@ -116,14 +117,26 @@ def nearest_ones(frames: Sequence[Frame], cell_cv: Array, positions_av: Array, m
     )
     places_nav = np.array([one.positions_av + s @ one.cell_cv for one, s in zip(frames, shift_nac, strict=True)])
     if not periodic and frames[0].spin is not Spin.SPINOR:
-        middle_nav, turns_nvv = places_nav.mean(axis=1, keepdims=True), turns_between(places_nav, positions_av)
-        places_nav = (places_nav - middle_nav) @ turns_nvv.swapaxes(1, 2) + positions_av.mean(axis=0)
+        places_nav = turned_places(places_nav, positions_av)
     apart_nav = places_nav - positions_av
-    order = np.argsort(np.linalg.norm(apart_nav, axis=(1, 2)), kind="stable")[:most]
-    chosen = [n for n in order.tolist() if np.abs(apart_nav[n]).max() < FAR]
+    chosen = [
+        n
+        for n in which_nearest(np.linalg.norm(apart_nav, axis=(1, 2)), len(positions_av), most)
+        if np.abs(apart_nav[n]).max() < FAR
+    ]
     if periodic:
         return [shift_atoms(frames[n], shift_nac[n]) if shift_nac[n].any() else frames[n] for n in chosen]
     return [turned_onto(frames[n], positions_av) for n in chosen]
+
+
+def which_nearest(distance_n: Array, natoms: int, most: int | None = None) -> list[int]:
+    """Which of several structures are combined, of their distances from the new one; the nearest first."""
+    order = np.argsort(distance_n, kind="stable")
+    if most is None:
+        most = min(max(OF_AN_ATOM * natoms, FEW), MANY)
+        as_near = int(np.count_nonzero(distance_n <= AS_NEAR * distance_n.min()))
+        most = min(most, max(as_near, FEW))
+    return [int(n) for n in order[:most]]
 
 
 def cells_between(frame: Frame, cell_cv: Array, positions_av: Array) -> Array:

@@ -27,6 +27,12 @@ def turns_between(positions_nav: Array, onto_av: Array) -> Array:
     return np.asarray(left @ right)
 
 
+def turned_places(positions_nav: Array, onto_av: Array) -> Array:
+    """The atoms of each of some molecules where they are once it has turned and moved to other places of the same atoms."""
+    middle_nav, turns_nvv = positions_nav.mean(axis=1, keepdims=True), turns_between(positions_nav, onto_av)
+    return np.asarray((positions_nav - middle_nav) @ turns_nvv.swapaxes(1, 2) + onto_av.mean(axis=0))
+
+
 def places_of(basis: Sequence[Species], species_a: Array) -> Places:
     """Where the orbitals of each degree are in the matrices of a structure; those of s need no turn."""
     found: dict[int, list[Array]] = {}

@@ -1,5 +1,6 @@
 """Starts that a campaign makes of its own finished runs, without any model: densities of the same atoms at other positions."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,8 @@ from converters.storage.dataset import Dataset
 
 # So many of the last frames of a dataset are read and kept, and fewer where they are larger than this.
 KEPT, MOST_BYTES = 200, 2**29
-# Different supercells that are kept in mind.
-SUPERCELLS = 4
+# Different supercells that are kept in mind; after so many frames of the same atoms that are none no more are looked at.
+SUPERCELLS, LOOKED_AT = 4, 3
 
 
 class EarlierRuns:
@@ -30,6 +31,9 @@ class EarlierRuns:
         self.data, self.fewest, self.seen, self.lock = data, fewest, 0, Lock()
         self.frames: list[Frame] = []
         self.responses: list[Response] = []
+        self.no_supercells: Counter[bytes] = (
+            Counter()
+        )  # frames of some atoms that were none, since the last one that was
         self.look()
 
     def __len__(self) -> int:
@@ -55,8 +59,12 @@ class EarlierRuns:
         for response in self.responses:
             if response.add(frame):
                 return
-        if (new := Response.of(frame)) is not None and new.add(frame):
-            self.responses = [*self.responses, new][-SUPERCELLS:]
+        atoms = frame.numbers_a.tobytes()
+        if self.no_supercells[atoms] < LOOKED_AT:
+            new = Response.of(frame)
+            self.no_supercells[atoms] = 0 if new is not None else self.no_supercells[atoms] + 1
+            if new is not None and new.add(frame):
+                self.responses = [*self.responses, new][-SUPERCELLS:]
         # Of a supercell too: where each is strained otherwise, none answers for another.
         self.frames.append(
             as_others(replace(frame, operators={name: frame[name] for name in ("S", "DM")}), self.frames)
