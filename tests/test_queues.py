@@ -86,6 +86,25 @@ def test_a_job_goes_on_while_the_queue_does_not_answer(slurm):
     assert len(asked(place, "squeue")) == 14
 
 
+def test_a_job_that_is_not_taken_now_is_handed_over_later(slurm):
+    """With more jobs than a user may have, and while slurmctld is away."""
+    full = 'echo "sbatch: error: AssocMaxSubmitJobLimit" >&2; echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user\'s size and/or time limits)" >&2; exit 1'
+    away = 'echo "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)" >&2; exit 1'
+    place = slurm(
+        sbatch=[full, full, away, "echo Submitted batch job 8"], squeue=[GONE], scontrol=[fate("COMPLETED", "0:0")]
+    )
+    assert run_job(place)[0].returned == 0
+    assert len(asked(place, "sbatch")) == 4
+
+
+def test_a_job_that_is_never_taken_says_why_at_once(slurm):
+    wrong = 'echo "sbatch: error: Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)" >&2; exit 1'
+    place = slurm(sbatch=[wrong])
+    with pytest.raises(Refused, match="Requested time limit"):
+        run_job(place)
+    assert len(asked(place, "sbatch")) == 1
+
+
 def test_a_job_that_the_queue_has_forgotten_is_judged_by_its_files(slurm):
     place = slurm(sbatch=["echo Submitted batch job 8"], squeue=[UNKNOWN], scontrol=[FORGOTTEN])
     ended, log = run_job(place)

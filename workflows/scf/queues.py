@@ -31,6 +31,9 @@ STATE, CODE, OUTPUT = (
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL")
 # What queues say of a job that they do not know any more; where they fail otherwise they do not answer, and the job may go on.
 UNKNOWN = re.compile(r"invalid job id|unknown job|has finished|is not found|not exist", re.I)
+# What they say when they will take a job later: a user has too many there, or the queue is restarted. It is tried again as often as this.
+LATER = re.compile(r"MaxSubmit|per-user limit|unable to contact|timed out|temporarily|try again", re.I)
+TRIES = 120
 NO_PROGRAM, FAILED, BY_SIGNAL = 127, 1, 128  # exit codes
 # A job is gone when a queue does not know it so many times in a row; once may be a scheduler that is busy.
 MISSES = 3
@@ -119,6 +122,19 @@ class Queue:
     stop: Event = field(default_factory=Event)
 
     def begin(self, copy: Path, environment: Mapping[str, str]) -> str:
+        for _ in range(TRIES):
+            job, said = self.handed_over(copy, environment)
+            if job:
+                return job
+            if not LATER.search(said):
+                break
+            if self.stop.wait(self.every):
+                raise KeyboardInterrupt
+        lines = said.strip().splitlines()
+        raise Refused(Kind.NO_START, copy, f'was not taken by "{self.submit}": {lines[-1] if lines else "no answer"}')
+
+    def handed_over(self, copy: Path, environment: Mapping[str, str]) -> tuple[str, str]:
+        """The job of a run, or "" and what the queue said."""
         with (copy / LOG).open("wb") as log:  # the name of the job is there even where nobody waits for it any more
             done = subprocess.run(
                 self.submit,
@@ -129,14 +145,10 @@ class Queue:
                 stderr=subprocess.PIPE,
                 check=False,
             )
-            job = job_named_in((copy / LOG).read_text(errors="replace"))
+            answer = (copy / LOG).read_text(errors="replace")
             log.write(done.stderr)
-        if done.returncode or not job:
-            said = (
-                (done.stderr.decode(errors="replace") or (copy / LOG).read_text(errors="replace")).strip().splitlines()
-            )
-            raise Refused(Kind.NO_START, copy, f'was not taken by "{self.submit}": {said[-1] if said else "no answer"}')
-        return job
+        job = "" if done.returncode else job_named_in(answer)
+        return job, done.stderr.decode(errors="replace") or answer
 
     def wait(self, copy: Path, job: str, environment: Mapping[str, str], look: Callable[[], None]) -> Ended:
         query, missed, ended = self.query_for(job), 0, Ended(0, None)
