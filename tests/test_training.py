@@ -35,7 +35,7 @@ from slem_plugin.network.network import PairStates
 from slem_plugin.prediction import predict
 from slem_plugin.testing.codes import assert_same_frame
 from slem_plugin.testing.frames import made_frame, random_structure, two_species
-from workflows.terminal.show_training import rise_since_best
+from workflows.terminal.show_training import notes_of, rise_since_best
 
 SMALL = "8x0e+6x1o+2x1e+4x2e+2x2o"
 
@@ -254,6 +254,9 @@ def test_a_training_begins_with_what_another_model_knows(tmp_path):
             assert error_of_H(earlier, frame) < 0.02
     assert later.blueprint.network.layers == 1
     assert later.history["data"]["name"] == "few.h5"
+    assert later.history["began with"] == {"data": "many.h5", "frames": 9, "frames of baselines": 9}
+    (note,) = notes_of(later)
+    assert "a model of 9 frames of many.h5" in note
 
 
 def test_more_frames_than_before_bring_their_own_baselines(tmp_path):

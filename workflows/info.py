@@ -71,6 +71,7 @@ def describe_model(path: Path) -> dict[str, Any]:
         "cutoff (Angstrom)": cutoffs,
         "network": f"{blueprint.network.layers} layers of {blueprint.network.channels}, {weights} weights",
         "data": f"{data.get('name', 'unknown')}, {len(data.get('training', []))} frames, checked on {len(data.get('validation', []))}",
+        **({"began with": history["began with"]} if "began with" in history else {}),
         "training": {key: value for key, value in history.get("progress", {}).items() if key in ("step", "seconds")},
         "made with": history.get("program", {}),
     }

@@ -37,10 +37,18 @@ def begin_with(model: Model, before: Model, frames: int) -> Model:
     Baselines are those of whoever had more frames: where the earlier model had more than these, and reaches as far, it goes on as it stands.
     """
     require_alike(model, before)
-    stays = len(before.history.get("data", {}).get("training", ())) > frames and reaches(before, model)
+    data = before.history.get("data", {})
+    known = len(data.get("training", ()))
+    of_baselines = before.history.get("began with", {}).get("frames of baselines", known)
+    stays = of_baselines > frames and reaches(before, model)
     baselines, zero = (before.baselines, before.zero) if stays else (model.baselines, model.zero)
     spec = replace(before.blueprint.network, learned=both_ranges(before, model))
-    history = {**model.history, "electrons": electrons_of_both(before, model)}
+    began = {
+        "data": data.get("name", "unknown"),
+        "frames": known,
+        "frames of baselines": of_baselines if stays else frames,
+    }
+    history = {**model.history, "electrons": electrons_of_both(before, model), "began with": began}
     begun = Model(replace(model.blueprint, network=spec), baselines, None, history, model.functions, zero)
     if before.network is not None:
         begun.network = begun.untrained_network().to(model.dtype)

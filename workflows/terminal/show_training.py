@@ -72,6 +72,10 @@ def show_training(
 def notes_of(model: Any) -> list[str]:
     """What a user should know of a model before it learns."""
     notes = []
+    if began := model.history.get("began with"):
+        notes.append(
+            f"this begins with what a model of {began['frames']} frames of {began['data']} knows; baselines are of {began['frames of baselines']} frames"
+        )
     if mesh := model.blueprint.mesh:
         folded = "x".join(map(str, mesh))
         notes.append(f"the blocks are folded over the k mesh {folded}; the model is for this mesh alone")
