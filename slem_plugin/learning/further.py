@@ -38,14 +38,14 @@ def begin_with(model: Model, before: Model, frames: int) -> Model:
     """
     require_alike(model, before)
     data = before.history.get("data", {})
-    known = len(data.get("training", ()))
-    of_baselines = before.history.get("began with", {}).get("frames of baselines", known)
+    learned = len(data.get("training", ()))
+    of_baselines = before.history.get("began with", {}).get("frames of baselines", learned)
     stays = of_baselines > frames and reaches(before, model)
     baselines, zero = (before.baselines, before.zero) if stays else (model.baselines, model.zero)
     spec = replace(before.blueprint.network, learned=both_ranges(before, model))
     began = {
         "data": data.get("name", "unknown"),
-        "frames": known,
+        "frames": learned,
         "frames of baselines": of_baselines if stays else frames,
     }
     history = {**model.history, "electrons": electrons_of_both(before, model), "began with": began}
