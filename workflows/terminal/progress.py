@@ -20,6 +20,8 @@ from rich.progress import (
 from rich.text import Text
 
 SECONDS_BETWEEN_LINES = 20
+# What is left is not foretold from fewer seconds of steps than these; preparations before the first one say nothing of it.
+SECONDS_TO_JUDGE = 5
 
 
 class Tell(Protocol):
@@ -54,20 +56,22 @@ def progress(title: str, *, shown: bool = True) -> Iterator[Tell]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    started = last = time.monotonic()
+    started = last = began = time.monotonic()
     first = -1
     with Progress(*columns, console=err, transient=True, disable=not (shown and err.is_terminal)) as bar:
         task = bar.add_task(title, total=None, found="")
 
         def tell(done: int, total: int | None, found: str = "") -> None:
-            nonlocal last, first
+            nonlocal last, first, began
             bar.update(task, completed=done, total=total, found=found)
-            now, first = time.monotonic(), done if first < 0 else first
+            now = time.monotonic()
+            first, began = (done, now) if first < 0 else (first, began)
             if shown and not err.is_terminal and now - last > SECONDS_BETWEEN_LINES and done > first:
                 last, parts = now, [f"{title}: {done}", f"{now - started:.0f} s"]
                 if total is not None:
-                    left = (now - started) * (total - done) / (done - first)
-                    parts = [f"{title}: {done} of {total}", parts[1], f"about {left:.0f} s to go"]
+                    parts = [f"{title}: {done} of {total}", parts[1]]
+                    if now - began >= SECONDS_TO_JUDGE:
+                        parts.append(f"about {(now - began) * (total - done) / (done - first):.0f} s to go")
                 err.print(", ".join([*parts, *filter(None, [found])]), soft_wrap=True, markup=False)
 
         yield tell
