@@ -95,6 +95,30 @@ def test_the_last_density_is_a_start_without_the_electrons_of_the_cores():
     assert atoms.calc.iterations < before
 
 
+def test_starts_that_take_longer_than_they_save_are_not_made(tmp_path, monkeypatch):
+    """Densities that are combined for as long as a hundred iterations take are hardly tried again, however few iterations they leave."""
+
+    def solve(self):
+        as_it_is(self)
+        self.prepared = 1000.0 if self.taken == "last" else 0.0
+
+    as_it_is = PySCF.solve
+    monkeypatch.setattr(PySCF, "solve", solve)
+
+    def water(atoms):
+        molecule = gto.M(atom=list(zip(atoms.symbols, atoms.positions, strict=True)), basis="6-31g", verbose=0)
+        return scf.RHF(molecule)
+
+    atoms = water_along(0)
+    with Learning(PySCF(water), tmp_path / "c", steps=8) as atoms.calc:
+        for step in range(8):
+            atoms.positions = water_along(0.1 * step).positions
+            atoms.get_potential_energy()
+        said = atoms.calc.summary()["starts"]
+    assert said["last"]["iterations"] < said["default"]["iterations"]
+    assert said["last"]["calculations"] <= 3 < said["default"]["calculations"]
+
+
 def test_charges_dipole_and_moment_are_those_of_pyscf(tmp_path):
     def make(atoms):
         return scf.UHF(

@@ -87,7 +87,7 @@ class PySCF(Calculator):  # type: ignore[misc]
         self.mf: Any = None
         self.earlier: list[Earlier] = []
         self.before: list[Frame] = []
-        self.together, self.written, self.stored = 0.0, -math.inf, 0
+        self.together, self.written, self.stored, self.prepared = 0.0, -math.inf, 0, 0.0
         self.waiting: list[Frame] = []
 
     def kinds(self, atoms: "Atoms") -> list[str]:
@@ -137,7 +137,9 @@ class PySCF(Calculator):  # type: ignore[misc]
             self.before = []
         if self.earlier and not self.earlier[-1].is_like(question, method):
             self.earlier.clear()
+        began = time.process_time()
         dm0 = self.density(mf, question, S)
+        self.prepared = time.process_time() - began
         mf.kernel(dm0=None if dm0 is None else with_orbitals(mf, dm0))
         self.mf = mf if mf.converged else None
         if not mf.converged:

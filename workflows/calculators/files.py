@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,7 @@ class Files:
         self.ask: Callable[[Any], Frame] | None = None
         self.iterations: int | None = None
         self.earlier = EarlierRuns(fewest=2)  # one alone is what the code's own restart has
-        self.together, self.stored = 0.0, 0
+        self.together, self.stored, self.prepared = 0.0, 0, 0.0
 
     @property
     def folder(self) -> Path:
@@ -76,9 +77,14 @@ class Files:
     def write_input(self, *arguments: Any, **named: Any) -> None:
         """The calculator's own input, and a start with the lines that make the code read it."""
         self.write(*arguments, **named)
-        self.taken = "own"
-        if self.kind == "own":
-            return
+        self.taken, self.prepared = "own", 0.0
+        if self.kind != "own":
+            began = time.process_time()
+            self.put_start()
+            self.prepared = time.process_time() - began
+
+    def put_start(self) -> None:
+        """Make the chosen start and put it into the folder of the calculation."""
         staged = self.folder / STAGED
         shutil.rmtree(staged, ignore_errors=True)
         try:

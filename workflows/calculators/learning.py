@@ -44,6 +44,7 @@ class Door(Protocol):
     kind: str
     taken: str
     ask: "Callable[[Any], Frame] | None"
+    prepared: float  # seconds of the processor in which the last start was made
     results: dict[str, Any]
     implemented_properties: list[str]
     together: float
@@ -105,7 +106,7 @@ class Learning(Calculator):  # type: ignore[misc]
             self.training.begin_with(Path(model))
         self.calculator.together = TOGETHER
         self.training.complete = lambda: self.calculator.flush(self.home / DATA)
-        self.asked = 0.0
+        self.asked = self.reading = 0.0
         self.known: list[tuple[Atoms, dict[str, Any]]] = []
         self.there: Atoms | None = None  # of the last calculation
         self.choice, self.refused, self.uncounted = Choice.remembered(self.journal.events), "", ""
@@ -125,7 +126,9 @@ class Learning(Calculator):  # type: ignore[misc]
 
     def ask(self, guide: Guide, question: Any) -> Frame:
         """What a model predicts; the seconds of that are counted, those of reading the model are not."""
+        start = seconds_of_all()
         model, began = guide.model, seconds_of_all()
+        self.reading += began - start
         try:
             return predict_for(model, question)
         finally:
@@ -151,7 +154,7 @@ class Learning(Calculator):  # type: ignore[misc]
         if self.training.poll() and self.training.newest != before:  # a training may fail
             self.choice.forget(PREDICTED)
             self.use_newest()
-        self.results, door.results, self.asked, self.there = {}, {}, 0.0, None
+        self.results, door.results, self.asked, self.reading, self.there = {}, {}, 0.0, 0.0, None
         door.kind = self.choice.next(door.kinds(self.atoms))
         door.calculate(self.atoms, properties, changes)
         self.remember()
@@ -184,8 +187,8 @@ class Learning(Calculator):  # type: ignore[misc]
         number = newest.number if newest is not None and wanted in PREDICTED else 0
         model, doubted = (number, 0) if taken in PREDICTED else (0, number)
         each = self.ledger.seconds_of_iteration()
-        # A prediction costs as much as so many iterations.
-        cost = (iterations or 0) + (self.asked / each if each else 0.0)
+        # Making the start costs as much as so many iterations.
+        cost = (iterations or 0) + (max(0.0, self.calculator.prepared - self.reading) / each if each else 0.0)
         self.journal.add(
             "step",
             refused=self.refused,
