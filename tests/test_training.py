@@ -259,6 +259,18 @@ def test_a_training_begins_with_what_another_model_knows(tmp_path):
     assert "a model of 9 frames of many.h5" in note
 
 
+def test_one_matrix_goes_on_from_a_model_of_two(tmp_path):
+    few = learned_molecules([99.0, 101.3, 108.7], tmp_path, "few")
+    keys = {"validate": "0", "device": "cpu"}
+    both = slem.train(few, tmp_path / "both", layers=1, steps=100, channels=SMALL, **keys)
+    alone = slem.train(few, tmp_path / "alone", before=both, operators="H", steps=1, rate=1e-9, **keys)
+    more = slem.train(few, tmp_path / "more", before=alone, steps=1, rate=1e-9, **keys)
+    with slem.Dataset(few) as frames:
+        errors = [error_of_H(model, frames[0]) for model in (both, alone, more)]
+    np.testing.assert_allclose(errors, errors[0], rtol=1e-3)
+    assert [model.blueprint.learned for model in (alone, more)] == [("H",), ("H", "DM")]
+
+
 def test_more_frames_than_before_bring_their_own_baselines(tmp_path):
     many = learned_molecules(np.linspace(95, 115, 9), tmp_path, "many")
     few = learned_molecules([101.3, 108.7], tmp_path, "few")

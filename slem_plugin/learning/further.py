@@ -18,10 +18,9 @@ REACH = "cutoff_ss"
 
 
 def settings_like(before: Model) -> dict[str, Any]:
-    """The settings of a training that begins with a model: its operators and its network, and a gentle rate."""
+    """The settings of a training that begins with a model: its network, and a gentle rate."""
     spec = before.blueprint.network
     return {
-        "operators": ",".join(before.blueprint.operators),
         "network": spec.kind,
         "channels": str(spec.channels),
         "layers": spec.layers,
@@ -34,14 +33,16 @@ def settings_like(before: Model) -> dict[str, Any]:
 def begin_with(model: Model, before: Model, frames: int) -> Model:
     """The model of so many frames, untrained, with the weights of an earlier one.
 
-    Baselines are those of whoever had more frames: where the earlier model had more than these, and reaches as far, it goes on as it stands.
+    Baselines are those of whoever had more frames: where the earlier model had more than these, knows their operators and reaches as far,
+    it goes on as it stands. What it says nothing of is learned from nothing.
     """
     require_alike(model, before)
     data = before.history.get("data", {})
     learned = len(data.get("training", ()))
     of_baselines = before.history.get("began with", {}).get("frames of baselines", learned)
-    stays = of_baselines > frames and reaches(before, model)
-    baselines, zero = (before.baselines, before.zero) if stays else (model.baselines, model.zero)
+    stays = of_baselines > frames and set(model.baselines) <= set(before.baselines) and reaches(before, model)
+    source = before if stays else model
+    baselines = {name: source.baselines[name] for name in model.baselines}
     spec = replace(before.blueprint.network, learned=both_ranges(before, model))
     began = {
         "data": data.get("name", "unknown"),
@@ -49,27 +50,22 @@ def begin_with(model: Model, before: Model, frames: int) -> Model:
         "frames of baselines": of_baselines if stays else frames,
     }
     history = {**model.history, "electrons": electrons_of_both(before, model), "began with": began}
-    begun = Model(replace(model.blueprint, network=spec), baselines, None, history, model.functions, zero)
-    if before.network is not None:
+    begun = Model(replace(model.blueprint, network=spec), baselines, None, history, model.functions, source.zero)
+    if model.network is not None:
         begun.network = begun.untrained_network().to(model.dtype)
-        own, known = begun.network.state_dict(), before.network.state_dict()
-        begun.network.load_state_dict({name: own[name] if name.endswith(REACH) else known[name] for name in own})
+        own = begun.network.state_dict()
+        known = {} if before.network is None else before.network.state_dict()
+        taken = {name: value for name, value in known.items() if name in own and not name.endswith(REACH)}
+        begun.network.load_state_dict({**own, **taken})
     return begun
 
 
 def require_alike(model: Model, before: Model) -> None:
-    """Refuse to begin with a model of other operators or another network."""
+    """Refuse to begin with a model of other symmetries or another network."""
     mine, earlier = model.blueprint, before.blueprint
-    if (
-        mine.time_reversal is not earlier.time_reversal
-        or mine.mesh != earlier.mesh
-        or mine.operators != earlier.operators
-    ):
-        raise Refused(
-            Kind.OTHER_MODEL,
-            "data",
-            "has other operators, another k mesh or other symmetries than the model to begin with",
-        )
+    if mine.time_reversal is not earlier.time_reversal or mine.mesh != earlier.mesh:
+        found = "is folded over another k mesh, or breaks time reversal otherwise, than what the model to begin with learned"
+        raise Refused(Kind.OTHER_MODEL, "data", found)
     shapes = [replace(one.network, neighbours=1.0, messages=1.0, learned=()) for one in (mine, earlier)]
     if shapes[0] != shapes[1]:
         raise Refused(

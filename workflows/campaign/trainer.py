@@ -54,7 +54,6 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
     from slem_plugin.checkpoint import BEST, load_model
     from slem_plugin.config import Config
     from slem_plugin.learning.further import settings_like
-    from slem_plugin.learning.survey import Survey
     from workflows.train import train_folder
 
     torch.set_num_threads(1)
@@ -62,13 +61,10 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
 
     with Dataset(data) as frames:
         count, largest = len(frames), max(frame.natoms for frame in frames.outlines())
-        operators = Survey.of(frames.outlines()).operators
     validate = f"{1 / ONE_IN:.3f}" if count >= FOR_CHECKS else NO_CHECKS
     batch = max(1, min(ATOMS // largest, count // 4, MOST_TOGETHER))
     config = Config(time=f"{seconds:.1f}", validate=validate, evaluations=6, workers=0, device="cpu", batch=batch)
     start = None if before is None else load_model(Path(before))
-    if start is not None and set(start.blueprint.operators) != set(operators):
-        start = None  # the first runs had other matrices
     if start is not None:
         config = config.with_changes(settings_like(start), "settings")
     folder = model_path.with_suffix(".training")
