@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 from pyscf import gto, scf
 
+from converters.pyscf import frame_from_scf
 from converters.starts.start import MODEL_VARIABLE, Progress
+from converters.storage.writer import DatasetWriter
 from slem_plugin import pyscf_guess
+from slem_plugin.checkpoint import load_model
 from tests.campaigns import plan_of, silent
 from workflows.campaign.campaign import Campaign, Standing, row_of
 from workflows.campaign.guide import Guide
 from workflows.campaign.journal import Journal
 from workflows.campaign.learning import Learning as Learner
 from workflows.campaign.runs import Ran
-from workflows.campaign.trainer import teach
+from workflows.campaign.trainer import answer_to, teach
 from workflows.campaign.worth import Decision, Ledger, Row
 from workflows.scf.answering import Answers
 from workflows.scf.outcome import Outcome, Start
@@ -176,6 +179,19 @@ def test_seconds_before_the_first_iteration_are_not_saved():
 def test_a_model_goes_on_from_the_one_before(taught, tmp_path):
     data, first, said = taught
     assert teach(data, tmp_path / "second.safetensors", str(first), 0.2)["errors"]["H"] < 3 * said["errors"]["H"]
+
+
+def test_a_model_of_other_runs_is_no_beginning(taught, tmp_path):
+    """A campaign that was given a model of another basis learns its own all the same."""
+    _, first, _ = taught
+    with DatasetWriter(tmp_path / "other.h5") as writer:
+        for length in (0.7, 0.75, 0.8):
+            mf = scf.RHF(gto.M(atom=f"H 0 0 0; H 0 0 {length}", basis="6-31g", verbose=0)).run()
+            writer.append(frame_from_scf(mf))
+    wanted = {"model": str(tmp_path / "own.safetensors"), "before": str(first), "seconds": 0.2}
+    said = answer_to({"data": str(tmp_path / "other.h5"), **wanted})
+    assert said["frames"] == 3
+    assert load_model(tmp_path / "own.safetensors").blueprint.basis != load_model(first).blueprint.basis
 
 
 def test_a_script_asks_the_campaign_for_its_prediction(taught, tmp_path, monkeypatch):

@@ -301,6 +301,8 @@ def test_another_network_than_that_of_the_model_to_begin_with_is_refused(tmp_pat
     earlier = slem.train(few, tmp_path / "earlier", layers=1, steps=2, channels=SMALL, device="cpu", validate="0")
     with pytest.raises(Refused, match="another network"):
         slem.train(few, tmp_path / "later", before=earlier, layers=2, steps=1)
+    with pytest.raises(Refused, match="goes on with its own model"):
+        slem.train(few, tmp_path / "earlier", before=earlier, resume=True, steps=3)
 
 
 @pytest.fixture

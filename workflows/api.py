@@ -108,16 +108,14 @@ def train(
     evaluation. `resume` goes on with the training in the folder; a new training begins with what the model `before` knows.
     """
     from slem_plugin.checkpoint import load_model
-    from slem_plugin.config import Config
-    from slem_plugin.learning.further import settings_like
+    from slem_plugin.learning.further import config_like
     from workflows.train import start_config, train_folder
 
     if "steps" in settings and "time" not in settings:
         settings["time"] = "0"
     folder = Path(output)
     known = load_model(existing(before)) if isinstance(before, str | Path) else before
-    usual = Config() if known is None else Config().with_changes(settings_like(known), "before")
-    config = start_config(folder, usual, settings, resume)
+    config = start_config(folder, config_like(known), settings, resume)
     return train_folder(
         existing(data),
         folder,

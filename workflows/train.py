@@ -102,6 +102,10 @@ def train_folder(
 
     Of several ranks the leader begins, and writes.
     """
+    if resume and before is not None:
+        raise Refused(
+            Kind.CONFIGURATION, folder, "goes on with its own model; only a new training begins with another one"
+        )
     ranks = ranks or Alone()
     require_batch(config, ranks.count)
     with Dataset(data) as dataset:

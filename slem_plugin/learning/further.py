@@ -1,13 +1,13 @@
 """Learning further: a training that begins with what an earlier model knows."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from basis import Array
 from converters.errors import Kind, Refused
 from slem_plugin.baseline.baseline import learned_distances
+from slem_plugin.config import Config
 from slem_plugin.model import Model
 from slem_plugin.unseen import CLOSER
 
@@ -17,17 +17,19 @@ GENTLE = 0.002
 REACH = "cutoff_ss"
 
 
-def settings_like(before: Model) -> dict[str, Any]:
-    """The settings of a training that begins with a model: its network, and a gentle rate."""
+def config_like(before: Model | None) -> Config:
+    """The usual configuration of a training that begins with a model, if any: its network, and a gentle rate."""
+    if before is None:
+        return Config()
     spec = before.blueprint.network
-    return {
-        "network": spec.kind,
-        "channels": str(spec.channels),
-        "layers": spec.layers,
-        "latent": spec.latent,
-        "waves": spec.waves,
-        "rate": GENTLE,
-    }
+    return Config(
+        network=spec.kind,
+        channels=str(spec.channels),
+        layers=spec.layers,
+        latent=spec.latent,
+        waves=spec.waves,
+        rate=GENTLE,
+    )
 
 
 def begin_with(model: Model, before: Model, frames: int) -> Model:

@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -40,10 +41,22 @@ def answer_to(wanted: dict[str, Any]) -> dict[str, Any]:
     from converters.errors import Refused
 
     try:
-        found = teach(Path(wanted["data"]), Path(wanted["model"]), wanted["before"], float(wanted["seconds"]))
+        found = teach_anyway(Path(wanted["data"]), Path(wanted["model"]), wanted["before"], float(wanted["seconds"]))
     except (Refused, OSError, MemoryError) as error:
         found = {"refused": str(error)}
     return {**found, "cpu": time.process_time()}
+
+
+def teach_anyway(data: Path, model_path: Path, before: str | None, seconds: float) -> dict[str, Any]:
+    """`teach`, from nothing where the model before is of other runs than these."""
+    from converters.errors import Kind, Refused
+
+    try:
+        return teach(data, model_path, before, seconds)
+    except Refused as refusal:
+        if before is None or refusal.kind is not Kind.OTHER_MODEL:
+            raise
+        return teach(data, model_path, None, seconds)
 
 
 def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> dict[str, Any]:
@@ -52,8 +65,7 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
 
     from converters.storage.dataset import Dataset
     from slem_plugin.checkpoint import BEST, load_model
-    from slem_plugin.config import Config
-    from slem_plugin.learning.further import settings_like
+    from slem_plugin.learning.further import config_like
     from workflows.train import train_folder
 
     torch.set_num_threads(1)
@@ -63,10 +75,16 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
         count, largest = len(frames), max(frame.natoms for frame in frames.outlines())
     validate = f"{1 / ONE_IN:.3f}" if count >= FOR_CHECKS else NO_CHECKS
     batch = max(1, min(ATOMS // largest, count // 4, MOST_TOGETHER))
-    config = Config(time=f"{seconds:.1f}", validate=validate, evaluations=6, workers=0, device="cpu", batch=batch)
     start = None if before is None else load_model(Path(before))
-    if start is not None:
-        config = config.with_changes(settings_like(start), "settings")
+    config = replace(
+        config_like(start),
+        time=f"{seconds:.1f}",
+        validate=validate,
+        evaluations=6,
+        workers=0,
+        device="cpu",
+        batch=batch,
+    )
     folder = model_path.with_suffix(".training")
     shutil.rmtree(folder, ignore_errors=True)
     reports: list[Any] = []

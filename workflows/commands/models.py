@@ -46,18 +46,16 @@ def train_command(
     Several ranks share the frames of each step: a batch that is set must be as large or larger. The folder gets best.safetensors (what slem-predict uses), last.safetensors (what --resume goes on from) and log.csv.
     """
     from slem_plugin.checkpoint import load_model
-    from slem_plugin.config import Config, read_config
-    from slem_plugin.learning.further import settings_like
+    from slem_plugin.config import read_config
+    from slem_plugin.learning.further import config_like
     from slem_plugin.ranks import find_ranks
     from workflows import train
     from workflows.processes.torchrun import launch_ranks, launched
     from workflows.terminal.show_training import show_training
 
-    if resume and before is not None:
-        raise click.UsageError("--resume goes on with the model in the output folder, --from begins with another one")
     output = output or named_after([data], ".model", "data")
     known = None if before is None else load_model(before)
-    usual = Config() if known is None else Config().with_changes(settings_like(known), "--from")
+    usual = config_like(known)
     changes = {key: value for key, value in options.items() if value is not None}
     if duration is not None:
         changes["time"] = duration
