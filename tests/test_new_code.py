@@ -1,5 +1,6 @@
 """A second code proves the door: what docs/new_code.md adds, and nothing else, passes the contract of every code."""
 
+import contextlib
 import functools
 import json
 import shutil
@@ -115,12 +116,20 @@ def test_scf_runs_it_from_a_prediction(tmp_path, monkeypatch):
     assert abs(outcome.difference) < 1e-6
 
 
+def inputs_in(folder, numbers):
+    """Runs that have not been made, each of another structure; the last is that of the page."""
+    text = (plain_files() / "chains" / "ch" / "plain.in").read_text()
+    assert "C 0 0.6 0" in text
+    runs = [folder / f"run{n}" for n in numbers]
+    for n, run in enumerate(runs):
+        run.mkdir()
+        (run / "plain.in").write_text(text.replace("C 0 0.6 0", f"C 0 {0.6 + 0.001 * (len(runs) - 1 - n):g} 0"))
+    return runs
+
+
 def test_the_benchmark_of_starts_runs_learns_and_compares(tmp_path, monkeypatch):
     """Each run is made once: those to learn from, the default start, one for each route and model, and one for each route from its own matrices; a second call finds all of them, a second set is the runs before."""
-    runs = [tmp_path / f"run{n}" for n in (1, 2, 10)]
-    for run in runs:
-        run.mkdir()
-        shutil.copy(plain_files() / "chains" / "ch" / "plain.in", run)
+    runs = inputs_in(tmp_path, (1, 2, 10))
     (frame,) = frames_in("plain", plain_files() / "chains" / "ch")
     monkeypatch.setattr("slem_plugin.checkpoint.load_model", lambda path: "a model")
     monkeypatch.setattr("slem_plugin.prediction.predict", lambda model, atoms: frame)
@@ -149,6 +158,30 @@ def test_the_benchmark_of_starts_runs_learns_and_compares(tmp_path, monkeypatch)
     assert [row["set"] for row in rows] == [1, 2]
     with pytest.raises(Refused, match="3 run folders"):
         bench_starts(runs, tmp_path / "work", replace(plan, learn=(3,)))
+
+
+def test_the_benchmark_of_starts_leaves_out_what_did_not_converge(tmp_path, monkeypatch):
+    """The rows say of how many runs the model is; where nothing is left they say why."""
+    runs = inputs_in(tmp_path, range(4))
+    place, titles = "workflows.benchmarks.starts_of_runs", []
+
+    @contextlib.contextmanager
+    def stage(title):
+        titles.append(title)
+        yield lambda *_: None
+
+    monkeypatch.setattr(f"{place}.train_quietly", lambda *_: None)
+    monkeypatch.setattr(f"{place}.start_all", lambda *_: [])
+    monkeypatch.setattr(f"{place}.errors_of", lambda *_: {})
+    monkeypatch.setattr(f"{place}.iterations_from_own", lambda *_: 1.0)
+    spoilt = "case $PWD in */run1) sed -i 's/^converged 1/converged 0/' matrices.txt;; esac"
+    command = f"{sys.executable} {plain_program.__file__} .; {spoilt}"
+    plan = Plan(command, learn=(3,), keep=1, routes=("dm",), minutes=(2,), stage=stage)
+    (row,) = bench_starts(runs, tmp_path / "work", plan)
+    assert row["learned"] == 2
+    assert "learning from the first 3 without 1 whose SCF did not converge, 2 minutes of the processor" in titles
+    with pytest.raises(Refused, match="expected a converged SCF"):
+        bench_starts(runs[1:], tmp_path / "other", replace(plan, learn=(1,)))
 
 
 def test_the_benchmark_of_starts_says_what_it_does(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from converters.frames.frame import Frame
 from converters.runs import code_module, counted
 from converters.starts.start import Target
 from converters.starts.targets import code_of_scripts
+from converters.storage.dataset import Dataset
 from workflows.benchmarks.starts_of_cases import train_quietly
 from workflows.convert import Options, convert, find
 from workflows.export import Request
@@ -35,6 +36,7 @@ from workflows.scf.run_folders import Board, Job, Work, each_in_turn, run_all, r
 from workflows.terminal.progress import Tell, progress, silent
 
 NOT_FINISHED = "unfinished"  # marks a run folder of ours while it runs
+DATA = "data.h5"  # what a model of ours learned from, beside it
 Stage = Callable[[str], contextlib.AbstractContextManager[Tell]]
 
 
@@ -93,7 +95,12 @@ def bench_starts(runs: Sequence[Path], work: Path, plan: Plan) -> list[dict[str,
             if (number, route) not in own:
                 with plan.stage(f"starting set {number} by {route} from its own matrices") as tell:
                     own[number, route] = iterations_from_own(kept, route, place, plan, tell)
-            row = {"learned": count, "set": number, **errors_of(model, outcomes, place), "route": route}
+            row = {
+                "learned": runs_in(model.parent / DATA),
+                "set": number,
+                **errors_of(model, outcomes, place),
+                "route": route,
+            }
             rows.append({**row, **summary(outcomes), "own matrices": own[number, route]})
     return rows
 
@@ -141,20 +148,34 @@ def has_matrices(folder: Path) -> bool:
 
 
 def learn(folders: Sequence[Path], place: Path, plan: Plan, minutes: float) -> Path:
-    """A model of some runs; one of an earlier call is kept."""
-    data, model = place / "data.h5", place / "model"
+    """A model of some runs, without those whose SCF did not converge; one of an earlier call is kept."""
+    data, model = place / DATA, place / "model"
     place.mkdir(exist_ok=True)
     if not data.exists():
-        with choose_engine(plan.at_once, None, "fork") as engine:
-            outcomes = convert(find(list(folders), list(KNOWN)), data, Options(), engine, lambda _: None)
-        for outcome in outcomes:
-            if outcome.refusal is not None:  # a model of fewer runs than its row says
-                data.unlink()
-                raise outcome.refusal
+        gather(folders, data, plan)
     if not (model / "best.safetensors").exists():
-        with plan.stage(f"learning from the first {len(folders)}, {minutes:g} minutes of the processor") as tell:
+        missing = len(folders) - runs_in(data)
+        without = f" without {missing} whose SCF did not converge" if missing else ""
+        title = f"learning from the first {len(folders)}{without}, {minutes:g} minutes of the processor"
+        with plan.stage(title) as tell:
             train_quietly(data, model, minutes, tell)
     return model
+
+
+def gather(folders: Sequence[Path], data: Path, plan: Plan) -> None:
+    """A dataset of the runs that converged; what else cannot be read ends the benchmark."""
+    with choose_engine(plan.at_once, None, "fork") as engine:
+        outcomes = convert(find(list(folders), list(KNOWN)), data, Options(), engine, lambda _: None)
+    refusals = [outcome.refusal for outcome in outcomes if outcome.refusal is not None]
+    fatal = [refusal for refusal in refusals if refusal.kind is not Kind.UNFINISHED_SCF]
+    if fatal or len(refusals) == len(outcomes):
+        data.unlink(missing_ok=True)
+        raise (fatal or refusals)[0]
+
+
+def runs_in(data: Path) -> int:
+    with Dataset(data) as stored:
+        return len(stored.sources())
 
 
 def start_all(kept: Sequence[Path], model: Path, route: str, work: Path, plan: Plan, tell: Tell) -> list[Outcome]:
