@@ -16,8 +16,9 @@ SHARE, RISK = 0.5, 0.03
 SHORTEST = 10.0
 # Seconds that a training takes besides its steps, imports and preparations, as long as none has told.
 BESIDES = 6.0
-# A run's seconds besides its iterations, as a part of all, as long as no runs tell; which counts as one run.
-GUESSED = 0.3
+# A run's seconds besides its iterations, as a part of all, as long as no runs tell. It is known to a third of a run's time, runs
+# are to a tenth, so that it counts as so much of a run.
+GUESSED, OF_A_RUN = 0.3, 0.1
 # Stands for the runs before, in place of a model's number, where they made a start; how many of the last such starts count, as more runs make better ones.
 EARLIER, RECENT = -1, 6
 # So many runs say what a model saves; the iterations that even the best start takes.
@@ -93,13 +94,13 @@ class Ledger:
     def beginning(self) -> float:
         """Seconds of a run besides its iterations: where the line of seconds over iterations begins.
 
-        While all runs take as many iterations nothing but a guess says where, which weighs as much as one run.
+        While all runs take as many iterations nothing but a guess says where, which weighs little once they do not.
         """
         known = [(row.iterations, row.seconds) for row in self.rows if row.seconds is not None]
         if not known:
             return 0.0
         n, seconds = np.array([*known, (0.0, GUESSED * float(np.mean([s for _, s in known])))], dtype=float).T
-        _, constant = np.polyfit(n, seconds, 1)
+        _, constant = np.polyfit(n, seconds, 1, w=np.sqrt([*np.ones(len(known)), OF_A_RUN]))
         return float(np.clip(constant, 0.0, 0.9 * seconds[:-1].min()))
 
     def seconds_of_iteration(self) -> float | None:
