@@ -54,35 +54,67 @@ def phases(frame: Frame, kpoint_c: Array) -> Array:
 
 def dense_at(frame: Frame, name: str, kpoint_c: Array) -> list[Array]:
     """O(k) as dense matrices; real where all phases are real and the operator is."""
-    return next(dense_at_each(frame, name, np.reshape(kpoint_c, (1, 3))))
+    return made_whole(frame, name, halves_at(frame, name, np.asarray(kpoint_c, dtype=float)))
 
 
 def dense_at_each(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[list[Array]]:
     """O(k) as dense matrices at one k-point after the other, the sums over R of many at once where memory allows."""
     layout = frame.layout(name)
-    table = LatticeTable.of(frame)
-    if table.size(layout) > LARGEST_TABLE:
-        yield from ([matrix.toarray() for matrix in matrix_at(frame, name, k_c)] for k_c in kpoints_kc)
+    table = LatticeTable.of(frame) if len(kpoints_kc) > 1 else None
+    if table is None or table.size(layout) > LARGEST_TABLE:
+        yield from (dense_at(frame, name, k_c) for k_c in kpoints_kc)
         return
     halves_stNN = table.halves(frame, name)
     norb = halves_stNN.shape[-1]
     for start in range(0, len(kpoints_kc), K_BATCH):
         batch_kc = kpoints_kc[start : start + K_BATCH]
         phase_kt = np.exp(2j * np.pi * batch_kc @ table.R_tc.T)
-        real_k = ~np.any(np.mod(2 * batch_kc, 1), axis=1) & (layout is not Spin.SPINOR)
         table_stX = halves_stNN.reshape(len(halves_stNN), len(table.R_tc), -1)
         if np.iscomplexobj(table_stX):
             half_skX = phase_kt @ table_stX
         else:  # by parts: a product of complex and real numbers makes a complex copy of these
             half_skX = phase_kt.real @ table_stX
-            if not real_k.all():
+            if not all(has_real_phases(k_c) for k_c in batch_kc):
                 half_skX = half_skX + 1j * (phase_kt.imag @ table_stX)
         half_skNN = half_skX.reshape(len(halves_stNN), len(batch_kc), norb, norb)
-        for k in range(len(batch_kc)):
-            halves = [half_kNN[k].real if real_k[k] else half_kNN[k] for half_kNN in half_skNN]
-            whole = [half + half.conj().T for half in halves]
-            doubled = name == "S" and frame.spin is Spin.SPINOR
-            yield [np.kron(np.eye(2), whole[0])] if doubled else whole
+        for k, k_c in enumerate(batch_kc):
+            is_real = has_real_phases(k_c) and layout is not Spin.SPINOR
+            yield made_whole(frame, name, [half_kNN[k].real if is_real else half_kNN[k] for half_kNN in half_skNN])
+
+
+def has_real_phases(kpoint_c: Array) -> bool:
+    return not np.any(np.mod(2 * kpoint_c, 1))
+
+
+def made_whole(frame: Frame, name: str, halves: Sequence[Array]) -> list[Array]:
+    """Matrices of which the stored half is there, onsite blocks times 1/2."""
+    whole = [half + half.conj().T for half in halves]
+    doubled = name == "S" and frame.spin is Spin.SPINOR
+    return [np.kron(np.eye(2), whole[0])] if doubled else whole
+
+
+def halves_at(frame: Frame, name: str, kpoint_c: Array) -> list[Array]:
+    """The stored half of O(k), onsite blocks times 1/2, summed at once: a matrix of each R costs more for a k-point alone."""
+    layout, pairs, norb = frame.layout(name), frame.pairs, frame.norb
+    angle_p = 2 * np.pi * (pairs.R_pc @ kpoint_c)
+    is_real = layout is not Spin.SPINOR and has_real_phases(kpoint_c)
+    row_x, column_x = pairs.row_column_x
+    place_x = row_x * norb + column_x
+    half_sMM: Array = np.zeros((layout.components, norb * norb), dtype=float if is_real else complex)
+    for wave, factor in ((np.cos, 1),) if is_real else ((np.cos, 1), (np.sin, 1j)):
+        weight_x = (pairs.copies_p / 2 * wave(angle_p))[pairs.pair_x]
+        for s, values_x in enumerate(frame.operators[name].values_sx):
+            half_sMM[s] += factor * summed_at(place_x, weight_x * values_x, norb * norb)
+    half_sMM = half_sMM.reshape(-1, norb, norb)
+    return [np.block([[*half_sMM[:2]], [*half_sMM[2:]]])] if layout is Spin.SPINOR else [*half_sMM]
+
+
+def summed_at(place_x: Array, values_x: Array, size: int) -> Array:
+    """Sums of the elements at each place."""
+    sums = [
+        np.bincount(place_x, part_x, size) for part_x in (values_x.real, values_x.imag)[: 1 + np.iscomplexobj(values_x)]
+    ]
+    return sums[0] + 1j * sums[1] if len(sums) > 1 else sums[0]
 
 
 # Coefficients of orbitals that may be kept while levels are filled.
