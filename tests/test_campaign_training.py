@@ -21,7 +21,7 @@ from workflows.campaign.guide import Guide
 from workflows.campaign.journal import Journal
 from workflows.campaign.learning import Learning as Learner
 from workflows.campaign.runs import Ran
-from workflows.campaign.trainer import answer_to, teach
+from workflows.campaign.trainer import answer_to, frames_in_a_step, teach
 from workflows.campaign.worth import EARLIER, Decision, Ledger, Row
 from workflows.scf.answering import Answers
 from workflows.scf.outcome import Outcome, Start
@@ -187,6 +187,11 @@ def test_a_few_runs_say_more_than_a_guess_of_what_iterations_take():
 def test_a_model_goes_on_from_the_one_before(taught, tmp_path):
     data, first, said = taught
     assert teach(data, tmp_path / "second.safetensors", str(first), 0.2)["errors"]["H"] < 3 * said["errors"]["H"]
+
+
+@pytest.mark.parametrize(("count", "largest", "expected"), [(3, 3, 1), (24, 3, 6), (24, 9, 2), (63, 64, 1), (64, 9, 0)])
+def test_many_frames_are_learned_as_in_other_trainings(count, largest, expected):
+    assert frames_in_a_step(count, largest) == expected
 
 
 def test_a_model_of_other_runs_is_no_beginning(taught, tmp_path):

@@ -22,8 +22,9 @@ FOR_CHECKS, ONE_IN = 8, 8
 NO_CHECKS = "0"
 # Runs go first; at the lowest priority (19) a machine that has no idle processor would train at a fiftieth of its speed, until nothing is left to be started.
 POLITE = 5
-# Atoms in a step: those of small molecules cost little more than those of one, and a step learns more.
-ATOMS, MOST_TOGETHER = 24, 8
+# Atoms in a step: those of small molecules cost little more than those of one, and a step learns more. Of so many frames it has as
+# many as other trainings have, which are too few of fewer.
+ATOMS, MOST_TOGETHER, MANY = 24, 8, 64
 
 
 def main() -> None:
@@ -59,6 +60,11 @@ def teach_anyway(data: Path, model_path: Path, before: str | None, seconds: floa
         return teach(data, model_path, None, seconds)
 
 
+def frames_in_a_step(count: int, largest: int) -> int:
+    """Of so many frames, the largest of which has so many atoms; 0: what is usual."""
+    return 0 if count >= MANY else max(1, min(ATOMS // largest, count // 4, MOST_TOGETHER))
+
+
 def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> dict[str, Any]:
     """Train a model on all frames of a dataset, beginning with the weights of the model before where they fit."""
     import torch
@@ -74,7 +80,6 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
     with Dataset(data) as frames:
         count, largest = len(frames), max(frame.natoms for frame in frames.outlines())
     validate = f"{1 / ONE_IN:.3f}" if count >= FOR_CHECKS else NO_CHECKS
-    batch = max(1, min(ATOMS // largest, count // 4, MOST_TOGETHER))
     start = None if before is None else load_model(Path(before))
     config = replace(
         config_like(start),
@@ -83,7 +88,7 @@ def teach(data: Path, model_path: Path, before: str | None, seconds: float) -> d
         evaluations=6,
         workers=0,
         device="cpu",
-        batch=batch,
+        batch=frames_in_a_step(count, largest),
     )
     folder = model_path.with_suffix(".training")
     shutil.rmtree(folder, ignore_errors=True)
