@@ -3,10 +3,12 @@
 import contextlib
 import functools
 import json
+import math
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -20,7 +22,7 @@ from slem_plugin.testing.codes import CodeContract, Expected, frames_in
 from tests import plain_program
 from tests.fixtures import scratch, unpacked
 from tests.pages import blocks_of
-from workflows.benchmarks.starts_of_runs import Plan, bench_starts, finish_all, has_matrices
+from workflows.benchmarks.starts_of_runs import Plan, bench_starts, finish_all, has_matrices, runs_in
 from workflows.cli import main
 from workflows.commands.bench_and_demo import minutes_of
 from workflows.scf.queues import Here
@@ -262,3 +264,25 @@ def test_inputs_are_known_by_their_names_and_then_by_their_contents(tmp_path):
     (tmp_path / "INPUT").write_text("notes\n")
     assert code_of_input(tmp_path) == "plain"
     assert code_of_input(tmp_path / "lattice.dat") == "openmx"
+
+
+def test_the_benchmark_of_starts_stands_defaults_that_fail(tmp_path, monkeypatch):
+    """Where the code's default never converges, a start that does is a success without a gain; the matrices in which it ended tell the errors."""
+    runs = inputs_in(tmp_path, range(2))
+    (frame,) = frames_in("plain", plain_files() / "chains" / "ch")
+    history = {"config": {"time": "2m"}, "progress": {"step": 7}}
+    read = []
+    monkeypatch.setattr("slem_plugin.checkpoint.load_model", lambda path: "a model")
+    monkeypatch.setattr("slem_plugin.checkpoint.load_checkpoint", lambda path: (SimpleNamespace(history=history), None))
+    monkeypatch.setattr("slem_plugin.prediction.predict", lambda model, atoms: frame)
+    place = "workflows.benchmarks.starts_of_runs"
+    monkeypatch.setattr(f"{place}.train_quietly", lambda *_: None)
+    monkeypatch.setattr(f"{place}.evaluate_dataset", lambda _, data, *__: read.append(runs_in(data)) or {})
+    fails = "case $PWD in *-slem-default) rm -f matrices.txt; exit 1;; esac"
+    command = f"{sys.executable} {plain_program.__file__} .; {fails}"
+    (row,) = bench_starts(runs, tmp_path / "work", Plan(command, learn=(1,), keep=1, routes=("dm",)))
+    assert (row["runs"], row["wrong"], row["default not converged"], row["saved"]) == (1, 0, 1, "")
+    assert row["iterations"] == 1
+    assert math.isnan(row["default"])
+    assert math.isnan(row["own matrices"])
+    assert read == [1]

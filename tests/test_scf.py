@@ -22,6 +22,7 @@ from workflows.cli import scf_command
 from workflows.scf.judge import compare
 from workflows.scf.outcome import Outcome, Start
 from workflows.scf.queues import Here
+from workflows.terminal.show_scf import gain_of
 from workflows.train import train_folder
 
 SCRIPT = """
@@ -410,3 +411,25 @@ def test_a_state_that_is_another_says_which_is_the_lower_and_their_moments():
     )
     assert judged((-9.9, 0.0), (-10.0, 4.5)).endswith("moments 0.000 and 4.500")
     assert "moments" not in judged((-9.9, 0.0), (-10.0, 1e-4))
+
+
+def test_a_default_start_that_fails_is_no_measure_of_a_gain():
+    """It counts neither as slow, where it gave up after 100 iterations, nor as fast, where it broke off after one."""
+    guess = Start("guess", 9.0, 0, Progress(20, -10.0, True))
+    fine = Start("own", 10.0, 0, Progress(40, -10.0, True))
+    endless = Start("own", 50.0, 0, Progress(100, -9.0, False))
+    broken = Start("own", 1.0, 134, Progress(1, -9.0))
+
+    def compared(default):
+        return compare(Outcome("run", "ok", guess=guess, default=default, tolerance=1e-4, atoms=2))
+
+    for default in (endless, broken):
+        assert compared(default).ok
+        assert compared(default).ratio is None
+        assert compared(default).time_ratio is None
+        assert "the default start did not converge" in compared(default).notes
+    alone = "2 that ended well from the prediction alone: the default start did not"
+    assert gain_of([compared(endless), compared(broken)]) == alone
+    text = gain_of([compared(fine), compared(endless), compared(broken)])
+    assert text.startswith("1 runs compared: 50% fewer iterations on average, 50% in the worst run; 10% less time")
+    assert text.endswith(alone)

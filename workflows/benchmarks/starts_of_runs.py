@@ -230,16 +230,16 @@ def job_of(plan: Plan, model: Path, route: str) -> Job:
 
 
 def errors_of(model_path: Path, outcomes: Sequence[Outcome], work: Path) -> dict[str, Any]:
-    """How long a model was trained (that of an earlier call too), and its errors on the kept-back runs, as the default start left them."""
+    """How long a model was trained (that of an earlier call too), and its errors on the kept-back runs that converged, from the default start or from the prediction."""
     from slem_plugin.checkpoint import LAST, load_checkpoint, load_model
 
     data = work / "kept.h5"
     if not data.exists():
-        folders = [work / "default" / Path(o.default.folder).name for o in outcomes if o.default is not None]
+        folders = [folder for outcome in outcomes if (folder := converged_run(outcome)) is not None]
         with choose_engine(1, None, "fork") as engine:
             convert(find(folders, list(KNOWN)), data, Options(), engine, lambda _: None)
     ended, _ = load_checkpoint(model_path / LAST)
-    errors = evaluate_dataset(load_model(model_path), data, None, False, silent)
+    errors = evaluate_dataset(load_model(model_path), data, None, False, silent) if data.exists() else {}
     found: dict[str, Any] = {
         "minutes": parse_time(ended.history["config"]["time"]) / 60,
         "steps": ended.history["progress"]["step"],
@@ -251,12 +251,19 @@ def errors_of(model_path: Path, outcomes: Sequence[Outcome], work: Path) -> dict
     return found
 
 
+def converged_run(outcome: Outcome) -> Path | None:
+    """Where the converged matrices of a kept-back run are."""
+    if outcome.default is not None and outcome.default_ended:
+        return Path(outcome.default.folder)
+    return Path(outcome.guess.folder) if outcome.ok and outcome.guess is not None else None
+
+
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Iterations of the starts and of the default, what is saved on average and in the worst run, times with everything, and what went wrong."""
     good = [outcome for outcome in outcomes if outcome.ok and outcome.ratio is not None]
     ratios = [outcome.ratio for outcome in good if outcome.ratio is not None]
     moments = [outcome.moments for outcome in good if outcome.moments is not None]
-    mine, default = mean_pair([outcome.iterations for outcome in good]) or (np.nan, np.nan)
+    mine, default = mean_pair([outcome.iterations for outcome in good]) or (mean_alone(outcomes), np.nan)
     return {
         "taken": ", ".join(sorted({outcome.route for outcome in good})),
         "iterations": mine,
@@ -272,11 +279,15 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "H - DM": float(np.mean([o.apart for o in good if o.apart is not None] or [np.nan])),
         "runs": len(outcomes),
         "wrong": sum(not outcome.ok for outcome in outcomes),
-        "default not converged": sum(
-            outcome.default is not None and outcome.default.progress.converged is False for outcome in outcomes
-        ),
+        "default not converged": sum(o.default is not None and not o.default_ended for o in outcomes),
         "why wrong": "; ".join(sorted({outcome.verdict for outcome in outcomes if not outcome.ok})),
     }
+
+
+def mean_alone(outcomes: Sequence[Outcome]) -> float:
+    """Mean of the iterations of the starts that ended well, where no default start did."""
+    found = [float(o.iterations[0]) for o in outcomes if o.ok and o.iterations[0]]
+    return float(np.mean(found or [np.nan]))
 
 
 def mean_until(outcomes: Sequence[Outcome], near: float) -> str:

@@ -33,7 +33,7 @@ def judge(start: Start) -> str:
 def compare(outcome: Outcome) -> Outcome:
     """The verdict beside the default start, which is what to go on with unless the guess led to the same state."""
     default, apart = outcome.default, outcome.difference
-    if default is None or default.returned or default.progress.energy is None or default.progress.converged is False:
+    if default is None or not outcome.default_ended:
         if outcome.ok:
             return replace(outcome, notes=(*outcome.notes, "the default start did not converge"))
         return replace(outcome, verdict=f"{outcome.verdict}; the default start failed too", use="")

@@ -78,10 +78,17 @@ class Outcome:
         return None if found[0] is None or found[1] is None else found[0] - found[1]
 
     @property
+    def default_ended(self) -> bool:
+        """Whether the default start ended well, so that its iterations are a number to compare with."""
+        if self.default is None or self.default.returned or self.default.progress.energy is None:
+            return False
+        return self.default.progress.converged is not False
+
+    @property
     def ratio(self) -> float | None:
-        """Iterations from the guess over those of the default start."""
+        """Iterations from the guess over those of the default start; None where that one did not end well."""
         guess, default = self.iterations
-        return guess / default if guess and default else None
+        return guess / default if guess and default and self.default_ended else None
 
     @property
     def iterations(self) -> tuple[int | None, int | None]:
@@ -115,7 +122,7 @@ class Outcome:
     def time_ratio(self) -> float | None:
         """Time of the start from the guess, everything counted, over that of the default start."""
         guess, default = self.seconds
-        return guess / default if guess and default else None
+        return guess / default if guess and default and self.default_ended else None
 
     @property
     def cpu_seconds(self) -> tuple[float | None, float | None]:

@@ -58,12 +58,17 @@ def verdict_of(outcome: Outcome) -> Text:
 
 
 def gain_of(outcomes: Sequence[Outcome]) -> str:
-    """Iterations and time that all runs together saved; empty where no default start was run."""
+    """Iterations and time that all runs together saved, and how many have no default start to compare with; empty where none was run."""
     compared = [outcome for outcome in outcomes if outcome.ok and outcome.ratio is not None]
     ratios = [outcome.ratio for outcome in compared if outcome.ratio is not None]
-    if not ratios:
-        return ""
-    saved, least = 1 - sum(ratios) / len(ratios), 1 - max(ratios)
-    text = f"{len(ratios)} runs compared: {saved:.0%} fewer iterations on average, {least:.0%} in the worst run"
+    alone = sum(outcome.ok and outcome.default is not None and not outcome.default_ended for outcome in outcomes)
+    parts = []
+    if ratios:
+        saved, least = 1 - sum(ratios) / len(ratios), 1 - max(ratios)
+        parts = [f"{len(ratios)} runs compared: {saved:.0%} fewer iterations on average, {least:.0%} in the worst run"]
     times = [outcome.time_ratio for outcome in compared if outcome.time_ratio is not None]
-    return f"{text}; {1 - sum(times) / len(times):.0%} less time, everything counted" if times else text
+    if times:
+        parts.append(f"{1 - sum(times) / len(times):.0%} less time, everything counted")
+    if alone:
+        parts.append(f"{alone} that ended well from the prediction alone: the default start did not")
+    return "; ".join(parts)
