@@ -94,7 +94,8 @@ def bench_starts(runs: Sequence[Path], work: Path, plan: Plan) -> list[dict[str,
                 outcomes = start_all(kept, model, route, place, plan, tell)
             if (number, route) not in own:
                 with plan.stage(f"starting set {number} by {route} from its own matrices") as tell:
-                    own[number, route] = iterations_from_own(kept, route, place, plan, tell)
+                    ended = [run for run, outcome in zip(kept, outcomes, strict=False) if outcome.default_ended]
+                    own[number, route] = iterations_from_own(ended, route, place, plan, tell)
             row = {
                 "learned": runs_in(model.parent / DATA),
                 "set": number,
@@ -194,8 +195,8 @@ def start_all(kept: Sequence[Path], model: Path, route: str, work: Path, plan: P
 
 
 def iterations_from_own(kept: Sequence[Path], route: str, work: Path, plan: Plan, tell: Tell) -> float:
-    """Mean of the iterations of the kept-back runs from the matrices in which their default starts ended; nan where they do not succeed."""
-    if code_of_scripts(kept[0]):  # a script asks a model for its start
+    """Mean of the iterations of the kept-back runs from the matrices in which their default starts converged; nan where they do not succeed."""
+    if not kept or code_of_scripts(kept[0]):  # a script asks a model for its start
         return np.nan
     folders = bare_copies(kept, work / "own" / route)
     job = replace(job_of(plan, work / "default", route), compare=False)
