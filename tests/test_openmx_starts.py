@@ -120,6 +120,13 @@ def test_runs_that_do_not_take_the_files_are_refused(keyword, value, reason, rad
         restart.write_guess(frame, "charge", tmp_path, None, Options())
 
 
+def test_a_density_comes_from_the_levels_of_h_where_they_are_known():
+    (frame,), target = frames_of("openmx", "si2_v38"), find_target(unpacked("openmx", "si2_v38"))
+    assert restart.choose_route(frame, target, Options()).name == "h2dm"
+    density = replace(frame, operators={name: frame.operators[name] for name in ("S", "DM")})
+    assert restart.choose_route(density, target, Options()).name == "charge"
+
+
 def test_mixers_that_lose_a_guess_are_named():
     target = find_target(unpacked("openmx", "spin"))
     assert any("StartPulay 6" in note for note in restart.advice(target))
@@ -204,13 +211,16 @@ def test_densities_are_those_that_openmx_wrote(tmp_path):
     files = distributed("openmx")
     for folder in (*(files / name for name in ("si2", "spin", "mos2", "si2_v38")), unpacked("openmx", "skew")):
         frame, name = frame_in(folder), folder.name
-        done = exported(frame, tmp_path / name, find_target(folder), basis_dir=files / "pao")
-        assert done.route.name == "charge"
+        done = exported(frame, tmp_path / name, find_target(folder), route="charge", basis_dir=files / "pao")
         _, _, rst = own_files(folder)
         charges = [path for path in done.files if path.name.endswith("_0_0")]
         assert len(charges) == frame.spin.components
         for path in charges:
             assert np.abs(np.fromfile(path) - np.fromfile(rst / path.name)).max() < 2e-7, name  # of up to 0.4
+        levels = exported(frame, tmp_path / "auto" / name, find_target(folder), basis_dir=files / "pao")
+        assert levels.route.name == "h2dm"
+        for path in [path for path in levels.files if path.name.endswith("_0_0")]:
+            assert np.abs(np.fromfile(path) - np.fromfile(rst / path.name)).max() < 1e-4, name
 
 
 def test_spinor_densities_are_those_that_openmx_wrote(tmp_path):

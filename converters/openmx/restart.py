@@ -59,6 +59,8 @@ def takes_h(target: Target) -> str:
 def choose_route(frame: Frame, target: Target | None, options: Options) -> Route:
     if target is not None and (what := takes_h(target)):
         return Route("h", f"with {what} OpenMX diagonalises the H of the restart files, whatever the density is")
+    if {"H", "S", "DM"} <= set(frame.operators):
+        return Route("h2dm", "the density of the levels of H is nearer to the end than that of a predicted DM")
     if "DM" in frame.operators:
         return Route("charge", "OpenMX rebuilds H from the density on its grid, and errors of DM stay small there")
     if target is not None and mixer(target) in KEEP_H:
