@@ -117,7 +117,12 @@ def in_one_row(rows):
     for row in rows:
         together.setdefault((row["learned"], row["route"]), []).append(row)
     for same in together.values():
-        shown = [{key: row[key] if key == "learned" else cell(row[key]) for key in [*SHOWN, "runs"]} for row in same]
+        shown = [
+            {
+                key: row[key] if key == "learned" else cell(row.get(key, "")) for key in [*SHOWN, "runs"]
+            }  # some learn no DM
+            for row in same
+        ]
         runs = " + ".join(row.pop("runs") for row in shown)
         yield {key: ", ".join(dict.fromkeys(row[key] for row in shown)) for key in shown[0] if key != "learned"} | {
             "learned": same[0]["learned"],

@@ -259,6 +259,20 @@ def test_a_training_begins_with_what_another_model_knows(tmp_path):
     assert "a model of 9 frames of many.h5" in note
 
 
+def test_a_matrix_that_some_frames_lack_is_named(tmp_path):
+    """One refused DM among many keeps DM from being learned, which nobody would see."""
+    with slem.Dataset(learned_molecules([99.0, 101.3, 108.7], tmp_path, "all")) as frames:
+        whole = list(frames)
+    with slem.DatasetWriter(tmp_path / "some.h5") as writer:
+        for n, frame in enumerate(whole):
+            left = {name: operator for name, operator in frame.operators.items() if n or name != "DM"}
+            writer.append(replace(frame, operators=left))
+    model = slem.train(tmp_path / "some.h5", tmp_path / "model", steps=1, channels=SMALL, layers=1, validate="0")
+    assert tuple(model.blueprint.learned) == ("H",)
+    (note,) = notes_of(model)
+    assert note.startswith("DM is not learned: 2 of 3 frames have it")
+
+
 def test_one_matrix_goes_on_from_a_model_of_two(tmp_path):
     few = learned_molecules([99.0, 101.3, 108.7], tmp_path, "few")
     keys = {"validate": "0", "device": "cpu"}

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -152,12 +153,14 @@ def begin(
     data, learned = frames.dataset.path, set(chosen)
     whole, survey, origins = Survey(), Survey(), Origins()
     places: dict[bytes, list[int]] = {}
+    having: Counter[str] = Counter()
     for n, outline in enumerate(frames.dataset.outlines()):
         whole.add(outline, names[n])
         origins.add(outline)
         places.setdefault(fingerprint(outline), []).append(n)
         if n in learned:
             survey.add(outline, names[n])
+            having.update(list(outline.operators))
     description = {
         "name": data.name,
         "frames": len(frames),
@@ -175,6 +178,7 @@ def begin(
             model = begin_with(model, before, len(chosen))
     model.history |= {"data": description, "program": program(), "config": asdict(config)}
     model.history["names of both signs"] = names_of_both_signs(frames.take(chosen[:LOOKED_AT]))
+    model.history["in some frames alone"] = {name: count for name, count in having.items() if count < len(chosen)}
     model.history["DM repeated at"] = list(repeated_onsite(frames[chosen[0]])) if "DM" in model.operators else []
     model.history["validated and learned"] = [
         n for same in places.values() if not learned.isdisjoint(same) for n in same if n not in learned

@@ -301,7 +301,8 @@ def check_moment(frame: Frame, tolerances: Tolerances) -> Iterator[Result]:
     expected = frame.outcome.moment
     if frame.spin is Spin.COLLINEAR and expected is not None:
         up, down = kspace.count_electrons(frame)
-        limit = max(tolerances.electrons, 1e-4)  # codes print a moment with few digits
+        # Codes print a moment with few digits, and some its integral on a grid: off by 9e-5 and 1.7e-4 in bcc iron at 60 Ry.
+        limit = max(tolerances.electrons, 5e-4)
         text = f"expected {expected:.6g} within {limit:.3g}"
         yield Result(
             "spin moment", bool(abs(up - down - expected) <= limit), float(up - down), text, expected, unit="mu_B"

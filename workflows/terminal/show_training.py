@@ -72,6 +72,12 @@ def show_training(
 def notes_of(model: Any) -> list[str]:
     """What a user should know of a model before it learns."""
     notes = []
+    if missing := model.history.get("in some frames alone"):
+        frames = len(model.history["data"]["training"])
+        notes += [
+            f"{name} is not learned: {count} of {frames} frames have it; slem-convert says why it left out the others"
+            for name, count in missing.items()
+        ]
     if began := model.history.get("began with"):
         notes.append(
             f"this begins with what a model of {began['frames']} frames of {began['data']} knows; baselines are of {began['frames of baselines']} frames"
