@@ -174,11 +174,10 @@ def test_seconds_before_the_first_iteration_are_not_saved():
 
 
 def test_a_few_runs_say_more_than_a_guess_of_what_iterations_take():
-    """The first five runs of 64 atoms of MgO in SIESTA, CPU seconds of the code; by thirty runs an iteration takes 0.75 s and all else 10 s."""
+    """The first five runs of 64 atoms of MgO in SIESTA, CPU seconds of the code; by eight pairs of runs of 11 iterations and of 1 an iteration takes 0.83 s."""
     measured = [(11, 18.16), (5, 13.72), (4, 12.91), (6, 15.96), (6, 15.12)]
     ledger = Ledger([Row(n, seconds, EARLIER if n < 11 else 0) for n, seconds in measured])
-    assert ledger.seconds_of_iteration() == pytest.approx(0.75, rel=0.15)
-    assert ledger.beginning == pytest.approx(10, rel=0.1)
+    assert ledger.seconds_of_iteration() == pytest.approx(0.83, rel=0.1)
 
 
 # Learning, and predictions for scripts

@@ -197,7 +197,7 @@ class Ledger:
             # By iterations on both sides: what else slows runs that begin from earlier ones slows those of a model too.
             hoped = max(HOPE * default * each - max(self.gain_by_iterations(EARLIER) or 0.0, 0.0), 0.0) * left
             seconds = min(SHARE * hoped, risk - invested) - besides - trials(already)
-            why = f"{left} runs are left, of {default * each:.3g} s from the default start each"
+            why = f"{left} runs are left, whose iterations take {default * each:.3g} s each from the default start"
             why += f", of which earlier runs save {already:.3g} s" if already else ""
             return self.decided(seconds, why)
         gain = self.gain(newest)
