@@ -51,6 +51,7 @@ KINDS = {
     "siesta_fe_history": "the same with SCF.Mixer.History 6, a model of 56 runs",
     "siesta5_mos2": "SIESTA 5, MoS2 monolayer, 3 atoms",
     "abacus_si8": "ABACUS, silicon, 8 atoms",
+    "abacus_graphene": "ABACUS, graphene, 2 atoms",
     "abacus_mos2": "ABACUS, MoS2 monolayer, 3 atoms",
     "abacus_mos2_gg0": "the same model of MoS2, with mixing_gg0 0",
     "abacus_fe": "ABACUS, bcc iron, 2 atoms, nspin 2",
