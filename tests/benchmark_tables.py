@@ -159,6 +159,8 @@ def cell(value):
         if 0 < abs(value) < 1e-3:
             return f"{value:.{min(digits, 3) - 1}e}"
         return f"{value:.3g}" if digits > 4 else f"{value:g}"
+    if value is None:
+        return ""
     return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
 
 

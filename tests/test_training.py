@@ -3,7 +3,6 @@
 import os
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,11 +114,19 @@ def test_what_is_kept_has_the_smallest_validation_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("bonds", "count", "expected"),
-    [(6, 200, 16), (6, 30, 3), (6, 5, 1), (72, 200, 8), (72, 32, 4), (688, 200, 1), (0, 16, 2)],
+    [
+        ([6], 200, 16),
+        ([6], 30, 3),
+        ([6], 5, 1),
+        ([72], 200, 8),
+        ([72], 32, 4),
+        ([688], 200, 1),
+        ([0], 16, 2),
+        ([6, 294], 200, 4),
+    ],
 )
 def test_small_molecules_are_learned_several_at_a_time(bonds, count, expected):
-    lessons = [SimpleNamespace(graph=SimpleNamespace(bonds=bonds))] * count
-    assert usual_batch(lessons) == expected
+    assert usual_batch(bonds, count) == expected
 
 
 def test_a_batch_is_its_frames(frames):

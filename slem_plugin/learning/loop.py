@@ -40,9 +40,9 @@ KEPT_EVERY = 600.0
 FULL, LARGEST_BATCH = 600, 16
 
 
-def usual_batch(lessons: Lessons) -> int:
-    """Frames in a step where nobody chose: one, and several where together they cost hardly more than one alone."""
-    return max(1, min(LARGEST_BATCH, FULL // max(lessons[0].graph.bonds, 1), len(lessons) // 8))
+def usual_batch(bonds: Sequence[int], count: int) -> int:
+    """Frames in a step where nobody chose, of so many frames, some of which have these bonds: one, and several where together they cost hardly more than one alone."""
+    return max(1, min(LARGEST_BATCH, int(FULL // max(float(np.mean(bonds)), 1)), count // 8))
 
 
 def batch_order(step: int, batch: int, count: int, seed: int) -> list[int]:
@@ -90,12 +90,15 @@ def train(
     get the same model, each looks at its part of the frames, and the leader writes.
     """
     ranks = ranks or Alone()
-    config = replace(config, batch=config.batch or max(usual_batch(lessons), ranks.count))
     scales: dict[str, float] = {}
+    batch = config.batch
     if ranks.leader:
         measure_peaks(model, lessons.sample())
         scales = scales_of(lessons.sample())
-    scales = ranks.share(scales)
+        bonds = [lesson.graph.bonds for lesson in lessons.sample()]
+        batch = batch or max(usual_batch(bonds, len(lessons)), ranks.count)
+    scales, batch = ranks.share((scales, batch))
+    config = replace(config, batch=batch)
     model.baselines = ranks.share(model.baselines)
     learner = Learner.start(model, config, ranks)
     if state is not None:

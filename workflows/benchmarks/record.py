@@ -1,7 +1,6 @@
 """The record of a measurement: its numbers with the command, the date and the machine, as a file that tables are made from."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -13,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from converters.json_text import json_text
 from converters.storage.files import write_whole
 
 
@@ -25,7 +25,7 @@ def save_record(path: Path, rows: Sequence[dict[str, Any]], paths: Sequence[Path
         "program": importlib.metadata.version("slem-plugin"),
         "rows": rows,
     }
-    write_whole(path, (json.dumps(record, indent=2) + "\n").encode())
+    write_whole(path, (json_text(record) + "\n").encode())
 
 
 def command_line(words: Sequence[str], paths: Sequence[Path]) -> str:

@@ -1,6 +1,5 @@
 """Commands for what matrices are wanted for: bands, spectrum, export, scf."""
 
-import json
 import re
 from functools import partial
 from pathlib import Path
@@ -340,6 +339,7 @@ def scf_command(
     named. The same command again runs only what is not finished. PySCF: the script says mf.kernel(dm0=pyscf_guess(mf)) with
     pyscf_guess from slem_plugin.
     """
+    from converters.json_text import json_text
     from converters.starts.start import Options
     from converters.storage.files import write_whole
     from workflows.export import Request
@@ -360,7 +360,7 @@ def scf_command(
         outcomes = run_folders(folders, job, tell)
     done = {"command": line, "runs": [outcome.as_dict() for outcome in outcomes]}
     if output is not None:
-        write_whole(output, json.dumps(done, indent=2).encode())
+        write_whole(output, json_text(done).encode())
     if as_json:
         print_json(done)
     else:

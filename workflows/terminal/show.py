@@ -1,6 +1,5 @@
 """What people and programs see in the end: tables, or JSON."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby, zip_longest
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from converters.errors import Refused
+from converters.json_text import json_text
 from workflows.info import mixture
 from workflows.terminal.cures import CURES
 from workflows.terminal.debug import tracebacks_wanted
@@ -43,7 +43,7 @@ def console() -> Console:
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
+    click.echo(json_text(value))
 
 
 def show_outcomes(outcomes: "Sequence[InputOutcome]", output: Path, left_out: Sequence[str] = ()) -> None:
