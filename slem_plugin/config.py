@@ -17,6 +17,9 @@ from converters.frames.frame import OPERATORS
 from slem_plugin.network.channels import Channels
 from slem_plugin.network.kinds import KINDS
 
+# A choice that is made by what is learned, and for how long.
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class Config:
@@ -24,7 +27,7 @@ class Config:
 
     operators     which matrices are learned, such as "H,DM"; empty: all that the data has
     channels      features of the network by irrep, such as "32x0e+24x1o+8x1e"; empty: from the basis
-    network       which family of networks
+    network       which family of networks: slem, one for all operators; apart, one for each; auto: apart where one would soon be full
     layers        rounds of bond and atom updates
     latent        features of a distance; waves: sines that they are made of
     batch         frames in a step; 0: one, and several where one alone is too small to keep a processor busy
@@ -48,7 +51,7 @@ class Config:
 
     operators: str = ""
     channels: str = ""
-    network: str = "slem"
+    network: str = AUTO
     layers: int = 2
     latent: int = 64
     waves: int = 16
@@ -84,7 +87,7 @@ class Config:
         require(self.clip > 0, "clip", self.clip, "a number above 0")
         require(self.precision in ("float32", "float64"), "precision", self.precision, "float32 or float64")
         require(self.device in ("auto", "cpu", "cuda"), "device", self.device, "auto, cpu or cuda")
-        require(self.network in KINDS, "network", self.network, f"one of {', '.join(KINDS)}")
+        require(self.network in (AUTO, *KINDS), "network", self.network, f"one of {', '.join((AUTO, *KINDS))}")
         for name in self.operator_names:
             require(name in OPERATORS, "operators", self.operators, f"a list of {', '.join(OPERATORS)}")
         if self.channels:

@@ -43,6 +43,12 @@ class TestSlemByTables(TestSlem):
         monkeypatch.setattr(surroundings, "MANY_BONDS", 0)
 
 
+class TestApart(NetworkContract):
+    """A network for each operator."""
+
+    kind = "apart"
+
+
 class TestLinear(NetworkContract):
     """Another family proves that nothing asks for more than the three methods."""
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from slem_plugin.learning import loop
 from slem_plugin.learning.learner import loss_of, scales_of
 from slem_plugin.learning.lessons import Lessons
 from slem_plugin.learning.loop import affordable_checks, batch_order, some_of, train, usual_batch
-from slem_plugin.learning.samples import join_lessons, make_lesson, make_model
+from slem_plugin.learning.samples import join_lessons, kind_of_network, make_lesson, make_model
 from slem_plugin.learning.turned import EVERY, TurnedAdam
 from slem_plugin.learning.weights import FlatWeights
 from slem_plugin.network.network import PairStates
@@ -127,6 +128,25 @@ def test_what_is_kept_has_the_smallest_validation_error(tmp_path):
 )
 def test_small_molecules_are_learned_several_at_a_time(bonds, count, expected):
     assert usual_batch(bonds, count) == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "pairs", "count", "expected"),
+    [
+        ({"time": "20m"}, 352, 98, "apart"),  # crystals
+        ({"time": "20m"}, 45, 1000, "apart"),  # a molecule, often
+        ({"time": "20m"}, 6, 300, "slem"),  # one network has room for so little
+        ({"time": "1m"}, 352, 98, "slem"),  # two networks are half as far after so short a time
+        ({"time": "0", "steps": 20_000}, 352, 98, "apart"),
+        ({"time": "20m", "steps": 100}, 352, 98, "slem"),
+        ({"time": "20m", "network": "slem"}, 352, 98, "slem"),
+        ({"time": "1m", "network": "apart"}, 6, 300, "apart"),
+    ],
+)
+def test_operators_are_learned_apart_where_one_network_would_be_full(keys, pairs, count, expected):
+    frames = [SimpleNamespace(pairs=[None] * pairs)] * count
+    assert kind_of_network(Config(**keys), frames, frames[:20], ("H", "DM")) == expected
+    assert kind_of_network(Config(**keys | {"network": "auto"}), frames, frames[:20], ("H",)) == "slem"
 
 
 def test_a_batch_is_its_frames(frames):

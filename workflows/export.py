@@ -162,13 +162,16 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     if target is not None:
         notes += [f"{target.path.name} names {file}, outside of its folder, which was read" for file in target.outside]
     sampling = sampling_of(frame, target, request.electrons)
-    frame, meshed = density_on_mesh(frame, sampling)
-    notes += [meshed] * bool(meshed)
+    predicted = frame
+    frame, meshed = density_on_mesh(frame, sampling, roughly=True)
     levels, why_not = levels_where_needed(frame, request, sampling)
     route = Route(request.route, "asked for")
     if request.route == "auto":
         require_electrons(frame, sampling, MOST_LOST_BESIDE_H)
         route = choose_route(module, frame, target, request, levels.doubt if levels else why_not)
+    if route.name not in ("h", "h2dm"):
+        frame, meshed = density_on_mesh(predicted, sampling)
+    notes += [meshed] * bool(meshed)
     charged = ""
     if levels is not None and route.name in ("h", "h2dm") and request.purify != "none":
         frame, levels, charged = with_charges_of_density(frame, levels, sampling)

@@ -69,7 +69,7 @@ def describe_model(path: Path) -> dict[str, Any]:
         "species": [f"{species} {species.radial}".strip() for species in blueprint.basis],
         "radial functions": known_functions(blueprint.basis, model.functions),
         "cutoff (Angstrom)": cutoffs,
-        "network": f"{blueprint.network.layers} layers of {blueprint.network.channels}, {weights} weights",
+        "network": f"{blueprint.network.kind}, {blueprint.network.layers} layers of {blueprint.network.channels}, {weights} weights",
         "data": f"{data.get('name', 'unknown')}, {len(data.get('training', []))} frames, checked on {len(data.get('validation', []))}",
         **({"began with": history["began with"]} if "began with" in history else {}),
         "training": {key: value for key, value in history.get("progress", {}).items() if key in ("step", "seconds")},

@@ -60,7 +60,7 @@ class Levels:
 def levels_of(frame: Frame, sampling: Sampling) -> Levels:
     """The density of the levels of H and S on the k mesh of a run, beside the frame's own DM where it has one."""
     mesh = sampling.with_partners()
-    frame, _ = density_on_mesh(frame, mesh)
+    frame, _ = density_on_mesh(frame, mesh, roughly=True)
     solved_at = mesh.without_partners()
     levels, density = frame_of_levels(frame, solved_at)
     if "DM" not in frame.operators:

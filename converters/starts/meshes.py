@@ -7,6 +7,8 @@ small, and so is its error. Without H only the images among the stored pairs are
 
 from dataclasses import replace
 
+import numpy as np
+
 from converters.errors import Refused
 from converters.frames.blocks import Operator
 from converters.frames.frame import Frame, with_matrix
@@ -15,9 +17,15 @@ from converters.physics import kspace
 from converters.physics.locality import MOST_WORK, joined_axes, mean_difference, work_of
 from converters.starts.density import LARGEST_DENSE, Sampling, frame_of_levels
 
+# A mesh so much denser than that of the run says what images add to within a tenth or so (Si8: 0.026e-3 of 0.4e-3 are left, PtSe2: 0.5e-3 of 4e-3), in a tenth of the time.
+DENSER = 1.5
 
-def density_on_mesh(frame: Frame, sampling: Sampling) -> tuple[Frame, str]:
-    """The frame with its DM as a run on these k-points has it, and what was done; as it is where its DM is not of another mesh."""
+
+def density_on_mesh(frame: Frame, sampling: Sampling, roughly: bool = False) -> tuple[Frame, str]:
+    """The frame with its DM as a run on these k-points has it, and what was done; as it is where its DM is not of another mesh.
+
+    `roughly` is enough where nothing starts from this DM, and it is only looked at.
+    """
     local_c = frame.origin("DM").mesh
     if "DM" not in frame.operators or not local_c:
         return frame, ""
@@ -50,7 +58,8 @@ def density_on_mesh(frame: Frame, sampling: Sampling) -> tuple[Frame, str]:
         folded = kspace.sum_over_kpoints(frame, half.kpoints_kc, half.weights_k, summed)
         what = f"images among the stored pairs add {mean_difference(frame, DM, folded):.2g} to an element of DM in the mean on {name} k-points"
         return brought(frame, folded, reason), f"{what}; those farther away are left out: {reason}"
-    local = kspace.density_matrix(frame, *kspace.mesh_points(local_c, frame.spin), sampling.filling)
+    denser_c = tuple(np.minimum(local_c, np.ceil(DENSER * own_c)).astype(int).tolist()) if roughly else local_c
+    local = kspace.density_matrix(frame, *kspace.mesh_points(denser_c, frame.spin), sampling.filling)
     images_sx = levels.operators["DM"].values_sx - local.values_sx
     whole = replace(DM, values_sx=DM.values_sx + images_sx)
     added = mean_difference(frame, DM, whole)

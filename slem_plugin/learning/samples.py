@@ -18,7 +18,7 @@ from slem_plugin.baseline.sharing import share_onsite
 from slem_plugin.baseline.zero import Zero, fit_zero
 from slem_plugin.blocks.components import BlockForm, bond_frames
 from slem_plugin.blocks.fields import breaks_time_reversal, to_fields
-from slem_plugin.config import Config
+from slem_plugin.config import AUTO, Config
 from slem_plugin.graphs.graph import Graph, join_graphs, make_graph
 from slem_plugin.learning.survey import Survey
 from slem_plugin.model import Blueprint, Model
@@ -32,6 +32,8 @@ MAGNETIC = 1e-5
 MOST_FRAMES = 200
 # Matrix elements of all these frames together: a fit holds several matrices of each.
 MOST_ELEMENTS = 30_000_000
+# Two operators fill one network where the learned frames have so many pairs, in so many seconds or steps of training.
+MANY_PAIRS, LONG, MANY_STEPS = 10_000, 300.0, 3_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +106,7 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
         spin=first.spin,
         time_reversal=time_reversal,
         operators=operators,
-        network=network_spec(config, chosen),
+        network=network_spec(config, chosen, kind_of_network(config, frames, chosen, learned)),
         mesh=centred_mesh_of_frame(first),
     )
     # The overlap is needed by the baseline of H, also where nobody asked for it.
@@ -126,7 +128,20 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
     return model
 
 
-def network_spec(config: Config, frames: Sequence[Frame]) -> NetworkSpec:
+def kind_of_network(config: Config, frames: Sequence[Frame], some: Sequence[Frame], learned: Sequence[str]) -> str:
+    """The family that was chosen; where nobody chose, a network for each operator where one for all would be full before the training ends.
+
+    `some` of the frames say how many pairs all of them have.
+    """
+    if config.network != AUTO:
+        return config.network
+    pairs = len(frames) * float(np.mean([len(frame.pairs) for frame in some]))
+    limits = ((config.seconds, LONG), (config.steps, MANY_STEPS))
+    lasts = all(limit >= least for limit, least in limits if limit)
+    return "apart" if len(learned) > 1 and pairs >= MANY_PAIRS and lasts else "slem"
+
+
+def network_spec(config: Config, frames: Sequence[Frame], kind: str) -> NetworkSpec:
     """What a configuration and the frames say of a network, before the neighbours are counted."""
     vectors = frames[0].spin is Spin.SPINOR
     return NetworkSpec(
@@ -134,7 +149,7 @@ def network_spec(config: Config, frames: Sequence[Frame]) -> NetworkSpec:
         layers=config.layers,
         latent=config.latent,
         waves=config.waves,
-        kind=config.network,
+        kind=kind,
     )
 
 

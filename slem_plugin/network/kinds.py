@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from basis import Array
 from converters.errors import Kind, Refused
 from slem_plugin.blocks.components import BlockForm
+from slem_plugin.network.apart import Apart
 from slem_plugin.network.network import Network
 from slem_plugin.network.slem import Slem
 from slem_plugin.network.spec import NetworkSpec
 
-KINDS: dict[str, Callable[[NetworkSpec, Mapping[str, BlockForm], Array], Network]] = {"slem": Slem}
+KINDS: dict[str, Callable[[NetworkSpec, Mapping[str, BlockForm], Array], Network]] = {"slem": Slem, "apart": Apart}
 
 
 def make_network(spec: NetworkSpec, forms: Mapping[str, BlockForm], cutoff_ss: Array) -> Network:

@@ -38,7 +38,8 @@ def show_training(
                 out.print("an overlap needs no training: it is fitted in closed form", soft_wrap=True)
                 return
             weights = sum(weight.numel() for weight in model.network.parameters())
-            learned = ", ".join(model.blueprint.learned)
+            each = " in a network each" if model.blueprint.network.kind == "apart" else ""
+            learned = ", ".join(model.blueprint.learned) + each
             checked = f"checked on {validation}" if validation else "checked on the same ones"
             out.print(f"learning {learned} from {training} frames, {checked}; {weights} weights", soft_wrap=True)
             for note in notes_of(model):
