@@ -433,3 +433,5 @@ def test_a_default_start_that_fails_is_no_measure_of_a_gain():
     text = gain_of([compared(fine), compared(endless), compared(broken)])
     assert text.startswith("1 runs compared: 50% fewer iterations on average, 50% in the worst run; 10% less time")
     assert text.endswith(alone)
+    hasty = Start("own", 6.0, 0, Progress(40, -10.0, True))
+    assert gain_of([compared(hasty)]).endswith("50% in the worst run; 50% more time, everything counted")

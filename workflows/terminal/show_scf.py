@@ -68,7 +68,8 @@ def gain_of(outcomes: Sequence[Outcome]) -> str:
         parts = [f"{len(ratios)} runs compared: {saved:.0%} fewer iterations on average, {least:.0%} in the worst run"]
     times = [outcome.time_ratio for outcome in compared if outcome.time_ratio is not None]
     if times:
-        parts.append(f"{1 - sum(times) / len(times):.0%} less time, everything counted")
+        longer = sum(times) / len(times) - 1
+        parts.append(f"{abs(longer):.0%} {'more' if longer > 0 else 'less'} time, everything counted")
     if alone:
         parts.append(f"{alone} that ended well from the prediction alone: the default start did not")
     return "; ".join(parts)
