@@ -41,37 +41,62 @@ class Grid:
 
 def density_on_grid(frame: Frame, orbitals: Orbitals, grid: Grid) -> Array:
     """Density (electrons / Bohr^3) at each point: total; up and down; or total and magnetisation x, y, z for spinors."""
-    cell_cv, positions_av = frame.cell_cv, frame.positions_av
     density = np.zeros((frame.spin.components, *grid.shape_c))
     radius_s = np.array([max((R.cutoff for R in shells), default=0.0) for shells in orbitals])
-    atoms = SphereImages(cell_cv, positions_av, frame.species_a, radius_s, frame.pbc_c)
-    for box in boxes(grid.shape_c):
-        points_gv, shape = grid_points(box, grid, cell_cv)
-        i_n, R_nc = atoms.reaching(points_gv)
-        if not len(i_n):
-            continue
-        phi_gM = orbital_values(frame, orbitals, points_gv, i_n, positions_av[i_n] + R_nc @ cell_cv)
-        for s, D_MM in enumerate(local_density(frame, i_n, R_nc)):
+    for box in reached_boxes(frame, grid, radius_s):
+        phi_gM = orbital_values(frame, orbitals, box.points_gv, box.i_n, box.centres_nv)
+        for s, D_MM in enumerate(local_density(frame, box.i_n, box.R_nc)):
             inside = np.einsum("gM,gM->g", phi_gM @ D_MM, phi_gM)
-            density[s][box] = inside.reshape(shape) * grid.bohr**3
+            density[s][box.place] = inside.reshape(box.shape) * grid.bohr**3
     return density
 
 
 def superposed(frame: Frame, functions: Sequence[Spherical], grid: Grid) -> Array:
     """Sum over all atoms of a function of the distance, one for each species, at each point."""
-    cell_cv, positions_av = frame.cell_cv, frame.positions_av
     total = np.zeros(grid.shape_c)
     radius_s = np.array([function.cutoff for function in functions])
-    atoms = SphereImages(cell_cv, positions_av, frame.species_a, radius_s, frame.pbc_c)
-    for box in boxes(grid.shape_c):
-        points_gv, shape = grid_points(box, grid, cell_cv)
-        i_n, R_nc = atoms.reaching(points_gv)
-        r_ng = np.linalg.norm(points_gv - (positions_av[i_n] + R_nc @ cell_cv)[:, None], axis=-1)
-        values_g = np.zeros(len(points_gv))
-        for s in np.unique(frame.species_a[i_n]).tolist():
-            values_g += functions[s](r_ng[frame.species_a[i_n] == s]).sum(axis=0)
-        total[box] = values_g.reshape(shape) * grid.bohr**3
+    for box in reached_boxes(frame, grid, radius_s):
+        r_ng = np.linalg.norm(box.points_gv - box.centres_nv[:, None], axis=-1)
+        values_g = np.zeros(len(box.points_gv))
+        for s in np.unique(frame.species_a[box.i_n]).tolist():
+            values_g += functions[s](r_ng[frame.species_a[box.i_n] == s]).sum(axis=0)
+        total[box.place] = values_g.reshape(box.shape) * grid.bohr**3
     return total
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """Points of a grid that are near each other, one after the other, and the atoms that reach them, sorted by their species."""
+
+    place: tuple[slice, slice, slice]
+    shape: tuple[int, ...]
+    points_gv: Array
+    i_n: Array
+    R_nc: Array
+    centres_nv: Array
+
+
+def reached_boxes(frame: Frame, grid: Grid, radius_s: Array) -> Iterator[Box]:
+    """The boxes of a grid into which spheres about atoms, of a radius for each species, reach."""
+    whole = tuple(slice(0, n) for n in grid.shape_c)
+    i_n, R_nc = spheres_near(frame, *middle_and_reach(whole, grid, frame.cell_cv), radius_s)
+    centres_nv, radius_n = frame.positions_av[i_n] + R_nc @ frame.cell_cv, radius_s[frame.species_a[i_n]]
+    for place in boxes(grid.shape_c):
+        middle_v, reach = middle_and_reach(place, grid, frame.cell_cv)
+        near = np.flatnonzero(np.linalg.norm(centres_nv - middle_v, axis=1) < reach + radius_n)
+        if len(near):
+            points_gv, shape = grid_points(place, grid, frame.cell_cv)
+            yield Box(place, shape, points_gv, i_n[near], R_nc[near], centres_nv[near])
+
+
+def middle_and_reach(place: tuple[slice, ...], grid: Grid, cell_cv: Array) -> tuple[Array, float]:
+    """The middle of some points of a grid, and how far the farthest one is from it."""
+    first_c, last_c = np.array([(one.start, one.stop - 1) for one in place]).T
+    half_c = (last_c - first_c) / 2 / grid.shape_c
+    corners_nv = np.array([(1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1)]) * half_c @ cell_cv
+    return (first_c + last_c) / 2 / grid.shape_c @ cell_cv + grid.origin_v, float(
+        np.linalg.norm(corners_nv, axis=1).max()
+    )
 
 
 def grid_points(box: tuple[slice, slice, slice], grid: Grid, cell_cv: Array) -> tuple[Array, tuple[int, ...]]:
@@ -89,34 +114,18 @@ def boxes(shape_c: tuple[int, int, int]) -> Iterator[tuple[slice, slice, slice]]
                 yield slice(a, ends[0]), slice(b, ends[1]), slice(c, ends[2])
 
 
-@dataclass(frozen=True, eq=False)
-class SphereImages:
-    """Atoms in cells around a point, with the radius of the largest orbital of each species."""
-
-    cell_cv: Array
-    positions_av: Array
-    species_a: Array
-    radius_s: Array
-    pbc_c: Array
-
-    @property
-    def radius_a(self) -> Array:
-        return np.asarray(self.radius_s[self.species_a])
-
-    def reaching(self, points_gv: Array) -> tuple[Array, Array]:
-        """Atoms and cells whose orbitals reach into the box around some points, sorted by their species."""
-        middle_v = (points_gv.min(axis=0) + points_gv.max(axis=0)) / 2
-        reach = np.linalg.norm(points_gv - middle_v, axis=1).max() + self.radius_a.max()
-        between_ac = (middle_v - self.positions_av) @ np.linalg.inv(self.cell_cv)
-        height_c = 1 / np.linalg.norm(np.linalg.inv(self.cell_cv), axis=0)
-        most_c = np.where(self.pbc_c, np.ceil(reach / height_c) + 1, 0).astype(int)
-        offsets = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in most_c), indexing="ij"), axis=-1).reshape(-1, 3)
-        R_anc = np.where(self.pbc_c, np.round(between_ac), 0).astype(int)[:, None] + offsets
-        away_an = np.linalg.norm(self.positions_av[:, None] + R_anc @ self.cell_cv - middle_v, axis=-1)
-        near_an = away_an < reach - self.radius_a.max() + self.radius_a[:, None]
-        i_n, n_n = np.nonzero(near_an)
-        order = np.argsort(self.species_a[i_n], kind="stable")
-        return i_n[order], R_anc[i_n, n_n][order]
+def spheres_near(frame: Frame, middle_v: Array, reach: float, radius_s: Array) -> tuple[Array, Array]:
+    """Atoms and cells whose spheres come nearer to a point than this, sorted by their species."""
+    radius_a = radius_s[frame.species_a]
+    inverse = np.linalg.inv(frame.cell_cv)
+    between_ac = (middle_v - frame.positions_av) @ inverse
+    most_c = np.where(frame.pbc_c, np.ceil((reach + radius_a.max()) * np.linalg.norm(inverse, axis=0)) + 1, 0)
+    offsets = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in most_c), indexing="ij"), axis=-1).reshape(-1, 3)
+    R_anc = np.where(frame.pbc_c, np.round(between_ac), 0).astype(int)[:, None] + offsets.astype(int)
+    away_an = np.linalg.norm(frame.positions_av[:, None] + R_anc @ frame.cell_cv - middle_v, axis=-1)
+    i_n, n_n = np.nonzero(away_an < reach + radius_a[:, None])
+    order = np.argsort(frame.species_a[i_n], kind="stable")
+    return i_n[order], R_anc[i_n, n_n][order]
 
 
 def orbital_values(frame: Frame, orbitals: Orbitals, points_gv: Array, i_n: Array, centres_nv: Array) -> Array:
