@@ -77,9 +77,9 @@ def test_names_that_do_not_tell_the_sign_of_a_moment_are_noticed(capsys):
     turned = replace(parallel, operators={**parallel.operators, "DM": replace(DM, values_sx=DM.values_sx[::-1])})
     assert names_of_both_signs([opposite]) == names_of_both_signs([parallel, turned]) == ["H"]
     assert names_of_both_signs([parallel, parallel]) == names_of_both_signs(frames_of("siesta", "si2")) == []
-    model = SimpleNamespace(
-        network=torch.nn.Linear(1, 1), blueprint=SimpleNamespace(learned=["H"], mesh=None, unreached=0)
-    )
+    spec = SimpleNamespace(kind="slem")
+    blueprint = SimpleNamespace(learned=["H"], mesh=None, unreached=0, network=spec)
+    model = SimpleNamespace(network=torch.nn.Linear(1, 1), blueprint=blueprint)
     for names, told in ((["H"], True), ([], False)):
         model.history = {"names of both signs": names}
         show_training(lambda say: say["prepared"](model, 1, 1), Path("model"), as_json=False)
