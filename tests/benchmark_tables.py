@@ -60,6 +60,8 @@ KINDS = {
     "abacus_al_gg0": "the same model of Al(100), with mixing_gg0 0",
     "abacus_gaas": "ABACUS, GaAs, spin-orbit (nspin 4)",
     "openmx_si8": "OpenMX, silicon, 8 atoms",
+    "openmx_fe": "OpenMX, bcc iron, 1 atom, collinear spin",
+    "openmx_water": "OpenMX, one water molecule",
 }
 SHOWN = {
     "learned": "learned",
