@@ -4,7 +4,7 @@ import csv
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -43,6 +43,13 @@ FULL, LARGEST_BATCH = 600, 16
 def usual_batch(bonds: Sequence[int], count: int) -> int:
     """Frames in a step where nobody chose, of so many frames, some of which have these bonds: one, and several where together they cost hardly more than one alone."""
     return max(1, min(LARGEST_BATCH, int(FULL // max(float(np.mean(bonds)), 1)), count // 8))
+
+
+def noting_bonds(lessons: Iterable[Lesson], bonds: list[int]) -> Iterator[Lesson]:
+    """The lessons, whose bonds are noted as they pass: making all of them once more may take as long as reading them."""
+    for lesson in lessons:
+        bonds.append(lesson.graph.bonds)
+        yield lesson
 
 
 def batch_order(step: int, batch: int, count: int, seed: int) -> list[int]:
@@ -93,9 +100,9 @@ def train(
     scales: dict[str, float] = {}
     batch = config.batch
     if ranks.leader:
-        measure_peaks(model, lessons.sample())
+        bonds: list[int] = []
+        measure_peaks(model, noting_bonds(lessons.sample(), bonds))
         scales = scales_of(lessons.sample())
-        bonds = [lesson.graph.bonds for lesson in lessons.sample()]
         batch = batch or max(usual_batch(bonds, len(lessons)), ranks.count)
     scales, batch = ranks.share((scales, batch))
     config = replace(config, batch=batch)
