@@ -13,13 +13,15 @@ import numpy as np
 
 from basis import Array
 from basis.units import BOHR
-from workflows.benchmarks.starts_of_cases import count, train_quietly
+from converters.errors import Kind, Refused
+from converters.storage.files import draft_of
+from workflows.benchmarks.starts_of_cases import count, is_trained, train_quietly
 
 if TYPE_CHECKING:
     from slem_plugin.model import Model
 
-# Frames 30 fs apart are learned from 9 ps; frames 90 fs apart are started from the 1.5 ps that follow.
-STEP, LEARNED, KEPT = 3e-15, slice(0, 3000, 10), slice(3010, 3500, 30)
+# Frames 3 fs apart: those learned from are of the first 9 ps, at most 30 fs apart; frames 90 fs apart are started from the 1.5 ps that follow.
+LEARNED, APART, KEPT = 3000, 10, slice(3010, 3500, 30)
 TEMPERATURE = 500.0
 # A Morse potential of both O-H and a harmonic one of the angle, in atomic units.
 DEPTH, STEEPNESS, LENGTH, STIFFNESS, ANGLE = 0.1886, 1.1885, 0.969 / BOHR, 0.16, np.deg2rad(103.5)
@@ -44,19 +46,26 @@ def bench_curve(folder: Path, minutes: Sequence[float], counts: Sequence[int]) -
     from converters.storage.dataset import Dataset
     from slem_plugin.checkpoint import load_model
 
+    if max(counts) > LEARNED:
+        raise Refused(
+            Kind.NO_SUCH_CHOICE, "curve", f"has {LEARNED} frames to learn from", f"at most so many, not {max(counts)}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     positions_tav = dynamics()
-    learned, kept = folder / "learned.h5", folder / "kept.h5"
-    for path, places in ((learned, LEARNED), (kept, KEPT)):
-        if not path.exists():
-            write_frames(path, positions_tav[places])
+    kept = folder / "kept.h5"
+    if not kept.exists():
+        write_frames(kept, positions_tav[KEPT])
     rows = []
     lengths = minutes if len(minutes) > 1 else [*minutes] * len(counts)
     for number, length in zip(counts, lengths, strict=True):
-        data, model = folder / f"{number}.h5", folder / f"{number}.model"
+        data, model = folder / f"{number}.h5", folder / f"{number}_{length:g}_minutes.model"
         if not data.exists():
+            apart = min(APART, LEARNED // number)
+            learned = folder / f"learned_{3 * apart}_fs.h5"
+            if not learned.exists():
+                write_frames(learned, positions_tav[:LEARNED:apart])
             copy_frames(learned, data, number)
-        if not (model / "best.safetensors").exists():
+        if not is_trained(model):
             train_quietly(data, model, length)
         with Dataset(kept) as frames:
             found = rows_of(load_model(model), list(frames))
@@ -118,7 +127,7 @@ def write_frames(path: Path, positions_tav: Array, symbols: str = "OHH", toleran
     from converters.pyscf.read import frame_from_scf
     from converters.storage.writer import DatasetWriter
 
-    with DatasetWriter(path) as writer:
+    with draft_of(path) as draft, DatasetWriter(draft) as writer:
         for positions_av in positions_tav:
             mf = make_scf(positions_av, symbols)
             mf.conv_tol = tolerance
@@ -131,7 +140,7 @@ def copy_frames(source: Path, path: Path, number: int) -> None:
     from converters.storage.dataset import Dataset
     from converters.storage.writer import DatasetWriter
 
-    with Dataset(source) as frames, DatasetWriter(path) as writer:
+    with Dataset(source) as frames, draft_of(path) as draft, DatasetWriter(draft) as writer:
         for n in np.linspace(0, len(frames) - 1, number).astype(int).tolist():
             writer.append(frames[n])
 

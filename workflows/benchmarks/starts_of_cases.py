@@ -78,26 +78,46 @@ def learn(name: str, folder: Path, minutes: float) -> Path:
     if not data.exists():
         with choose_engine(JOBS, None, "fork") as engine:
             convert(find([runs], ["pyscf"]), data, Options(), engine, lambda _: None)
-    if not (model / "best.safetensors").exists():
+    if not is_trained(model):
         click.echo(f"{name}: training for {minutes:g} minutes", err=True)
         train_quietly(data, model, minutes)
     return model
 
 
+def is_trained(model: Path) -> bool:
+    """Whether the folder holds a training that came to its end."""
+    from slem_plugin.config import Config
+    from slem_plugin.learning.learner import Progress
+
+    progress, config = where_it_stands(model)
+    return Progress(**progress).part(Config(**config)) >= 1 if config else False
+
+
+def where_it_stands(model: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The progress of the training in a folder, and its settings; nothing where none began."""
+    from slem_plugin.checkpoint import LAST, load_checkpoint
+
+    if not (model / LAST).exists():
+        return {}, {}
+    history = load_checkpoint(model / LAST)[0].history
+    return history.get("progress", {}), history["config"]
+
+
 def train_quietly(data: Path, model: Path, minutes: float, tell: Tell = silent) -> None:
-    """Train for so many minutes of the processor; of the seconds is told, and the steps that were made."""
+    """Train for so many minutes of the processor, or go on where an earlier call was stopped; of the seconds is told, and the steps that were made."""
     from slem_plugin.config import Config
     from workflows.train import start_config, train_folder
 
-    config = start_config(model, Config(), {"time": f"{minutes}m"}, False)
+    progress, began = where_it_stands(model)
+    config = start_config(model, Config(), {"time": f"{minutes}m"}, bool(began))
     nothing: Callable[..., None] = lambda *_: None  # noqa: E731
-    clock = Clock()
+    clock = Clock(progress.get("seconds", 0.0))
 
     def watch(progress: "Progress", *_: object) -> None:
         clock.set(progress)
         tell(int(progress.seconds), int(60 * minutes), f"{progress.step} steps")
 
-    train_folder(data, model, config, resume=False, prepared=nothing, watch=watch, report=nothing)
+    train_folder(data, model, config, resume=bool(began), prepared=nothing, watch=watch, report=nothing)
 
 
 def run_one(name: str, n: int, folder: str) -> None:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -24,8 +25,8 @@ from converters.runs import code_module, counted
 from converters.starts.start import Target
 from converters.starts.targets import code_of_scripts
 from converters.storage.dataset import Dataset
-from workflows.benchmarks.starts_of_cases import train_quietly
-from workflows.convert import Options, convert, find
+from workflows.benchmarks.starts_of_cases import is_trained, train_quietly
+from workflows.convert import InputOutcome, Options, convert, find
 from workflows.export import Request
 from workflows.predict import evaluate_dataset
 from workflows.processes.engines import choose_engine
@@ -154,7 +155,7 @@ def learn(folders: Sequence[Path], place: Path, plan: Plan, minutes: float) -> P
     place.mkdir(exist_ok=True)
     if not data.exists():
         gather(folders, data, plan)
-    if not (model / "best.safetensors").exists():
+    if not is_trained(model):
         missing = len(folders) - runs_in(data)
         without = f" without {missing} whose SCF did not converge" if missing else ""
         title = f"learning from the first {len(folders)}{without}, {minutes:g} minutes of the processor"
@@ -165,13 +166,23 @@ def learn(folders: Sequence[Path], place: Path, plan: Plan, minutes: float) -> P
 
 def gather(folders: Sequence[Path], data: Path, plan: Plan) -> None:
     """A dataset of the runs that converged; what else cannot be read ends the benchmark."""
-    with choose_engine(plan.at_once, None, "fork") as engine:
-        outcomes = convert(find(list(folders), list(KNOWN)), data, Options(), engine, lambda _: None)
+    outcomes = convert_whole(folders, data, plan.at_once)
     refusals = [outcome.refusal for outcome in outcomes if outcome.refusal is not None]
     fatal = [refusal for refusal in refusals if refusal.kind is not Kind.UNFINISHED_SCF]
     if fatal or len(refusals) == len(outcomes):
         data.unlink(missing_ok=True)
         raise (fatal or refusals)[0]
+
+
+def convert_whole(folders: Sequence[Path], data: Path, at_once: int) -> list[InputOutcome]:
+    """A dataset of all of the runs that can be read, or none where the program is stopped on the way."""
+    with TemporaryDirectory(dir=data.parent) as place:
+        draft = Path(place) / data.name
+        with choose_engine(at_once, None, "fork") as engine:
+            outcomes = convert(find(list(folders), list(KNOWN)), draft, Options(), engine, lambda _: None)
+        if draft.exists():
+            draft.replace(data)
+    return outcomes
 
 
 def runs_in(data: Path) -> int:
@@ -237,8 +248,7 @@ def errors_of(model_path: Path, outcomes: Sequence[Outcome], work: Path) -> dict
     data = work / "kept.h5"
     if not data.exists():
         folders = [folder for outcome in outcomes if (folder := converged_run(outcome)) is not None]
-        with choose_engine(1, None, "fork") as engine:
-            convert(find(folders, list(KNOWN)), data, Options(), engine, lambda _: None)
+        convert_whole(folders, data, 1)
     ended, _ = load_checkpoint(model_path / LAST)
     errors = evaluate_dataset(load_model(model_path), data, None, False, silent) if data.exists() else {}
     found: dict[str, Any] = {

@@ -8,12 +8,13 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """Seconds of the processor since the first step, as the time of a training."""
+    """Seconds of the processor since the first step, as the time of a training; one that goes on has spent some already."""
 
-    def __init__(self) -> None:
+    def __init__(self, spent: float = 0.0) -> None:
+        self.spent = spent
         self.began: float | None = None
 
     def set(self, progress: "Progress", *_: object) -> None:
         if self.began is None:
-            self.began = time.process_time()
+            self.began = time.process_time() - self.spent
         progress.seconds = time.process_time() - self.began
