@@ -356,3 +356,113 @@ def test_levels_of_older_versions(tmp_path):
     np.testing.assert_allclose(
         again.spectrum.energies_skn, frame.spectrum.energies_skn, equal_nan=True, rtol=0, atol=1e-12
     )
+
+
+# What ABACUS 3.11.0-beta6 wrote when it computed bands of si2 at two k-points (nscf), in the folder of its SCF.
+BANDS_INPUT = """INPUT_PARAMETERS
+calculation  nscf
+init_chg     file
+basis_type   lcao
+symmetry     -1
+ecutwfc      50
+scf_thr      1e-8
+nbands       5
+"""
+BANDS_LOG = """
+                              ABACUS v3.11.0-beta6
+          Autoset the number of electrons = 8
+                                    nspin = 1
+                                   nkstot = 2
+ --> #ION MOVE#         1  #ELEC ITER#         1
+  E_KohnSham     -15.2207976636       -207.0895763304
+  E_Fermi        0.4904192722         6.6724965105
+ #SCF IS CONVERGED#
+ !FINAL_ETOT_IS -207.0895763304434 eV
+"""
+BANDS_LEVELS = """
+1     # ionic step
+ Electronic state energy (eV) and occupations
+ Spin number 1
+ spin=1 k-point=1/2 Cartesian=0.0000000 0.097436384 0.0000000 (1604 plane wave)
+ 1 -1.509857891790946 1.000000000000000
+ 2 -1.509857891790938 1.000000000000000
+ 3 3.744095825085612 1.000000000000000
+ 4 3.744095825085613 1.000000000000000
+ 5 7.280215093232780 1.270112591433836e-05
+
+ spin=1 k-point=2/2 Cartesian=0.000000000000000 0.01948727674461525 0.000000000000000 (1599 plane wave)
+ 1 -5.527102884374226 1.000000000000000
+ 2 5.577881926564445 0.9999999999999833
+ 3 6.042554950081196 0.9999936493909397
+ 4 6.042554950081205 0.9999936493909397
+ 5 9.096457974637794 0.000000000000000
+
+"""
+
+
+def folder_with_bands(tmp_path):
+    """The folder of si2 as an nscf run leaves it."""
+    folder = copy_of("si2", tmp_path)
+    (folder / "OUT.ABACUS" / "running_nscf.log").write_text(BANDS_LOG)
+    with (folder / "OUT.ABACUS" / "eig_occ.txt").open("a") as levels:
+        levels.write(BANDS_LEVELS)
+    return folder
+
+
+def ask_for_bands(folder):
+    (folder / "INPUT").write_text(BANDS_INPUT)
+    (folder / "KPT").write_text("K_POINTS\n2\nDirect\n0.5 0.0 0.5 1.0\n0.1 0.0 0.1 1.0\n")
+
+
+def checked(folder):
+    (run,) = search(folder, ["abacus"])
+    (frame,) = read_checked(run, Options())
+    return frame, {result.name: result for result in check_frame(frame)}
+
+
+@pytest.mark.parametrize("input_is_of_bands", [True, False])
+def test_bands_in_the_folder_of_an_scf_change_nothing_of_it(input_is_of_bands, tmp_path):
+    folder = folder_with_bands(tmp_path)
+    if input_is_of_bands:
+        ask_for_bands(folder)
+    frame, results = checked(folder)
+    assert frame.outcome.energy == pytest.approx(-211.940752999004)
+    assert (frame.outcome.converged, frame.outcome.iterations) == (True, 8)
+    assert set(frame.operators) == {"H", "S", "DM"}
+    assert results["eigenvalues against the printed ones"].found < 1e-7
+    comparison = results["DM against f(H, S)"]
+    if input_is_of_bands:  # its smearing is not that of the SCF
+        assert comparison.ok is None
+        assert "run for bands" in " ".join(frame.provenance.notes)
+    else:
+        assert comparison.found < 1e-8
+
+
+def test_after_bands_the_log_of_the_scf_says_whether_symmetry_left_out_kpoints(tmp_path):
+    folder = folder_with_bands(tmp_path)
+    ask_for_bands(folder)
+    kpoints = "                                   nkstot = 27\n"
+    edit(folder / "OUT.ABACUS" / "running_scf.log", (kpoints, f"{kpoints} nkstot now = 14\n"))
+    assert "DM" in checked(folder)[0].operators  # time reversal alone
+    edit(folder / "OUT.ABACUS" / "running_scf.log", ("nkstot now = 14", "nkstot now = 4"))
+    frame, _ = checked(folder)
+    assert set(frame.operators) == {"H", "S"}
+    assert "no log of the SCF says that DM is summed over all k-points" in frame.provenance.notes[-1]
+
+
+def test_bands_alone_have_no_energy_of_an_scf(tmp_path):
+    """Their levels are those of a density that was written with four digits."""
+    folder = folder_with_bands(tmp_path)
+    ask_for_bands(folder)
+    (folder / "OUT.ABACUS" / "running_scf.log").unlink()
+    frame, results = checked(folder)
+    assert (frame.outcome.energy, frame.outcome.converged, frame.outcome.iterations) == (None, None, None)
+    assert set(frame.operators) == {"H", "S"}
+    assert frame.spectrum.energies_skn.shape == (1, 2, 5)
+    assert 1e-7 < results["eigenvalues against the printed ones"].found < 1e-4
+
+
+def test_the_log_is_that_of_the_calculation(tmp_path):
+    folder = copy_of("si2", tmp_path)
+    (folder / "OUT.ABACUS" / "running_relax.log").write_text(BANDS_LOG)
+    assert checked(folder)[0].outcome.energy == pytest.approx(-211.940752999004)

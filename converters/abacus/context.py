@@ -8,6 +8,7 @@ from basis import Array
 from basis.shells import Species
 from basis.spin import Spin
 from converters.abacus import text
+from converters.abacus.files import NSCF
 from converters.abacus.log import Log
 from converters.codes.run import Run
 
@@ -27,7 +28,12 @@ class Context:
 
     @property
     def calculation(self) -> str:
-        return self.given.get("calculation", "scf").lower()
+        return text.calculation(self.given)
+
+    @property
+    def is_nscf(self) -> bool:
+        """Whether INPUT or the only log is of a run for bands, whose k-points and smearing are not those of the SCF."""
+        return self.calculation == NSCF or self.log.of_nscf
 
     @property
     def moves(self) -> bool:
@@ -46,7 +52,7 @@ class Context:
     @property
     def symmetry(self) -> str:
         """INPUT's symmetry, or what ABACUS takes where it says nothing."""
-        default = "0" if self.calculation in ("nscf", "md") or self.is_gamma_only else "1"
+        default = "0" if self.calculation in (NSCF, "md") or self.is_gamma_only else "1"
         return text.flag(self.given, "symmetry", default)
 
     @property

@@ -41,11 +41,24 @@ def refuse_other_spins(run: Run, components: int, log: Log) -> None:
 
 def leaves_out_kpoints(context: Context) -> bool:
     """Whether symmetry, beyond time reversal without spinors, stands for k-points that the run then leaves out."""
+    if context.is_nscf:
+        return left_out_by_scf(context)
     return context.symmetry == "1" or (context.symmetry == "0" and context.spin is Spin.SPINOR)
+
+
+def left_out_by_scf(context: Context) -> bool:
+    """The same of the SCF before a run for bands, whose INPUT has gone; true where no log of it tells."""
+    log = context.log
+    if log.of_nscf or log.kpoints is None:
+        return True
+    kept = log.kept_kpoints or log.kpoints
+    return kept < log.kpoints if context.spin is Spin.SPINOR else 2 * kept < log.kpoints
 
 
 def doubt_of_density(context: Context) -> str:
     """Why the DM file of a run may be wrong; empty when it cannot. Without symmetric k-points to leave out it is right."""
+    if context.is_nscf and leaves_out_kpoints(context):
+        return "INPUT is of a run for bands (nscf), and no log of the SCF says that DM is summed over all k-points; convert a run of the SCF alone"
     if leaves_out_kpoints(context):
         wanted = "-1" if context.spin is Spin.SPINOR else "0 or -1"
         return f"symmetry {context.symmetry} sums DM over a part of the k-points; rerun with symmetry {wanted}, or rebuild it from H and S"

@@ -35,6 +35,8 @@ DENSE_NAMES = {
 LEVELS = ("eig_occ.txt", "istate.info")
 TRAJECTORY = "MD_dump"
 
+NSCF = "nscf"  # the calculation of bands in the potential of a finished SCF
+
 MATRIX = re.compile(
     r"(hrs\d|srs1|sr|dmrs\d)(g\d+)?_nao\.(csr|dat|npz)|output_(HR\d|SR|DM\d)\.npz|(\d+_)?data-(HR|SR|DMR)-sparse_SPIN\d\.csr|SR\.csr"
 )
@@ -56,7 +58,7 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
         start = (folder / given.get("read_file_dir", ".")).resolve()
         claimed = tuple(path for path in (output, start) if path.is_dir() and path.resolve() != folder.resolve())
         texts = [path for path in (found, *(folder / name for name in text.files_of(given))) if path.is_file()]
-        texts += sorted(output.glob("running_*.log"))
+        texts += logs_of(output, text.calculation(given))
         texts += [output / name for name in (*LEVELS, TRAJECTORY) if (output / name).is_file()]
         matrices = matrix_files(folder, output, text.flag(given, "gamma_only") == "1")
         yield Run(NAME, folder, tuple(matrices) or (found,), tuple(texts), claimed)
@@ -66,6 +68,19 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
             yield from find_runs(above, sorted(path for path in above.iterdir() if path.is_file()))
         else:
             yield Run(NAME, folder, tuple(path for path in files if MATRIX.fullmatch(path.name)))
+
+
+def logs_of(output: Path, calculation: str) -> list[Path]:
+    """The logs of an OUT folder, first that of the run whose matrices are there.
+
+    A run for bands (nscf) keeps the density of the SCF before it in the same folder, and says nothing of that.
+    """
+    wanted = log_name("scf" if calculation == NSCF else calculation)
+    return sorted(output.glob("running_*.log"), key=lambda path: (path.name != wanted, path.name))
+
+
+def log_name(calculation: str) -> str:
+    return f"running_{calculation}.log"
 
 
 def find_input(folder: Path) -> Path | None:

@@ -22,6 +22,11 @@ SAME_POINT = 1e-4
 # What ABACUS takes where INPUT says nothing; its versions differ in it.
 DEFAULTS = {"smearing_method": "gauss", "smearing_sigma": "0.015", "scf_thr": "1e-7"}
 
+# Levels (eV) of an nscf run are those of the density that the SCF wrote with four digits; silicon's are 1e-5 from those of H.
+WRITTEN_DENSITY = 1e-3
+
+OF_NSCF = "INPUT is of a run for bands (nscf): how the SCF before it filled its levels is not known, so DM can neither be compared with H nor be built"
+
 # Levels (eV) move by this times the root of the density error in a mixing step.
 MIXED = 0.1
 
@@ -31,7 +36,8 @@ def read_spectrum(context: Context, number: int, geometry: Geometry) -> Spectrum
     own = {path.name: path for path in context.run.others}
     given = context.given
     files = [own[name] for name in LEVELS if name in own]
-    levels = read_levels(files[0], number if context.moves else None) if files else None
+    points = context.log.kept_kpoints or context.log.kpoints
+    levels = read_levels(files[0], number if context.moves else None, points) if files else None
     mesh = mesh_of_run(context, own)
     printed_kc, error = (None, 0.0) if levels is None else fractions_of(context, geometry, levels)
     is_whole = True
@@ -53,12 +59,14 @@ def read_spectrum(context: Context, number: int, geometry: Geometry) -> Spectrum
     smearing = text.SMEARINGS.get(given.get("smearing_method", DEFAULTS["smearing_method"]).lower(), "")
     sigma, threshold = (text.number(given, word, float(DEFAULTS[word])) for word in ("smearing_sigma", "scf_thr"))
     width, tolerance = sigma * RYDBERG, tolerance_of_levels(threshold, MIXED)
+    if context.is_nscf and levels is not None and len(levels.kpoints_k) != points:
+        tolerance = max(tolerance, WRITTEN_DENSITY)
     return Spectrum(
         kpoints_kc,
         weights_k,
         energies_skn,
         tolerance,
-        smearing if is_whole else "",
+        smearing if is_whole and not context.is_nscf else "",
         width,
         "nupdown" in given,
         error,
@@ -69,6 +77,8 @@ def mesh_of_run(context: Context, own: dict[str, Path]) -> tuple[Array, Array] |
     """The k mesh of KPT where it is that of the run: its points are as many as the log says; with kspacing the log has to say it."""
     if context.is_gamma_only:
         return np.zeros((1, 3)), np.ones(1)
+    if context.is_nscf:
+        return None
     name = Path(text.files_of(context.given)[1]).name
     mesh = text.read_mesh(own[name]) if name in own else None
     count = context.log.kpoints
@@ -89,6 +99,8 @@ def note_of_levels(context: Context, spectrum: Spectrum | None) -> tuple[str, ..
     """What a person should know of the levels: what INPUT does not say, and k-points that are not whole."""
     if spectrum is None:
         return ()
+    if context.is_nscf:
+        return (OF_NSCF,)
     notes = defaults_taken(context.given)
     if not spectrum.smearing and leaves_out_kpoints(context):
         wanted = "the KPT of the run and its log" if "kspacing" in context.given else "the KPT of the run"

@@ -41,11 +41,13 @@ class Log:
     electrons: float | None = None
     spins: int | None = None
     kpoints: int | None = None
+    kept_kpoints: int | None = None  # where time reversal or symmetry left out the others
     last: Scf = Scf()
     steps: dict[int, Scf] = field(default_factory=dict)  # by the number of the ionic step, from 1
     coordinates: dict[int, tuple[bool, Array]] = field(
         default_factory=dict
     )  # of the atoms in a step, whether fractional
+    of_nscf: bool = False
 
 
 def read_log(path: Path) -> Log:
@@ -59,6 +61,7 @@ def read_log(path: Path) -> Log:
         if label:
             orbitals[label[1]] = tuple(Shell(int(l), zeta=z) for l, n in counts for z in range(1, min(int(n), 99) + 1))
     kpoints = re.search(r"^\s*nkstot\s*=\s*(\d+)\s*$", text, re.M)
+    kept = re.search(r"^\s*nkstot(?:_ibz| now)\s*=\s*(\d+)\s*$", text, re.M)
     spins = re.search(r"^\s*nspin\s*=\s*([124])\s*$", text, re.M)
     electrons = re.findall(r"Autoset the number of electrons\s*=\s*([\d.]+)|nelec\s*=\s*([\d.]+)", text)
     begins = {int(match[1] or match[3] or 1): match.start() for match in reversed(list(ITERATION.finditer(text)))}
@@ -77,6 +80,7 @@ def read_log(path: Path) -> Log:
         electrons=float(next(filter(None, electrons[-1]))) if electrons else None,
         spins=int(spins[1]) if spins else None,
         kpoints=int(kpoints[1]) if kpoints else None,
+        kept_kpoints=int(kept[1]) if kept else None,
         last=read_scf(text),
         steps={n: read_scf(text[begins[n] : end]) for n, end in zip(numbers, ends, strict=True)},
         coordinates=coordinates,
@@ -121,16 +125,18 @@ class Levels:
     fractional: bool
 
 
-def read_levels(path: Path, step: int | None = None) -> Levels | None:
+def read_levels(path: Path, step: int | None = None, points: int | None = None) -> Levels | None:
     """The levels of a step; of the last without its number.
 
-    Where a repeated run has appended to a file, a step stands there again; the last one is meant.
+    Where a repeated run has appended to a file, a step stands there again; the last one is meant that has the number of
+    k-points of the run, for bands (nscf) are appended too.
     """
     head, *parts = re.split(r"^\s*(\d+)\s+# ionic step", path.read_text(errors="replace"), flags=re.M)
-    steps = dict(zip(parts[::2], parts[1::2], strict=True))
-    if step is not None and str(step) not in steps:
+    of_step = [part for number, part in zip(parts[::2], parts[1::2], strict=True) if step in (None, int(number))]
+    if step is not None and not of_step:
         return None
-    text = steps[str(step)] if step is not None else parts[-1] if parts else head
+    of_run = [part for part in of_step if f"k-point=1/{points} " in part]
+    text = (of_run or of_step or [head])[-1]
     heads = list(re.finditer(r"^ *spin=(\d+) k-point=(\d+)/(\d+) Cartesian=(\S+) +(\S+) +(\S+).*$", text, re.M))
     if not heads:
         return read_older_levels(path)

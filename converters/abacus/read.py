@@ -15,9 +15,9 @@ from converters.abacus.context import MOVING, Context
 from converters.abacus.convention import BOHR, LAYOUT, RYDBERG, convention
 from converters.abacus.csr import Step
 from converters.abacus.faults import doubt_of_density, refuse_broken, refuse_old_sign, refuse_other_spins
-from converters.abacus.files import NAME
+from converters.abacus.files import NAME, NSCF, log_name
 from converters.abacus.levels import note_of_levels, read_spectrum
-from converters.abacus.log import Log, read_log
+from converters.abacus.log import Log, Scf, read_log
 from converters.abacus.spins import join_spins
 from converters.abacus.steps import IonicStep, read_steps
 from converters.abacus.structures import Geometry, geometry_of, structures_of
@@ -48,11 +48,19 @@ def read_run(run: Run) -> Iterator[Frame]:
             raise Refused(Kind.NO_RUN, run.folder, f"has not run: it has no log of ABACUS; switch on {wanted}")
         raise Refused(Kind.NO_RUN, run.folder, f"holds no matrices; switch on {wanted} and rerun")
     stru = text.read_stru(own[Path(text.files_of(given)[0]).name], given.get("latname", "none"))
-    log = read_log(log_path) if log_path else Log()
+    log = log_of_run(log_path)
     components = text.spin_components(own["INPUT"], given)
     refuse_other_spins(run, components, log)
     basis = text.read_species(run.main, stru, log, text.orbital_places(run.folder, given))
     yield from read_frames(Context(run, given, stru, log, basis, LAYOUT[components]))
+
+
+def log_of_run(path: Path | None) -> Log:
+    """What the log of a run says; that of an nscf run has another energy, and calls itself converged whatever the SCF before it was."""
+    if path is None:
+        return Log()
+    log = read_log(path)
+    return replace(log, last=Scf(), steps={}, of_nscf=True) if path.name == log_name(NSCF) else log
 
 
 def read_frames(context: Context) -> Iterator[Frame]:

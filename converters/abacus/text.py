@@ -37,6 +37,11 @@ def flag(given: dict[str, str], keyword: str, default: str = "0") -> str:
     return {"true": "1", "t": "1", "false": "0", "f": "0"}.get(value, value)
 
 
+def calculation(given: dict[str, str]) -> str:
+    """The kind of run that INPUT asks for."""
+    return given.get("calculation", "scf").lower()
+
+
 def number(given: dict[str, str], keyword: str, default: float) -> float:
     value = given.get(keyword, str(default))
     try:
