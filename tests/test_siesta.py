@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.io import FortranFile
 
 from basis.spin import Spin
 from converters import siesta
@@ -276,6 +277,73 @@ def test_an_unconverged_output_is_seen(tmp_path):
     output.write_text(output.read_text().replace("SCF cycle converged", "SCF_NOT_CONV: SCF cycle"))
     results = {result.name: result for result in check_frame(read_folder(folder))}
     assert results["converged"].ok is False
+
+
+FAILED_RUN = """Siesta Version  : master-post-4.1-268
+reinit: System Label: h2o
+siesta: Etot    =      -460.000000
+SCF_NOT_CONV: SCF did not converge in maximum number of steps (required).
+siesta:         Fermi =      -1.000000
+siesta:         Total =    -460.000000
+"""
+
+
+def test_the_last_run_of_an_output_counts(tmp_path):
+    """SIESTA's output was appended to that of a run that had failed (>>)."""
+    folder = without("h2o", tmp_path)
+    output = folder / "h2o.out"
+    output.write_text(FAILED_RUN + output.read_text())
+    frame = read_folder(folder)
+    assert (frame.outcome.converged, frame.outcome.iterations, frame.outcome.energy) == (True, 22, -466.220361)
+
+
+def test_an_scf_that_failed_before_the_last_one_does_not_count(tmp_path):
+    """Of a relaxation the last step is read."""
+    folder = without("h2o", tmp_path)
+    output = folder / "h2o.out"
+    step = "SCF cycle converged"
+    output.write_text(output.read_text().replace(step, f"SCF_NOT_CONV: SCF did not converge\n{step}"))
+    assert read_folder(folder).outcome.converged is True
+
+
+@pytest.mark.parametrize("name", ["a_first_try.out", "z_later.out"])
+def test_of_several_outputs_the_one_with_the_fermi_level_of_the_matrices_counts(name, tmp_path):
+    folder = without("h2o", tmp_path)
+    (folder / name).write_text(FAILED_RUN)
+    frame = read_folder(folder)
+    assert (frame.outcome.converged, frame.outcome.energy) == (True, -466.220361)
+
+
+def test_a_density_of_other_orbitals_is_left_out(tmp_path):
+    folder = without("h2o", tmp_path, ".DM")
+    shutil.copy(unpacked("siesta", "si2") / "si2.DM", folder / "h2o.DM")
+    frame = read_folder(folder)
+    assert set(frame.operators) == {"H", "S"}
+    note = "DM of h2o.DM is left out: it has 26 orbitals in place of the 23 of h2o.TSHS"
+    assert note in frame.provenance.notes
+
+
+def test_a_density_of_another_spin_is_left_out(tmp_path):
+    """A run with spin-orbit coupling may begin with a DM without, and end before it writes its own."""
+    folder = without("spin", tmp_path)
+    keep_one_spin(folder / "fe.DM")
+    frame = read_folder(folder)
+    assert set(frame.operators) == {"H", "S"}
+    note = "DM of fe.DM is left out: it has 1 spin components in place of the 2 of fe.TSHS"
+    assert note in frame.provenance.notes
+
+
+def keep_one_spin(path):
+    """A DM file with the first of its spins alone."""
+    with FortranFile(path) as file:
+        norb, _, *cells = file.read_ints()
+        counts = file.read_ints()
+        columns = [file.read_ints() for _ in range(norb)]
+        rows = [file.read_reals() for _ in range(norb)]
+    with FortranFile(path, "w") as file:
+        file.write_record(np.array([norb, 1, *cells], dtype="i4"))
+        for record in (counts, *columns, *rows):
+            file.write_record(record)
 
 
 def test_a_level_that_is_no_number_is_damage(tmp_path):

@@ -10,6 +10,7 @@ from basis import Array
 from basis.conventions import to_standard
 from basis.shells import Species, cell_shells
 from basis.spin import TRANSPOSED, Spin
+from basis.units import RYDBERG
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Elements, Packed, join_packed, pack_elements, reorder_elements
@@ -78,8 +79,8 @@ def read_run(run: Run) -> Iterator[Frame]:
     """The frame of a run, from the best file for each quantity."""
     own = {path.suffix: path for path in run.matrices + run.others if path.stem == run.main.stem}
     matrices, used = read_matrices(run, own)
-    density, used["DM"] = read_density(run, own, matrices)
-    output_path, output = find_output(run)
+    density, used["DM"], left_out = read_density(run, own, matrices)
+    output_path, output = find_output(run, own, matrices)
     if ".fdf" in own:
         output = with_filling(output, output_path is None, fdf.read_fdf(own[".fdf"]))
     constants = find_constants(own, matrices, output.version)
@@ -121,7 +122,7 @@ def read_run(run: Run) -> Iterator[Frame]:
         str(run.main),
         run.source,
         files=run.digests(*dict.fromkeys(used.values()), *texts),
-        notes=(*structure.notes, *matrices.notes, *notes_of(matrices, used), *constants.notes, *moved),
+        notes=(*structure.notes, *matrices.notes, *left_out, *notes_of(matrices, used), *constants.notes, *moved),
         origins=origins_read(files, *treatments, energies=scaled(constants.rydberg, "eV per Ry")),
         form=form_of(matrices, constants, structure.basis),
         measured={f"asymmetry of {name}": p.asymmetry * scale[name] for name, p in packed.items()}
@@ -204,8 +205,9 @@ def read_matrices(run: Run, own: dict[str, Path]) -> tuple[Matrices, dict[str, P
     return only_overlap, used
 
 
-def read_density(run: Run, own: dict[str, Path], matrices: Matrices) -> tuple[Sparse | None, Path]:
-    """The density matrix and the file it is from."""
+def read_density(run: Run, own: dict[str, Path], matrices: Matrices) -> tuple[Sparse | None, Path, tuple[str, ...]]:
+    """The density matrix and the file it is from; and notes of files that hold another one, which an earlier run may have left."""
+    left_out: list[str] = []
     for suffix in DENSITIES:
         if suffix not in own:
             continue
@@ -216,22 +218,29 @@ def read_density(run: Run, own: dict[str, Path], matrices: Matrices) -> tuple[Sp
             same = np.array_equal(found.counts_M, known.counts_M) and np.array_equal(found.column_e, known.column_e)
             if found.cells_c is None and same:  # one pattern, whose images are known there
                 found = replace(found, cells_c=known.cells_c, vectors_ev=known.vectors_ev)
-            if found.norb != matrices.sparse.norb:
-                raise Refused(
-                    Kind.DAMAGED, path, f"has {found.norb} orbitals; {matrices.path.name} has {matrices.sparse.norb}"
-                )
-            return found, path
-    return None, run.main
+            if difference := of_another_run(found, known):
+                left_out.append(f"DM of {path.name} is left out: it has {difference} of {matrices.path.name}")
+                continue
+            return found, path, tuple(left_out)
+    return None, run.main, tuple(left_out)
+
+
+def of_another_run(density: Sparse, known: Sparse) -> str:
+    """What shows that a DM is not of the run of H and S; nothing where it may be."""
+    if density.norb != known.norb:
+        return f"{density.norb} orbitals in place of the {known.norb}"
+    counts = [len(values) for values in (density.values["DM"], known.values.get("H", ()))]
+    if counts[1] and LAYOUT.get(counts[0]) is not LAYOUT.get(counts[1]):
+        return f"{counts[0]} spin components in place of the {counts[1]}"
+    return ""
 
 
 def common_layout(run: Run, stored: dict[str, Sparse]) -> Spin:
-    """Spin layout of H and DM."""
-    counts = {name: len(item.values[name]) for name, item in stored.items() if name != "S"}
-    layouts = {LAYOUT.get(count) for count in counts.values()} or {Spin.NONE}
-    layout = layouts.pop()
-    if layouts or layout is None:
-        found = ", ".join(f"{count} spin components in {name}" for name, count in counts.items())
-        raise Refused(Kind.DAMAGED, run.main, f"has {found}", "the same")
+    """Spin layout of H, and of DM where there is no H."""
+    name, count = next(((name, len(stored[name].values[name])) for name in ("H", "DM") if name in stored), ("S", 1))
+    if (layout := LAYOUT.get(count)) is None:
+        known = ", ".join(map(str, LAYOUT))
+        raise Refused(Kind.DAMAGED, run.main, f"has {count} spin components in {name}", f"one of {known}")
     return layout
 
 
@@ -288,16 +297,31 @@ def notes_of(matrices: Matrices, used: dict[str, Path]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def find_output(run: Run) -> tuple[Path | None, text.Output]:
-    """The main output that belongs to the label: the one that names it, else the only one; else what OUTVARS.yml says."""
+def find_output(run: Run, own: dict[str, Path], matrices: Matrices) -> tuple[Path | None, text.Output]:
+    """The main output that belongs to the label: the one that names it, else the only one; else what OUTVARS.yml says.
+
+    Of several that name it, as failed runs leave them beside, it is the one with the Fermi level of the matrices.
+    """
     outputs = [(path, text.read_output(path)) for path in run.others if path.suffix in (".out", ".log")]
     found = [(path, output) for path, output in outputs if output.version]
     nameless = [item for item in found if not item[1].label]
     named = [item for item in found if run.main.stem in (item[1].label, item[0].stem)]
     if named or len(nameless) == 1:
-        return (named or nameless)[0]
+        fermi = fermi_of(own, matrices)
+        return min(named or nameless, key=lambda item: distance(item[1].fermi, fermi))
     variables = [path for path in run.others if path.name == VARIABLES]
     return None, text.Output(version=text.read_variables(variables[0])) if variables else text.Output()
+
+
+def fermi_of(own: dict[str, Path], matrices: Matrices) -> float | None:
+    """The Fermi level (eV) beside the matrices, to a part in ten thousand: which Rydberg the run used is not known yet."""
+    if ".EIG" in own:
+        return text.read_eigenvalues(own[".EIG"])[0]
+    return None if matrices.fermi is None else matrices.fermi * RYDBERG
+
+
+def distance(fermi: float | None, other: float | None) -> float:
+    return np.inf if fermi is None or other is None else abs(fermi - other)
 
 
 def read_spectrum(

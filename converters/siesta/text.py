@@ -13,6 +13,9 @@ from converters.errors import Kind, Refused
 from converters.siesta.fdf import smearing_of
 from converters.siesta.sparse import StoredSpecies, stored_shell
 
+# The line with which a run begins in an output, and what stands in one whose SCF did not converge.
+VERSION = r"^(?:Siesta )?Version\s*:\s*(\S+)"
+FAILURES = ("SCF_NOT_CONV", "SCF did not converge", "(E) SCF")
 LARGEST_RADIUS = 1000  # Bohr; no orbital reaches so far
 
 
@@ -152,6 +155,7 @@ class Output:
     energy: float | None = None
     smearing: str = ""
     fixed_moment: bool = False
+    fermi: float | None = None  # eV
     fermi_s: tuple[float, float] | None = None  # of each spin (eV), where the moment is fixed
     k_cell_cc: Array | None = None
     k_shift_c: Array | None = None
@@ -159,13 +163,15 @@ class Output:
 
 
 def read_output(path: Path) -> Output:
-    """The last SCF cycle of an output."""
+    """The last SCF cycle of an output, in which several runs may follow each other."""
     text = path.read_text(errors="replace")
+    text = text[max((match.start() for match in re.finditer(VERSION, text, re.M | re.I)), default=0) :]
     if re.search(r"^tbt: ", text, re.M):  # of TBtrans, which reads what SIESTA wrote
         return Output()
-    version = re.search(r"^(?:Siesta )?Version\s*:\s*(\S+)", text, re.M | re.I)
-    ended = [int(n) for n in re.findall(r"SCF cycle converged after\s+(\d+) iterations", text)]
-    failed = "SCF_NOT_CONV" in text or "SCF did not converge" in text or "(E) SCF" in text
+    version = re.search(VERSION, text, re.M | re.I)
+    ended = list(re.finditer(r"SCF cycle converged after\s+(\d+) iterations", text))
+    last_end = ended[-1].start() if ended else -1
+    last_failure = max(map(text.rfind, FAILURES))
     total, moving = (re.findall(rf"^siesta:\s+{word}\s*=\s+(-?[\d.]+)", text, re.M) for word in ("Total", "Ekinion"))
     kinetic = float(moving[-1]) if moving else 0.0  # of the nuclei, which Total includes
     grid = re.findall(r"^siesta: k-grid:\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)\s+(-?[\d.]+)\s*$", text, re.M)[:3]
@@ -175,14 +181,17 @@ def read_output(path: Path) -> Output:
     function = re.search(r"^(?:redata|stepf):.*(Methfessel-Paxton|Cold)", text, re.M | re.I)
     order = re.search(r"^ *Using Hermite-Gauss polynomials of order +(\d+)", text, re.M)
     fermis = re.findall(r"^siesta: +Fermi_up = +(-?[\d.]+)\s+siesta: +Fermi_dn = +(-?[\d.]+)", text, re.M)
-    finished = bool(ended) and not failed
+    fermi = re.findall(r"^siesta: +Fermi = +(-?[\d.]+)", text, re.M)
+    finished = last_end > last_failure
+    failed = last_failure > last_end
     return Output(
         version=version[1] if version else "",
         converged=finished if finished or failed or "End of run" in text or "iscf" in text else None,
-        iterations=ended[-1] if ended else None,
+        iterations=int(ended[-1][1]) if ended else None,
         energy=round(float(total[-1]) - kinetic, 6) if total else None,
         smearing=smearing_of(function[1] if function else "fd", order[1] if order else ""),
         fixed_moment=bool(fixed),
+        fermi=float(fermi[-1]) if fermi else None,
         fermi_s=(float(fermis[-1][0]), float(fermis[-1][1])) if fermis else None,
         k_cell_cc=None if table is None else table[:, :3].astype(int),
         k_shift_c=None if table is None else table[:, 3],
