@@ -9,12 +9,11 @@ from pathlib import Path
 from converters.codes.known import KNOWN
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
-from converters.storage.files import starts_with
+from converters.storage.files import PACKED, starts_with
 
 POINTER, LONGEST_POINTER = b"version https://git-lfs", 1024
 NAMED = 3
 LARGEST_INPUT = 2**24  # bytes; what is larger is no input
-PACKED = (".gz", ".bz2", ".xz", ".zst", ".Z")
 OF_ANYTHING = ("*.dat", "*.txt", "*.log", "*.json")  # packed or not, they say nothing of a code
 
 
@@ -44,14 +43,15 @@ def refused_pointers(folder: Path, files: Iterable[Path], codes: Iterable[str]) 
 
 
 def nothing_to_read(path: Path, codes: list[str]) -> Refused:
-    """Why nothing was found at or below a path; an input of a code tells what its run needs to leave matrices."""
-    for code in codes:
+    """Why nothing was found at or below a path: files are packed, or an input of a code tells what its run needs to leave matrices."""
+    apart = list(packed_and_links([path], codes))
+    for code in codes if not apart else ():
         folders = [path.parent] if path.is_file() else (Path(name) for name, _, _ in os.walk(path))
         for found in (one for folder in folders for one in inputs_of(code, folder) if path in (one, *one.parents)):
             name = found.name if path.is_file() else str(found.relative_to(path))
             what = f"holds nothing to read: {name} is an input of {KNOWN[code].title}, whose run left no matrices"
             return Refused(Kind.NO_RUN, path, what, ended_run_of(code))
-    what = "; ".join(["holds nothing to read", *packed_and_links([path], codes)])
+    what = "; ".join(["holds nothing to read", *apart])
     return Refused(Kind.NO_RUN, path, what, f"runs of {' or '.join(codes)}")
 
 

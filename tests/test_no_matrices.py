@@ -74,6 +74,40 @@ def test_an_input_alone_says_what_to_switch_on(code, name, text, wanted, tmp_pat
         assert wanted in refusal.reason
 
 
+@pytest.mark.parametrize(("code", "name"), [("siesta", "h2o"), ("openmx", "h2o"), ("abacus", "h2o"), ("abacus", "si2")])
+def test_packed_matrices_are_named_and_no_rerun_is_asked_for(code, name, tmp_path):
+    folder = copy_of(code, name, tmp_path)
+    for path in list(folder.rglob("*")):
+        if path.suffix in (".csr", ".TSHS", ".HSX", ".DM", ".scfout"):
+            path.rename(f"{path}.gz")
+    (refusal,) = search_and_read(folder)
+    assert refusal.kind is Kind.NO_RUN
+    assert "packed" in refusal.reason
+    assert "unpack them" in refusal.reason
+    assert "rerun" not in refusal.reason
+    assert "switch on" not in refusal.reason
+
+
+def test_matrices_of_kpoints_are_named(tmp_path):
+    folder = copy_of("abacus", "si2", tmp_path)
+    for path in folder.rglob("*.csr"):
+        path.unlink()
+    (folder / "OUT.ABACUS" / "hks1k2_nao.txt").write_text("26\n")
+    (refusal,) = search_and_read(folder)
+    assert "holds matrices of k-points (hks1k2_nao.txt), which are not read; switch on out_mat_hs2 1" in refusal.reason
+
+
+def search_and_read(folder):
+    """What is refused of a folder, in the search or in reading."""
+    for item in search(folder, CODES):
+        if isinstance(item, Refused):
+            yield item
+        else:
+            with pytest.raises(Refused) as refused:
+                read_checked(item, Options())
+            yield refused.value
+
+
 def test_what_is_no_run_among_runs_is_named(tmp_path):
     """A run that was killed, one whose files are packed, a link to a folder elsewhere; not those that were converted or refused."""
     runs = tmp_path / "runs"

@@ -7,6 +7,7 @@ from pathlib import Path
 from converters.abacus import text
 from converters.codes.run import Run
 from converters.errors import Kind, Refused
+from converters.storage.files import PACKED
 
 NAME = "abacus"
 
@@ -40,6 +41,7 @@ NSCF = "nscf"  # the calculation of bands in the potential of a finished SCF
 MATRIX = re.compile(
     r"(hrs\d|srs1|sr|dmrs\d)(g\d+)?_nao\.(csr|dat|npz)|output_(HR\d|SR|DM\d)\.npz|(\d+_)?data-(HR|SR|DMR)-sparse_SPIN\d\.csr|SR\.csr"
 )
+OF_KPOINTS = re.compile(r"[hs]k(s\d+)?(k?\d+)?(g\d+)?_nao\.(txt|dat)|data-\d+-[HS]")
 DENSE = re.compile(r"(hk(s[12])?|sk(s1)?|dm(s[12])?)(g\d+)?_nao\.(txt|dat)|data-[01]-H|data-0-S|SPIN[12]_DM")
 HAMILTONIAN = re.compile(r"hrs|hk|-HR-|_HR|-H$")
 
@@ -105,6 +107,14 @@ def matrix_files(folder: Path, output: Path, at_gamma: bool) -> list[Path]:
     found += [path for path in sorted(folder.glob("output_*.npz")) if output != folder and path.is_file()]
     matrices = [path for path in found if MATRIX.fullmatch(path.name) or (at_gamma and DENSE.fullmatch(path.name))]
     return sorted(matrices, key=lambda path: not HAMILTONIAN.search(path.name))  # H names the run
+
+
+def other_files(output: Path) -> tuple[str, str]:
+    """The first packed matrix of an OUT folder, and the first dense one of a k-point; nothing where there is none."""
+    names = sorted(path.name for place in (output, output / "matrix") if place.is_dir() for path in place.iterdir())
+    stems = {name: name.removesuffix(Path(name).suffix) for name in names if name.endswith(PACKED)}
+    packed = [name for name, stem in stems.items() if MATRIX.fullmatch(stem) or OF_KPOINTS.fullmatch(stem)]
+    return next(iter(packed), ""), next((name for name in names if OF_KPOINTS.fullmatch(name)), "")
 
 
 def kinds_of_files(given: dict[str, str], moves: bool) -> list[str]:

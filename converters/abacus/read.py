@@ -15,7 +15,7 @@ from converters.abacus.context import MOVING, Context
 from converters.abacus.convention import BOHR, LAYOUT, RYDBERG, convention
 from converters.abacus.csr import Step
 from converters.abacus.faults import doubt_of_density, refuse_broken, refuse_old_sign, refuse_other_spins
-from converters.abacus.files import NAME, NSCF, log_name
+from converters.abacus.files import NAME, NSCF, log_name, other_files
 from converters.abacus.levels import note_of_levels, read_spectrum
 from converters.abacus.log import Log, Scf, read_log
 from converters.abacus.spins import join_spins
@@ -41,18 +41,31 @@ def read_run(run: Run) -> Iterator[Frame]:
             )
     log_path = next((path for path in run.others if path.name.startswith("running_")), None)
     if run.main.name == "INPUT":
-        wanted = "out_mat_hs2 1 and out_dmr 1 (out_dm1 1 before 3.9)"
-        if text.flag(given, "gamma_only") == "1":
-            wanted = "out_mat_hs 1 and out_dmk 1 (out_dm 1 before 3.9)"
-        if log_path is None:
-            raise Refused(Kind.NO_RUN, run.folder, f"has not run: it has no log of ABACUS; switch on {wanted}")
-        raise Refused(Kind.NO_RUN, run.folder, f"holds no matrices; switch on {wanted} and rerun")
+        raise without_matrices(run, given, log_path)
     stru = text.read_stru(own[Path(text.files_of(given)[0]).name], given.get("latname", "none"))
     log = log_of_run(log_path)
     components = text.spin_components(own["INPUT"], given)
     refuse_other_spins(run, components, log)
     basis = text.read_species(run.main, stru, log, text.orbital_places(run.folder, given))
     yield from read_frames(Context(run, given, stru, log, basis, LAYOUT[components]))
+
+
+def without_matrices(run: Run, given: dict[str, str], log_path: Path | None) -> Refused:
+    """Why a folder with an INPUT has no matrix that is read."""
+    wanted = "out_mat_hs2 1 and out_dmr 1 (out_dm1 1 before 3.9)"
+    if text.flag(given, "gamma_only") == "1":
+        wanted = "out_mat_hs 1 and out_dmk 1 (out_dm 1 before 3.9)"
+    packed, of_kpoint = other_files(run.claimed[0] if run.claimed else run.folder)
+    if packed:
+        return Refused(
+            Kind.NO_RUN, run.folder, f"holds packed matrices ({packed})", "the files themselves; unpack them"
+        )
+    if of_kpoint:
+        found = f"holds matrices of k-points ({of_kpoint}), which are not read; switch on {wanted} and rerun"
+        return Refused(Kind.NO_RUN, run.folder, found)
+    if log_path is None:
+        return Refused(Kind.NO_RUN, run.folder, f"has not run: it has no log of ABACUS; switch on {wanted}")
+    return Refused(Kind.NO_RUN, run.folder, f"holds no matrices; switch on {wanted} and rerun")
 
 
 def log_of_run(path: Path | None) -> Log:

@@ -16,6 +16,7 @@ from converters.errors import IN_USE, Kind, Refused
 # What file systems say that have no locks, or whose server has none.
 UNSUPPORTED_LOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".Z")
 SQLITE_MAGIC = b"SQLite format 3\0"
 
 
