@@ -145,8 +145,14 @@ def test_the_files_of_hdf5_hold_the_same(tmp_path):
 
 
 def two_logs(folder):
-    shutil.copy(folder / "aims.out", folder / "older.log")
+    (folder / "older.log").write_text((folder / "aims.out").read_text() + "of another run\n")
     (folder / "aims.out").rename(folder / "newer.log")
+
+
+def test_copies_of_a_log_count_once(tmp_path):
+    folder = shutil.copytree(runs() / "water", tmp_path / "run")
+    shutil.copy(folder / "aims.out", folder / "total.log")
+    assert frame_in(folder).outcome == frame_in(runs() / "water").outcome
 
 
 def append(name, line):

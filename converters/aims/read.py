@@ -93,8 +93,9 @@ def frame_of(run: Run) -> Frame:
 
 
 def log_of(run: Run) -> Log:
-    """What the code printed; of several runs in a folder nothing is known to be that of the matrices."""
-    logs = [path for path in run.others if path.suffix in (".out", ".log") and INVOKED in path.read_bytes()]
+    """What the code printed, of copies once; of several runs in a folder nothing is known to be that of the matrices."""
+    contents = {path: path.read_bytes() for path in run.others if path.suffix in (".out", ".log")}
+    logs = list({content: path for path, content in contents.items() if INVOKED in content}.values())
     if len(logs) > 1:
         raise Refused(Kind.AMBIGUOUS, run.folder, f"has the logs {' and '.join(path.name for path in logs)}", "one")
     return read_log(logs[0]) if logs else Log()
