@@ -10,7 +10,9 @@ from converters.abacus import text
 from converters.abacus.convention import BOHR
 from converters.abacus.faults import version_key
 from converters.abacus.log import Log
+from converters.abacus.restart import read_target
 from converters.errors import Refused
+from converters.physics.checks import check_frame
 from converters.runs import search
 from slem_plugin.testing.codes import assert_same_frame
 from tests.fixtures import frames_of, unpacked
@@ -80,6 +82,46 @@ def test_meshes(tmp_path):
     assert sorted(text.read_mesh(tmp_path / "KPT")[0][:, 0].tolist()) == [-0.25, -0.25, 0.25, 0.25]
     (tmp_path / "KPT").write_text("K_POINTS\n2\nDirect\n0 0 0 1\n0.5 0 0 3\n")
     assert text.read_mesh(tmp_path / "KPT")[1].tolist() == [0.25, 0.75]
+
+
+SKEW_CELL = np.array([[6.0, 0.3, -0.2], [-3.1, 5.5, 0.1], [0.4, 0.2, 9.0]]) * BOHR
+
+
+@pytest.mark.parametrize(
+    ("spacing", "mesh"), [("0.3", (4, 4, 3)), ("0.31 0.5 0.9", (4, 3, 1)), ("0.15", (8, 8, 5)), ("20", (1, 1, 1))]
+)
+def test_spacings_make_the_meshes_that_abacus_writes_into_kpt(spacing, mesh, tmp_path):
+    """The meshes are those of ABACUS 3.11.0-beta6."""
+    path = tmp_path / "INPUT"
+    path.write_text(f"INPUT_PARAMETERS\nkspacing {spacing}\n")
+    kpoints_kc, weights_k = text.mesh_of_spacing(path, SKEW_CELL)
+    assert len(weights_k) == np.prod(mesh)
+    assert np.abs(kpoints_kc * mesh - np.round(kpoints_kc * mesh)).max() < 1e-12
+
+
+@pytest.mark.parametrize("lines", ["", "kspacing 0", "kspacing 0.3\nkmesh_type mp", "kspacing 0.2 0.3"])
+def test_no_mesh_is_guessed_from_spacings(lines, tmp_path):
+    path = tmp_path / "INPUT"
+    path.write_text(f"INPUT_PARAMETERS\n{lines}\n")
+    assert text.mesh_of_spacing(path, SKEW_CELL) is None
+
+
+def test_a_spacing_that_rounding_decides_gives_no_mesh(tmp_path):
+    path = tmp_path / "INPUT"
+    path.write_text(f"INPUT_PARAMETERS\nkspacing {2 * np.pi / 10:.15f}\n")
+    assert text.mesh_of_spacing(path, np.eye(3) * BOHR) is None
+
+
+def test_spacings_stand_for_kpt_in_runs_and_in_targets(tmp_path):
+    """The mesh of si2 is 3x3x3, and 0.4 / Bohr makes it: DM is compared, and a run with this INPUT can be started, without KPT."""
+    folder = shutil.copytree(unpacked("abacus", "si2"), tmp_path / "run")
+    (folder / "KPT").unlink()
+    with (folder / "INPUT").open("a") as given:
+        given.write("kspacing 0.4\n")
+    (frame,) = read_folder(folder)
+    results = {result.name: result for result in check_frame(frame)}
+    assert results["DM against f(H, S)"].found < 1e-8
+    assert len(read_target(folder).weights_k) == 27
 
 
 def test_versions_are_ordered():

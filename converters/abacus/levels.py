@@ -74,17 +74,18 @@ def read_spectrum(context: Context, number: int, geometry: Geometry) -> Spectrum
 
 
 def mesh_of_run(context: Context, own: dict[str, Path]) -> tuple[Array, Array] | None:
-    """The k mesh of KPT where it is that of the run: its points are as many as the log says; with kspacing the log has to say it."""
+    """The k mesh of kspacing or of KPT, the one that has as many points as the log says; where no log says it, KPT may be of before kspacing."""
     if context.is_gamma_only:
         return np.zeros((1, 3)), np.ones(1)
     if context.is_nscf:
         return None
     name = Path(text.files_of(context.given)[1]).name
-    mesh = text.read_mesh(own[name]) if name in own else None
-    count = context.log.kpoints
-    if mesh is None or (count is None and "kspacing" in context.given) or count not in (None, len(mesh[1])):
-        return None
-    return mesh
+    count, has_spacing = context.log.kpoints, text.number(context.given, "kspacing", 0) > 0
+    meshes = [text.mesh_of_spacing(own["INPUT"], context.stru.cell_cv)]
+    if name in own and (count is not None or not has_spacing):
+        meshes.append(text.read_mesh(own[name]))
+    known = [mesh for mesh in meshes if mesh is not None]
+    return next((mesh for mesh in known if count in (None, len(mesh[1]))), None)
 
 
 def fractions_of(context: Context, geometry: Geometry, levels: Levels) -> tuple[Array, float]:

@@ -57,7 +57,9 @@ def read_target(path: Path) -> Target:
     numbers_s = [text.element_number(path, *names) for names in zip(stru.labels, stru.pseudopotentials, strict=True)]
     mesh = (np.zeros((1, 3)), np.ones(1)) if text.flag(given, "gamma_only") == "1" else None
     mesh_path = path.parent / given.get("kpoint_file", "KPT")
-    if mesh is None and mesh_path.exists() and "kspacing" not in given:
+    if mesh is None:
+        mesh = text.mesh_of_spacing(path, stru.cell_cv)
+    if mesh is None and mesh_path.exists() and not text.number(given, "kspacing", 0) > 0:
         mesh = text.read_mesh(mesh_path)
     wanted = text.number(given, "nelec", 0)
     moment = text.number(given, "nupdown", 0) if "nupdown" in given else None

@@ -50,6 +50,8 @@ def number(given: dict[str, str], keyword: str, default: float) -> float:
         raise Refused(Kind.DAMAGED, "INPUT", f'has "{keyword} {value}"', "a number") from error
 
 
+# Numbers of k-points that are nearer to the next whole number than this depend on rounding.
+UNDECIDED = 1e-6
 SMEARINGS = {
     **dict.fromkeys(("gauss", "gaussian"), "gauss"),
     **dict.fromkeys(("fd", "fermi-dirac"), "fermi"),
@@ -255,6 +257,28 @@ def read_mesh(path: Path) -> tuple[Array, Array] | None:
         raise Refused(Kind.DAMAGED, path, f'has k-points of the kind "{kind}"', "Gamma or MP")
     require_mesh(path, mesh.tolist())
     return uniform_mesh(mesh, shift / mesh if kind[0] == "g" else (1 - mesh + shift) / (2 * mesh))
+
+
+def mesh_of_spacing(path: Path, cell_cv: Array) -> tuple[Array, Array] | None:
+    """The mesh that ABACUS makes, and writes into KPT, where INPUT has kspacing (1/Bohr); None where it has none.
+
+    None too where a spacing divides a reciprocal vector so evenly that rounding decides, and where newer keywords shift the mesh.
+    """
+    given = {words[0].lower(): words[1:] for words in reversed(lines_of(path))}
+    try:
+        spacing_c = np.array([float(word) for word in given.get("kspacing", ["0"])[:3]])
+    except ValueError as error:
+        raise Refused(
+            Kind.DAMAGED, path, f"has kspacing {' '.join(given['kspacing'])}", "one number or three"
+        ) from error
+    if len(spacing_c) not in (1, 3) or not (spacing_c > 0).all() or {"kmesh_type", "koffset"} & set(given):
+        return None
+    steps_c = np.linalg.norm(2 * np.pi * np.linalg.inv(cell_cv).T * BOHR, axis=1) / spacing_c
+    if (np.abs(steps_c - np.round(steps_c)) < UNDECIDED).any():
+        return None
+    mesh = (steps_c.astype(int) + 1).tolist()
+    require_mesh(path, mesh)
+    return uniform_mesh(np.array(mesh), np.zeros(3))
 
 
 def read_species(path: Path, stru: Stru, log: Log, places: Sequence[Path]) -> tuple[Species, ...]:
