@@ -271,6 +271,17 @@ def test_abacus_is_told_what_its_damping_costs(tmp_path):
         assert any("leaves mixing_gg0 at 1" in note for note in done.notes) == told
 
 
+def test_a_run_of_an_older_abacus_is_told_that_it_reads_no_matrices(tmp_path):
+    """Unless the version that will read is named; what 3.9.0.2 was given so, it could not begin."""
+    (frame,) = frames_of("abacus", "si2")
+    folder = shutil.copytree(unpacked("abacus", "si2"), tmp_path / "run")
+    log = folder / "OUT.ABACUS" / "running_scf.log"
+    for version, named, told in (("3.11.0-beta6", "", False), ("3.9.0.2", "", True), ("3.9.0.2", "3.11", False)):
+        log.write_text(re.sub("v3.[0-9.a-z-]+", f"v{version}", log.read_text(), count=1))
+        done = exported(frame, tmp_path / f"{version}{named}", find_target(folder), version=named)
+        assert any(f"was of ABACUS {version}, which cannot read this start" in note for note in done.notes) == told
+
+
 def test_h_and_dm_that_are_far_apart_start_nothing_unless_a_route_is_named(tmp_path, monkeypatch):
     """Iron with a DM that lost half of its moment; with its own DM it starts."""
     (frame,) = frames_of("siesta", "spin")

@@ -53,7 +53,6 @@ class Log:
 def read_log(path: Path) -> Log:
     """A log of the 3.8 or the 3.11 series."""
     text = path.read_text(errors="replace")
-    version = re.search(r"ABACUS (v\S+)", text) or re.search(r"Version:\s*(\S+)", text)
     orbitals = {}
     for part in re.split(r"READING ATOM TYPE\s+\d+", text)[1:]:
         label = re.search(r"[Aa]tom label\s*=\s*(\S+)", part)
@@ -75,7 +74,7 @@ def read_log(path: Path) -> Log:
             rows = [line.split()[1:4] for line in tables[before - 1][1].splitlines()]
             coordinates[number] = "DIRECT" in tables[before - 1][0], np.array(rows, dtype=float)
     return Log(
-        version=version[1].lstrip("v") if version else "",
+        version=version_of(text),
         orbitals=orbitals,
         electrons=float(next(filter(None, electrons[-1]))) if electrons else None,
         spins=int(spins[1]) if spins else None,
@@ -85,6 +84,12 @@ def read_log(path: Path) -> Log:
         steps={n: read_scf(text[begins[n] : end]) for n, end in zip(numbers, ends, strict=True)},
         coordinates=coordinates,
     )
+
+
+def version_of(text: str) -> str:
+    """The version that wrote a log; nothing where it does not say it."""
+    version = re.search(r"ABACUS (v\S+)", text) or re.search(r"Version:\s*(\S+)", text)
+    return version[1].lstrip("v") if version else ""
 
 
 def read_scf(text: str) -> Scf:

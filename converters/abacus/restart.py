@@ -13,7 +13,7 @@ from basis.spin import Spin
 from converters.abacus import text
 from converters.abacus.convention import BOHR, LAYOUT, RYDBERG
 from converters.abacus.files import is_input
-from converters.abacus.log import read_log
+from converters.abacus.log import read_log, version_of
 from converters.abacus.orbitals import read_orbitals
 from converters.abacus.write import generation, write
 from converters.errors import Kind, Refused
@@ -145,6 +145,7 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
     if route == "charge":
         require_no_occupations(place, target)
         files, notes = write_charge(frame, place, target, options)
+        notes += doubt_of_version(target, options)
         return Written(files, {"init_chg": "file", "read_file_dir": f"./{FOLDER}/"}, notes)
     if generation(options.version) == "3.8":
         raise Refused(
@@ -163,7 +164,21 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
         only = at_gamma(only)
     files = tuple(write(only, place))
     lines = {"init_chg": "hr" if route == "h" else "dm", "read_file_dir": f"./{FOLDER}/"}
-    return Written(files, lines, advice(target))
+    return Written(files, lines, advice(target) + doubt_of_version(target, options))
+
+
+def doubt_of_version(target: Target | None, options: Options) -> tuple[str, ...]:
+    """A note where no version was named, and the last run in the folder was of one that cannot read the files."""
+    if target is None or options.version:
+        return ()
+    logs = [path.read_text(errors="replace") for path in sorted(target.folder.glob("OUT.*/running_*.log"))]
+    older = [version for text in logs if (version := version_of(text)) and generation(version) == "3.8"]
+    if not older:
+        return ()
+    return (
+        f"the run in {target.folder} was of ABACUS {older[0]}, which cannot read this start: a newer version will, "
+        "or name the version that is to read it, for the density in its own files",
+    )
 
 
 def require_no_occupations(place: Path, target: Target | None) -> None:
