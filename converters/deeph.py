@@ -163,8 +163,15 @@ def table_of(path: Path) -> Array:
     return np.array(words_of(path), dtype=float, ndmin=2)
 
 
+def require_files(folder: Path, *names: str) -> None:
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        found = f"has no {' and no '.join(missing)} beside its matrices"
+        raise Refused(Kind.MISSING_FILES, folder, found, "a whole folder of DeepH")
+
+
 def read_old_structure(folder: Path) -> StoredStructure:
     """Cell, positions, basis and the species of each atom; vectors are columns in these files."""
+    require_files(folder, "lat.dat", "site_positions.dat", "element.dat", "orbital_types.dat")
     try:
         cell_cv = table_of(folder / "lat.dat").T
         positions_av = table_of(folder / "site_positions.dat").T
@@ -195,6 +202,7 @@ def read_old_structure(folder: Path) -> StoredStructure:
 def read_new_structure(folder: Path, info: dict[str, Any]) -> StoredStructure:
     from ase.io import read
 
+    require_files(folder, "POSCAR")
     try:
         refuse_lying_counts(folder / "POSCAR")
         atoms = read(folder / "POSCAR", format="vasp")

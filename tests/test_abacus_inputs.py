@@ -84,6 +84,14 @@ def test_meshes(tmp_path):
     assert text.read_mesh(tmp_path / "KPT")[1].tolist() == [0.25, 0.75]
 
 
+@pytest.mark.parametrize("content", ["", "KPT-scf", "K_POINTS\n0\nGamma\n", "K_POINTS\nmany\nGamma\n2 2 2 0 0 0\n"])
+def test_what_is_no_kpt_file_is_said_in_words(content, tmp_path):
+    """Git writes a link such as KPT -> KPT-scf as a file with its name, where there are no links."""
+    (tmp_path / "KPT").write_text(content)
+    with pytest.raises(Refused, match=r"KPT: is no KPT file that ABACUS reads; expected K_POINTS, then the number"):
+        text.read_mesh(tmp_path / "KPT")
+
+
 SKEW_CELL = np.array([[6.0, 0.3, -0.2], [-3.1, 5.5, 0.1], [0.4, 0.2, 9.0]]) * BOHR
 
 

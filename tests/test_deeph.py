@@ -106,3 +106,12 @@ def test_damage_is_refused(layout, tmp_path):
         outcome, detail = outcome_of_reading(folder, "deeph", original)
         assert outcome in ("refused", "same", "left out", "other value"), f"seed {seed}, {what}: {outcome}: {detail}"
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(("layout", "name"), [("legacy", "lat.dat"), ("2026", "POSCAR")])
+def test_a_missing_structure_is_named(layout, name, tmp_path):
+    (frame,) = frames_of("openmx", "h2o")
+    deeph.write(frame, tmp_path, layout=layout)
+    (tmp_path / name).unlink()
+    with pytest.raises(Refused, match=f"has no {name} beside its matrices; expected a whole folder of DeepH"):
+        read_folder(tmp_path)

@@ -252,7 +252,8 @@ def read_mesh(path: Path) -> tuple[Array, Array] | None:
         mesh = np.array([int(word) for word in lines[3][:3]])
         shift = np.array([float(word) for word in (lines[3] + ["0"] * 3)[3:6]])
     except (ValueError, IndexError) as error:
-        raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
+        wanted = "K_POINTS, then the number of points, their kind, and the points or the mesh, each on a line"
+        raise Refused(Kind.DAMAGED, path, "is no KPT file that ABACUS reads", wanted) from error
     if kind[0] not in "gm":
         raise Refused(Kind.DAMAGED, path, f'has k-points of the kind "{kind}"', "Gamma or MP")
     require_mesh(path, mesh.tolist())
