@@ -229,6 +229,18 @@ def test_the_out_folder_is_as_good_as_its_run(tmp_path):
     np.testing.assert_array_equal(flat.operators["DM"].values_sx, expected.operators["DM"].values_sx)
 
 
+@pytest.mark.parametrize("name", ["OUT.ABACUS", "OUT.first"])
+def test_an_out_folder_with_its_copy_of_input_finds_the_structure_above(name, tmp_path):
+    """Versions before 3.11 leave such a copy; before a second run the folder may have been renamed."""
+    folder = copy_of("h2o", tmp_path)
+    shutil.copy(folder / "INPUT", folder / "OUT.ABACUS")
+    (folder / "OUT.ABACUS").rename(folder / name)
+    (frame,) = read_folder(folder / name)
+    (expected,) = frames_of("abacus", "h2o")
+    np.testing.assert_array_equal(frame.operators["H"].values_sx, expected.operators["H"].values_sx)
+    assert frame.outcome == expected.outcome
+
+
 def test_matrices_without_their_run_are_named(tmp_path):
     with pytest.raises(Refused, match="has no INPUT beside or above it"):
         read_folder(unpacked("abacus", "old_spin_o2"))

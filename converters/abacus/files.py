@@ -59,17 +59,25 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
         output = output if output.is_dir() else folder
         start = (folder / given.get("read_file_dir", ".")).resolve()
         claimed = tuple(path for path in (output, start) if path.is_dir() and path.resolve() != folder.resolve())
-        texts = [path for path in (found, *(folder / name for name in text.files_of(given))) if path.is_file()]
+        home = home_of(folder, given)
+        texts = [path for path in (found, *(home / name for name in text.files_of(given))) if path.is_file()]
         texts += logs_of(output, text.calculation(given))
         texts += [output / name for name in (*LEVELS, TRAJECTORY) if (output / name).is_file()]
         matrices = matrix_files(folder, output, text.flag(given, "gamma_only") == "1")
-        yield Run(NAME, folder, tuple(matrices) or (found,), tuple(texts), claimed)
+        yield Run(NAME, home, tuple(matrices) or (found,), tuple(texts), claimed)
     elif any(MATRIX.fullmatch(name) for name in names):
         above = folder.resolve().parent
         if folder.resolve().name.startswith("OUT.") and (above / "INPUT").exists():
             yield from find_runs(above, sorted(path for path in above.iterdir() if path.is_file()))
         else:
             yield Run(NAME, folder, tuple(path for path in files if MATRIX.fullmatch(path.name)))
+
+
+def home_of(folder: Path, given: dict[str, str]) -> Path:
+    """The folder in which ABACUS ran: the one above an OUT folder, in which versions before 3.11 leave a copy of INPUT."""
+    above, stru = folder.resolve().parent, text.files_of(given)[0]
+    is_output = folder.resolve().name.startswith("OUT.") and not (folder / stru).is_file()
+    return above if is_output and (above / stru).is_file() else folder
 
 
 def logs_of(output: Path, calculation: str) -> list[Path]:

@@ -55,17 +55,18 @@ def without_matrices(run: Run, given: dict[str, str], log_path: Path | None) -> 
     wanted = "out_mat_hs2 1 and out_dmr 1 (out_dm1 1 before 3.9)"
     if text.flag(given, "gamma_only") == "1":
         wanted = "out_mat_hs 1 and out_dmk 1 (out_dm 1 before 3.9)"
-    packed, of_kpoint = other_files(run.claimed[0] if run.claimed else run.folder)
+    place = run.main.parent
+    packed, of_kpoint = other_files(run.claimed[0] if run.claimed else place)
     if packed:
         return Refused(
             Kind.NO_RUN, run.folder, f"holds packed matrices ({packed})", "the files themselves; unpack them"
         )
     if of_kpoint:
         found = f"holds matrices of k-points ({of_kpoint}), which are not read; switch on {wanted} and rerun"
-        return Refused(Kind.NO_RUN, run.folder, found)
+        return Refused(Kind.NO_RUN, place, found)
     if log_path is None:
-        return Refused(Kind.NO_RUN, run.folder, f"has not run: it has no log of ABACUS; switch on {wanted}")
-    return Refused(Kind.NO_RUN, run.folder, f"holds no matrices; switch on {wanted} and rerun")
+        return Refused(Kind.NO_RUN, place, f"has not run: it has no log of ABACUS; switch on {wanted}")
+    return Refused(Kind.NO_RUN, place, f"holds no matrices; switch on {wanted} and rerun")
 
 
 def log_of_run(path: Path | None) -> Log:
