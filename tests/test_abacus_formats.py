@@ -24,12 +24,13 @@ def write_sparse(path, steps):
     """The records of out_hsr 2, from ABACUS's text."""
     with path.open("wb") as stream:
         for step in steps:
-            matrix = step.matrix
+            matrix = csr.in_order(step.matrix)
             stream.write(struct.pack("<3i", step.number - 1, step.norb, len(matrix.R_tc)))
-            for R_c, row_e, column_e, value_e in csr.blocks_of(matrix):
-                stream.write(struct.pack("<4i", *R_c, len(value_e)) + value_e.tobytes())
-                pointers = np.concatenate([[0], np.cumsum(np.bincount(row_e, minlength=step.norb))])
-                stream.write(column_e.astype("<i4").tobytes() + pointers.astype("<i8").tobytes())
+            for t, here in csr.blocks_of(matrix):
+                value_e = matrix.values_se[0, here]
+                stream.write(struct.pack("<4i", *matrix.R_tc[t], len(value_e)) + value_e.tobytes())
+                pointers = np.concatenate([[0], np.cumsum(np.bincount(matrix.row_e[here], minlength=step.norb))])
+                stream.write(matrix.column_e[here].astype("<i4").tobytes() + pointers.astype("<i8").tobytes())
 
 
 def write_arrays(path, step, frame, orbitals):
@@ -270,7 +271,7 @@ def test_numbers_are_written_as_python_writes_them(digits):
         for sign in (1, -1)
     ]
     values = np.concatenate([near_ten, random.normal(size=999) * 10.0 ** random.integers(-40, 4, 999)])
-    written = "\n".join(numerals.rows_of_values(values, digits, 6)).split("\n")
+    written = "\n".join(numerals.lines_of(numerals.words_of(values, digits), 6)).split("\n")
     assert {len(row.split()) for row in written[:-1]} == {6}
     words = [word for row in written for word in row.split()]
     assert all(re.fullmatch(rf"-?[1-9]\.\d{{{digits}}}e[+-]\d\d", word) for word in words)
@@ -278,7 +279,9 @@ def test_numbers_are_written_as_python_writes_them(digits):
     same = sum(word == f"{value:.{digits}e}" for word, value in zip(words, values, strict=True))
     assert same > 0.99 * len(words)
     odd = np.array([0.0, 1e-120, 1.0, -2.0, 3e99, 5.0, 6.0])
-    assert " ".join(numerals.rows_of_values(odd, digits, 6)).split() == [f"{value:.{digits}e}" for value in odd]
+    assert " ".join(numerals.lines_of(numerals.words_of(odd, digits), 6)).split() == [
+        f"{value:.{digits}e}" for value in odd
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 5, 130])

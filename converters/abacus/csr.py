@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from basis import Array
-from converters.abacus.numerals import format_values, lines_of, numbers_below, rows_of_values, wrapped
+from converters.abacus.numerals import format_values, lines_of, numbers_below, words_of
 from converters.codes.digits import rounding_of
 from converters.codes.many_numbers import read_numbers
 from converters.errors import Kind, Refused
@@ -273,40 +273,54 @@ def write_new(
         "",
     ]
     words_c = numbers_below(norb)
-    for R_c, row_e, column_e, value_e in blocks_of(matrix):
-        lines.append(" " + " ".join(map(str, [*R_c, len(value_e)])))
-        pointers = np.concatenate([[0], np.cumsum(np.bincount(row_e, minlength=norb))])
-        lines += [" # CSR values", *rows_of_values(value_e, digits, 6)]
-        lines += [" # CSR column indices", *lines_of(words_c[column_e], 16)]
-        lines += [" # CSR row pointers", *wrapped(list(map(str, pointers.tolist())), 16), ""]
+    ordered = in_order(matrix)
+    words_e = words_of(ordered.values_se[0], digits)  # of all at once, for most blocks are small
+    for t, here in blocks_of(ordered):
+        lines.append(" " + " ".join(map(str, [*ordered.R_tc[t].tolist(), here.stop - here.start])))
+        pointers = pointers_of(ordered.row_e[here], norb)
+        lines += [" # CSR values", *lines_of(words_e[here], 6)]
+        lines += [" # CSR column indices", *lines_of(words_c[ordered.column_e[here]], 16)]
+        lines += [" # CSR row pointers", *lines_of(list(map(str, pointers)), 16), ""]
     write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
 def write_old(path: Path, letter: str, matrix: Elements, norb: int, digits: int) -> None:
     """A matrix in the grammar of 3.8 and 3.10; `letter` is H, S or DM."""
     lines = ["STEP: 0", f"Matrix Dimension of {letter}(R): {norb}", f"Matrix number of {letter}(R): {len(matrix.R_tc)}"]
-    for R_c, row_e, column_e, value_e in blocks_of(matrix):
-        lines.append(" ".join(map(str, [*R_c, len(value_e)])))
-        if len(value_e):
-            pointers = np.concatenate([[0], np.cumsum(np.bincount(row_e, minlength=norb))])
+    ordered = in_order(matrix)
+    for t, here in blocks_of(ordered):
+        lines.append(" ".join(map(str, [*ordered.R_tc[t].tolist(), here.stop - here.start])))
+        if here.stop > here.start:
             lines += [
                 " " + " ".join(part)
                 for part in (
-                    format_values(value_e, digits),
-                    map(str, column_e.tolist()),
-                    map(str, pointers.tolist()),
+                    format_values(ordered.values_se[0, here], digits),
+                    map(str, ordered.column_e[here].tolist()),
+                    map(str, pointers_of(ordered.row_e[here], norb)),
                 )
             ]
     write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
-def blocks_of(matrix: Elements) -> Iterator[tuple[list[int], Array, Array, Array]]:
-    """Each lattice vector in its order, with rows, columns and values row by row; exact zeros are left out as ABACUS leaves them out."""
+def in_order(matrix: Elements) -> Elements:
+    """The elements by lattice vector, and row by row in each; exact zeros are left out as ABACUS leaves them out."""
     value_e = matrix.values_se[0]
     rows, columns = (int(at_e.max(initial=0)) + 1 for at_e in (matrix.row_e, matrix.column_e))
     order_e = np.argsort((matrix.t_e.astype(np.int64) * rows + matrix.row_e) * columns + matrix.column_e, kind="stable")
     order_e = order_e[value_e[order_e] != 0]
-    ends_t = np.cumsum(np.bincount(matrix.t_e[order_e], minlength=len(matrix.R_tc)))
-    for t in np.lexsort(matrix.R_tc.T[::-1]).tolist():
-        mine_e = order_e[ends_t[t - 1] if t else 0 : ends_t[t]]
-        yield matrix.R_tc[t].tolist(), matrix.row_e[mine_e], matrix.column_e[mine_e], value_e[mine_e]
+    return Elements(
+        matrix.row_e[order_e], matrix.column_e[order_e], matrix.t_e[order_e], matrix.R_tc, value_e[order_e][None]
+    )
+
+
+def blocks_of(ordered: Elements) -> Iterator[tuple[int, slice]]:
+    """Each lattice vector in its order in a file, and where its elements are."""
+    ends_t = np.cumsum(np.bincount(ordered.t_e, minlength=len(ordered.R_tc))).tolist()
+    for t in np.lexsort(ordered.R_tc.T[::-1]).tolist():
+        yield t, slice(ends_t[t - 1] if t else 0, ends_t[t])
+
+
+def pointers_of(row_e: Array, norb: int) -> list[int]:
+    """Where each row begins, and the last one ends."""
+    pointers: list[int] = np.bincount(row_e + 1, minlength=norb + 1).cumsum().tolist()
+    return pointers

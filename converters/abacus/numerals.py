@@ -1,6 +1,6 @@
 """Numbers as text, many at a time: files of matrices are mostly these."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,21 +20,25 @@ def format_values(value_e: Array, digits: int) -> list[str]:
     return list(map(f"%.{digits}e".__mod__, value_e.tolist()))
 
 
-def rows_of_values(value_e: Array, digits: int, most: int) -> Iterator[str]:
-    """Lines of so many numbers in scientific notation."""
+def words_of(value_e: Array, digits: int) -> Array | list[str]:
+    """Numbers in scientific notation, as `lines_of` takes them."""
     if np.iscomplexobj(value_e) or digits % 4 or not is_plain(value_e):
-        yield from wrapped(format_values(value_e, digits), most)
-    else:
-        yield from lines_of(scientific(value_e, digits), most)
+        return format_values(value_e, digits)
+    return scientific(value_e, digits)
 
 
-def lines_of(words_e: Array, most: int) -> Iterator[str]:
-    """Lines of so many words, which have as many characters each, spaces in front."""
+def lines_of(words_e: Array | Sequence[str], most: int) -> Iterator[str]:
+    """Lines of so many words; those of an array have as many characters each, spaces in front."""
+    if not isinstance(words_e, np.ndarray):
+        for at in range(0, len(words_e), most):
+            yield " " + " ".join(words_e[at : at + most])
+        return
     whole = len(words_e) // most * most
     if whole:
         characters_lw = words_e[:whole].view(np.uint8).reshape(whole // most, -1)
-        ends_l = np.full((len(characters_lw), 1), ord("\n"), dtype=np.uint8)
-        yield np.hstack([characters_lw, ends_l]).tobytes()[:-1].decode("ascii")
+        lines_lw = np.full((len(characters_lw), characters_lw.shape[1] + 1), ord("\n"), dtype=np.uint8)
+        lines_lw[:, :-1] = characters_lw
+        yield lines_lw.tobytes()[:-1].decode("ascii")
     if whole < len(words_e):
         yield words_e[whole:].tobytes().decode("ascii")
 
@@ -70,8 +74,3 @@ def numbers_below(count: int) -> Array:
     """The whole numbers below some number as words, with a space or more in front."""
     width = len(str(count)) + 1
     return np.array([f"{number:{width}d}" for number in range(count)], dtype=f"S{width}")
-
-
-def wrapped(words: list[str], most: int) -> Iterator[str]:
-    for at in range(0, len(words), most):
-        yield " " + " ".join(words[at : at + most])

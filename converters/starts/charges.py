@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import linalg
 
 from basis import Array
 from basis.spin import Spin
@@ -117,7 +116,7 @@ def density_with(
         turned.append([])
         for known in channels:
             V_nn = (known.c_Mn.conj().T * v_M) @ known.Sc_Mn
-            turned[-1].append(linalg.eigh(np.diag(known.e_n) + (V_nn + V_nn.conj().T) / 2, check_finite=False))
+            turned[-1].append(np.linalg.eigh(np.diag(known.e_n) + (V_nn + V_nn.conj().T) / 2))
     e_skn = np.array([[e_n for e_n, _ in channels] for channels in turned]).swapaxes(0, 1)
     f_skn, _ = kspace.occupations(e_skn, sampling.weights_k, sampling.filling, sampling.spin)
     rho: list[list[Array]] = []
@@ -150,13 +149,9 @@ def response(orbitals: Sequence[Sequence[Orbitals]], atoms: Atoms, sampling: Sam
             holds_n, takes_n = (np.abs(f_n - limit) > NO_PART * most for limit in (0, most))
             F_nn = slopes(known.e_n, f_n, fermi[min(s, len(fermi) - 1)], filling, most)[np.ix_(holds_n, takes_n)]
             both_nn = np.outer(takes_n[holds_n], holds_n[takes_n])  # these come as mn and as nm, the others once
-            c, Sc = known.c_Mn, known.Sc_Mn
-            W_ann = np.array(
-                [
-                    c[M][:, holds_n].conj().T @ Sc[M][:, takes_n] + Sc[M][:, holds_n].conj().T @ c[M][:, takes_n]
-                    for M in rows_a
-                ]
-            )
+            held, Sheld = (part[:, holds_n].conj().T for part in (known.c_Mn, known.Sc_Mn))
+            taken, Staken = (part[:, takes_n] for part in (known.c_Mn, known.Sc_Mn))
+            W_ann = np.array([held[:, M] @ Staken[M] + Sheld[:, M] @ taken[M] for M in rows_a])
             flat = W_ann.reshape(atoms.natoms, -1) / 2
             parts[s] += weight * ((flat * (F_nn * np.where(both_nn, 1, 2)).ravel()) @ flat.conj().T).real
     groups = [parts.sum(axis=0)] if len(fermi) == 1 else list(parts)
