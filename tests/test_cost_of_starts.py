@@ -1,13 +1,15 @@
 """What a start costs, measured beside a code of which one iteration is known."""
 
+import math
 import shutil
 import sys
 
 import pytest
 from click.testing import CliRunner
 
+from converters.starts.targets import find_target
 from tests.fixtures import frames_of, unpacked
-from workflows.benchmarks.cost import bench_cost
+from workflows.benchmarks.cost import bench_cost, cost_of_iteration
 from workflows.cli import main
 from workflows.processes.threads import FEW_ATOMS, threads_for
 
@@ -40,6 +42,17 @@ def test_a_start_is_compared_with_one_iteration_of_the_code(tmp_path, monkeypatc
     assert row["start / iteration"] == pytest.approx((row["prediction"] + row["export"]) / row["iteration"])
     assert sorted(path.name for path in run.iterdir()) == ["si2.fdf"]
     assert capsys.readouterr().err == f"{run}: starts of 2 atoms, then runs of 1 and 4 iterations\n"
+
+
+def test_iterations_that_take_no_time_have_none(tmp_path, monkeypatch, capsys):
+    """A short one drowns in what the set-up takes, which is no reason for a start that costs nothing, or for an error at the end."""
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(unpacked("siesta", "si2") / "si2.fdf", run)
+    (tmp_path / "code.py").write_text(SLOW_CODE.replace("0.05 * most", "0.4 / most"))
+    command = f"{sys.executable} {tmp_path / 'code.py'} > si2.out"
+    assert math.isnan(cost_of_iteration(find_target(run), tmp_path, command))
+    assert capsys.readouterr().err == f"{run}: 4 iterations took no longer than 1; the time of one is not known\n"
 
 
 def test_the_command_asks_for_what_it_needs(tmp_path):

@@ -22,7 +22,15 @@ from slem_plugin.testing.codes import CodeContract, Expected, frames_in
 from tests import plain_program
 from tests.fixtures import scratch, unpacked
 from tests.pages import blocks_of
-from workflows.benchmarks.starts_of_runs import Plan, bench_starts, finish_all, has_matrices, runs_in
+from workflows.benchmarks.starts_of_runs import (
+    Plan,
+    bench_starts,
+    errors_of,
+    finish_all,
+    has_matrices,
+    run_beside,
+    runs_in,
+)
 from workflows.cli import main
 from workflows.commands.bench_and_demo import minutes_of
 from workflows.scf.queues import Here
@@ -184,6 +192,39 @@ def test_the_benchmark_of_starts_leaves_out_what_did_not_converge(tmp_path, monk
     assert "learning from the first 3 without 1 whose SCF did not converge, 2 minutes of the processor" in titles
     with pytest.raises(Refused, match="expected a converged SCF"):
         bench_starts(runs[1:], tmp_path / "other", replace(plan, learn=(1,)))
+
+
+def test_the_benchmark_of_starts_takes_nothing_of_other_runs(tmp_path, monkeypatch):
+    """More runs may be kept back in the folder of an earlier call, but a model of others is not that of the first ones."""
+    runs, place = inputs_in(tmp_path, range(4)), "workflows.benchmarks.starts_of_runs"
+    monkeypatch.setattr(f"{place}.train_quietly", lambda *_: None)
+    monkeypatch.setattr(f"{place}.start_all", lambda *_: [])
+    monkeypatch.setattr(f"{place}.errors_of", lambda *_: {})
+    monkeypatch.setattr(f"{place}.iterations_from_own", lambda *_: 1.0)
+    plan = Plan(f"{sys.executable} {plain_program.__file__} .", learn=(2,), keep=1, routes=("dm",))
+    for given in (runs[:3], runs):
+        assert [row["learned"] for row in bench_starts(given, tmp_path / "work", plan)] == [2]
+    data = tmp_path / "work" / "from_2" / "data.h5"
+    assert not run_beside(runs[:2], data)
+    assert "run1" in run_beside(runs[:1], data)
+    with pytest.raises(Refused, match=r"run0.*expected another --folder"):
+        bench_starts(runs[1:], tmp_path / "work", plan)
+
+
+def test_errors_are_those_of_the_runs_that_are_kept_back_now(tmp_path, monkeypatch):
+    """Not of those that an earlier call kept back."""
+    runs, read = inputs_in(tmp_path, range(3)), []
+    for run in runs:
+        plain_program.run(run)
+    history = {"config": {"time": "2m"}, "progress": {"step": 7}}
+    monkeypatch.setattr("slem_plugin.checkpoint.load_model", lambda path: "a model")
+    monkeypatch.setattr("slem_plugin.checkpoint.load_checkpoint", lambda path: (SimpleNamespace(history=history), None))
+    place = "workflows.benchmarks.starts_of_runs"
+    monkeypatch.setattr(f"{place}.converged_run", lambda outcome: outcome)
+    monkeypatch.setattr(f"{place}.evaluate_dataset", lambda _, data, *__: read.append(run_beside(runs[2:], data)) or {})
+    for kept in (runs[:2], runs[2:], runs[1:], runs[2:]):
+        errors_of(tmp_path / "model", kept, tmp_path)
+    assert [Path(path).parent.name for path in read] == ["run0", "", "run1", ""]
 
 
 def test_the_benchmark_of_starts_says_what_it_does(tmp_path, monkeypatch):

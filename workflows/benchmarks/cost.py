@@ -1,5 +1,6 @@
 """Benchmark of what a start costs: prediction and export, beside one iteration of the user's code, for runs of any sizes."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -107,6 +108,11 @@ def cost_of_iteration(target: Target, folder: Path, command: str) -> float:
             found = f"ended with exit code {ended.returned} after {progress.iterations} iterations"
             raise Refused(Kind.NO_RUN, copy, found, f"exit code 0 after {most}")
         spent.append(ended.cpu_seconds)
+    if spent[1] <= spent[0]:  # what the set-up takes varies by more
+        click.echo(
+            f"{target.folder}: {MORE} iterations took no longer than {FEW}; the time of one is not known", err=True
+        )
+        return math.nan
     return (spent[1] - spent[0]) / (MORE - FEW)
 
 

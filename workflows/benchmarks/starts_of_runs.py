@@ -155,6 +155,10 @@ def learn(folders: Sequence[Path], place: Path, plan: Plan, minutes: float) -> P
     place.mkdir(exist_ok=True)
     if not data.exists():
         gather(folders, data, plan)
+    elif other := run_beside(folders, data):
+        raise Refused(
+            Kind.OUTPUT_EXISTS, place, f"holds what an earlier call learned, from {other} too", "another --folder"
+        )
     if not is_trained(model):
         missing = len(folders) - runs_in(data)
         without = f" without {missing} whose SCF did not converge" if missing else ""
@@ -183,6 +187,14 @@ def convert_whole(folders: Sequence[Path], data: Path, at_once: int) -> list[Inp
         if draft.exists():
             draft.replace(data)
     return outcomes
+
+
+def run_beside(folders: Sequence[Path], data: Path) -> str:
+    """A run of a dataset that is none of these folders; empty where there is none."""
+    names = {folder.name for folder in folders}
+    with Dataset(data) as stored:
+        paths = [outline.provenance.path for outline in stored.outlines()]
+    return next((path for path in paths if names.isdisjoint(Path(path).parts)), "")
 
 
 def runs_in(data: Path) -> int:
@@ -246,8 +258,10 @@ def errors_of(model_path: Path, outcomes: Sequence[Outcome], work: Path) -> dict
     from slem_plugin.checkpoint import LAST, load_checkpoint, load_model
 
     data = work / "kept.h5"
+    folders = [folder for outcome in outcomes if (folder := converged_run(outcome)) is not None]
+    if data.exists() and (runs_in(data) < len(folders) or run_beside(folders, data)):
+        data.unlink()  # an earlier call kept others back
     if not data.exists():
-        folders = [folder for outcome in outcomes if (folder := converged_run(outcome)) is not None]
         convert_whole(folders, data, 1)
     ended, _ = load_checkpoint(model_path / LAST)
     errors = evaluate_dataset(load_model(model_path), data, None, False, silent) if data.exists() else {}
