@@ -77,6 +77,20 @@ def test_any_h5py_reads_the_file(tmp_path, spin):
             np.testing.assert_array_equal(block, frame.block_of_pair(name, p))
 
 
+def test_matrices_are_compressed_where_that_makes_the_file_much_smaller(tmp_path):
+    frame = make_random_frame(3, Spin.NONE)
+    empty = frame.operators["S"].values_sx.copy()
+    empty[:, empty.shape[1] // 3 :] = 0
+    frame = replace(frame, operators={**frame.operators, "S": replace(frame.operators["S"], values_sx=empty)})
+    with DatasetWriter(tmp_path / "data.h5") as writer:
+        writer.append(frame)
+    with h5py.File(tmp_path / "data.h5") as file:
+        kinds = {name: file[f"{name}/values"].compression for name in ("H", "S", "DM")}
+    assert kinds == {"H": None, "S": "gzip", "DM": None}
+    with Dataset(tmp_path / "data.h5") as data:
+        assert_same_frame(data[0], frame)
+
+
 def test_spins_and_bases_may_differ_and_codes_may_not(tmp_path):
     path = tmp_path / "data.h5"
     frames = [make_random_frame(n, spin) for n, spin in enumerate(Spin)]

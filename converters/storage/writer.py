@@ -27,6 +27,7 @@ from converters.storage.layout import (
     arrays_of,
     check_header,
     create,
+    dense_arrays,
     extend,
     last_row,
     number_species,
@@ -100,12 +101,9 @@ class DatasetWriter:
     def append(self, frame: Frame) -> None:
         """Add one frame; refused when it is of another code than the file, or has other functions for a species of the file."""
         if self._file is None:
-            create(
-                self.path,
-                sizes_of(rows_of(frame, number_species(frame.basis))),
-                frame.provenance.code,
-                plain=self.plain,
-            )
+            rows = rows_of(frame, number_species(frame.basis))
+            dense = () if self.plain else dense_arrays(rows)
+            create(self.path, sizes_of(rows), frame.provenance.code, plain=self.plain, dense=dense)
             self._open()
         where = frame.provenance.path or str(self.path)
         if frame.provenance.code != self.code:
