@@ -39,12 +39,22 @@ class Run:
     @cached_property
     def source(self) -> str:
         """Identity of the run: its code and the contents of its matrices, wherever they lie."""
-        contents = [digest_file(path) for path in self.matrices]
+        contents = [self.digest(path) for path in self.matrices]
         return hashlib.sha256(json.dumps([self.code, contents]).encode()).hexdigest()
 
     def digests(self, *files: Path) -> dict[str, str]:
         """SHA-256 of each file, by its name relative to the folder."""
-        return {str(path.relative_to(self.folder)): digest_file(path) for path in files}
+        return {str(path.relative_to(self.folder)): self.digest(path) for path in files}
+
+    def digest(self, path: Path) -> str:
+        """SHA-256 of a file; long ones are read for it once."""
+        if path not in self._digests:
+            self._digests[path] = digest_file(path)
+        return self._digests[path]
+
+    @cached_property
+    def _digests(self) -> dict[Path, str]:
+        return {}
 
 
 @dataclass(frozen=True, eq=False)
