@@ -17,6 +17,7 @@ from converters.physics.matrix_digits import electron_rounding
 from converters.runs import search
 from converters.siesta.constants import LEGACY
 from converters.siesta.fdf import read_fdf
+from converters.siesta.restart import read_progress
 from converters.siesta.sparse import read_density_file
 from slem_plugin.testing.codes import Expected, assert_same_frame
 from tests.fixtures import ContractOfFixtures, frames_of, unpacked
@@ -423,3 +424,14 @@ def test_runs_that_moved_atoms_have_the_structure_and_the_energy_of_their_matric
     frame = read_folder(folder)
     np.testing.assert_allclose(frame.positions_av, expected.positions_av, atol=1e-7)
     assert frame.outcome.energy == pytest.approx(-1267.2512, abs=5e-5)  # E_KS of that step
+
+
+def test_echoes_of_inputs_which_each_step_of_a_relaxation_leaves_are_no_outputs(tmp_path):
+    folder = shutil.copytree(unpacked("siesta", "si2"), tmp_path / "run")
+    other = (folder / "si2.out").read_text().replace("after 10 iterations", "after 99 iterations")
+    for n in range(3):
+        (folder / f"fdf-{n:05d}.log").write_text(other)
+    (run,) = search(folder, ["siesta"])
+    assert not any(path.name.startswith("fdf-") for path in run.others)
+    assert read_folder(folder).outcome.iterations == 10
+    assert read_progress(folder).iterations == 10

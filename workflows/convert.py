@@ -73,6 +73,7 @@ class Options:
     density_mesh: str = "run"
     find_functions: bool = True
     basis_folders: tuple[Path, ...] = ()
+    belongs: Callable[[Frame], bool] | None = None  # frames that do not are refused
 
 
 def find(paths: list[Path], codes: list[str], rows: slice = slice(None)) -> list[Run | Refused]:
@@ -244,6 +245,8 @@ def read_checked(run: Run, options: Options) -> list[Frame]:
     """Frames of a run that pass the checks; in strict mode a check that could not be done fails."""
     frames = []
     for frame in code_module(run.code).read_run(run):
+        if options.belongs is not None and not options.belongs(frame):
+            raise Refused(Kind.OTHER_STRUCTURE, run.place, "is of other atoms or other places than the input beside it")
         if options.drop_density:
             frame = without_density(frame, "that was asked for")
         elif options.rebuild_density:

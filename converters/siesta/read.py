@@ -55,7 +55,7 @@ def find_runs(folder: Path, files: list[Path]) -> Iterator[Run]:
         matrices = [own[suffix] for suffix in suffixes]
         matrices += [path for path in files if path.name in H_FILES and len(labels) == 1]
         texts = [own[suffix] for suffix in TEXTS if suffix in own]
-        outputs = [path for path in files if path.suffix in (".out", ".log") or path.name == VARIABLES]
+        outputs = [path for path in files if text.may_be_output(path) or path.name == VARIABLES]
         yield Run(NAME, folder, tuple(matrices), tuple(texts + outputs))
 
 
@@ -302,7 +302,7 @@ def find_output(run: Run, own: dict[str, Path], matrices: Matrices) -> tuple[Pat
 
     Of several that name it, as failed runs leave them beside, it is the one with the Fermi level of the matrices.
     """
-    outputs = [(path, text.read_output(path)) for path in run.others if path.suffix in (".out", ".log")]
+    outputs = [(path, text.read_output(path)) for path in run.others if text.may_be_output(path)]
     found = [(path, output) for path, output in outputs if output.version]
     nameless = [item for item in found if not item[1].label]
     named = [item for item in found if run.main.stem in (item[1].label, item[0].stem)]

@@ -267,7 +267,9 @@ def keyword_of(line: str) -> str:
 
 def read_progress(folder: Path) -> Progress:
     """What the newest main output of a folder says."""
-    outputs = [path for path in folder.iterdir() if path.is_file() and path.suffix in (".out", ".log", ".txt")]
+    outputs = [
+        path for path in folder.iterdir() if (text.may_be_output(path) or path.suffix == ".txt") and path.is_file()
+    ]
     outputs = sorted(outputs, key=lambda path: path.stat().st_mtime)
     found = [
         path

@@ -17,6 +17,13 @@ from converters.siesta.sparse import StoredSpecies, stored_shell
 VERSION = r"^(?:Siesta )?Version\s*:\s*(\S+)"
 FAILURES = ("SCF_NOT_CONV", "SCF did not converge", "(E) SCF")
 LARGEST_RADIUS = 1000  # Bohr; no orbital reaches so far
+# SIESTA's echo of its input, a new file of each run: a folder in which hundreds of steps ran has hundreds of them.
+ECHO = re.compile(r"fdf-\d+\.log")
+
+
+def may_be_output(path: Path) -> bool:
+    """Whether a file has the name of a main output."""
+    return path.suffix in (".out", ".log") and not ECHO.fullmatch(path.name)
 
 
 def read_numbers(path: Path) -> Array:

@@ -4,17 +4,17 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.codes.known import KNOWN
-from converters.codes.run import Run
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
 from converters.starts.start import Target
 from converters.starts.targets import find_target, restart_module
 from workflows.campaign.earlier import EarlierRuns
-from workflows.campaign.elsewhere import has_structure
+from workflows.campaign.elsewhere import is_of
 from workflows.convert import Options, convert, find
 from workflows.export import Request, export
 from workflows.processes.engines import Engine
@@ -120,12 +120,11 @@ class Files:
 
     def store(self, data: Path) -> str:
         """Put the matrices of the last calculation into a dataset; why not, where they are not those of its atoms."""
-        self.stored = 0
-        runs = find([self.folder], list(KNOWN))
         target = find_target(self.folder)
-        if not any(isinstance(run, Run) and has_structure(run, target) for run in runs):
-            return "the calculation left no matrices of its atoms"
-        found = convert(runs, data, Options(), Engine(), lambda _: None)
+        options = Options(belongs=partial(is_of, target=target))
+        found = convert(find([self.folder], list(KNOWN)), data, options, Engine(), lambda _: None)
         self.stored = sum(one.status == "converted" for one in found)
         self.begin_with(data)
-        return "; ".join(one.reason for one in found if one.status not in ("converted", "there already"))
+        if any(one.status in ("converted", "there already") for one in found):
+            return ""
+        return "; ".join(one.reason for one in found) or "the calculation left no matrices"

@@ -7,6 +7,7 @@ import numpy as np
 from converters.codes.known import KNOWN
 from converters.codes.run import Run
 from converters.errors import Refused
+from converters.frames.frame import Frame
 from converters.runs import code_module, search
 from converters.starts.fit import SAME_PLACE, match_atoms
 from converters.starts.start import Target
@@ -34,11 +35,18 @@ def finished_elsewhere(folder: Path, subject: Subject) -> Outcome | None:
 def has_structure(run: Run, target: Target) -> bool:
     """Whether the frame of a run is that of the input beside it."""
     try:
-        frame = next(iter(code_module(run.code).read_run(run)))
+        return is_of(next(iter(code_module(run.code).read_run(run))), target)
+    except (Refused, StopIteration):
+        return False
+
+
+def is_of(frame: Frame, target: Target) -> bool:
+    """Whether a frame is of the structure of an input."""
+    try:
         if frame.natoms != len(target.labels_a) or np.abs(frame.cell_cv - target.cell_cv).max() > SAME_PLACE:
             return False
         match_atoms(frame, target)  # refuses other elements and other places
-    except (Refused, StopIteration):
+    except Refused:
         return False
     return True
 
