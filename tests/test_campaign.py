@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from threading import Timer
 
@@ -60,6 +61,21 @@ def runs(stock, tmp_path):
     return folders, f"echo {name} >> {tmp_path}/count; sleep 0.03; cp {stock}/{name}/run.* ."
 
 
+class AtOnce:
+    """In place of a thread: what is asked of it is done at once."""
+
+    def __init__(self, _):
+        pass
+
+    def submit(self, function, *arguments):
+        answer = Future()
+        answer.set_result(function(*arguments))
+        return answer
+
+    def shutdown(self):
+        pass
+
+
 def learn_together(monkeypatch):
     """From the third run on frames go into the dataset three at a time, as where all start from the default."""
     monkeypatch.setattr("workflows.campaign.campaign.FIRST_LEARNED", 2)
@@ -73,10 +89,33 @@ def test_runs_go_into_the_dataset_together_where_nobody_waits_for_them(runs, tmp
     sizes, convert = [], Campaign.convert
     learn_together(monkeypatch)
     monkeypatch.setattr(Campaign, "convert", lambda self, some: sizes.append(len(some)) or convert(self, some))
+    monkeypatch.setattr("workflows.campaign.postponed.ThreadPoolExecutor", AtOnce)
     standing = run_campaign(plan_of(folders, command, tmp_path / "c"), silent)
-    assert sizes == [1, 1, 3, 3, 2]
+    assert sizes == [1, 1, 3, 3, 1, 1]  # while the last run goes nothing waits any more
     assert len(energies(tmp_path / "c")) == standing.frames == COUNT
     assert not standing.refused
+
+
+def test_runs_do_not_wait_for_the_dataset(runs, tmp_path, monkeypatch):
+    folders, command = runs
+    learn_together(monkeypatch)
+    convert, begun = Campaign.convert, []
+
+    def after_all_runs(self, some):
+        until = time.monotonic() + 20
+        while len(self.done) > 2 and how_many() < COUNT and time.monotonic() < until:
+            time.sleep(0.01)
+        begun.append(how_many())
+        return convert(self, some)
+
+    def how_many():
+        return len((tmp_path / "count").read_text().split())
+
+    monkeypatch.setattr(Campaign, "convert", after_all_runs)
+    standing = run_campaign(plan_of(folders, command, tmp_path / "c"), silent)
+    assert begun[:2] == [1, 2]
+    assert set(begun[2:]) == {COUNT}
+    assert len(energies(tmp_path / "c")) == standing.frames == COUNT
 
 
 def test_what_a_kill_left_out_of_the_dataset_goes_in_later(runs, tmp_path, monkeypatch):
@@ -84,6 +123,7 @@ def test_what_a_kill_left_out_of_the_dataset_goes_in_later(runs, tmp_path, monke
     with monkeypatch.context() as patched:
         learn_together(patched)
         patched.setattr(Campaign, "learn_postponed", lambda _: None)
+        patched.setattr(Campaign, "learn_beside", lambda *_: None)
         run_campaign(plan_of(folders, command, tmp_path / "c"), silent)
     assert len(energies(tmp_path / "c")) == 2
     standing = run_campaign(plan_of(folders, command, tmp_path / "c"), silent)

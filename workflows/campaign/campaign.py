@@ -21,6 +21,7 @@ from workflows.campaign.guide import Guide, path_of_model
 from workflows.campaign.journal import Journal
 from workflows.campaign.learning import DATA, Learning
 from workflows.campaign.order import choose_order
+from workflows.campaign.postponed import Postponed
 from workflows.campaign.runs import Ran, Runner, ran_of
 from workflows.campaign.worth import EARLIER, Ledger, Row, is_control
 from workflows.convert import InputOutcome, Options, convert, find
@@ -37,6 +38,8 @@ from workflows.terminal.progress import silent
 FIRST_LEARNED = 8
 # While all runs start from the default nobody waits for their frames: so many go into the dataset together, which opens it once.
 PORTION, POSTPONED = 16, "is to go into the dataset with those after it"
+# So many times as many are there before a start of them is tried again.
+MOST = 4
 NOT_SOUND = "the run did not end well"
 # Seconds between two looks at the training and the table, and at a dataset that others have; how long they may have it.
 SHOWN, LOOK, PATIENCE = 1.0, 0.2, 60.0
@@ -137,7 +140,7 @@ class Campaign:
             self.forget_failures()
         self.before = frozenset(self.done)
         self.offered = sum(bool(ran.model or ran.refused) or ran.control for ran in self.done.values())
-        self.postponed: dict[Path, Ran] = {}
+        self.postponed = Postponed(self.learn)
         self.unseen = False  # frames that earlier runs do not know of
         self.learning = Learning(plan.home, journal)
         self.learning.complete = self.learn_postponed
@@ -186,6 +189,7 @@ class Campaign:
                     self.running[pool.submit(self.runner.run, folder, guide, control)] = folder
                 for folder, ran in ended:  # while the next runs go
                     self.take_and_learn(folder, ran)
+                self.learn_beside(PORTION if waiting and not self.ledger.is_due() else 1)
                 if newer := self.learning.poll():
                     self.guide = self.learning.newest
                 if learned or newer:
@@ -199,6 +203,7 @@ class Campaign:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             self.learn_postponed()
+            self.postponed.close()
             self.learning.close()
             self.journal.add("ended call", own=time.process_time())
             self.leave_model()
@@ -215,11 +220,16 @@ class Campaign:
         """What starts the next run: what has been tried too little, earlier runs before the newest model, else what saves most, if anything does."""
         ledger, model = self.ledger, self.best_model
         gain = ledger.gain(EARLIER)
-        if len(self.earlier) and (gain is None or (gain <= 0 and ledger.is_due())):
+        if len(self.earlier) and (gain is None or (gain <= 0 and ledger.is_due() and self.knows_most)):
             return self.from_earlier
         if model is not None and (ledger.gain(model.number) or np.inf) > max(gain or 0.0, 0.0):
             return model
         return self.from_earlier if gain is not None and gain > 0 else None
+
+    @property
+    def knows_most(self) -> bool:
+        """Whether few runs wait for their place in the dataset: a trial of what many runs start need not hold up the next run."""
+        return MOST * len(self.postponed) <= self.sound
 
     @property
     def from_earlier(self) -> Guide:
@@ -244,32 +254,39 @@ class Campaign:
 
     def take_and_learn(self, folder: Path, ran: Ran) -> None:
         """Write down what became of a run and put its frames into the dataset, at once where they may start the next one."""
-        wanted = len(self.earlier) < FIRST_LEARNED or self.learning.newest is not None or self.chosen() is not None
+        gain = self.ledger.gain(EARLIER)
+        wanted = len(self.earlier) < FIRST_LEARNED or self.learning.newest is not None or gain is None or gain > 0
         if wanted or not is_sound(ran):
             self.learn_postponed()
             self.take(folder, ran, self.learn([ran])[0])
             self.earlier.look()
             return
         self.take(folder, ran, POSTPONED)
-        self.postponed[folder] = ran
-        if len(self.postponed) >= PORTION:
-            self.learn_postponed()
+        self.postponed.add(folder, ran)
+
+    def learn_beside(self, least: int) -> None:
+        """Put the frames of runs that wait for it into the dataset while others go, so many together."""
+        self.take_learned(wait=False)
+        if len(self.postponed.waiting) >= least:
+            self.postponed.begin()
+
+    def take_learned(self, *, wait: bool) -> None:
+        for folder, ran, reason in self.postponed.take_ended(wait=wait):
+            self.take(folder, ran, reason)
+            self.unseen = True
 
     def look_at_all(self) -> None:
-        """Make starts of all runs that have ended."""
-        self.learn_postponed()
+        """Make starts of all runs that are in the dataset."""
+        self.take_learned(wait=False)
         if self.unseen:
             self.earlier.look()
             self.unseen = False
 
     def learn_postponed(self) -> None:
         """Put the frames of all runs that wait for it into the dataset; after a kill the next call does."""
-        waiting, self.postponed = self.postponed, {}
-        if not waiting:
-            return
-        for (folder, ran), learned in zip(waiting.items(), self.learn([*waiting.values()]), strict=True):
-            self.take(folder, ran, learned)
-        self.unseen = True
+        while len(self.postponed):
+            self.postponed.begin()
+            self.take_learned(wait=True)
 
     def learn(self, runs: Sequence[Ran]) -> list[str]:
         """Put the frames of runs into the dataset; of each "", or why it has none."""
