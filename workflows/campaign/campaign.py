@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -144,6 +145,7 @@ class Campaign:
         self.unseen = False  # frames that earlier runs do not know of
         self.learning = Learning(plan.home, journal)
         self.learning.complete = self.learn_postponed
+        self.learning.settle = partial(self.take_learned, wait=True)
         self.guide: Guide | None = self.learning.newest
         if plan.model is not None and self.guide is None:
             self.learning.begin_with(plan.model)

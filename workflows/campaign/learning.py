@@ -36,6 +36,7 @@ class Learning:
         self.said = ""
         self.cpu_before = seconds_of_trainings(journal)
         self.complete: Callable[[], object] = lambda: None  # writes what the dataset does not have yet
+        self.settle: Callable[[], object] = lambda: None  # waits for whoever writes into the dataset
         self.failed = ""
 
     @property
@@ -103,6 +104,7 @@ class Learning:
         """Whether a few frames already show many surroundings of atoms."""
         if frames < FEWEST:
             return False
+        self.settle()
         with Dataset(self.home / DATA) as data:
             return sum(frame.natoms for frame in data.outlines()) >= ATOMS
 
