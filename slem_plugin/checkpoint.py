@@ -5,9 +5,7 @@ A checkpoint holds numbers and text, and nothing that is executed when it is rea
 
 import json
 import os
-import re
 import zlib
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from functools import lru_cache
@@ -33,7 +31,6 @@ from slem_plugin.network.spec import NetworkSpec
 
 # Models without a zero of the potential are of version 1, which older programs read as well.
 FORMAT, VERSION = "slem-model", 2
-TERM = re.compile(r"(\d+)x(\d+)([eo])")
 BEST, LAST = "best.safetensors", "last.safetensors"
 # The step from version n to n + 1 of the description and the tensors.
 UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {1: lambda description, tensors: None}
@@ -181,21 +178,7 @@ def read_blueprint(plain: Mapping[str, Any]) -> Blueprint:
     others["operators"] = tuple(plain["operators"])
     others["mesh"] = tuple(plain["mesh"]) if plain.get("mesh") else None
     others["spin"] = Spin(plain["spin"])
-    return Blueprint(**others, network=NetworkSpec(**{**network, "channels": read_channels(plain["channels"])}))
-
-
-def read_channels(text: str) -> Channels:
-    """Channels as they are stored: with all parities where this program wrote them, and in old files as the user did.
-
-    A prediction asks nothing else of e3nn, whose import takes as long as that of torch.
-    """
-    if not re.fullmatch(rf"{TERM.pattern}(\+{TERM.pattern})*", text):
-        return Channels.parse(text)
-    counts: Counter[tuple[int, str]] = Counter()
-    for count, l, parity in TERM.findall(text):
-        counts[int(l), parity] += int(count)
-    degrees = range(max(l for l, _ in counts) + 1)
-    return Channels(tuple(counts[l, "eo"[l % 2]] for l in degrees), tuple(counts[l, "oe"[l % 2]] for l in degrees))
+    return Blueprint(**others, network=NetworkSpec(**{**network, "channels": Channels.parse(plain["channels"])}))
 
 
 def read_functions(blueprint: Blueprint, tensors: Mapping[str, Tensor]) -> tuple[Functions | None, ...]:

@@ -3,7 +3,6 @@
 import os
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,9 +27,10 @@ from slem_plugin.learning import loop
 from slem_plugin.learning.learner import loss_of, scales_of
 from slem_plugin.learning.lessons import Lessons
 from slem_plugin.learning.loop import affordable_checks, batch_order, some_of, train, usual_batch
-from slem_plugin.learning.samples import join_lessons, kind_of_network, make_lesson, make_model
+from slem_plugin.learning.samples import join_lessons, make_lesson, make_model, network_spec
 from slem_plugin.learning.turned import EVERY, TurnedAdam
 from slem_plugin.learning.weights import FlatWeights
+from slem_plugin.network.channels import Channels
 from slem_plugin.network.network import PairStates
 from slem_plugin.prediction import predict
 from slem_plugin.testing.codes import assert_same_frame
@@ -131,22 +131,25 @@ def test_small_molecules_are_learned_several_at_a_time(bonds, count, expected):
 
 
 @pytest.mark.parametrize(
-    ("keys", "pairs", "count", "expected"),
+    ("keys", "pairs", "operators", "kind", "width"),
     [
-        ({"time": "20m"}, 352, 98, "apart"),  # crystals
-        ({"time": "20m"}, 45, 1000, "apart"),  # a molecule, often
-        ({"time": "20m"}, 6, 300, "slem"),  # one network has room for so little
-        ({"time": "1m"}, 352, 98, "slem"),  # two networks are half as far after so short a time
-        ({"time": "0", "steps": 20_000}, 352, 98, "apart"),
-        ({"time": "20m", "steps": 100}, 352, 98, "slem"),
-        ({"time": "20m", "network": "slem"}, 352, 98, "slem"),
-        ({"time": "1m", "network": "apart"}, 6, 300, "apart"),
+        ({"time": "20m"}, 34_000, 2, "apart", 2),
+        ({"time": "6m"}, 34_000, 2, "apart", 1),
+        ({"time": "6m"}, 34_000, 1, "slem", 2),
+        ({"time": "20m"}, 12_000, 2, "apart", 1),
+        ({"time": "20m"}, 2_000, 2, "slem", 1),  # one network has room for so little
+        ({"time": "1m"}, 34_000, 2, "slem", 1),  # a larger one is half as far after so short a time
+        ({"time": "0", "steps": 20_000}, 34_000, 2, "apart", 2),
+        ({"time": "20m", "steps": 100}, 34_000, 2, "slem", 1),
+        ({"time": "20m", "network": "slem"}, 34_000, 2, "slem", 1),
+        ({"time": "1m", "network": "apart"}, 2_000, 2, "apart", 1),
     ],
 )
-def test_operators_are_learned_apart_where_one_network_would_be_full(keys, pairs, count, expected):
-    frames = [SimpleNamespace(pairs=[None] * pairs)] * count
-    assert kind_of_network(Config(**keys), frames, frames[:20], ("H", "DM")) == expected
-    assert kind_of_network(Config(**keys | {"network": "auto"}), frames, frames[:20], ("H",)) == "slem"
+def test_networks_have_room_for_much_to_learn(frames, keys, pairs, operators, kind, width):
+    spec = network_spec(Config(**keys), frames, pairs, operators)
+    assert (spec.kind, spec.channels.natural[0]) == (kind, 32 * width)
+    chosen = network_spec(Config(**keys, channels=SMALL), frames, pairs, operators)
+    assert chosen == replace(spec, channels=Channels.parse(SMALL))
 
 
 def test_a_batch_is_its_frames(frames):

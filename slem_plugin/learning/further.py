@@ -5,12 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from basis import Array
-from basis.spin import Spin
 from converters.errors import Kind, Refused
 from slem_plugin.baseline.baseline import learned_distances
 from slem_plugin.config import Config
 from slem_plugin.model import Model
-from slem_plugin.network.spec import default_channels
 from slem_plugin.unseen import CLOSER
 
 # The highest rate of a training that begins with learned weights: more would lose them first.
@@ -24,10 +22,9 @@ def config_like(before: Model | None) -> Config:
     if before is None:
         return Config()
     spec = before.blueprint.network
-    usual = default_channels(before.blueprint.basis, before.blueprint.spin is Spin.SPINOR)
     return Config(
         network=spec.kind,
-        channels="" if spec.channels == usual else str(spec.channels),  # reading them imports e3nn, which takes seconds
+        channels=str(spec.channels),
         layers=spec.layers,
         latent=spec.latent,
         waves=spec.waves,

@@ -32,8 +32,10 @@ MAGNETIC = 1e-5
 MOST_FRAMES = 200
 # Matrix elements of all these frames together: a fit holds several matrices of each.
 MOST_ELEMENTS = 30_000_000
-# Two operators fill one network where the learned frames have so many pairs, in so many seconds or steps of training.
-MANY_PAIRS, LONG, MANY_STEPS = 10_000, 300.0, 3_000
+# So many pairs in the learned frames fill one network of several operators, and so many more one of the usual channels, in trainings of
+# so many seconds (for the channels: for each operator) or steps.
+SOME_PAIRS, MANY_PAIRS = 10_000, 30_000
+LONG, MANY_STEPS = 300.0, 3_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +102,14 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
         first.spin is Spin.SPINOR
         and any(breaks_time_reversal(frame.operators[name].values_sx, MAGNETIC) for frame in chosen for name in learned)
     )
+    pairs = len(frames) * float(np.mean([len(frame.pairs) for frame in chosen]))
     blueprint = Blueprint(
         code=first.provenance.code,
         basis=first.basis,
         spin=first.spin,
         time_reversal=time_reversal,
         operators=operators,
-        network=network_spec(config, chosen, kind_of_network(config, frames, chosen, learned)),
+        network=network_spec(config, chosen, pairs, len(learned)),
         mesh=centred_mesh_of_frame(first),
     )
     # The overlap is needed by the baseline of H, also where nobody asked for it.
@@ -128,29 +131,29 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
     return model
 
 
-def kind_of_network(config: Config, frames: Sequence[Frame], some: Sequence[Frame], learned: Sequence[str]) -> str:
-    """The family that was chosen; where nobody chose, a network for each operator where one for all would be full before the training ends.
+def network_spec(config: Config, frames: Sequence[Frame], pairs: float, operators: int) -> NetworkSpec:
+    """What a configuration and the frames say of a network, before the neighbours are counted.
 
-    `some` of the frames say how many pairs all of them have.
+    Where nobody chose its family, much to learn and the time for it give each operator a network, and each network twice the channels.
     """
-    if config.network != AUTO:
-        return config.network
-    pairs = len(frames) * float(np.mean([len(frame.pairs) for frame in some]))
-    limits = ((config.seconds, LONG), (config.steps, MANY_STEPS))
-    lasts = all(limit >= least for limit, least in limits if limit)
-    return "apart" if len(learned) > 1 and pairs >= MANY_PAIRS and lasts else "slem"
-
-
-def network_spec(config: Config, frames: Sequence[Frame], kind: str) -> NetworkSpec:
-    """What a configuration and the frames say of a network, before the neighbours are counted."""
-    vectors = frames[0].spin is Spin.SPINOR
+    kind, width = config.network, 1
+    if kind == AUTO:
+        kind = "apart" if operators > 1 and pairs >= SOME_PAIRS and lasts(config, LONG) else "slem"
+        width = 2 if pairs >= MANY_PAIRS and lasts(config, LONG * operators) else 1
+    channels = default_channels(frames[0].basis, frames[0].spin is Spin.SPINOR, width)
     return NetworkSpec(
-        channels=Channels.parse(config.channels) if config.channels else default_channels(frames[0].basis, vectors),
+        channels=Channels.parse(config.channels) if config.channels else channels,
         layers=config.layers,
         latent=config.latent,
         waves=config.waves,
         kind=kind,
     )
+
+
+def lasts(config: Config, seconds: float) -> bool:
+    """Whether a training is so long, and has many steps."""
+    limits = ((config.seconds, seconds), (config.steps, MANY_STEPS))
+    return all(limit >= least for limit, least in limits if limit)
 
 
 def choose_for_fit(frames: Sequence[Frame]) -> list[Frame]:

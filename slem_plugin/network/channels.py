@@ -1,12 +1,17 @@
 """Channels: how many features of each irrep a network carries, in e3nn's notation: "32x0e+24x1o+8x1e"."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from e3nn.o3 import Irreps
+
+# A degree with its parity, in a list of channels.
+TERM = re.compile(r"(\d+)x(\d+)([eo])")
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,12 @@ class Channels:
     @classmethod
     def parse(cls, text: str) -> "Channels":
         """Channels of a text as e3nn reads it; a degree without a parity letter is natural."""
+        if re.fullmatch(
+            rf"{TERM.pattern}(\+{TERM.pattern})*", text
+        ):  # without e3nn, whose import takes as long as that of torch
+            return cls.of_terms(
+                (int(count), int(l), 1 if parity == "e" else -1) for count, l, parity in TERM.findall(text)
+            )
         from e3nn.o3 import Irreps
 
         try:
@@ -32,11 +43,19 @@ class Channels:
     @classmethod
     def of(cls, irreps: "Irreps") -> "Channels":
         """The channels that these irreps are, in any order."""
-        if not irreps.count("0e"):
-            raise ValueError(f'"{irreps}" has no 0e channels; every network needs some')
-        parities = [(-1) ** l for l in range(irreps.lmax + 1)]
-        natural = tuple(irreps.count((l, parity)) for l, parity in enumerate(parities))
-        return cls(natural, tuple(irreps.count((l, -parity)) for l, parity in enumerate(parities)))
+        return cls.of_terms((count, irrep.l, irrep.p) for count, irrep in irreps)
+
+    @classmethod
+    def of_terms(cls, terms: Iterable[tuple[int, int, int]]) -> "Channels":
+        """The channels of counts, degrees and parities, in any order."""
+        counts: Counter[tuple[int, int]] = Counter()
+        for count, l, parity in terms:
+            counts[l, parity] += count
+        if not counts[0, 1]:
+            raise ValueError("no 0e channels are there; every network needs some")
+        parities = [(-1) ** l for l in range(max(l for l, _ in counts) + 1)]
+        natural = tuple(counts[l, parity] for l, parity in enumerate(parities))
+        return cls(natural, tuple(counts[l, -parity] for l, parity in enumerate(parities)))
 
     def __str__(self) -> str:
         """The channels as e3nn writes them, sorted by degree, natural ones first; without its import, which takes two seconds."""

@@ -30,10 +30,13 @@ class NetworkSpec:
     learned: tuple[tuple[float, float], ...] = ()
 
 
-def default_channels(basis: Sequence[Species], vectors: bool) -> Channels:
-    """Channels that reach every component of the blocks of a basis; l = 3 at least beyond s orbitals, since for less the three neighbours in a flat honeycomb are a round ring."""
+def default_channels(basis: Sequence[Species], vectors: bool, width: int = 1) -> Channels:
+    """Channels that reach every component of the blocks of a basis, `width` times as many as little data needs.
+
+    They go to l = 3 at least beyond s orbitals, since for less the three neighbours in a flat honeycomb are a round ring.
+    """
     l = max(shell.l for species in basis for shell in species.shells)
     highest = max(2 * l, 3 if l else 0) + vectors
     natural = [32, 24, 12, 6, 6] + [3] * max(highest - 4, 0)
     unnatural = [0, 8, 4, 2, 2] + [1] * max(highest - 4, 0)
-    return Channels(tuple(natural[: highest + 1]), tuple(unnatural[: highest + 1]))
+    return Channels(*(tuple(width * count for count in counts[: highest + 1]) for counts in (natural, unnatural)))
