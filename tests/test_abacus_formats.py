@@ -14,7 +14,6 @@ from converters.abacus.dense import read_dense
 from converters.abacus.npz import partner_of
 from converters.abacus.structures import PRINTED_ANGSTROM
 from converters.errors import Refused
-from converters.frames.blocks import Elements, pack_elements
 from converters.physics.checks import check_frame
 from slem_plugin.testing.codes import frames_in
 from tests.fixtures import frames_of, unpacked
@@ -290,32 +289,3 @@ def test_whole_numbers_are_written_as_they_are(count):
     written = "\n".join(numerals.lines_of(numerals.numbers_below(count), 4)).split("\n")
     assert [int(word) for row in written for word in row.split()] == list(range(count))
     assert {len(row.split()) for row in written[:-1]} <= {4}
-
-
-def test_of_two_adjoint_blocks_one_is_read_and_both_where_they_differ(tmp_path):
-    folder = copy_of("si2", tmp_path)
-    path = folder / "OUT.ABACUS" / "hrs1_nao.csr"
-    (whole,), (half,) = csr.read_steps(path), csr.read_steps(path, one_half=True)
-    cells, fewer = ({tuple(R_c) for R_c in step.matrix.R_tc.tolist()} for step in (whole, half))
-    assert half.one_half
-    assert len(cells) == 2 * len(fewer) - 1
-    assert cells == fewer | {(-x, -y, -z) for x, y, z in fewer}
-    (frame,) = read_folder(folder)
-    of_all, of_half = (
-        pack_elements(step.matrix, frame.pairs.norb_a, Spin.NONE, one_half=step.one_half) for step in (whole, half)
-    )
-    np.testing.assert_array_equal(of_all.pairs.key_p, of_half.pairs.key_p)
-    np.testing.assert_allclose(of_half.operator.values_sx, of_all.operator.values_sx, rtol=0, atol=1e-12)
-
-    matrix = whole.matrix
-    second_e = np.array([tuple(R_c) < (0, 0, 0) for R_c in matrix.R_tc.tolist()])[matrix.t_e]
-    kept_e = np.arange(len(second_e)) != np.argmax(np.abs(matrix.values_se[0]) * second_e)
-    less = Elements(
-        matrix.row_e[kept_e], matrix.column_e[kept_e], matrix.t_e[kept_e], matrix.R_tc, matrix.values_se[:, kept_e]
-    )
-    header = path.read_text().split("lattice vector R\n")[1].split(" #--")[0].strip("\n")
-    csr.write_new(path, "H", less, whole.norb, header, 1, 1, 8)
-    (step,) = csr.read_steps(path, one_half=True)
-    assert not step.one_half
-    (frame,) = read_folder(folder)
-    assert next(result.name for result in check_frame(frame) if result.ok is False) == "H Hermitian"

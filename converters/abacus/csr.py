@@ -6,9 +6,8 @@ nothing. Numbers may be wrapped in any way.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +39,10 @@ class Step:
     fractional_ac: Array | None = None
     cell_is_exact: bool = False
     rounding: float = 0.0  # of the elements, as a part of themselves
-    one_half: bool = False  # of the blocks at R and at -R one was read
 
 
-def read_steps(path: Path, *, one_half: bool = False) -> list[Step]:
-    """All steps of a file in order; of steps with the same number the last, as a repeated run appends to old files.
-
-    With `one_half` blocks at -R are passed over where all have as many elements as those at R, which takes half of the time.
-    """
+def read_steps(path: Path) -> list[Step]:
+    """All steps of a file in order; of steps with the same number the last, as a repeated run appends to old files."""
     text = path.read_text(errors="replace")
     found = list(lines_like(NEW_STEP, "Ionic Step", text))
     is_new = bool(found)
@@ -56,9 +51,7 @@ def read_steps(path: Path, *, one_half: bool = False) -> list[Step]:
     stops = [match.start() for match in found[1:]] + [len(text)]
     steps: dict[int, Step] = {}
     for (number, start), stop in zip(starts, stops, strict=True):
-        steps[number] = (
-            read_new(path, number, text, start, stop, one_half) if is_new else read_old(path, number, text, start, stop)
-        )
+        steps[number] = (read_new if is_new else read_old)(path, number, text, start, stop)
     return [steps[number] for number in sorted(steps)]
 
 
@@ -100,7 +93,7 @@ def first_number(path: Path, pattern: str, text: str) -> int:
     return int(match[1])
 
 
-def read_new(path: Path, number: int, text: str, start: int, stop: int, one_half: bool) -> Step:
+def read_new(path: Path, number: int, text: str, start: int, stop: int) -> Step:
     """A step with the structure in its header."""
     coordinates = DIRECT.search(text, start, stop)
     if coordinates is None:
@@ -109,12 +102,8 @@ def read_new(path: Path, number: int, text: str, start: int, stop: int, one_half
     norb = first_number(path, r"^\s*(\d+)\s+# number of localized basis", head)
     blocks = first_number(path, r"^\s*(\d+)\s+# number of Bravais lattice vector R", head)
     lattice_cv, fractional_ac, body = read_structure(path, text, coordinates, head, stop)
-    parts, passed_over = parts_between_comments(text, body, stop), 0
-    if one_half:
-        parts, passed_over = parts_of_one_half([*parts], blocks)
-    matrix = read_blocks(path, parts, norb, blocks - passed_over, empty_has_pointers=True)
-    rounding = rounding_after(text, body, stop)
-    return Step(number, norb, matrix, lattice_cv, fractional_ac, rounding=rounding, one_half=passed_over > 0)
+    matrix = read_blocks(path, parts_between_comments(text, body, stop), norb, blocks, empty_has_pointers=True)
+    return Step(number, norb, matrix, lattice_cv, fractional_ac, rounding=rounding_after(text, body, stop))
 
 
 def rounding_after(text: str, start: int, stop: int) -> float:
@@ -159,36 +148,6 @@ def parts_between_comments(text: str, start: int, stop: int) -> Iterator[str]:
             start = last
         at = text.find("#", last, stop)
     yield text[start:stop]
-
-
-def parts_of_one_half(parts: Sequence[str], blocks: int) -> tuple[Iterator[str], int]:
-    """The text of the blocks without those at -R, and how many these are.
-
-    All of a text is taken that is laid out otherwise, or has other numbers of elements at R and at -R: then the halves may differ.
-    """
-    first = (
-        len(parts) - 3 * blocks - 1
-    )  # values, columns and pointers each behind a comment; a block's first line ends the part before
-    if first < 0 or any(part.strip() for part in parts[:first]):
-        return iter(parts), 0
-    ends, heads = zip(*(last_line_apart(part) for part in parts[first:-1:3]), strict=True)
-    try:
-        count_t = {(int(x), int(y), int(z)): int(count) for x, y, z, count in map(str.split, heads)}
-    except ValueError:
-        return iter(parts), 0
-    if len(count_t) != blocks or any(count_t.get((-x, -y, -z)) != count for (x, y, z), count in count_t.items()):
-        return iter(parts), 0
-    ends = (*ends[1:], parts[-1])
-    chosen = [t for t, R_c in enumerate(count_t) if R_c >= (0, 0, 0)]
-    rows = ((heads[t], *parts[first + 3 * t + 1 : first + 3 * t + 3], ends[t]) for t in chosen)
-    return chain.from_iterable(rows), blocks - len(chosen)
-
-
-def last_line_apart(text: str) -> tuple[str, str]:
-    """What is before the last line that is not empty, and this one."""
-    text = text.rstrip()
-    start = text.rfind("\n") + 1
-    return text[:start], text[start:]
 
 
 def read_old(path: Path, number: int, text: str, start: int, stop: int) -> Step:

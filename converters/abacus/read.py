@@ -155,12 +155,7 @@ def pack(context: Context, matrices: dict[str, list[Step]], used: dict[str, list
             found = f"has {steps[0].norb} basis functions"
             raise Refused(Kind.DAMAGED, used[name][0], found, f"{context.dimension} of structure and orbitals")
         joined = reorder_elements(join_spins(name, steps, context.spin), order, signs)
-        packed[name] = pack_elements(
-            joined,
-            context.norb_a,
-            Spin.NONE if name == "S" else context.spin,
-            one_half=any(step.one_half for step in steps),
-        )
+        packed[name] = pack_elements(joined, context.norb_a, Spin.NONE if name == "S" else context.spin)
     return packed
 
 

@@ -126,8 +126,7 @@ def read_file(context: Context, name: str, path: Path) -> list[Step]:
     elif path.suffix == ".dat":
         steps = binary.read_sparse(path, is_complex=spinor)
     else:
-        # A spinor H that ABACUS wrote wrong is known by its halves; of two spins each leaves out other small elements.
-        steps = csr.read_steps(path, one_half=context.spin is Spin.NONE)
+        steps = csr.read_steps(path)
     if context.is_gamma_only and any(step.matrix.R_tc.any() for step in steps):
         found = "has lattice vectors, and the run is at Gamma alone"
         raise Refused(Kind.DAMAGED, path, found, "blocks at R = 0, or gamma_only 0")

@@ -204,19 +204,13 @@ def element_pairs(matrix: Elements, norb_a: Array) -> tuple[Array, Array, Array,
 
 
 def pack_elements(
-    matrix: Elements,
-    norb_a: Array,
-    spin: Spin,
-    *,
-    whole_blocks: bool = True,
-    upper_triangle: bool = False,
-    one_half: bool = False,
+    matrix: Elements, norb_a: Array, spin: Spin, *, whole_blocks: bool = True, upper_triangle: bool = False
 ) -> Packed:
     """The kept half of a matrix, on the list of its own pairs.
 
     The two halves of the input are averaged; with `upper_triangle` the elements with row <= column are taken, as a code
     does that hands one triangle to its solver. With `whole_blocks` an element that the code left out of a block is a
-    known zero, otherwise it is unknown. With `one_half` an element whose partner is not there is taken for both.
+    known zero, otherwise it is unknown.
     """
     i_q, j_q, R_qc, q_e = element_pairs(matrix, norb_a)
     i_q, j_q, R_qc, swapped_q = canonical(i_q, j_q, R_qc)
@@ -240,10 +234,6 @@ def pack_elements(
     partner_sx[:, onsite_x] = direct_sx[TRANSPOSED[spin]][:, mirrored_x].conj()
     partner_x[onsite_x] = direct_x[mirrored_x]
 
-    if one_half:
-        np.copyto(direct_sx, partner_sx, where=~direct_x)
-        np.copyto(partner_sx, direct_sx, where=~partner_x)
-        direct_x = partner_x = direct_x | partner_x
     asymmetry = float(np.abs(direct_sx - partner_sx).max(initial=0))
     if upper_triangle:
         row_x, column_x = pairs.row_column_x
