@@ -26,7 +26,7 @@ class Config:
     """The keys of a configuration file.
 
     operators     which matrices are learned, such as "H,DM"; empty: all that the data has
-    channels      features of the network by irrep, such as "32x0e+24x1o+8x1e"; empty: from the basis
+    channels      features of the network by irrep, such as "32x0e+24x1o+8x1e"; empty: from the basis, and twice as many for much data where network is auto
     network       which family of networks: slem, one for all operators; apart, one for each; auto: apart where one would soon be full
     layers        rounds of bond and atom updates
     latent        features of a distance; waves: sines that they are made of

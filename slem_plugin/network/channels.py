@@ -24,9 +24,8 @@ class Channels:
     @classmethod
     def parse(cls, text: str) -> "Channels":
         """Channels of a text as e3nn reads it; a degree without a parity letter is natural."""
-        if re.fullmatch(
-            rf"{TERM.pattern}(\+{TERM.pattern})*", text
-        ):  # without e3nn, whose import takes as long as that of torch
+        # The import of e3nn takes as long as that of torch.
+        if re.fullmatch(rf"{TERM.pattern}(\+{TERM.pattern})*", text):
             return cls.of_terms(
                 (int(count), int(l), 1 if parity == "e" else -1) for count, l, parity in TERM.findall(text)
             )
