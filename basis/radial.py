@@ -6,7 +6,7 @@ table says at which points and up to which wave vector its code integrates it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -118,6 +118,32 @@ class GaussianFunction:
 RadialFunction = TabulatedFunction | GaussianFunction
 # The functions of the shells of one species, in their order.
 Functions = tuple[RadialFunction, ...]
+
+
+def values_of(functions: Sequence[RadialFunction], r: Array) -> Array:
+    """R(r) of each function, in columns; those of one table, which have points and cutoff in common, are looked up together."""
+    curve, first = joint_curve(tuple(functions)), functions[0]
+    if curve is None or not isinstance(first, TabulatedFunction):
+        return np.stack([function(r) for function in functions], axis=-1)
+    values = curve(np.clip(r, first.r_g[0], first.r_g[-1]))
+    values[(r >= first.cutoff) | (r > first.r_g[-1])] = 0.0
+    return np.asarray(values)
+
+
+@lru_cache(maxsize=64)
+def joint_curve(functions: Functions) -> "CubicHermiteSpline | None":
+    """The curves of functions with the same points and cutoff, as one."""
+    from scipy.interpolate import CubicHermiteSpline
+
+    tables = [function for function in functions if isinstance(function, TabulatedFunction)]
+    if len(tables) < len(functions) or any(
+        table.cutoff != tables[0].cutoff or not np.array_equal(table.r_g, tables[0].r_g) for table in tables
+    ):
+        return None
+    values, slopes = (
+        np.stack(parts, axis=-1) for parts in zip(*((t.values_g, t.slopes_g) for t in tables), strict=True)
+    )
+    return CubicHermiteSpline(tables[0].r_g, values, slopes)
 
 
 def reach(first: RadialFunction, second: RadialFunction) -> float:

@@ -24,13 +24,12 @@ def write_sparse(path, steps):
     """The records of out_hsr 2, from ABACUS's text."""
     with path.open("wb") as stream:
         for step in steps:
-            matrix = csr.in_order(step.matrix)
-            stream.write(struct.pack("<3i", step.number - 1, step.norb, len(matrix.R_tc)))
-            for t, here in csr.blocks_of(matrix):
-                value_e = matrix.values_se[0, here]
-                stream.write(struct.pack("<4i", *matrix.R_tc[t], len(value_e)) + value_e.tobytes())
-                pointers = np.concatenate([[0], np.cumsum(np.bincount(matrix.row_e[here], minlength=step.norb))])
-                stream.write(matrix.column_e[here].astype("<i4").tobytes() + pointers.astype("<i8").tobytes())
+            rows = csr.rows_of_cells(step.matrix, step.norb)
+            stream.write(struct.pack("<3i", step.number - 1, step.norb, len(step.matrix.R_tc)))
+            for R_c, here, pointers in csr.blocks_of(rows, step.matrix.R_tc):
+                value_e = rows.data[here]
+                stream.write(struct.pack("<4i", *R_c, len(value_e)) + value_e.tobytes())
+                stream.write(rows.indices[here].astype("<i4").tobytes() + np.array(pointers, dtype="<i8").tobytes())
 
 
 def write_arrays(path, step, frame, orbitals):

@@ -174,7 +174,7 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     notes += [meshed] * bool(meshed)
     charged = ""
     if levels is not None and route.name in ("h", "h2dm") and request.purify != "none":
-        frame, levels, charged = with_charges_of_density(frame, levels, sampling)
+        frame, levels, charged = with_charges_of_density(frame, levels, sampling, route.name != "h")
     frame, done = prepare(frame, route.name, request.purify, sampling, levels)
     done += [charged] * bool(charged)
     if request.nonmagnetic and "DM" in frame.operators:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import sparse
 
 from basis import Array
 from converters.abacus.numerals import format_values, lines_of, numbers_below, words_of
@@ -273,13 +274,12 @@ def write_new(
         "",
     ]
     words_c = numbers_below(norb)
-    ordered = in_order(matrix)
-    words_e = words_of(ordered.values_se[0], digits)  # of all at once, for most blocks are small
-    for t, here in blocks_of(ordered):
-        lines.append(" " + " ".join(map(str, [*ordered.R_tc[t].tolist(), here.stop - here.start])))
-        pointers = pointers_of(ordered.row_e[here], norb)
+    rows = rows_of_cells(matrix, norb)
+    words_e = words_of(rows.data, digits)  # of all at once, for most blocks are small
+    for R_c, here, pointers in blocks_of(rows, matrix.R_tc):
+        lines.append(" " + " ".join(map(str, [*R_c, here.stop - here.start])))
         lines += [" # CSR values", *lines_of(words_e[here], 6)]
-        lines += [" # CSR column indices", *lines_of(words_c[ordered.column_e[here]], 16)]
+        lines += [" # CSR column indices", *lines_of(words_c[rows.indices[here]], 16)]
         lines += [" # CSR row pointers", *lines_of(list(map(str, pointers)), 16), ""]
     write_whole(path, ("\n".join(lines) + "\n").encode())
 
@@ -287,40 +287,33 @@ def write_new(
 def write_old(path: Path, letter: str, matrix: Elements, norb: int, digits: int) -> None:
     """A matrix in the grammar of 3.8 and 3.10; `letter` is H, S or DM."""
     lines = ["STEP: 0", f"Matrix Dimension of {letter}(R): {norb}", f"Matrix number of {letter}(R): {len(matrix.R_tc)}"]
-    ordered = in_order(matrix)
-    for t, here in blocks_of(ordered):
-        lines.append(" ".join(map(str, [*ordered.R_tc[t].tolist(), here.stop - here.start])))
+    rows = rows_of_cells(matrix, norb)
+    for R_c, here, pointers in blocks_of(rows, matrix.R_tc):
+        lines.append(" ".join(map(str, [*R_c, here.stop - here.start])))
         if here.stop > here.start:
             lines += [
                 " " + " ".join(part)
                 for part in (
-                    format_values(ordered.values_se[0, here], digits),
-                    map(str, ordered.column_e[here].tolist()),
-                    map(str, pointers_of(ordered.row_e[here], norb)),
+                    format_values(rows.data[here], digits),
+                    map(str, rows.indices[here].tolist()),
+                    map(str, pointers),
                 )
             ]
     write_whole(path, ("\n".join(lines) + "\n").encode())
 
 
-def in_order(matrix: Elements) -> Elements:
-    """The elements by lattice vector, and row by row in each; exact zeros are left out as ABACUS leaves them out."""
-    value_e = matrix.values_se[0]
-    rows, columns = (int(at_e.max(initial=0)) + 1 for at_e in (matrix.row_e, matrix.column_e))
-    order_e = np.argsort((matrix.t_e.astype(np.int64) * rows + matrix.row_e) * columns + matrix.column_e, kind="stable")
-    order_e = order_e[value_e[order_e] != 0]
-    return Elements(
-        matrix.row_e[order_e], matrix.column_e[order_e], matrix.t_e[order_e], matrix.R_tc, value_e[order_e][None]
-    )
+def rows_of_cells(matrix: Elements, norb: int) -> sparse.csr_array:
+    """The rows of all lattice vectors one below the other; exact zeros are left out as ABACUS leaves them out."""
+    row_e = matrix.t_e * norb + matrix.row_e
+    shape = (len(matrix.R_tc) * norb, norb)
+    rows = sparse.csr_array((matrix.values_se[0], (row_e, matrix.column_e)), shape=shape)
+    rows.eliminate_zeros()
+    return rows
 
 
-def blocks_of(ordered: Elements) -> Iterator[tuple[int, slice]]:
-    """Each lattice vector in its order in a file, and where its elements are."""
-    ends_t = np.cumsum(np.bincount(ordered.t_e, minlength=len(ordered.R_tc))).tolist()
-    for t in np.lexsort(ordered.R_tc.T[::-1]).tolist():
-        yield t, slice(ends_t[t - 1] if t else 0, ends_t[t])
-
-
-def pointers_of(row_e: Array, norb: int) -> list[int]:
-    """Where each row begins, and the last one ends."""
-    pointers: list[int] = np.bincount(row_e + 1, minlength=norb + 1).cumsum().tolist()
-    return pointers
+def blocks_of(rows: sparse.csr_array, R_tc: Array) -> Iterator[tuple[list[int], slice, list[int]]]:
+    """Each lattice vector in its order in a file, where its elements are, and its row pointers."""
+    norb = rows.shape[1]
+    for t in np.lexsort(R_tc.T[::-1]).tolist():
+        pointer_M = rows.indptr[t * norb : (t + 1) * norb + 1]
+        yield R_tc[t].tolist(), slice(pointer_M[0], pointer_M[-1]), (pointer_M - pointer_M[0]).tolist()

@@ -11,6 +11,8 @@ FOUR = (np.arange(10_000)[:, None] // [1000, 100, 10, 1] % 10 + ord("0")).astype
 FIRST = np.array([f" {sign}{digit}." for sign in " -" for digit in range(10)], dtype="S4").view(np.uint32)
 EXPONENT = np.array([f"e{power:+03d}" for power in range(-99, 100)], dtype="S4").view(np.uint32)
 LARGEST_POWER = 120
+# So many numbers stay in the caches, with all that is computed of them.
+AT_ONCE = 16_384
 POWERS = 10.0 ** np.arange(-LARGEST_POWER, LARGEST_POWER + 1)
 
 
@@ -24,7 +26,8 @@ def words_of(value_e: Array, digits: int) -> Array | list[str]:
     """Numbers in scientific notation, as `lines_of` takes them."""
     if np.iscomplexobj(value_e) or digits % 4 or not is_plain(value_e):
         return format_values(value_e, digits)
-    return scientific(value_e, digits)
+    starts = range(0, max(len(value_e), 1), AT_ONCE)
+    return np.concatenate([scientific(value_e[at : at + AT_ONCE], digits) for at in starts])
 
 
 def lines_of(words_e: Array | Sequence[str], most: int) -> Iterator[str]:

@@ -44,6 +44,8 @@ __all__ = ["choose_route", "is_input", "patch", "read_progress", "read_structure
 FOLDER = "guess"  # read_file_dir of the patched INPUT
 KERKER = "mixing_gg0"
 DIGITS = 11  # 3 digits of a density cost iterations
+# Of a matrix; ABACUS's own files have as many where INPUT says nothing (docs/results.md).
+DIGITS_OF_MATRIX = 8
 
 
 def read_target(path: Path) -> Target:
@@ -162,7 +164,7 @@ def write_guess(frame: Frame, route: str, folder: Path, target: Target | None, o
     only = replace(frame, operators={name: frame.operators[name]})
     if target is not None and text.flag(dict(target.settings), "gamma_only") == "1":
         only = at_gamma(only)
-    files = tuple(write(only, place))
+    files = tuple(write(only, place, digits=DIGITS_OF_MATRIX))
     lines = {"init_chg": "hr" if route == "h" else "dm", "read_file_dir": f"./{FOLDER}/"}
     return Written(files, lines, advice(target) + doubt_of_version(target, options))
 

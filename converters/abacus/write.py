@@ -13,7 +13,7 @@ from converters.abacus.convention import BOHR, RYDBERG, convention, pauli_from_d
 from converters.abacus.csr import write_new, write_old
 from converters.abacus.text import cells_moved
 from converters.errors import Kind, Refused
-from converters.frames.blocks import Elements, reorder_elements, unpack_elements
+from converters.frames.blocks import Elements, both_halves, reorder_elements
 from converters.frames.frame import Frame
 from converters.starts.fit import reorder_atoms
 from converters.starts.start import Options
@@ -67,7 +67,7 @@ def write(frame: Frame, folder: Path, *, generation: str = "3.11", digits: int =
 def stored(frame: Frame, name: str) -> list[Elements]:
     """The matrix of each file of an operator, in ABACUS's orbitals, units and spin components."""
     order, signs = to_standard(cell_shells(frame.basis, frame.species_a), convention)
-    ours = unpack_elements(frame.pairs, frame.operators[name], frame.layout(name))
+    ours = both_halves(frame.pairs, frame.operators[name], frame.layout(name))
     back = reorder_elements(ours, np.argsort(order), signs[np.argsort(order)])
     values_se = back.values_se / (RYDBERG if name == "H" else 1.0)
     if frame.spin is not Spin.SPINOR:

@@ -94,6 +94,22 @@ class Pairs:
         return row_x, column_x
 
     @cached_property
+    def same_atoms(self) -> list[slice]:
+        """The pairs of the same two atoms, which follow one another."""
+        atoms_p = self.i_p * len(self.norb_a) + self.j_p
+        starts = np.flatnonzero(np.diff(atoms_p, prepend=-1)).tolist()
+        return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(self)], strict=True)]
+
+    def places(self, pairs: slice) -> tuple[slice, slice, slice]:
+        """Where the blocks of pairs of the same two atoms are in a flat array, and their rows and columns in the matrix of the cell."""
+        i, j, orbital_start_a = self.i_p[pairs.start], self.j_p[pairs.start], self.orbital_start_a
+        return (
+            slice(self.start_p[pairs.start], self.start_p[pairs.stop]),
+            slice(orbital_start_a[i], orbital_start_a[i + 1]),
+            slice(orbital_start_a[j], orbital_start_a[j + 1]),
+        )
+
+    @cached_property
     def onsite_transposed(self) -> tuple[Array, Array]:
         """Elements of the onsite blocks, and the place of the transposed element of each."""
         onsite_x = np.flatnonzero(self.onsite_p[self.pair_x])
@@ -274,8 +290,24 @@ def distinct(keys: Array) -> Array:
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
 
 
+def both_halves(pairs: Pairs, operator: Operator, spin: Spin) -> Elements:
+    """Both Hermitian halves of a matrix as single elements, only those that are known: those of the pairs, then those of their partners."""
+    known_x = np.ones(pairs.elements, dtype=bool) if operator.known_x is None else operator.known_x
+    partner_x = known_x & ~pairs.onsite_p[pairs.pair_x]
+    R_tc, t_q = np.unique(np.concatenate([pairs.R_pc, -pairs.R_pc]), axis=0, return_inverse=True)
+    t_p, partner_t_p = np.split(t_q.ravel(), 2)
+    row_x, column_x = pairs.row_column_x
+
+    def joined(own_x: Array, partners_x: Array) -> Array:
+        return np.concatenate([own_x[known_x], partners_x[partner_x]])
+
+    values_se = [joined(operator.values_sx[s], operator.values_sx[t].conj()) for s, t in enumerate(TRANSPOSED[spin])]
+    t_e = joined(t_p[pairs.pair_x], partner_t_p[pairs.pair_x])
+    return Elements(joined(row_x, column_x), joined(column_x, row_x), t_e, R_tc, np.array(values_se))
+
+
 def unpack_elements(pairs: Pairs, operator: Operator, spin: Spin) -> Elements:
-    """Both Hermitian halves of a matrix as single elements, only those that are known; sorted by R, row and column."""
+    """The same sorted by R, row and column, in little memory."""
     known_x = np.ones(pairs.elements, dtype=bool) if operator.known_x is None else operator.known_x
     partner_x = known_x & np.repeat(~pairs.onsite_p, pairs.size_p)
     R_tc, t_q = np.unique(np.concatenate([pairs.R_pc, -pairs.R_pc]), axis=0, return_inverse=True)

@@ -67,8 +67,9 @@ def read_orbitals(path: Path, species: Species, energy_cutoff: float = DEFAULT_C
     content = path.read_text(errors="replace")
     cutoff = cutoff_of(path, content)
     functions = []
+    tables = {l: read_table(path, content, f"pseudo.atomic.orbitals.L={l}") for l in {s.l for s in species.shells}}
     for shell in species.shells:
-        table = read_table(path, content, f"pseudo.atomic.orbitals.L={shell.l}")
+        table = tables[shell.l]
         if shell.zeta + 2 > table.shape[1]:
             raise Refused(Kind.WRONG_FUNCTIONS, path, f"has no {shell}; {species.radial} needs it")
         values_g = table[:, shell.zeta + 1] / BOHR**1.5
@@ -142,7 +143,8 @@ def read_table(path: Path, content: str, name: str) -> Array:
     if block is None:
         raise Refused(Kind.DAMAGED, path, f"has no {name}")
     try:
-        table = np.array([line.split() for line in block[1].strip().split("\n")], dtype=float)
+        lines = block[1].strip().split("\n")
+        table = np.array(block[1].split(), dtype=float).reshape(len(lines), -1)
     except ValueError as error:
         raise Refused(Kind.DAMAGED, path, f"cannot be read: {error}") from error
     if table.ndim != 2 or table.shape[1] < 3:

@@ -7,7 +7,6 @@ first: its index is s * norb + orbital.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from converters.frames.dense import matrices_at
 from converters.frames.folding import image_weights, mesh_of, mesh_of_frame
 from converters.frames.frame import Frame
 from converters.frames.smearing import gaussian, is_monotonic, occupation_function
+from converters.physics.lattice_sums import add_blocks, add_elements, kpoints_at_once, sum_over_cells, sums_together
 
 # k-points that no run has.
 MOST_KPOINTS = 1_000_000
@@ -58,28 +58,17 @@ def dense_at(frame: Frame, name: str, kpoint_c: Array) -> list[Array]:
 
 
 def dense_at_each(frame: Frame, name: str, kpoints_kc: Array) -> Iterator[list[Array]]:
-    """O(k) as dense matrices at one k-point after the other, the sums over R of many at once where memory allows."""
+    """O(k) as dense matrices at one k-point after the other."""
     layout = frame.layout(name)
-    table = LatticeTable.of(frame) if len(kpoints_kc) > 1 else None
-    if table is None or table.size(layout) > LARGEST_TABLE:
+    if not sums_together(frame.pairs, len(kpoints_kc)):
         yield from (dense_at(frame, name, k_c) for k_c in kpoints_kc)
         return
-    halves_stNN = table.halves(frame, name)
-    norb = halves_stNN.shape[-1]
-    for start in range(0, len(kpoints_kc), K_BATCH):
-        batch_kc = kpoints_kc[start : start + K_BATCH]
-        phase_kt = np.exp(2j * np.pi * batch_kc @ table.R_tc.T)
-        table_stX = halves_stNN.reshape(len(halves_stNN), len(table.R_tc), -1)
-        if np.iscomplexobj(table_stX):
-            half_skX = phase_kt @ table_stX
-        else:  # by parts: a product of complex and real numbers makes a complex copy of these
-            half_skX = phase_kt.real @ table_stX
-            if not all(has_real_phases(k_c) for k_c in batch_kc):
-                half_skX = half_skX + 1j * (phase_kt.imag @ table_stX)
-        half_skNN = half_skX.reshape(len(halves_stNN), len(batch_kc), norb, norb)
+    for batch_kc in np.split(kpoints_kc, np.arange(0, len(kpoints_kc), kpoints_at_once(frame, layout))[1:]):
+        half_skMM = sum_over_cells(frame, name, batch_kc)
         for k, k_c in enumerate(batch_kc):
             is_real = has_real_phases(k_c) and layout is not Spin.SPINOR
-            yield made_whole(frame, name, [half_kNN[k].real if is_real else half_kNN[k] for half_kNN in half_skNN])
+            half_sMM = half_skMM[:, k].real if is_real else half_skMM[:, k]
+            yield made_whole(frame, name, joined(half_sMM, layout))
 
 
 def has_real_phases(kpoint_c: Array) -> bool:
@@ -105,8 +94,12 @@ def halves_at(frame: Frame, name: str, kpoint_c: Array) -> list[Array]:
         weight_x = (pairs.copies_p / 2 * wave(angle_p))[pairs.pair_x]
         for s, values_x in enumerate(frame.operators[name].values_sx):
             half_sMM[s] += factor * summed_at(place_x, weight_x * values_x, norb * norb)
-    half_sMM = half_sMM.reshape(-1, norb, norb)
-    return [np.block([[*half_sMM[:2]], [*half_sMM[2:]]])] if layout is Spin.SPINOR else [*half_sMM]
+    return joined(half_sMM.reshape(-1, norb, norb), layout)
+
+
+def joined(parts_sMM: Array, layout: Spin) -> list[Array]:
+    """A matrix for each spin channel, of those of each component."""
+    return [np.block([[*parts_sMM[:2]], [*parts_sMM[2:]]])] if layout is Spin.SPINOR else [*parts_sMM]
 
 
 def summed_at(place_x: Array, values_x: Array, size: int) -> Array:
@@ -119,40 +112,6 @@ def summed_at(place_x: Array, values_x: Array, size: int) -> Array:
 
 # Coefficients of orbitals that may be kept while levels are filled.
 KEPT_ORBITALS = 10_000_000
-# Elements that the dense matrices of all lattice vectors may have together, and k-points that are summed at once.
-LARGEST_TABLE, K_BATCH = 40_000_000, 16
-# Larger ones do not stay in the caches while a density is summed into them.
-SMALL_TABLE = 2_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class LatticeTable:
-    """The lattice vectors of the pairs of a frame, and the one of each element."""
-
-    R_tc: Array
-    t_x: Array
-    norb: int
-
-    @classmethod
-    def of(cls, frame: Frame) -> "LatticeTable":
-        R_tc, t_p = np.unique(frame.pairs.R_pc, axis=0, return_inverse=True)
-        return cls(R_tc, t_p.ravel()[frame.pairs.pair_x], frame.norb)
-
-    def size(self, layout: Spin) -> int:
-        return int(len(self.R_tc) * self.norb**2 * layout.components)
-
-    def halves(self, frame: Frame, name: str) -> Array:
-        """Dense matrices of the stored half at each R, onsite blocks times 1/2: adding the adjoint makes them whole."""
-        layout = frame.layout(name)
-        row_x, column_x = frame.pairs.row_column_x
-        weight_x = (frame.pairs.copies_p / 2)[frame.pairs.pair_x]
-        values_sx = frame.operators[name].values_sx * weight_x
-        channels, N = (1, 2 * self.norb) if layout is Spin.SPINOR else (layout.components, self.norb)
-        halves_stNN = np.zeros((channels, len(self.R_tc), N, N), dtype=values_sx.dtype)
-        for s, values_x in enumerate(values_sx):
-            channel, up, right = (0, *divmod(s, 2)) if layout is Spin.SPINOR else (s, 0, 0)
-            halves_stNN[channel, self.t_x, row_x + up * self.norb, column_x + right * self.norb] = values_x
-        return halves_stNN
 
 
 def hamiltonian_and_overlap(frame: Frame, kpoints_kc: Array) -> Iterator[list[tuple[Array, Array]]]:
@@ -414,54 +373,13 @@ def sum_over_kpoints(
     Without spinors only the real part is kept, which is what the partners that time reversal removed from the k-points
     would leave.
     """
-    table = LatticeTable.of(frame)
-    add = add_elements if table.size(frame.spin) > SMALL_TABLE else add_lattice_vectors
-    return Operator(add(frame, table, kpoints_kc, weights_k, map(partial(spin_parts, frame.spin), densities)))
+    add = add_blocks if sums_together(frame.pairs, len(kpoints_kc)) else add_elements
+    return Operator(add(frame, kpoints_kc, weights_k, map(partial(spin_parts, frame.spin), densities)))
 
 
 def spin_parts(spin: Spin, rho_sMM: Sequence[Array]) -> Sequence[Array]:
     """One matrix for each component of a layout."""
     return split_spinor(rho_sMM[0]) if spin is Spin.SPINOR else rho_sMM
-
-
-def add_lattice_vectors(
-    frame: Frame, table: "LatticeTable", kpoints_kc: Array, weights_k: Array, densities: Iterable[Sequence[Array]]
-) -> Array:
-    """The sum over k-points of all elements at each lattice vector, of which those of the pairs are taken: products of matrices alone."""
-    real = frame.spin is not Spin.SPINOR
-    sums_stX = np.zeros((frame.spin.components, len(table.R_tc), frame.norb**2), dtype=frame.spin.dtype)
-    waiting = iter(densities)
-    for start in range(0, len(kpoints_kc), K_BATCH):
-        own = slice(start, start + K_BATCH)
-        phase_tk = weights_k[own] * np.exp(-2j * np.pi * table.R_tc @ kpoints_kc[own].T)
-        for s, rho_k in enumerate(zip(*islice(waiting, K_BATCH), strict=True)):
-            if not real:
-                sums_stX[s] += phase_tk @ np.array([rho_MM.ravel() for rho_MM in rho_k])
-                continue
-            sums_stX[s] += phase_tk.real @ np.array([rho_MM.real.ravel() for rho_MM in rho_k])
-            if any(map(np.iscomplexobj, rho_k)):
-                sums_stX[s] -= phase_tk.imag @ np.array([rho_MM.imag.ravel() for rho_MM in rho_k])
-    row_x, column_x = frame.pairs.row_column_x
-    return np.asarray(sums_stX[:, table.t_x, row_x * frame.norb + column_x])
-
-
-def add_elements(
-    frame: Frame, table: "LatticeTable", kpoints_kc: Array, weights_k: Array, densities: Iterable[Sequence[Array]]
-) -> Array:
-    """The same of the elements of the pairs alone, where all would be too many."""
-    row_x, column_x = frame.pairs.row_column_x
-    values_sx = np.zeros((frame.spin.components, frame.pairs.elements), dtype=frame.spin.dtype)
-    for kpoint_c, weight, rho_sMM in zip(kpoints_kc, weights_k, densities, strict=True):
-        phase_x = (weight * np.exp(-2j * np.pi * table.R_tc @ kpoint_c))[table.t_x]
-        for s, rho_MM in enumerate(rho_sMM):
-            part_x = rho_MM[row_x, column_x]
-            if frame.spin is Spin.SPINOR:
-                values_sx[s] += phase_x * part_x
-                continue
-            values_sx[s] += phase_x.real * part_x.real
-            if np.iscomplexobj(part_x):
-                values_sx[s] -= phase_x.imag * part_x.imag
-    return values_sx
 
 
 def split_spinor(matrix: Array) -> list[Array]:

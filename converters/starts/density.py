@@ -121,9 +121,11 @@ def density_of_levels(H: Dense, S: Sequence[Array], sampling: Sampling) -> Densi
         ]
     except np.linalg.LinAlgError as error:
         raise Refused(Kind.SINGULAR_OVERLAP, "S", "is not positive definite, so that H has no levels") from error
-    solved, threshold, lowest = without_ghosts(all_levels, H, S, occupied(all_levels, sampling))
+    f_skn, fermi = filled_levels(all_levels, sampling)
+    solved, threshold, lowest = without_ghosts(all_levels, H, S, occupied(f_skn, sampling))
     orbitals = [[Orbitals(e, c, overlap @ c) for e, c in pairs] for pairs, overlap in zip(all_levels, S, strict=True)]
-    f_skn, fermi = filled_levels(solved, sampling)
+    if threshold:
+        f_skn, fermi = filled_levels(solved, sampling)
     rho = [[filled(c, f_skn[s, k]) for s, (_, c) in enumerate(pairs)] for k, pairs in enumerate(solved)]
     note = f"DM is that of H and S at {len(S)} k-points, Fermi level {fermi[0]:.3f} eV"
     if threshold:
@@ -137,9 +139,8 @@ def filled_levels(solved: Solved, sampling: Sampling) -> tuple[Array, list[float
     return kspace.occupations(e_skn, sampling.weights_k, sampling.filling, sampling.spin)
 
 
-def occupied(solved: Solved, sampling: Sampling) -> list[list[int]]:
+def occupied(f_skn: Array, sampling: Sampling) -> list[list[int]]:
     """How many levels of each k-point and spin channel hold electrons."""
-    f_skn, _ = filled_levels(solved, sampling)
     counts: list[list[int]] = (f_skn > sampling.most / 2).sum(axis=-1).T.tolist()
     return counts
 
