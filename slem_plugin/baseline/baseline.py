@@ -7,6 +7,7 @@ network learns what is left over, divided by its usual size at that distance.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,17 @@ class Baseline:
             object.__setattr__(self, name, tuple(map(np.ascontiguousarray, getattr(self, name))))
         object.__setattr__(self, "field_sl", tuple(tuple(map(np.ascontiguousarray, one)) for one in self.field_sl))
 
+    @cached_property
+    def _groups_by_range(self) -> list[list[tuple[float, Array]]]:
+        """The pairs of shells of each kind whose functions end at the same distance."""
+        return [columns_of(range_g) for range_g in self.range_tg]
+
+    @cached_property
+    def _components_by_range(self) -> list[list[tuple[float, Array]]]:
+        """The same of the even components."""
+        shells = (axial.shells_n[: axial.counts[0]] for axial in self.form.hopping_t)
+        return [columns_of(range_g[shells_n]) for range_g, shells_n in zip(self.range_tg, shells, strict=True)]
+
     @property
     def cutoff_t(self) -> Array:
         """Where the last function of each kind ends."""
@@ -113,14 +125,13 @@ class Baseline:
         """The components of pairs of one kind at these distances."""
         axial = self.form.hopping_t[t]
         values_pn = np.zeros((len(r_p), axial.size))
-        range_n = self.range_tg[t][axial.shells_n[: axial.counts[0]]]
-        for end, columns in columns_of(range_n):
+        for end, columns in self._components_by_range[t]:
             values_pn[:, columns] = self._evaluate(t, end, r_p, self.two_centre_t[t][:, columns], FINE)
         return values_pn
 
     def hopping_sizes(self, t: int, r_p: Array) -> Array:
         size_pg = np.zeros((len(r_p), len(self.range_tg[t])))
-        for end, groups in columns_of(self.range_tg[t]):
+        for end, groups in self._groups_by_range[t]:
             size_pg[:, groups] = self._evaluate(t, end, r_p, self.size_tg[t][:, groups], ROUGH, np.exp)
         return size_pg[:, self.form.hopping_t[t].shells_n]
 

@@ -23,6 +23,8 @@ from slem_plugin.graphs.rotations import bond_rotations
 
 # Products smaller than this (multiplications) take less time with a dense matrix than scipy needs to begin with a sparse one.
 SMALL_PRODUCT = 3_000_000
+# Numbers of components that sparse products take at a time: they and the blocks, whose order in memory scipy exchanges, fit into the second cache.
+AT_A_TIME = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,9 +201,15 @@ def bond_frames(structure: Structure, pairs: Pairs, basis: tuple[Species, ...]) 
 
 def flat_blocks(components_pn: Array, form: AxialBasis | OnsiteBasis) -> Array:
     """The flat blocks that have these components; those that are not given are zero."""
-    few = components_pn.size * form.to_components.shape[1] < SMALL_PRODUCT
-    given = slice(0, components_pn.shape[1])
-    return np.asarray(components_pn @ (form.dense if few else form.to_components)[given])
+    count, size = components_pn.shape
+    if components_pn.size * form.to_components.shape[1] < SMALL_PRODUCT:
+        return np.asarray(components_pn @ form.dense[:size])
+    matrix = form.to_components[:size]
+    blocks = np.empty((count, matrix.shape[1]))
+    step = max(AT_A_TIME // matrix.shape[1], 1)
+    for start in range(0, count, step):
+        blocks[start : start + step] = components_pn[start : start + step] @ matrix
+    return blocks
 
 
 def turn_orbitals(D: Sequence[Array], shells: tuple[Shell, ...]) -> Array:

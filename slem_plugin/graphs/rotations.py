@@ -15,27 +15,29 @@ from basis.rotations import wigner
 
 @cache
 def tilt_table(l: int) -> Tensor:
-    """T[f, m n] with D(Ry(-t))[m, m'] = sum_f trig_f(t) T[f], trig = (1, cos t, ..., cos lt, sin t, ..., sin lt).
+    """T[f, m n] with D(Ry(-t))[m, m'] = sum_f trig_f(t) T[f], trig = (sin lt, ..., sin t, 1, cos t, ..., cos lt).
 
-    The columns n are m' = -l..-1, l..1, 0, 1..l and -1..-l.
+    A mirror in xz keeps apart what is even (m >= 0) and what is odd, so D has nothing between them. The columns n are m' = -l..-1, 0, -1..-l of odd
+    rows m, and l..1, 0, 1..l of even ones: those that an azimuth brings to the places -l..l.
     """
     angles = 2 * np.pi * np.arange(2 * l + 1) / (2 * l + 1)
     c, s, zero, one = np.cos(angles), np.sin(angles), np.zeros_like(angles), np.ones_like(angles)
     tilts = np.stack([np.stack([c, zero, -s], -1), np.stack([zero, one, zero], -1), np.stack([s, zero, c], -1)], -2)
     orders = np.arange(1, l + 1)[:, None]
-    trig = np.concatenate([one[None], np.cos(orders * angles), np.sin(orders * angles)]).T
-    down = np.arange(l)
-    columns = np.concatenate([down, 2 * l - down, [l], l + 1 + down, l - 1 - down])
-    return torch.from_numpy(np.linalg.solve(trig, wigner(l, tilts)[:, :, columns].reshape(len(angles), -1)))
+    trig = np.concatenate([np.sin(orders[::-1] * angles), one[None], np.cos(orders * angles)])
+    D, away = wigner(l, tilts), np.abs(np.arange(-l, l + 1))
+    D[:, :l] = D[:, :l, l - away]
+    D[:, l:] = D[:, l:, l + away]
+    return torch.from_numpy(trig @ D.reshape(len(angles), -1) / (trig**2).sum(axis=1, keepdims=True))
 
 
-def multiples(c: Tensor, s: Tensor, l: int) -> tuple[Tensor, Tensor]:
-    """cos(m x) and sin(m x) for m = 0..l from cos x and sin x, as a last dimension."""
+def waves(c: Tensor, s: Tensor, l: int) -> Tensor:
+    """(sin lx, ..., sin x, 1, cos x, ..., cos lx) from cos x and sin x, as a last dimension; those of a lower l are in its middle."""
     cosines, sines = [torch.ones_like(c)], [torch.zeros_like(s)]
     for _ in range(l):
         cosines.append(cosines[-1] * c - sines[-1] * s)
         sines.append(sines[-1] * c + cosines[-2] * s)
-    return torch.stack(cosines, -1), torch.stack(sines, -1)
+    return torch.stack([*sines[:0:-1], *cosines], -1)
 
 
 def bond_angles(vectors_ev: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -53,17 +55,13 @@ def bond_angles(vectors_ev: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def bond_rotations(vectors_ev: Tensor, highest: int) -> list[Tensor]:
     """D_l[e, m, m'] for l = 0..highest that take coefficients into the frame of each bond."""
     cos_t, sin_t, cos_p, sin_p = bond_angles(vectors_ev)
-    cos_tm, sin_tm = multiples(cos_t, sin_t, highest)
-    cos_pm, sin_pm = multiples(cos_p, sin_p, highest)
+    tilt, even = waves(cos_t, sin_t, highest), waves(cos_p, sin_p, highest)
+    odd = even.flip(1) * torch.arange(highest, -highest - 1, -1).sign().to(even)
     D = []
     for l in range(highest + 1):
-        trig = torch.cat([cos_tm[:, : l + 1], sin_tm[:, 1 : l + 1]], dim=1)
-        tilt = (trig @ tilt_table(l).to(trig)).view(-1, 2 * l + 1, 4 * l + 1)
-        s, c_down, middle, c, s_down = tilt.split([l, l, 1, l, l], dim=2)
-        C, S = cos_pm[:, None, 1 : l + 1], sin_pm[:, None, 1 : l + 1]
-        turned = tilt.new_empty(len(tilt), 2 * l + 1, 2 * l + 1)
-        torch.mul(c_down, S.flip(2), out=turned[:, :, :l]).addcmul_(s, C.flip(2))
-        turned[:, :, l : l + 1] = middle
-        torch.mul(c, C, out=turned[:, :, l + 1 :]).addcmul_(s_down, S, value=-1)
+        middle = slice(highest - l, highest + l + 1)
+        turned = (tilt[:, middle] @ tilt_table(l).to(tilt)).view(-1, 2 * l + 1, 2 * l + 1)
+        turned[:, :l] *= odd[:, None, middle]
+        turned[:, l:] *= even[:, None, middle]
         D.append(turned)
     return D

@@ -5,6 +5,7 @@ rotations are never asked for. While torch compiles a network it sees the parts,
 """
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,8 +18,15 @@ from slem_plugin.network.turns import PARTS_FROM_THE_REVERSE, Turns, summed, tur
 
 
 def as_one(function: type[torch.autograd.Function], *arguments: Any) -> Any:
-    """What a function with a gradient of its own gives."""
-    return function.apply(*arguments)
+    """What a function with a gradient of its own gives; where no gradient is wanted, without a node for it."""
+    return function.apply(*arguments) if torch.is_grad_enabled() else function.forward(NoGradient(), *arguments)
+
+
+class NoGradient(SimpleNamespace):
+    """Takes what a function would keep for its gradient."""
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep nothing."""
 
 
 def of_atoms_and_bonds(

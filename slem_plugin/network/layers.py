@@ -5,6 +5,8 @@ Atoms carry `n[l][a, m, channel]`, natural channels before unnatural ones, in th
 (m = 0) or two (c, s). Any linear map of the channels of one k that treats c and s alike is exactly equivariant.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from basis import Array
 from slem_plugin.graphs.graph import BEYOND, Graph, pair_kinds, pair_numbers
 from slem_plugin.network.channels import Channels
-from slem_plugin.network.gradients import of_both_directions, scaled
+from slem_plugin.network.gates import GateWeights, gated
+from slem_plugin.network.gradients import of_both_directions
 from slem_plugin.network.spec import NetworkSpec
 from slem_plugin.network.surroundings import FewBonds, ManyBonds
 
@@ -21,15 +24,6 @@ SMALLEST_SIZE = 0.01
 SMALLEST_CUTOFF = 0.1  # Angstrom
 # Features of a distance go on so far (Angstrom) beyond the nearest and the farthest one of the data and then stay what they are.
 LEVEL = 0.1
-# Gates stay below this: without a bound every layer squares what many more neighbours than in the data send, and a larger
-# molecule gets matrices of any size.
-LARGEST_GATE = 4.0
-
-
-def bounded(gate: Tensor, gain: Tensor | float = 1.0) -> Tensor:
-    """A gate times a constant; nearly itself where it is small: LARGEST_GATE tanh(gate / LARGEST_GATE), by a function that costs a quarter."""
-    largest = torch.as_tensor(LARGEST_GATE * gain, dtype=gate.dtype, device=gate.device)
-    return torch.addcmul(-largest, torch.sigmoid(gate * (2 / LARGEST_GATE)), 2 * largest)
 
 
 def parts_of_irreps(states_ef: Tensor, channels: Channels) -> list[Tensor]:
@@ -106,19 +100,18 @@ class BondUpdate(nn.Module):
         """The same of each bond beside its reverse, seen from its frame."""
         return self.gated(of_both_directions(x, list(self.linear.weights), reverse_e), latent)
 
-    def gated(self, x: list[Tensor], latent: Tensor, old: list[Tensor] | None = None) -> list[Tensor]:
+    def gated(self, x: list[Tensor], latent: Tensor, old: Sequence[Tensor] = ()) -> list[Tensor]:
         """Features times gates that are made of the even ones and of the distance, added to old ones."""
-        even, *others = x
-        hidden = nn.functional.silu(even.squeeze(1) + self.distance(latent))
-        new, gates = self.gate(hidden).split_with_sizes([self.outputs[0], sum(self.outputs[1:])], dim=1)
-        first, gain = self.gains.values[0], self.gains.values[self.channels_k[self.outputs[0] :]]
-        factors = bounded(gates, gain)
-        if old is None or self.gains.measuring:
-            changes = self.gains.calibrated([(new * first).unsqueeze(1), *scaled(others, factors)])
-            return (
-                changes if old is None else [*(a + b for a, b in zip(old, changes, strict=False)), *changes[len(old) :]]
-            )
-        return [torch.addcmul(old[0], new.unsqueeze(1), first), *scaled(others, factors, old[1:])]
+        weights = GateWeights(
+            (self.distance.weight, self.distance.bias),
+            (self.gate.weight, self.gate.bias),
+            self.gains.values[0],
+            self.gains.values[self.channels_k[self.outputs[0] :]],
+        )
+        if not self.gains.measuring:
+            return gated(x, latent, weights, old)
+        changes = self.gains.calibrated(gated(x, latent, weights, ()))
+        return [*(a + b for a, b in zip(old, changes, strict=False)), *changes[len(old) :]]
 
 
 class Distances(nn.Module):
@@ -166,8 +159,12 @@ class Distances(nn.Module):
             length_e = levelled(length_e, self.near_ss[own_e, other_e], self.far_ss[own_e, other_e])
         x = length_e / self.cutoff_ss[own_e, other_e].clamp(min=SMALLEST_CUTOFF)
         waves = torch.sin(x[:, None] * self.wave_numbers) / x[:, None]
-        pair_e = own_e * len(self.cutoff_ss) + other_e
-        hidden = nn.functional.silu(self.first(waves) * self.scale[pair_e] + self.shift[pair_e])
+        scale: Tensor = self.scale
+        shift: Tensor = self.shift
+        if len(scale) > 1:
+            pair_e = own_e * len(self.cutoff_ss) + other_e
+            scale, shift = scale[pair_e], shift[pair_e]
+        hidden = nn.functional.silu(torch.addcmul(shift, self.first(waves), scale))
         (latent,) = self.gains.calibrated([nn.functional.silu(self.second(hidden)) * self.gains.values])
         return latent
 

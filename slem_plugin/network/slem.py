@@ -16,9 +16,10 @@ from basis import Array
 from slem_plugin.blocks.components import BlockForm
 from slem_plugin.graphs.graph import Graph, pair_kinds
 from slem_plugin.network.channels import Channels
+from slem_plugin.network.gates import bounded
 from slem_plugin.network.gradients import by_parity, mixed, scaled
 from slem_plugin.network.heads import Head, hopping_reader, onsite_reader, weights_of
-from slem_plugin.network.layers import BondUpdate, Distances, Gains, bounded, parts_of_irreps
+from slem_plugin.network.layers import BondUpdate, Distances, Gains, parts_of_irreps
 from slem_plugin.network.meeting import met, read_pairs
 from slem_plugin.network.network import Network, Output, PairStates
 from slem_plugin.network.reader import beside, rows_of
@@ -32,10 +33,10 @@ class Trunk(nn.Module):
     def __init__(self, spec: NetworkSpec, cutoff_ss: Array) -> None:
         super().__init__()
         self.channels = spec.channels
-        self.surroundings = Surroundings(spec.channels)
         self.scale = spec.neighbours**-0.5
         k = spec.channels.about_bond
         self.distances = Distances(spec, cutoff_ss)
+        self.surroundings = Surroundings(spec.channels)
         self.start = nn.Linear(spec.latent, k[0])
         self.updates = nn.ModuleList(BondUpdate(tuple(2 * c for c in k), k, spec.latent) for _ in range(spec.layers))
         self.gathers = nn.ModuleList(Gather(spec.channels) for _ in range(spec.layers + 1))
@@ -119,9 +120,10 @@ class Slem(Network):
             for species in zip(*self.kinds, strict=True)
         )
         h = parts_of_irreps(pairs.states_hf, self.trunk.channels)
-        own, other = torch.cat([A_h, B_h]), torch.cat([B_h, A_h])
-        latent = self.trunk.distances.features(own, other, pairs.length_h.repeat(2))
-        z = self.meeting.gated(met(h, list(self.meeting.linear.weights)), latent)
+        there = self.trunk.distances.features(A_h, B_h, pairs.length_h)
+        # From both ends pairs of one species look the same.
+        back = there if len(self.kinds) == 1 else self.trunk.distances.features(B_h, A_h, pairs.length_h)
+        z = self.meeting.gated(met(h, list(self.meeting.linear.weights)), torch.cat([there, back]))
         products_t = read_pairs(z, pairs.count_t, self.pair_reader.matrices(self.pair_weights))
         return self._by_operator(
             [x for t, found in enumerate(products_t) for x in self.pair_reader.components(t, found)]

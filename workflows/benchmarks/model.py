@@ -209,31 +209,36 @@ def symmetric(pairs: Any, values_x: Array) -> Array:
     return values_x[None]
 
 
-def matrix_products(work: Callable[[], None]) -> list[tuple[Any, tuple[Any, ...]]]:
-    """All matrix products that torch makes in some work, with their operands."""
+def matrix_products(work: Callable[[], None]) -> list[tuple[Any, tuple[Any, ...], dict[str, Any]]]:
+    """All matrix products that torch makes in some work, those into their places too, with their operands."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    found: list[tuple[Any, tuple[Any, ...]]] = []
-    products = {torch.ops.aten.mm.default, torch.ops.aten.bmm.default, torch.ops.aten.addmm.default}
+    found: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
+    aten = torch.ops.aten
+    products = {aten.mm.default, aten.mm.out, aten.bmm.default, aten.addmm.default, aten.addmm_.default}
+
+    def kept(x: Any) -> Any:
+        return x.detach() if isinstance(x, torch.Tensor) else x
 
     class Listen(TorchDispatchMode):
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
             if function in products:
-                found.append((function, tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in args)))
-            return function(*args, **(kwargs or {}))
+                found.append((function, tuple(map(kept, args)), {name: kept(x) for name, x in kwargs.items()}))
+            return function(*args, **kwargs)
 
     with Listen():  # type: ignore[no-untyped-call]
         work()
     return found
 
 
-def replay(products: list[tuple[Any, tuple[Any, ...]]]) -> Callable[[], None]:
+def replay(products: list[tuple[Any, tuple[Any, ...], dict[str, Any]]]) -> Callable[[], None]:
     """The bare products of some work, without anything in between."""
 
     def run() -> None:
-        for function, operands in products:
-            function(*operands)
+        for function, operands, options in products:
+            function(*operands, **options)
 
     return run
 
