@@ -243,12 +243,9 @@ def blocks_of_pairs(model: Model, structure: Structure, pairs: Pairs, ends: Ends
         baseline, form = model.baselines[name], blueprint.form(name)
         hopping = []
         for t, r_p in enumerate(lengths_t):
-            base = baseline.hopping(t, r_p)
+            base = baseline.even_hopping(t, r_p)
             if name in outputs:
                 base = corrected(base, baseline.hopping_sizes(t, r_p), outputs[name][t], baseline.peak_t[t])
-            else:
-                # Two centres alone have only the components that are even about their bond.
-                base = base[:, : form.hopping_t[t].counts[0]]
             hopping.append(base)
         shared_t: Sequence[Array] = ()
         if name == "H" and "S" in rows:
@@ -282,9 +279,11 @@ def read_states(
 
 
 def corrected(base: Array, size: Array, output: Tensor, peak: Array) -> Array:
-    """A baseline with what the network says, in units of its size, in float64.
+    """A baseline with what the network says, in units of its size, in float64; components that the baseline ends before are zero in it.
 
     Atoms unlike those that were learned get their baseline and some noise instead of matrices of any size.
     """
     most = FARTHEST * float(peak[0]) * np.linalg.norm(size, axis=1, keepdims=True)
-    return np.asarray(base + limited(size * output.double().cpu().numpy(), most))
+    rows = limited(size * output.cpu().numpy(), most)
+    rows[:, : base.shape[1]] += base
+    return rows

@@ -123,8 +123,12 @@ class Baseline:
 
     def hopping(self, t: int, r_p: Array) -> Array:
         """The components of pairs of one kind at these distances."""
-        axial = self.form.hopping_t[t]
-        values_pn = np.zeros((len(r_p), axial.size))
+        even_pn = self.even_hopping(t, r_p)
+        return np.pad(even_pn, ((0, 0), (0, self.form.hopping_t[t].size - even_pn.shape[1])))
+
+    def even_hopping(self, t: int, r_p: Array) -> Array:
+        """The first of them, which are even about their bond: two centres alone have no others."""
+        values_pn = np.zeros((len(r_p), self.form.hopping_t[t].counts[0]))
         for end, columns in self._components_by_range[t]:
             values_pn[:, columns] = self._evaluate(t, end, r_p, self.two_centre_t[t][:, columns], FINE)
         return values_pn
