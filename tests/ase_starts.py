@@ -14,7 +14,7 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 from pyscf import dft, gto
 
-from converters.starts.earlier import as_projector
+from converters.starts.whole import as_projector
 from slem_plugin import PySCF, load_model
 from workflows.scf.answering import predict_for
 

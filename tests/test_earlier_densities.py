@@ -8,9 +8,14 @@ from pyscf import gto, scf
 from pyscf.pbc import gto as pbc_gto
 from pyscf.pbc import scf as pbc_scf
 
+from converters.frames.blocks import Operator, spread_operator
+from converters.frames.folding import with_images_as_one
+from converters.frames.frame import operator_on
+from converters.physics.kspace import dense_at
 from converters.pyscf import frame_from_scf
 from converters.pyscf.calculator import PySCF
-from converters.starts.earlier import as_projector, combined_frame, weights_of
+from converters.starts.earlier import combined_frame, weights_of
+from converters.starts.whole import as_projector, with_all_elements
 from tests.campaigns import hydrogen, water_along
 from workflows.calculators.learning import Learning
 
@@ -41,25 +46,55 @@ def test_densities_of_earlier_geometries_are_combined_whatever_their_order():
     np.testing.assert_allclose(weights_of(turned[0], turned[1:]), weights_n, atol=1e-6)
 
 
-def chain_of_hydrogen(bond):
+def chain_of_hydrogen(bond, mesh=(2, 1, 1), height=4.0):
     """A crystal of PySCF, whose matrices are sums over the images in the supercell of its k mesh."""
     atom = [("H", (0, 0, 0)), ("H", (0.1, 0, bond))]
-    cell = pbc_gto.M(a=np.diag([2.0, 4, 4]), atom=atom, basis="gth-szv", pseudo="gth-pade", ke_cutoff=30, verbose=0)
-    mf = pbc_scf.KRHF(cell, cell.make_kpts([2, 1, 1]))
+    lattice = np.diag([2.0, 4, height])
+    cell = pbc_gto.M(a=lattice, atom=atom, basis="gth-szv", pseudo="gth-pade", ke_cutoff=30, verbose=0)
+    mf = pbc_scf.KRHF(cell, cell.make_kpts(mesh))
     mf.kernel()
     return frame_from_scf(mf)
+
+
+def assert_alike(frame, other, name, far):
+    """Their blocks are the same sums over images."""
+    one, other = with_images_as_one(frame), with_images_as_one(other)
+    np.testing.assert_allclose(operator_on(one, name, other.pairs).values_sx, other[name].values_sx, atol=far)
 
 
 def test_densities_of_folded_frames_are_combined_by_folded_overlaps():
     short, long, between = (chain_of_hydrogen(bond) for bond in (0.7, 0.8, 0.75))
     assert short.folded
     made = combined_frame([short, long], between.cell_cv, between.positions_av)
-    place = made.pairs.find(between.pairs.i_p, between.pairs.j_p, between.pairs.R_pc)
-    for p, q in enumerate(place):
-        for name, far in (("S", 1e-6), ("DM", 3e-3)):
-            np.testing.assert_allclose(made.block_of_pair(name, q), between.block_of_pair(name, p), atol=far)
+    assert_alike(made, between, "S", 1e-6)
+    assert_alike(made, between, "DM", 3e-3)
     again = combined_frame([short, long], long.cell_cv, long.positions_av)
-    np.testing.assert_allclose(again["DM"].values_sx, long["DM"].values_sx, atol=1e-6)
+    assert_alike(again, long, "DM", 1e-6)
+
+
+@pytest.mark.parametrize("mesh", [(1, 1, 1), (2, 1, 1)])
+def test_another_image_may_be_the_closest_one(mesh):
+    """Two atoms half a cell apart: where one has moved on, a block belongs to another image, and holds the same sum."""
+    before, after, wanted = (chain_of_hydrogen(bond, mesh, height=1.8) for bond in (0.86, 0.92, 0.89))
+    assert len({tuple(one.pairs.R_pc[one.pairs.i_p != one.pairs.j_p][0]) for one in (before, after)}) == 2
+    made = combined_frame([before, after], wanted.cell_cv, wanted.positions_av)
+    assert_alike(made, wanted, "S", 1e-6)
+    assert_alike(made, wanted, "DM", 1e-3)
+
+
+def test_elements_that_a_code_left_out_of_a_density_come_from_its_levels():
+    """Codes store DM of atoms that overlap alone."""
+    whole = chain_of_hydrogen(0.8, (1, 1, 1))
+    onsite = np.flatnonzero(whole.pairs.onsite_p)
+    pairs = whole.pairs.take(onsite)
+    stored = operator_on(whole, "DM", pairs)
+    parted = replace(whole, operators={**whole.operators, "DM": spread_operator(stored, pairs, whole.pairs)})
+    assert np.abs(dense_at(parted, "DM", np.zeros(3))[0] - dense_at(whole, "DM", np.zeros(3))[0]).max() > 0.1
+    assert_alike(with_all_elements(parted), whole, "DM", 1e-6)
+    excited = replace(parted, operators={**parted.operators, "DM": Operator(0.5 * parted["DM"].values_sx)})
+    assert with_all_elements(excited) is excited
+    smeared = replace(whole, operators={"S": whole["S"], "DM": whole["DM"]})
+    assert with_all_elements(smeared) is smeared
 
 
 def test_densities_of_other_calculations_are_not_combined():

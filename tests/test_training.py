@@ -195,6 +195,15 @@ def test_a_resumed_training_gives_the_same_numbers(frames, tmp_path, stop):
     assert log == [line.split(",")[0::3] for line in (tmp_path / "whole" / "log.csv").read_text().splitlines()]
 
 
+def test_a_training_that_goes_on_for_longer_than_was_planned_is_looked_at_on_the_way(frames, tmp_path):
+    config = small_config(evaluations=4, steps=8)
+    model = make_model(frames[:3], config)
+    train_quietly(model, frames[:3], tmp_path / "m", config)
+    model, state = load_checkpoint(tmp_path / "m" / LAST)
+    _, reports = train_quietly(model, frames[:3], tmp_path / "m", replace(config, steps=16), state)
+    assert [report.step for report in reports] == [12, 16]
+
+
 def test_a_training_that_is_killed_long_after_its_last_evaluation_goes_on_from_where_it_was_saved(
     tmp_path, monkeypatch
 ):

@@ -85,13 +85,21 @@ class Pairs:
         return np.repeat(np.arange(len(self)), self.size_p)
 
     @cached_property
+    def inside_x(self) -> tuple[Array, Array]:
+        """Row and column of each element in its block."""
+        row_x, column_x = np.divmod(
+            np.arange(self.elements) - self.start_p[self.pair_x], self.norb_a[self.j_p][self.pair_x]
+        )
+        return row_x, column_x
+
+    @cached_property
     def row_column_x(self) -> tuple[Array, Array]:
         """Row and column of each element in the matrix of the cell."""
-        inside_x = np.arange(self.elements) - self.start_p[self.pair_x]
-        width_x = self.norb_a[self.j_p][self.pair_x]
-        row_x = self.orbital_start_a[self.i_p][self.pair_x] + inside_x // width_x
-        column_x = self.orbital_start_a[self.j_p][self.pair_x] + inside_x % width_x
-        return row_x, column_x
+        row_x, column_x = self.inside_x
+        return (
+            row_x + self.orbital_start_a[self.i_p][self.pair_x],
+            column_x + self.orbital_start_a[self.j_p][self.pair_x],
+        )
 
     @cached_property
     def same_atoms(self) -> list[slice]:

@@ -1,7 +1,7 @@
 """Matrices that a run stored without lattice vectors: where do their blocks belong?"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +196,44 @@ def classes_of_images(i_q: Array, j_q: Array, R_qc: Array, mesh_c: Array) -> Arr
     inside_qc = np.mod(R_qc, mesh_c) if mesh_c.ndim == 1 else inside_supercell(R_qc, mesh_c)
     _, class_q = np.unique(np.column_stack([i_q, j_q, inside_qc]), axis=0, return_inverse=True)
     return np.asarray(class_q.ravel())
+
+
+def with_images_as_one(frame: Frame) -> Frame:
+    """A folded frame whose blocks stand inside the supercell of its mesh, so that where atoms have moved a block has the same place, whichever of its images is the closest."""
+    mesh = mesh_of_frame(frame)
+    if mesh is None or mesh.shifted_c.any():
+        return frame
+    old = frame.pairs
+    i_p, j_p, R_pc, swapped_p = one_of_images(old.i_p, old.j_p, old.R_pc, mesh.number_c)
+    pairs = make_pairs(i_p, j_p, R_pc, old.norb_a)
+    if len(pairs) == len(old) and np.array_equal(pairs.key_p, old.key_p):
+        return frame
+    row_x, column_x = old.inside_x
+    swapped_x, rows_x, columns_x = (
+        swapped_p[old.pair_x],
+        old.norb_a[old.i_p][old.pair_x],
+        old.norb_a[old.j_p][old.pair_x],
+    )
+    inside_x = np.where(swapped_x, column_x * rows_x + row_x, row_x * columns_x + column_x)
+    place_x = pairs.start_p[pairs.find(i_p, j_p, R_pc)][old.pair_x] + inside_x
+    operators = {}
+    for name, operator in frame.operators.items():
+        values_sx = np.where(swapped_x, adjoint_partner(operator.values_sx), operator.values_sx)
+        sums_sx = np.zeros((len(values_sx), pairs.elements), dtype=values_sx.dtype)
+        for sum_x, values_x in zip(sums_sx, values_sx, strict=True):
+            np.add.at(sum_x, place_x, values_x)
+        operators[name] = Operator(sums_sx)
+    return replace(frame, pairs=pairs, operators=operators)
+
+
+def one_of_images(i_p: Array, j_p: Array, R_pc: Array, mesh_c: Array) -> tuple[Array, Array, Array, Array]:
+    """The same one of all images of each pair and of its partner in the supercell of a mesh, and where it is one of the partner."""
+    there_pc, back_pc = np.mod(R_pc, mesh_c), np.mod(-R_pc, mesh_c)
+    apart_pc = np.column_stack([i_p - j_p, there_pc - back_pc])
+    first_p = (apart_pc != 0).argmax(axis=1)
+    swapped_p = apart_pc[np.arange(len(i_p)), first_p] > 0
+    i, j = np.where(swapped_p, j_p, i_p), np.where(swapped_p, i_p, j_p)
+    return i, j, np.where(swapped_p[:, None], back_pc, there_pc), swapped_p
 
 
 def inside_supercell(R_qc: Array, supercell_cc: Array) -> Array:

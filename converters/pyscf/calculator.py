@@ -26,9 +26,10 @@ from converters.pyscf.molecule import make_basis
 from converters.pyscf.read import frame_from_scf
 from converters.pyscf.write import order_of_pyscf, reorder_matrix
 from converters.starts.asking import Question
-from converters.starts.earlier import COUNTED, FEW, as_projector, weights_of, which_nearest
+from converters.starts.earlier import COUNTED, FEW, weights_of, which_nearest
 from converters.starts.judged import Judged
 from converters.starts.turned import places_of, turned_matrices, turned_onto, turned_places, turns_between, turns_of
+from converters.starts.whole import as_projector
 from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 

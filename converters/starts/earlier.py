@@ -13,13 +13,14 @@ import numpy as np
 from basis import Array
 from basis.spin import Spin
 from converters.frames.blocks import Operator
+from converters.frames.folding import with_images_as_one
 from converters.frames.frame import Frame, operator_on
 from converters.frames.origin import Made, Origin
-from converters.physics import kspace
 from converters.physics.overlap import Overlap
 from converters.starts.fit import shift_atoms
 from converters.starts.magnetism import are_opposed
 from converters.starts.turned import turned_onto, turned_places
+from converters.starts.whole import has_one_matrix, with_whole_orbitals
 
 # So many of the earlier calculations for each atom, the nearest ones, are combined, at least and at most so many: more than the atoms and a strained cell have ways to move.
 OF_AN_ATOM, FEW, MANY = 8, 24, 64
@@ -29,8 +30,6 @@ AS_NEAR = 10.0
 NOISE = 2e-5
 # Densities are no straight lines: what a weight of 1 costs at the distance 1 from the new overlap, each for a root of an orbital.
 CURVED = 0.02
-# How far a density may be from full and empty orbitals to be taken for one of those, and how many steps may bring it there.
-WHOLE, STEPS = 1e-6, 6
 # Electrons that were counted with rounding; a moment that differs by this much is that of another state.
 COUNTED, TURNED = 1e-3, 0.5
 # An atom that is so far from where it was (Angstrom) has gone into another cell, or the structure is another one.
@@ -55,27 +54,6 @@ def weights_of(S: Array, earlier: Sequence[Array], most: int = FEW) -> Array:
     return weight_n
 
 
-def as_projector(rho: Array, S: Array, earlier: Array, earlier_S: Array) -> Array:
-    """A combined density whose orbitals are full or empty again, by a few of McWeeny's steps, where those of an earlier one are so."""
-    for most in (2.0, 1.0):
-        if defect(earlier / most, earlier_S) < WHOLE:
-            P = rho / most
-            before = left = defect(P, S)
-            for _ in range(STEPS):
-                PS = P @ S
-                P = (3 * np.eye(S.shape[-1]) - 2 * PS) @ PS @ P
-                left = defect(P, S)
-                if left < WHOLE or left > before:
-                    break
-            return np.asarray(P * most) if left < before else rho
-    return rho
-
-
-def defect(P: Array, S: Array) -> float:
-    """How far P is from a projector, P S P = P."""
-    return float(np.abs(np.linalg.norm(P @ S @ P - P, axis=(-2, -1))).max())
-
-
 def flat(matrix: Array) -> Array:
     """All real numbers of a matrix."""
     return np.ascontiguousarray(matrix).view(float).ravel()
@@ -89,7 +67,7 @@ def combined_frame(
     It takes two frames (`fewest`) or more of the same atoms in the same order, calculated alike, with their radial functions. Molecules
     are turned onto the new positions first, and atoms of crystals go into the cells in which the new ones are.
     """
-    alike = [one for one in frames if {"S", "DM"} <= set(one) and are_alike(one, frames[-1])]
+    alike = [with_images_as_one(one) for one in frames if {"S", "DM"} <= set(one) and are_alike(one, frames[-1])]
     if alike and alike[-1].pbc_c.any() and (cells_ac := cells_between(alike[-1], cell_cv, positions_av)).any():
         made = combined_frame(alike, cell_cv, positions_av - cells_ac @ cell_cv, fewest, most)
         return None if made is None else replace(shift_atoms(made, cells_ac), positions_av=positions_av)
@@ -104,7 +82,7 @@ def combined_frame(
     operators = {"S": Operator(S_sx), "DM": Operator(sum(parts))}
     provenance = replace(first.provenance, origins={"S": Origin(Made.INTEGRATED)})
     made = replace(moved, operators=operators, provenance=provenance)
-    return made if made.pbc_c.any() or made.spin is Spin.SPINOR else with_whole_orbitals(made, first)
+    return with_whole_orbitals(made, first) if has_one_matrix(made) else made
 
 
 def nearest_ones(frames: Sequence[Frame], cell_cv: Array, positions_av: Array, most: int | None) -> list[Frame]:
@@ -125,8 +103,13 @@ def nearest_ones(frames: Sequence[Frame], cell_cv: Array, positions_av: Array, m
         if np.abs(apart_nav[n]).max() < FAR
     ]
     if periodic:
-        return [shift_atoms(frames[n], shift_nac[n]) if shift_nac[n].any() else frames[n] for n in chosen]
+        return [shifted(frames[n], shift_nac[n]) for n in chosen]
     return [turned_onto(frames[n], positions_av) for n in chosen]
+
+
+def shifted(frame: Frame, cells_ac: Array) -> Frame:
+    """A frame with its atoms in other cells, and its blocks where those of others are."""
+    return with_images_as_one(shift_atoms(frame, cells_ac) if cells_ac.any() else frame)
 
 
 def which_nearest(distance_n: Array, natoms: int, most: int | None = None) -> list[int]:
@@ -143,16 +126,6 @@ def cells_between(frame: Frame, cell_cv: Array, positions_av: Array) -> Array:
     """By how many cells the atoms of a frame have to move to be nearest to other positions: codes move them into the cell, from which they go in and out."""
     fractional_ac = frame.positions_av @ np.linalg.inv(frame.cell_cv)
     return np.round(positions_av @ np.linalg.inv(cell_cv) - fractional_ac).astype(np.int64)
-
-
-def with_whole_orbitals(frame: Frame, earlier: Frame) -> Frame:
-    """A combined density of a molecule whose orbitals are full or empty again: of one or two earlier ones it has up to a tenth of an electron too many."""
-    gamma = np.zeros(3)
-    S, earlier_S = kspace.dense_at(frame, "S", gamma)[0], kspace.dense_at(earlier, "S", gamma)[0]
-    both = zip(kspace.dense_at(frame, "DM", gamma), kspace.dense_at(earlier, "DM", gamma), strict=True)
-    rho = [as_projector(new, S, old, earlier_S) for new, old in both]
-    operator = kspace.sum_over_kpoints(frame, gamma[None], np.ones(1), [rho])
-    return replace(frame, operators={**frame.operators, "DM": operator})
 
 
 def are_alike(one: Frame, other: Frame) -> bool:

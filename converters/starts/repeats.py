@@ -11,6 +11,7 @@ from basis import Array
 from basis.rotations import wigner
 from basis.spin import Spin
 from converters.frames.blocks import Pairs, canonical, make_pairs
+from converters.frames.folding import mesh_of_frame, one_of_images
 from converters.frames.frame import Frame
 from converters.physics.populations import populations
 from converters.starts.magnetism import LEAST
@@ -30,10 +31,11 @@ MOST_PLACES = 1_200_000
 class Repeats:
     """Operations g = (q, t), a turn or mirror and then a translation: atom a comes to the place of atom `place_ga`, in the cell `cell_gac`.
 
-    `turn_qcc` act on fractional row vectors; the identity is the first.
+    `turn_qcc` act on fractional row vectors; the identity is the first. All images of a block in the supercell of `mesh_c` are one.
     """
 
     cell_cv: Array
+    mesh_c: Array | None
     turn_qcc: Array
     place_qa: Array
     cell_qac: Array
@@ -46,7 +48,9 @@ class Repeats:
         kinds_a = kinds_of(frame)
         place_ta, cell_tac = translations(frame, kinds_a)
         own_a, home_ac = np.arange(frame.natoms), np.zeros((frame.natoms, 3), dtype=np.int64)
-        repeats = cls(frame.cell_cv, np.eye(3, dtype=int)[None], own_a[None], home_ac[None], place_ta, cell_tac)
+        mesh = mesh_of_frame(frame)
+        mesh_c = None if mesh is None or mesh.shifted_c.any() else mesh.number_c
+        repeats = cls(frame.cell_cv, mesh_c, np.eye(3, dtype=int)[None], own_a[None], home_ac[None], place_ta, cell_tac)
         if not frame.pbc_c.all() or 2 * place_ta.size > MOST_PLACES:
             return repeats
         ideal_av = repeats.ideal(frame.positions_av)
@@ -54,7 +58,7 @@ class Repeats:
         spread = float(np.sqrt(((apart_av - apart_av.mean(axis=0)) ** 2).sum(axis=1).mean() / len(place_ta)))
         turns = repeats.turns(ideal_av, kinds_a, min(NEAR + TIMES * spread, FAR))
         turn_qcc, place_qa, cell_qac = (np.array(parts) for parts in zip(*turns, strict=True))
-        whole = cls(frame.cell_cv, turn_qcc, place_qa, cell_qac, place_ta, cell_tac)
+        whole = cls(frame.cell_cv, mesh_c, turn_qcc, place_qa, cell_qac, place_ta, cell_tac)
         kept_q = whole.are_seen(frame) & (len(turns) * place_ta.size <= MOST_PLACES)
         return whole.with_turns(kept_q)
 
@@ -62,7 +66,7 @@ class Repeats:
         """With some of the turns, and the identity."""
         kept = np.flatnonzero(kept_q | (np.arange(len(self.turn_qcc)) == 0))
         places = self.place_qa[kept], self.cell_qac[kept], self.place_ta, self.cell_tac
-        return Repeats(self.cell_cv, self.turn_qcc[kept], *places)
+        return Repeats(self.cell_cv, self.mesh_c, self.turn_qcc[kept], *places)
 
     def are_seen(self, frame: Frame) -> Array:
         """Which turns the density has as well as the atoms; fields and orders of electrons break them.
@@ -128,15 +132,15 @@ class Repeats:
         """The pairs with all that they come upon."""
         for turn, place, cell in ((self.turn_qcc, self.place_qa, self.cell_qac), (None, self.place_ta, self.cell_tac)):
             turns = [None] * len(place) if turn is None else turn
-            lists = [moved(pairs, *one) for one in zip(turns, place, cell, strict=True)]
+            lists = [self.kept(*moved(pairs, *one))[:3] for one in zip(turns, place, cell, strict=True)]
             i_p, j_p, R_pc = (np.concatenate(parts) for parts in zip(*lists, strict=True))
             pairs = make_pairs(i_p, j_p, R_pc, pairs.norb_a)
         return pairs
 
     def orbits(self, pairs: Pairs) -> tuple[Array, Array, Array]:
         """One pair of each set that come upon each other, of a closed list; where each operation brings it (-1: to none), and whether that holds its partner."""
-        at_qp, swapped_qp = moved_pairs(pairs, self.turn_qcc, self.place_qa, self.cell_qac)
-        at_tp, swapped_tp = moved_pairs(pairs, [None] * len(self.place_ta), self.place_ta, self.cell_tac)
+        at_qp, swapped_qp = self.moved_pairs(pairs, self.turn_qcc, self.place_qa, self.cell_qac)
+        at_tp, swapped_tp = self.moved_pairs(pairs, [None] * len(self.place_ta), self.place_ta, self.cell_tac)
         first_p = at_tp.min(axis=0)[at_qp].min(axis=0)
         chosen = np.flatnonzero(first_p == np.arange(len(pairs)))
         at_qo = at_qp[:, chosen]
@@ -144,6 +148,21 @@ class Repeats:
         at_go = at_qto.reshape(len(self), -1)
         swapped_qto = swapped_qp[:, chosen][:, None] ^ swapped_tp[:, at_qo].swapaxes(0, 1)
         return chosen, at_go, swapped_qto.reshape(len(self), -1)
+
+    def moved_pairs(
+        self, pairs: Pairs, turns: Sequence[Array | None] | Array, places: Array, cells: Array
+    ) -> tuple[Array, Array]:
+        """The pair on which each operation puts each pair, -1 where there is none, and whether that holds its partner."""
+        found, swapped = [], []
+        for one in zip(turns, places, cells, strict=True):
+            i_p, j_p, R_pc, swapped_p = self.kept(*moved(pairs, *one))
+            found.append(pairs.find(i_p, j_p, R_pc))
+            swapped.append(swapped_p)
+        return np.array(found), np.array(swapped)
+
+    def kept(self, i_p: Array, j_p: Array, R_pc: Array) -> tuple[Array, Array, Array, Array]:
+        """Pairs, or partners of them, that are kept, and where those are partners."""
+        return canonical(i_p, j_p, R_pc) if self.mesh_c is None else one_of_images(i_p, j_p, R_pc, self.mesh_c)
 
 
 def kinds_of(frame: Frame) -> Array:
@@ -188,18 +207,6 @@ def fit(
             return None
         place_a[a], cell_ac[a] = a[b], whole_abc[np.arange(len(a)), b]
     return place_a, cell_ac
-
-
-def moved_pairs(
-    pairs: Pairs, turns: Sequence[Array | None] | Array, places: Array, cells: Array
-) -> tuple[Array, Array]:
-    """The pair on which each operation puts each pair, -1 where there is none, and whether that holds its partner."""
-    found, swapped = [], []
-    for one in zip(turns, places, cells, strict=True):
-        i_p, j_p, R_pc, swapped_p = canonical(*moved(pairs, *one))
-        found.append(pairs.find(i_p, j_p, R_pc))
-        swapped.append(swapped_p)
-    return np.array(found), np.array(swapped)
 
 
 def moved(pairs: Pairs, turn_cc: Array | None, place_a: Array, cell_ac: Array) -> tuple[Array, Array, Array]:

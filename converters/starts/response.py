@@ -15,8 +15,9 @@ from converters.frames.blocks import Operator
 from converters.frames.frame import Frame
 from converters.frames.origin import Made, Origin
 from converters.physics.overlap import Overlap
-from converters.starts.earlier import are_alike
+from converters.starts.earlier import are_alike, shifted
 from converters.starts.repeats import FAR, Repeats, orbital_turns
+from converters.starts.whole import has_one_matrix, with_whole_orbitals
 
 # With fewer repetitions whole densities are combined (`converters.starts.earlier`).
 FEWEST = 4
@@ -111,8 +112,9 @@ class Response:
 
     def values(self, frame: Frame, cells_ac: Array) -> Array:
         """DM of a frame on the pairs; codes put atoms back into the cell, and R is another one then."""
+        frame = shifted(frame, -cells_ac)
         pairs = frame.pairs
-        at_p = self.pairs.find(pairs.i_p, pairs.j_p, pairs.R_pc + cells_ac[pairs.j_p] - cells_ac[pairs.i_p])
+        at_p = self.pairs.find(pairs.i_p, pairs.j_p, pairs.R_pc)
         values_sx = np.zeros((frame.spin.components, self.pairs.elements))
         known_x = (at_p >= 0)[pairs.pair_x]
         offset_x = np.arange(pairs.elements) - pairs.start_p[pairs.pair_x]
@@ -132,7 +134,8 @@ class Response:
         new = replace(self.frame, positions_av=self.ideal_av + moved_av, pairs=self.pairs, operators={})
         operators = {"S": Operator(overlap.like(new)[None]), "DM": Operator(values_sx)}
         provenance = replace(new.provenance, origins={"S": Origin(Made.INTEGRATED)})
-        return replace(new, operators=operators, provenance=provenance)
+        made = replace(new, operators=operators, provenance=provenance)
+        return with_whole_orbitals(made, self.frame) if has_one_matrix(made) else made
 
 
 class Orbits:

@@ -156,6 +156,8 @@ def learning(
     total, count, kept = 0.0, 0, progress.seconds
     if progress.part(config) >= 1:
         return
+    # A training that goes on for longer than was planned stands earlier in its plan than it did.
+    progress.evaluations = min(progress.evaluations, int(progress.part(config) * config.evaluations))
     order = (
         batch_order(step, config.batch, len(lessons), config.seed)[ranks.number :: ranks.count]
         for step in itertools.count(progress.step)

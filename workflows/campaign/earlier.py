@@ -10,12 +10,13 @@ import numpy as np
 
 from basis import Array
 from converters.errors import Kind, Refused
+from converters.frames.folding import with_images_as_one
 from converters.frames.frame import Frame
 from converters.starts.asking import Question, numbers_in
-from converters.starts.earlier import cells_between, combined_frame
-from converters.starts.fit import shift_atoms
+from converters.starts.earlier import cells_between, combined_frame, shifted
 from converters.starts.response import Response
 from converters.starts.start import Target
+from converters.starts.whole import with_all_elements
 from converters.storage.dataset import Dataset
 
 # So many of the last frames of a dataset are read and kept, and fewer where they are larger than this.
@@ -56,6 +57,8 @@ class EarlierRuns:
         """Learn from a frame of a run that converged."""
         if not {"S", "DM"} <= set(frame) or frame.outcome.converged is False:
             return
+        frame = with_images_as_one(with_all_elements(frame))
+        frame = replace(frame, operators={name: frame[name] for name in ("S", "DM")})
         for response in self.responses:
             if response.add(frame):
                 return
@@ -66,9 +69,7 @@ class EarlierRuns:
             if new is not None and new.add(frame):
                 self.responses = [*self.responses, new][-SUPERCELLS:]
         # Of a supercell too: where each is strained otherwise, none answers for another.
-        self.frames.append(
-            as_others(replace(frame, operators={name: frame[name] for name in ("S", "DM")}), self.frames)
-        )
+        self.frames.append(as_others(frame, self.frames))
         size = sum(operator.values_sx.nbytes for operator in self.frames[-1].operators.values())
         del self.frames[: -max(1, min(KEPT, MOST_BYTES // size))]
 
@@ -116,7 +117,7 @@ def as_others(frame: Frame, others: Sequence[Frame]) -> Frame:
     if last is None or not (frame.pbc_c.any() and last.pbc_c.any()):
         return frame
     cells_ac = cells_between(frame, last.cell_cv, last.positions_av)
-    return shift_atoms(frame, cells_ac) if cells_ac.any() else frame
+    return shifted(frame, cells_ac)
 
 
 def none_for(place: str) -> Refused:
