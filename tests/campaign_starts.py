@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from converters.frames.folding import with_images_as_one
 from converters.frames.frame import Frame, operator_on
 from converters.physics import kspace
 from converters.starts.agreement import overlapping_elements
@@ -18,6 +19,7 @@ from converters.starts.density import operator_on_mesh, scale_density
 from converters.starts.earlier import MANY, combined_frame
 from converters.starts.fit import sampling_of
 from converters.starts.response import Response
+from converters.starts.whole import with_all_elements
 from converters.storage.dataset import Dataset
 
 LEFT_OUT, COUNTS = 4, (1, 2, 4, 8, 14, 20, 40, 100)
@@ -73,6 +75,6 @@ def mean(values: Sequence[float]) -> float:
 
 if __name__ == "__main__":
     with Dataset(Path(sys.argv[1])) as data:
-        frames = [data[n] for n in range(len(data))]
+        frames = [with_images_as_one(with_all_elements(data[n])) for n in range(len(data))]
     for row in measure(frames):
         print(row)
