@@ -209,11 +209,8 @@ def with_images_as_one(frame: Frame) -> Frame:
     if len(pairs) == len(old) and np.array_equal(pairs.key_p, old.key_p):
         return frame
     row_x, column_x = old.inside_x
-    swapped_x, rows_x, columns_x = (
-        swapped_p[old.pair_x],
-        old.norb_a[old.i_p][old.pair_x],
-        old.norb_a[old.j_p][old.pair_x],
-    )
+    rows_x, columns_x = (old.norb_a[atom_p][old.pair_x] for atom_p in (old.i_p, old.j_p))
+    swapped_x = swapped_p[old.pair_x]
     inside_x = np.where(swapped_x, column_x * rows_x + row_x, row_x * columns_x + column_x)
     place_x = pairs.start_p[pairs.find(i_p, j_p, R_pc)][old.pair_x] + inside_x
     operators = {}

@@ -82,7 +82,9 @@ def combined_frame(
     operators = {"S": Operator(S_sx), "DM": Operator(sum(parts))}
     provenance = replace(first.provenance, origins={"S": Origin(Made.INTEGRATED)})
     made = replace(moved, operators=operators, provenance=provenance)
-    return with_whole_orbitals(made, first) if has_one_matrix(made) else made
+    # Where some lack elements that others have, a combination is too far from full and empty orbitals to be brought there.
+    whole = has_one_matrix(made) and all(len(one.pairs) == len(first.pairs) for one in near)
+    return with_whole_orbitals(made, first) if whole else made
 
 
 def nearest_ones(frames: Sequence[Frame], cell_cv: Array, positions_av: Array, most: int | None) -> list[Frame]:
