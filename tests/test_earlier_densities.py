@@ -8,6 +8,7 @@ from pyscf import gto, scf
 from pyscf.pbc import gto as pbc_gto
 from pyscf.pbc import scf as pbc_scf
 
+from basis.spin import Spin
 from converters.frames.blocks import Operator, spread_operator
 from converters.frames.folding import with_images_as_one
 from converters.frames.frame import operator_on
@@ -15,9 +16,11 @@ from converters.physics.kspace import dense_at
 from converters.pyscf import frame_from_scf
 from converters.pyscf.calculator import PySCF
 from converters.starts.earlier import combined_frame, weights_of
+from converters.starts.repeats import Repeats
 from converters.starts.whole import as_projector, with_all_elements
 from tests.campaigns import hydrogen, water_along
 from workflows.calculators.learning import Learning
+from workflows.campaign.earlier import EarlierRuns
 
 
 def test_densities_of_earlier_geometries_are_combined_whatever_their_order():
@@ -93,8 +96,26 @@ def test_elements_that_a_code_left_out_of_a_density_come_from_its_levels():
     assert_alike(with_all_elements(parted), whole, "DM", 1e-6)
     excited = replace(parted, operators={**parted.operators, "DM": Operator(0.5 * parted["DM"].values_sx)})
     assert with_all_elements(excited) is excited
-    smeared = replace(whole, operators={"S": whole["S"], "DM": whole["DM"]})
-    assert with_all_elements(smeared) is smeared
+    without_levels = replace(whole, operators={"S": whole["S"], "DM": whole["DM"]})
+    assert with_all_elements(without_levels) is without_levels
+    spins = {name: Operator(np.tile(whole[name].values_sx, (2, 1))) for name in ("H", "DM")}
+    spins["DM"].values_sx[0] = 0
+    spins["DM"].values_sx[1] *= 0.25
+    half = replace(whole, spin=Spin.COLLINEAR, operators={**whole.operators, **spins})
+    assert with_all_elements(half) is half  # none up, and half a level down
+
+
+def test_frames_that_do_not_name_their_mesh_stop_nothing():
+    frame = replace(chain_of_hydrogen(0.8, (1, 1, 1)), spectrum=None)
+    earlier = EarlierRuns()
+    earlier.take(frame)
+    assert len(earlier.frames) == 1
+
+
+def test_turns_that_exchange_directions_of_a_mesh_are_none():
+    frame = chain_of_hydrogen(0.8)
+    turns = np.array([np.eye(3), [[0, 1, 0], [1, 0, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, 1], [0, 1, 0]]], dtype=int)
+    assert replace(Repeats.of(frame), turn_qcc=turns).keep_mesh.tolist() == [True, False, True]
 
 
 def test_densities_of_other_calculations_are_not_combined():

@@ -198,13 +198,18 @@ def classes_of_images(i_q: Array, j_q: Array, R_qc: Array, mesh_c: Array) -> Arr
     return np.asarray(class_q.ravel())
 
 
+def mesh_about_gamma(frame: Frame) -> Array | None:
+    """The numbers of points of the mesh about Gamma over which a frame is folded; None where it is not, or by another mesh, or one that it does not name."""
+    mesh = None if frame.spectrum is None else mesh_of_frame(frame)
+    return None if mesh is None or mesh.shifted_c.any() else mesh.number_c
+
+
 def with_images_as_one(frame: Frame) -> Frame:
     """A folded frame whose blocks stand inside the supercell of its mesh, so that where atoms have moved a block has the same place, whichever of its images is the closest."""
-    mesh = mesh_of_frame(frame)
-    if mesh is None or mesh.shifted_c.any():
+    old, mesh_c = frame.pairs, mesh_about_gamma(frame)
+    if mesh_c is None or not old.R_pc.any():
         return frame
-    old = frame.pairs
-    i_p, j_p, R_pc, swapped_p = one_of_images(old.i_p, old.j_p, old.R_pc, mesh.number_c)
+    i_p, j_p, R_pc, swapped_p = one_of_images(old.i_p, old.j_p, old.R_pc, mesh_c)
     pairs = make_pairs(i_p, j_p, R_pc, old.norb_a)
     if len(pairs) == len(old) and np.array_equal(pairs.key_p, old.key_p):
         return frame

@@ -154,7 +154,7 @@ class Response:
     moved_aa: Array
 
     def most_left(self, v_a: Array, off_a: Array) -> float:
-        """Electrons by which a charge may still be off with these potentials: what the first order leaves, and all that it does not know."""
+        """About how many electrons a charge may still be off by with these potentials: what the first order leaves, and the largest part of the second."""
         return float(np.abs(off_a - self.charges_aa @ v_a).max() + v_a @ self.moved_aa @ v_a)
 
 

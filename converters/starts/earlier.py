@@ -83,7 +83,7 @@ def combined_frame(
     provenance = replace(first.provenance, origins={"S": Origin(Made.INTEGRATED)})
     made = replace(moved, operators=operators, provenance=provenance)
     # Where some lack elements that others have, a combination is too far from full and empty orbitals to be brought there.
-    whole = has_one_matrix(made) and all(len(one.pairs) == len(first.pairs) for one in near)
+    whole = has_one_matrix(made) and all(np.array_equal(one.pairs.key_p, first.pairs.key_p) for one in near)
     return with_whole_orbitals(made, first) if whole else made
 
 

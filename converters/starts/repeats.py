@@ -11,7 +11,7 @@ from basis import Array
 from basis.rotations import wigner
 from basis.spin import Spin
 from converters.frames.blocks import Pairs, canonical, make_pairs
-from converters.frames.folding import mesh_of_frame, one_of_images
+from converters.frames.folding import mesh_about_gamma, one_of_images
 from converters.frames.frame import Frame
 from converters.physics.populations import populations
 from converters.starts.magnetism import LEAST
@@ -48,8 +48,7 @@ class Repeats:
         kinds_a = kinds_of(frame)
         place_ta, cell_tac = translations(frame, kinds_a)
         own_a, home_ac = np.arange(frame.natoms), np.zeros((frame.natoms, 3), dtype=np.int64)
-        mesh = mesh_of_frame(frame)
-        mesh_c = None if mesh is None or mesh.shifted_c.any() else mesh.number_c
+        mesh_c = mesh_about_gamma(frame)
         repeats = cls(frame.cell_cv, mesh_c, np.eye(3, dtype=int)[None], own_a[None], home_ac[None], place_ta, cell_tac)
         if not frame.pbc_c.all() or 2 * place_ta.size > MOST_PLACES:
             return repeats
@@ -59,7 +58,7 @@ class Repeats:
         turns = repeats.turns(ideal_av, kinds_a, min(NEAR + TIMES * spread, FAR))
         turn_qcc, place_qa, cell_qac = (np.array(parts) for parts in zip(*turns, strict=True))
         whole = cls(frame.cell_cv, mesh_c, turn_qcc, place_qa, cell_qac, place_ta, cell_tac)
-        kept_q = whole.are_seen(frame) & (len(turns) * place_ta.size <= MOST_PLACES)
+        kept_q = whole.are_seen(frame) & whole.keep_mesh & (len(turns) * place_ta.size <= MOST_PLACES)
         return whole.with_turns(kept_q)
 
     def with_turns(self, kept_q: Array) -> "Repeats":
@@ -67,6 +66,14 @@ class Repeats:
         kept = np.flatnonzero(kept_q | (np.arange(len(self.turn_qcc)) == 0))
         places = self.place_qa[kept], self.cell_qac[kept], self.place_ta, self.cell_tac
         return Repeats(self.cell_cv, self.mesh_c, self.turn_qcc[kept], *places)
+
+    @property
+    def keep_mesh(self) -> Array:
+        """Which turns bring the supercell of the mesh onto itself."""
+        if self.mesh_c is None:
+            return np.ones(len(self.turn_qcc), dtype=bool)
+        others_cc = self.mesh_c[:, None] != self.mesh_c
+        return ~(others_cc & (self.turn_qcc != 0)).any(axis=(1, 2))
 
     def are_seen(self, frame: Frame) -> Array:
         """Which turns the density has as well as the atoms; fields and orders of electrons break them.

@@ -8,7 +8,7 @@ from scipy import linalg
 from basis import Array
 from basis.spin import Spin
 from converters.frames.blocks import Operator, Pairs, make_pairs
-from converters.frames.folding import mesh_of_frame
+from converters.frames.folding import mesh_about_gamma
 from converters.frames.frame import Frame
 from converters.physics import kspace
 
@@ -43,11 +43,12 @@ def defect(P: Array, S: Array) -> float:
 
 
 def has_one_matrix(frame: Frame) -> bool:
-    """Whether one real matrix says all of each spin: that of a molecule, or of a crystal with Gamma alone."""
+    """Whether one real matrix says all of each spin: that of a molecule, or of a crystal with Gamma alone that is not too large."""
     if frame.spin is Spin.SPINOR:
         return False
-    mesh = mesh_of_frame(frame)
-    return not frame.pbc_c.any() if mesh is None else bool((mesh.number_c == 1).all() and not mesh.shifted_c.any())
+    mesh_c = mesh_about_gamma(frame)
+    at_gamma = mesh_c is not None and bool((mesh_c == 1).all()) and frame.norb <= LARGEST
+    return at_gamma or not (frame.folded or frame.pbc_c.any())
 
 
 def with_whole_orbitals(frame: Frame, earlier: Frame) -> Frame:
@@ -64,7 +65,7 @@ def with_all_elements(frame: Frame) -> Frame:
 
     Codes leave them out, and a sum of such densities cannot be made one of full and empty orbitals.
     """
-    if not (frame.folded and has_one_matrix(frame) and "H" in frame and frame.norb <= LARGEST):
+    if not (frame.folded and has_one_matrix(frame) and "H" in frame):
         return frame
     S, most = kspace.dense_at(frame, "S", GAMMA)[0], 2.0 / frame.spin.components
     stored_s = kspace.dense_at(frame, "DM", GAMMA)
@@ -73,7 +74,7 @@ def with_all_elements(frame: Frame) -> Frame:
         filled = round(float(np.sum(stored * S)) / most)
         _, c = linalg.eigh(H, S, subset_by_index=[0, filled - 1]) if filled else (None, np.zeros((len(S), 0)))
         rho_s.append(most * c @ c.T)
-    there = stored_s[0] != 0
+    there = np.any(np.array(stored_s) != 0, axis=0)
     if np.abs((np.array(rho_s) - stored_s)[:, there]).max(initial=0) > SAME:
         return frame
     pairs = all_pairs(frame)
