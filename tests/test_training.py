@@ -245,7 +245,8 @@ def test_the_network_is_one_graph_for_torchs_compiler():
         model.network.zero_grad()
     assert len(gradients[0]) == len(gradients[1])
     for a, b in zip(*gradients, strict=True):
-        assert torch.allclose(a, b, rtol=1e-10, atol=1e-10)
+        # Of the largest element: slopes of full gates, as noise makes them, are differences of equal numbers.
+        assert torch.linalg.vector_norm(a - b) <= 1e-11 * torch.linalg.vector_norm(a)
 
 
 @pytest.mark.slow
