@@ -7,7 +7,22 @@ from converters.codes.many_numbers import PART, read_numbers
 
 RNG = np.random.default_rng(3)
 VALUES = RNG.normal(size=3000) * 10.0 ** RNG.integers(-16, 12, size=3000)
-FORMS = ["%.8e", "% .8e", "%+.3E", "%.12e", "%.14e", "%.16e", "%.1e", "%.10f", "%.17g", "%d", "%+d", "%9d"]
+FORMS = [
+    "%.8e",
+    "% .8e",
+    "%+.3E",
+    "%.4e",
+    "%.9e",
+    "%.12e",
+    "%.14e",
+    "%.16e",
+    "%.1e",
+    "%.10f",
+    "%.17g",
+    "%d",
+    "%+d",
+    "%9d",
+]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -111,7 +111,8 @@ def scientific_numbers(
         known_n &= are_digits(word_n)
         mantissa_n += from_digits(word_n) * np.uint64(10**8)
     before_n = characters[mark_n - digits - 2] - ZERO
-    mantissa_n += before_n * np.uint64(10**digits)
+    # NumPy 1 would multiply in as few bits as the power needs.
+    mantissa_n += before_n.astype(np.uint64) * np.uint64(10**digits)
     tens_n, ones_n, sign_n = characters[end_n - 2] - ZERO, characters[end_n - 1] - ZERO, characters[end_n - 3]
     power_n = 10 * tens_n.astype(np.int64) + ones_n
     np.negative(power_n, out=power_n, where=sign_n == MINUS)
