@@ -19,10 +19,10 @@ from slem_plugin.checkpoint import load_model
 from slem_plugin.config import Config
 from tests.fixtures import frames_of, unpacked
 from workflows.cli import scf_command
-from workflows.scf.judge import compare
+from workflows.scf.judge import compare, judge
 from workflows.scf.outcome import Outcome, Start
 from workflows.scf.queues import Here
-from workflows.terminal.show_scf import gain_of
+from workflows.terminal.show_scf import gain_of, shared_notes
 from workflows.train import train_folder
 
 SCRIPT = """
@@ -341,6 +341,36 @@ def test_seconds_of_the_processors_are_those_of_all_that_the_command_started(tmp
     ended = Here(f"{burn}; sleep 0.3; exit 3").wait(tmp_path, "", {}, lambda: None)
     assert ended.returned == 3
     assert 0.3 <= ended.cpu_seconds <= ended.seconds - 0.25
+
+
+def test_an_scf_that_does_not_converge_is_said_before_its_exit_code(tmp_path):
+    """SIESTA aborts after its last iteration, which says less than that it did not converge."""
+    (tmp_path / "tio2.out").write_text(
+        "Version         : 5.4.2\n        iscf     Eharris(eV)        E_KS(eV)\n"
+        "   scf:    1    -9362.163368    -9362.969048    -9363.002517  1.444846  0.588388  2.991565\n"
+        "SCF_NOT_CONV: SCF did not converge in maximum number of steps (required).\nABNORMAL_TERMINATION\n"
+    )
+    endless = Start("guess", 9.0, 134, restart_module("siesta").read_progress(tmp_path))
+    assert judge(endless).startswith("not converged after 1 iterations, the command failed with exit code 134; see ")
+    broken = Start("guess", 9.0, 134, Progress(1, -9.0))
+    assert judge(broken).startswith("the command failed with exit code 134; see ")
+
+    def beside(default):
+        return compare(Outcome("run", judge(endless), guess=endless, default=default)).verdict
+
+    assert beside(endless).endswith("; the default start did not converge either")
+    assert beside(broken).endswith("; the default start failed too")
+
+
+def test_what_is_to_be_known_of_all_starts_is_said_once():
+    runs = [
+        Outcome("a", "ok", notes=("S is computed", "the mixer remembers 2 steps", "0.1 electrons apart")),
+        Outcome("b", "no guess: another basis"),
+        Outcome("c", "ok", notes=("the mixer remembers 2 steps", "S is computed", "0.2 electrons apart")),
+    ]
+    assert shared_notes(runs) == ["S is computed", "the mixer remembers 2 steps"]
+    assert shared_notes(runs[:1]) == list(runs[0].notes)
+    assert shared_notes(runs[1:2]) == []
 
 
 def test_two_ends_of_an_scf_that_still_creeps_are_one_state():

@@ -18,7 +18,7 @@ def judge(start: Start) -> str:
     if progress.took_guess is False:
         return f"the code ignored the guess; {log}"
     if start.returned:
-        return f"the command failed with exit code {start.returned}; {log}"
+        return f"{far_from_the_end(start)}the command failed with exit code {start.returned}; {log}"
     if progress.energy is None or progress.iterations is None:
         return f"the run left no energy; {log}"
     if progress.converged is False:
@@ -30,13 +30,23 @@ def judge(start: Start) -> str:
     return "ok"
 
 
+def far_from_the_end(start: Start) -> str:
+    """What comes before an exit code: SIESTA stops with one where its SCF does not converge, and the log says little of it."""
+    return f"not converged after {start.progress.iterations} iterations, " if did_not_converge(start) else ""
+
+
+def did_not_converge(start: Start) -> bool:
+    return start.progress.converged is False and start.progress.iterations is not None
+
+
 def compare(outcome: Outcome) -> Outcome:
     """The verdict beside the default start, which is what to go on with unless the guess led to the same state."""
     default, apart = outcome.default, outcome.difference
     if default is None or not outcome.default_ended:
         if outcome.ok:
             return replace(outcome, notes=(*outcome.notes, "the default start did not converge"))
-        return replace(outcome, verdict=f"{outcome.verdict}; the default start failed too", use="")
+        failed = "did not converge either" if default is not None and did_not_converge(default) else "failed too"
+        return replace(outcome, verdict=f"{outcome.verdict}; the default start {failed}", use="")
     if not outcome.ok or apart is None:
         return replace(outcome, use=default.folder)
     outcome = replace(outcome, tolerance=allowed_apart(outcome, default))

@@ -44,11 +44,19 @@ def show_starts(outcomes: Sequence[Outcome]) -> None:
         out.print('"H - DM": electrons between the predicted DM and the density of the predicted H')
     if near:
         out.print('"to 1 meV": iterations after which the energy stays within so much an atom of its end')
+    for note in shared_notes(outcomes):
+        out.print(Text(f"- {note}"), soft_wrap=True)
     for outcome in outcomes:
         if outcome.use:
             out.print(Text(f"{outcome.folder}: go on with {outcome.use}"), soft_wrap=True)
     if gain := gain_of(outcomes):
         out.print(gain)
+
+
+def shared_notes(outcomes: Sequence[Outcome]) -> list[str]:
+    """What is to be known of all starts alike, such as a setting of the code that wastes iterations; the JSON file has what is said of single runs."""
+    noted = [outcome.notes for outcome in outcomes if outcome.notes]
+    return [note for note in dict.fromkeys(noted[0] if noted else ()) if all(note in notes for notes in noted)]
 
 
 def verdict_of(outcome: Outcome) -> Text:
