@@ -1,6 +1,6 @@
 """What people see of SCF runs that were started from predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -40,17 +40,23 @@ def show_starts(outcomes: Sequence[Outcome]) -> None:
             verdict_of(outcome),
         )
     out.print(table)
-    if any(outcome.apart is not None for outcome in outcomes):
-        out.print('"H - DM": electrons between the predicted DM and the density of the predicted H')
-    if near:
-        out.print('"to 1 meV": iterations after which the energy stays within so much an atom of its end')
-    for note in shared_notes(outcomes):
-        out.print(Text(f"- {note}"), soft_wrap=True)
+    for line in [*explanations(outcomes, near), *(f"- {note}" for note in shared_notes(outcomes))]:
+        out.print(Text(line), soft_wrap=True)
     for outcome in outcomes:
         if outcome.use:
             out.print(Text(f"{outcome.folder}: go on with {outcome.use}"), soft_wrap=True)
     if gain := gain_of(outcomes):
         out.print(gain)
+
+
+def explanations(outcomes: Sequence[Outcome], near: Mapping[str, float]) -> list[str]:
+    """What the columns mean that do not say it."""
+    lines = []
+    if any(outcome.apart is not None for outcome in outcomes):
+        lines.append('"H - DM": electrons between the predicted DM and the density of the predicted H')
+    if near:
+        lines.append('"to 1 meV": iterations after which the energy stays within so much an atom of its end')
+    return lines
 
 
 def shared_notes(outcomes: Sequence[Outcome]) -> list[str]:
