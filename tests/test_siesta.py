@@ -8,6 +8,7 @@ import pytest
 from scipy.io import FortranFile
 
 from basis.spin import Spin
+from basis.units import BOHR
 from converters import siesta
 from converters.errors import Refused
 from converters.frames.origin import Step
@@ -221,10 +222,64 @@ def test_missing_companions_are_named(tmp_path):
         read_folder(without("h2o", tmp_path, ".ORB_INDX", ".HSX", ".ion.xml"))
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(Refused, match=r"has no geometry beside it; expected an XV or STRUCT_OUT"):
-        read_folder(without("h2o", tmp_path, ".XV", ".TSHS", ".STRUCT_OUT"))
+        read_folder(without("h2o", tmp_path, ".XV", ".TSHS", ".STRUCT_OUT", ".fdf"))
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(Refused, match="has no H or S beside it"):
         read_folder(without("h2o", tmp_path, ".HSX", ".TSHS"))
+
+
+GEOMETRIES = (".XV", ".STRUCT_OUT", ".TSHS", ".nc")
+IN_BOHR = {"AtomicCoordinatesFormat Ang": "AtomicCoordinatesFormat Bohr"} | {
+    word: f"{float(word) / BOHR:.9f}" for word in ("4.000", "4.757", "4.586", "4.050", "3.243", "3.970")
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("h2o", {}),
+        ("si2", {}),
+        ("h2o", {"LatticeConstant 9.0 Ang\n": ""}),  # the cell is that of the output
+        ("h2o", IN_BOHR),
+    ],
+)
+def test_the_input_of_a_single_point_says_where_its_atoms_are(name, changes, tmp_path):
+    """HSX of version 0 has no places; up to 4.0 nothing else is written by default."""
+    if changes is IN_BOHR:
+        pytest.importorskip("sisl")
+    (frame,) = frames_of("siesta", name)
+    folder = without(name, tmp_path, *GEOMETRIES)
+    (path,) = folder.glob("*.fdf")
+    change(path, changes)
+    other = read_folder(folder)
+    np.testing.assert_allclose(other.cell_cv, frame.cell_cv, atol=1e-6)
+    np.testing.assert_allclose(other.positions_av, frame.positions_av, atol=1e-6)
+    np.testing.assert_array_equal(other.pairs.R_pc, frame.pairs.R_pc)
+    for operator in ("H", "S"):
+        assert np.abs(other.operators[operator].values_sx - frame.operators[operator].values_sx).max() < 5e-6
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"SolutionMethod diagon": "MD.Steps 3"}, "but that of its input, whose atoms moved"),
+        ({"SolutionMethod diagon": "MD.TypeOfRun FC"}, "but that of its input, whose atoms moved"),
+        ({"LatticeConstant 9.0 Ang\n": ""}, "but that of its input, which leaves the cell to SIESTA"),
+    ],
+)
+def test_the_input_is_not_asked_where_it_cannot_know(changes, reason, tmp_path):
+    folder = without("h2o", tmp_path, *GEOMETRIES, ".out")
+    change(folder / "h2o.fdf", changes)
+    with pytest.raises(Refused, match=f"has no geometry beside it {reason}; expected an XV or STRUCT_OUT"):
+        read_folder(folder)
+
+
+def change(path, changes):
+    text = path.read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
 
 
 def test_struct_out_stands_in_for_xv(tmp_path):

@@ -11,6 +11,9 @@ from basis import Array
 from converters.errors import Kind, Refused
 from converters.frames.smearing import methfessel_paxton_name
 
+# Values of MD.TypeOfRun that make no step where no number of steps is given.
+RELAXATIONS = ("cg", "broyden", "fire")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -84,6 +87,14 @@ class Fdf:
             return None
         plain = unit.lower() == "ang" and "latticeparameters" not in self.blocks and vectors_cv.shape == (3, 3)
         return vectors_cv if plain and np.isfinite(vectors_cv).all() else None
+
+    def moves_atoms(self) -> bool:
+        """Whether the matrices may be of other positions than those of the input."""
+        kind, steps = (
+            next((self.words[key][0].lower() for key in keys if key in self.words), usual)
+            for keys, usual in ((("mdtypeofrun",), "cg"), (("mdsteps", "mdnumcgsteps"), "0"))
+        )
+        return kind not in RELAXATIONS or steps != "0"
 
     def smearing(self) -> str:
         """SIESTA's default where nothing is said, and nothing for what may stand in another file."""

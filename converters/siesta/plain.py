@@ -1,6 +1,8 @@
 """The input of SIESTA where it says everything plainly. Where it does not, sisl is asked, which knows all forms and takes as long to import as a short run takes."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import numpy as np
 
 from basis import Array
 from basis.units import HARTREE, KELVIN
+from converters.errors import Kind, Refused
 from converters.siesta.fdf import Fdf, keyword, lines_of, read_fdf
 
 # Forms of coordinates: lengths in Angstrom, and parts of the lattice vectors.
@@ -18,6 +21,17 @@ OTHERWISE = ("zmatrix", "supercell", "atomiccoordinatesorigin", "latticeparamete
 ENERGIES = {"k": KELVIN, "ev": 1.0, "mev": 1e-3, "ry": HARTREE / 2, "ha": HARTREE, "hartree": HARTREE}
 # What stands between a keyword and its value in some inputs, and around names.
 UNUSUAL = set(":='\"")
+# What sisl and the numbers of an input raise when it is not what it seems.
+WRONG_INPUT = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OSError,
+    RuntimeError,
+    NameError,
+    ArithmeticError,
+)
 # What stands for bytes of another encoding.
 NO_LETTER = "\N{REPLACEMENT CHARACTER}"
 
@@ -31,8 +45,8 @@ class PlainInput:
     xyz: Array
 
     @classmethod
-    def of(cls, path: Path) -> "PlainInput | None":
-        """None where it takes more than this to read it."""
+    def of(cls, path: Path, printed_cell_cv: Array | None = None) -> "PlainInput | None":
+        """None where it takes more than this to read it; the cell that SIESTA printed (Angstrom) counts where the input says none plainly."""
         fdf = read_fdf(path)
         blocks = [keyword(line.words[1]) for line in lines_of(path) if line.key == "%block" and len(line.words) > 1]
         unusual = any(UNUSUAL & set(key + "".join(words[:1])) for key, words in fdf.words.items())
@@ -40,6 +54,7 @@ class PlainInput:
         if not fdf.is_whole or unusual or len(set(blocks)) < len(blocks) or {*fdf.words, *blocks} & set(OTHERWISE):
             return None
         cell_cv, rows = fdf.lattice(), fdf.blocks.get("atomiccoordinatesandatomicspecies", [])
+        cell_cv = printed_cell_cv if cell_cv is None else cell_cv
         if (
             cell_cv is None
             or first_word(fdf, "numberofatoms") != str(len(rows))
@@ -63,6 +78,26 @@ class PlainInput:
         if words is None:
             return default
         return energy(self.fdf, name, default) if unit else " ".join(words)
+
+
+@contextmanager
+def by_sisl(path: Path) -> Iterator[Any]:
+    """An fdf file as sisl reads it; what is wrong with it is refused."""
+    try:
+        from sisl.io.siesta import fdfSileSiesta
+    except ModuleNotFoundError as error:
+        raise Refused(Kind.NOT_INSTALLED, path, "cannot be read without sisl; pip install sisl") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sisl leaves its files open
+        fdf = fdfSileSiesta(path)
+        try:
+            yield fdf
+        except WRONG_INPUT as error:
+            what = f"{type(error).__name__}: {error}"
+            raise Refused(Kind.DAMAGED, path, f"has no structure that sisl can read: {what}") from error
+        finally:
+            if hasattr(fdf, "fh"):
+                fdf.fh.close()
 
 
 def first_word(fdf: Fdf, name: str) -> str:

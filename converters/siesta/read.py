@@ -86,7 +86,7 @@ def read_run(run: Run) -> Iterator[Frame]:
     constants = find_constants(own, matrices, output.version)
     rydberg, bohr = constants.rydberg, constants.bohr
     matrices, moved = with_own_fermi_levels(matrices, output, rydberg)
-    structure = read_structure(run, own, matrices, bohr)
+    structure = read_structure(run, own, matrices, bohr, output.cell_cv)
     if (norb := int(structure.norb_a.sum())) != matrices.sparse.norb:
         raise Refused(Kind.DAMAGED, run.main, f"has {matrices.sparse.norb} orbitals", f"the {norb} of its atoms")
 

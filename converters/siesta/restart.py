@@ -5,7 +5,6 @@ the SCF read it again in place of the converged H.
 """
 
 import re
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -24,7 +23,7 @@ from converters.physics.sparse import Source
 from converters.siesta import text
 from converters.siesta.fdf import included_files, keyword, smearing_of, words_of
 from converters.siesta.parts import PatternInParts
-from converters.siesta.plain import PlainInput
+from converters.siesta.plain import WRONG_INPUT, PlainInput, by_sisl
 from converters.siesta.structure import element_of
 from converters.siesta.write import Pattern, write_density
 from converters.starts.start import Options, Progress, Route, Target, Written, last_length, numbers_of, replace_lines
@@ -33,17 +32,6 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 LAYOUTS = {"none": Spin.NONE, "collinear": Spin.COLLINEAR, "non-collinear": Spin.SPINOR, "spin-orbit": Spin.SPINOR}
-# What sisl and the numbers of an input raise when it is not what it seems.
-WRONG_INPUT = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OSError,
-    RuntimeError,
-    NameError,
-    ArithmeticError,
-)
 TRUE = ("true", "t", "yes", "y", ".true.")
 # The moment of a cell: before its components up to 4.1, behind them from 5.0 on.
 MOMENT = r"spin moment: (?:S , \{S\} =|\{S\} , \|S\| = \{(?:\s*-?\d+\.\d+){3}\s*\})\s*(-?\d+\.\d+)"
@@ -59,21 +47,8 @@ def read_target(path: Path) -> Target:
     if not files and (plain := PlainInput.of(path)) is not None:
         with suppress(*WRONG_INPUT):  # sisl says what is wrong with it
             return target_of(path, plain)
-    try:
-        from sisl.io.siesta import fdfSileSiesta
-    except ModuleNotFoundError as error:
-        raise Refused(Kind.NOT_INSTALLED, path, "cannot be read without sisl; pip install sisl") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sisl leaves its files open
-        fdf = fdfSileSiesta(path)
-        try:
-            return replace(target_of(path, fdf), files=files)
-        except WRONG_INPUT as error:
-            what = f"{type(error).__name__}: {error}"
-            raise Refused(Kind.DAMAGED, path, f"has no structure that sisl can read: {what}") from error
-        finally:
-            if hasattr(fdf, "fh"):
-                fdf.fh.close()
+    with by_sisl(path) as fdf:
+        return replace(target_of(path, fdf), files=files)
 
 
 def is_input(path: Path) -> bool:

@@ -16,6 +16,7 @@ from converters.frames.neighbours import is_place
 from converters.siesta import sparse, text
 from converters.siesta.fdf import Fdf, read_fdf
 from converters.siesta.orbitals import Orbitals, read_ion
+from converters.siesta.plain import PlainInput, by_sisl
 from converters.siesta.sparse import Matrices, StoredSpecies
 
 # Atoms nearer than this (Bohr) are in the same place, to the digits of STRUCT_OUT.
@@ -51,8 +52,13 @@ class StoredStructure:
         return np.asarray(np.add.outer(radius_a, radius_a))
 
 
-def read_structure(run: Run, own: dict[str, Path], matrices: Matrices, bohr: float) -> StoredStructure:
-    """Geometry from the matrices where they have it, else from XV or STRUCT_OUT; orbitals from ORB_INDX, nc or HSX."""
+def read_structure(
+    run: Run, own: dict[str, Path], matrices: Matrices, bohr: float, printed_cell_cv: Array | None = None
+) -> StoredStructure:
+    """Geometry from the matrices where they have it, else from XV, STRUCT_OUT or the input; orbitals from ORB_INDX, nc or HSX.
+
+    `printed_cell_cv` is the cell in the output (Angstrom), which an input may leave to SIESTA.
+    """
     cell_cv, positions_av, number_a = matrices.cell_cv, matrices.positions_av, None
     if ".XV" in own:
         *geometry, number_a = text.read_xv(own[".XV"])
@@ -61,9 +67,7 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices, bohr: flo
     elif ".STRUCT_OUT" in own:
         *geometry, number_a = text.read_structure(own[".STRUCT_OUT"], bohr)
     elif cell_cv is None:
-        raise Refused(
-            Kind.MISSING_FILES, run.main, "has no geometry beside it", "an XV or STRUCT_OUT file of the same label"
-        )
+        geometry = [lengths / bohr for lengths in geometry_of_input(run, own, printed_cell_cv)]
     if cell_cv is None or positions_av is None:
         cell_cv, positions_av = geometry
     kinds, species_a = matrices.kinds, matrices.species_a
@@ -84,6 +88,27 @@ def read_structure(run: Run, own: dict[str, Path], matrices: Matrices, bohr: flo
     basis = tuple(species_of(run, kind, number) for kind, number in zip(kinds, numbers, strict=True))
     notes = notes_of(kinds, numbers)
     return StoredStructure(cell_cv, positions_av, species_a, kinds, basis, matrices.sparse.cells_c, notes)
+
+
+def geometry_of_input(run: Run, own: dict[str, Path], printed_cell_cv: Array | None) -> tuple[Array, Array]:
+    """Cell and positions (Angstrom) of a run that left them in its input alone and did not move its atoms."""
+    expected = "an XV or STRUCT_OUT file of the same label"
+    if ".fdf" not in own:
+        raise Refused(Kind.MISSING_FILES, run.main, "has no geometry beside it", expected)
+    path = own[".fdf"]
+    given = read_fdf(path)
+    if given.moves_atoms():
+        what = "has no geometry beside it but that of its input, whose atoms moved"
+        raise Refused(Kind.MISSING_FILES, run.main, what, expected)
+    if printed_cell_cv is None and given.is_whole and "latticeconstant" not in given.words:
+        what = "has no geometry beside it but that of its input, which leaves the cell to SIESTA"
+        raise Refused(Kind.MISSING_FILES, run.main, what, f"{expected}, or the output")
+    plain = PlainInput.of(path, printed_cell_cv)
+    if plain is not None:
+        return plain.cell, plain.xyz
+    with by_sisl(path) as fdf:
+        geometry = fdf.read_geometry(output=False)
+        return np.array(geometry.cell), np.array(geometry.xyz)
 
 
 def of_the_matrices(following: Sequence[Array], computed: Sequence[Array]) -> list[Array]:

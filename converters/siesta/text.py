@@ -167,6 +167,7 @@ class Output:
     k_cell_cc: Array | None = None
     k_shift_c: Array | None = None
     label: str = ""
+    cell_cv: Array | None = None  # Angstrom, at the beginning
 
 
 def read_output(path: Path) -> Output:
@@ -203,4 +204,11 @@ def read_output(path: Path) -> Output:
         k_cell_cc=None if table is None else table[:, :3].astype(int),
         k_shift_c=None if table is None else table[:, 3],
         label=label[1] if label else "",
+        cell_cv=cell_of(text),
     )
+
+
+def cell_of(text: str) -> Array | None:
+    """The cell (Angstrom) that an output prints first: that of the input, or the one that SIESTA puts around a molecule."""
+    found = re.search(r"^outcell: Unit cell vectors \(Ang\):\s*\n((?:(?:[ \t]+-?\d+\.\d+){3}[ \t]*\n){3})", text, re.M)
+    return np.array(found[1].split(), dtype=float).reshape(3, 3) if found else None
