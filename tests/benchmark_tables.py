@@ -47,6 +47,7 @@ KINDS = {
     "siesta_gold": "SIESTA, Au(100), 3 layers and vacuum, 600 K",
     "siesta_mno": "SIESTA, antiferromagnetic MnO, 4 atoms",
     "siesta_tio2": "SIESTA, rutile TiO2 with a vacancy, 11 atoms, SCF.Mixer.History 6",
+    "siesta_tio2_40": "the same vacancy, a model of 40 runs",
     "siesta_fe": "SIESTA, bcc iron, 2 atoms, collinear spin",
     "siesta_fe_history": "the same with SCF.Mixer.History 6, a model of 56 runs",
     "siesta5_mos2": "SIESTA 5, MoS2 monolayer, 3 atoms",
