@@ -103,12 +103,17 @@ def run_and_end(words, said, after):
         if after is not None:
             signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
             signal.setitimer(signal.ITIMER_REAL, after)
-        main(words, prog_name="slem")
-    except SystemExit as end:
-        code = end.code
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    except BaseException:  # noqa: BLE001 - a traceback is what is looked for
-        traceback.print_exc()
+        try:
+            main(words, prog_name="slem")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except BaseException as end:  # noqa: BLE001 - a traceback is what is looked for
+        # An interrupt that comes when the command has ended says nothing of it.
+        ended = end.__context__ if isinstance(end, KeyboardInterrupt) else end
+        if isinstance(ended, SystemExit):
+            code = ended.code
+        else:
+            traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -128,7 +133,9 @@ def interrupt(name, places, made, moments):
         code, said, _ = call(words, places, moment * seconds)
         ending = f"{name}, interrupted after {moment:.3f} of {seconds:.2f} s, ends with {code}: {said}"
         traceback_there = "Traceback" in said and "Exception ignored in" not in said and code != 130
-        if said.strip() == "Aborted!":  # click's own word, before the command begins
+        if said.strip().splitlines()[-1:] == [
+            "Aborted!"
+        ]:  # click's own word, before the command begins and after it has ended
             code, said = 130, "interrupted"
         if code not in (0, 130) or traceback_there or (code == 130) != ("interrupted" in said):
             wrong.append(ending)
