@@ -143,7 +143,7 @@ def density_with(
 
 
 @dataclass(frozen=True, eq=False)
-class Response:
+class ChargeResponse:
     """How charges of atoms answer to potentials on atoms.
 
     `charges_aa` are dq_i / dv_j (electrons per eV) of Mulliken charges, with as many electrons as before. `moved_aa` are the
@@ -158,7 +158,7 @@ class Response:
         return float(np.abs(off_a - self.charges_aa @ v_a).max() + v_a @ self.moved_aa @ v_a)
 
 
-def response(orbitals: Sequence[Sequence[Orbitals]], atoms: Atoms, sampling: Sampling) -> Response:
+def response(orbitals: Sequence[Sequence[Orbitals]], atoms: Atoms, sampling: Sampling) -> ChargeResponse:
     """To first order dP_mn = F_mn dH_mn between the levels m and n, F_mn = (f_m - f_n) / (e_m - e_n), which is nothing where both are full or both are empty."""
     filling, most = sampling.filling, sampling.most
     e_skn = np.array([[known.e_n for known in channels] for channels in orbitals]).swapaxes(0, 1)
@@ -180,7 +180,7 @@ def response(orbitals: Sequence[Sequence[Orbitals]], atoms: Atoms, sampling: Sam
             parts[s] += weight * ((flat * (2 * once_nn * F_nn).ravel()) @ adjoint).real
             moved_aa += weight * ((flat * (once_nn * F_nn**2 / most).ravel()) @ adjoint).real
     groups = [parts.sum(axis=0)] if len(fermi) == 1 else list(parts)
-    return Response(np.asarray(sum(at_fixed_count(chi_aa) for chi_aa in groups)), moved_aa)
+    return ChargeResponse(np.asarray(sum(at_fixed_count(chi_aa) for chi_aa in groups)), moved_aa)
 
 
 def at_fixed_count(chi_aa: Array) -> Array:
