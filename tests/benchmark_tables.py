@@ -211,57 +211,66 @@ def draw(path):
 
 
 def draw_curve(path):
-    """Errors, and cycles saved by each start, against the frames that were learned from."""
+    """Errors, and cycles saved, against the frames that were learned from: of PySCF by minutes and start, and of all codes."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
     rows = read("curve")["rows"]
-    figure, (left, right, codes) = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
-    frames = sorted({row["frames"] for row in rows})
+    figure, ((left, right), (errors, codes)) = pyplot.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
     for minutes, style in zip(sorted({row["minutes"] for row in rows}), ("-", "--", ":"), strict=False):
         for start, colour, matrix, unit in (("h", "tab:blue", "H, meV", 1), ("dm", "tab:orange", "DM", 1e3)):
-            mine = [row for row in rows if (row["start"], row["minutes"]) == (start, minutes)]
-            learned, label = [row["frames"] for row in mine], f"{round(60 * minutes)} s"
-            errors = [unit * float(row[matrix]) for row in mine]
-            saved = [int(row["saved"].rstrip("%")) for row in mine]
+            mine, time = (
+                [row for row in rows if (row["start"], row["minutes"]) == (start, minutes)],
+                round(60 * minutes),
+            )
             name = matrix if unit == 1 else f"{matrix}, 1e-3"
-            left.loglog(learned, errors, f"o{style}", color=colour, label=f"{name} ({label})")
-            right.semilogx(learned, saved, f"o{style}", color=colour, label=f"start from {start} ({label})")
-    for runs, start, colour, mine in curves_of_codes():
-        learned = [row["frames"] for row in mine]
-        saved = [int(row["saved"].rstrip("%")) for row in mine]
-        codes.semilogx(learned, saved, "o-", color=colour, label=f"{runs} ({start})")
-    left.set_ylabel("mean absolute error")
-    left.set_ylim(top=100)
+            left.loglog(*curve_of(mine, matrix, unit), f"o{style}", color=colour, label=f"{name} ({time} s)")
+            right.semilogx(*curve_of(mine, "saved"), f"o{style}", color=colour, label=f"start from {start} ({time} s)")
+    for runs, style, colour, mine in curves_of_codes():
+        errors.loglog(*curve_of(mine, "H, meV"), style, color=colour, label=runs)
+        codes.semilogx(*curve_of(mine, "saved"), style, color=colour)
+    left.set(title="PySCF, water", ylabel="mean absolute error", ylim=(None, 100))
+    right.set(title="PySCF, water")
+    errors.set(title="all codes", ylabel="mean absolute error of H, meV")
+    codes.set(title="all codes, the best of their starts")
     for axes in (right, codes):
         for part in (100 / 3, 50, 75):
             axes.axhline(part, color="0.8", zorder=0)
-        axes.set_ylabel("SCF cycles saved, %")
-        axes.set_ylim(0, 100)
-    for axes in (left, right, codes):
+        axes.set(ylabel="SCF cycles saved, %", ylim=(0, 100))
+    frames = sorted({row["frames"] for row in rows})
+    for axes in (left, right, errors, codes):
         axes.set_xlabel("frames learned from")
         axes.set_xticks(frames, map(str, frames))
         axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False, fontsize=7, ncols=2, loc="upper right")
     right.legend(frameon=False, fontsize=7, ncols=2, loc="lower right")
-    codes.legend(frameon=False, fontsize=7, loc="upper left")
+    figure.legend(*errors.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
 
 
+def curve_of(rows, key, unit=1):
+    """Frames and a number of some rows."""
+    return [row["frames"] for row in rows], [unit * float(str(row[key]).rstrip("%")) for row in rows]
+
+
 def curves_of_codes():
-    """One curve for each code: its runs, the best of its starts where most was learned, a colour, and its rows."""
+    """One curve for each code and kind of runs: its name, style and colour, and its rows of the start that is best where most was learned."""
+    styles = {"silicon, 8 atoms": "s--", "water, coarse mesh": "^:"}
     water = [row for row in read("curve")["rows"] if (row["minutes"], row["start"]) == (2, "h")]
-    curves = [("PySCF, water", "h", water)]
+    curves, colours = [("PySCF, water", "o-", "C0", water)], {}
     rows = read("curve_codes")["rows"]
     for runs in dict.fromkeys(row["runs"] for row in rows):
         mine = [row for row in rows if row["runs"] == runs]
         best = min(mine, key=lambda row: (-row["frames"], row["iterations"]))["start"]
-        curves.append((runs.partition(",")[0] + ", silicon", best, [row for row in mine if row["start"] == best]))
-    return [(*curve[:2], f"C{n}", curve[2]) for n, curve in enumerate(curves)]
+        name = runs.partition(" (")[0]
+        code, _, kind = name.partition(", ")
+        colour = colours.setdefault(code, f"C{len(colours) + 1}")
+        curves.append((name, styles.get(kind, "o-"), colour, [row for row in mine if row["start"] == best]))
+    return curves
 
 
 if __name__ == "__main__":
