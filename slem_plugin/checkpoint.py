@@ -75,14 +75,20 @@ def save_checkpoint(path: Path, model: Model, state: Mapping[str, Tensor] | None
 
 def load_model(path: str | Path, dtype: torch.dtype | None = None) -> Model:
     """The model of a checkpoint, or the best one of a training folder."""
-    path = Path(path)
-    return load_checkpoint(path / BEST if path.is_dir() else path, dtype)[0]
+    return load_checkpoint(best_in(Path(path)), dtype)[0]
 
 
 def cached_model(path: str | Path, dtype: torch.dtype | None = None) -> Model:
     """The same, read once: again only when its file has changed."""
-    file = Path(path) / BEST if Path(path).is_dir() else Path(path)
+    file = best_in(Path(path))
     return load_once(file.resolve(), file.stat().st_mtime_ns, dtype)
+
+
+def best_in(path: Path) -> Path:
+    """The checkpoint itself, or the best one of a training folder."""
+    if path.is_dir() and not (path / BEST).exists():
+        raise Refused(Kind.NOT_OURS, path, f"is a folder without a model ({BEST}, which slem-train writes)")
+    return path / BEST if path.is_dir() else path
 
 
 @lru_cache(maxsize=4)

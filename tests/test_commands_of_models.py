@@ -189,6 +189,9 @@ def test_what_a_model_refuses(model, dataset, tmp_path):
         assert words in err
     code, _, err = slem("eval", dataset, dataset)
     assert (code, err.count("\n")) == (1, 2)
+    code, _, err = slem("info", tmp_path)
+    assert (code, err.count("\n")) == (1, 2)
+    assert "is a folder without a model" in err
     (tmp_path / "c.toml").write_text("layer = 3")
     code, _, err = slem("train", dataset, "-o", tmp_path / "m", "--config", tmp_path / "c.toml")
     assert (code, err.count("\n")) == (1, 2)

@@ -1,5 +1,6 @@
 """Starts of magnets: what inputs say of the moments with which a run begins, and that another order is not started in silence."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,22 @@ def test_an_order_is_the_same_turned_over_and_another_where_signs_are_mixed(kind
     (note,) = require_order(frame, wrong, Request(route="h2dm"))
     assert note.startswith("WARNING: fe.fdf begins with moments")
     assert other_order(frame, replace(run, moments_a=None)) == other_order(frame, None) == ""
+
+
+def test_opposed_moments_that_the_input_does_not_name_are_told(run):
+    """SIESTA would begin with all up."""
+    silent = replace(run, moments_a=None)
+    for kind, told in (("opposite", True), ("parallel", False)):
+        frame, _ = stretched_hydrogen(kind)
+        notes = require_order(frame, silent, Request())
+        assert len(notes) == told
+        assert require_order(frame, replace(run, moments_a=np.zeros(2)), Request()) == []
+    assert require_order(frames_of("siesta", "si2")[0], silent, Request()) == []
+    (note,) = require_order(stretched_hydrogen("opposite")[0], silent, Request())
+    wanted = r"fe\.fdf names no moments to begin with; the prediction has ([+-])1\.0 ([+-])1\.0 on the atoms 1 2, and the run starts from them"
+    found = re.fullmatch(wanted, note)
+    assert found
+    assert found[1] != found[2]
 
 
 def test_runs_of_magnets_start_from_their_own_matrices(run, tmp_path):

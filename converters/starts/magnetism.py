@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from basis import Array
 from basis.spin import Spin
 from converters.frames.frame import Frame
 from converters.physics.populations import populations
@@ -29,10 +30,30 @@ def other_order(frame: Frame, target: Target | None) -> str:
     same_a = asked_a[clear_a] * found_a[clear_a] > 0
     if same_a.all() or not same_a.any():
         return ""
-    shown_a = clear_a[:MOST_NAMED]
-    wanted, given = (" ".join(f"{moment:+.1f}" for moment in moments_a[shown_a]) for moments_a in (asked_a, found_a))
-    atoms = " ".join(str(a + 1) for a in shown_a)
-    return f"begins with moments {wanted} on the atoms {atoms}; the prediction has {given} there, which is another magnetic order"
+    wanted, given = in_words(asked_a, clear_a), in_words(found_a, clear_a)
+    return f"begins with moments {wanted} on the atoms {numbers_of(clear_a)}; the prediction has {given} there, which is another magnetic order"
+
+
+def unasked_order(frame: Frame, target: Target | None) -> str:
+    """Which opposed moments a collinear DM has where the input names none, so that the code would begin with all of them up, or with none; empty where it has none."""
+    if target is None or target.moments_a is not None or target.spin is not Spin.COLLINEAR:
+        return ""
+    if frame.spin is not Spin.COLLINEAR or not {"DM", "S"} <= set(frame.operators):
+        return ""
+    up_a, down_a = populations(frame)
+    found_a = up_a - down_a
+    clear_a = np.flatnonzero(np.abs(found_a) >= LEAST)
+    if not clear_a.size or abs(np.sign(found_a[clear_a]).sum()) == clear_a.size:
+        return ""
+    return f"names no moments to begin with; the prediction has {in_words(found_a, clear_a)} on the atoms {numbers_of(clear_a)}, and the run starts from them"
+
+
+def in_words(moments_a: Array, atoms: Array) -> str:
+    return " ".join(f"{moment:+.1f}" for moment in moments_a[atoms[:MOST_NAMED]])
+
+
+def numbers_of(atoms: Array) -> str:
+    return " ".join(str(a + 1) for a in atoms[:MOST_NAMED])
 
 
 def are_opposed(one: Frame, other: Frame) -> bool:
