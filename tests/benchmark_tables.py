@@ -261,7 +261,7 @@ def curve_of(rows, key, unit=1):
 
 def curves_of_codes():
     """One curve for each code and kind of runs: its name, style and colour, and its rows of the start that is best where most was learned."""
-    styles = {"silicon, 8 atoms": "s--", "water, coarse mesh": "^:"}
+    styles = {"silicon, 8 atoms": "s--", "water, coarse mesh": "^:", "water, mixing_gg0 0": "^:"}
     water = [row for row in read("curve")["rows"] if (row["minutes"], row["start"]) == (2, "h")]
     curves, colours = [("PySCF, water", "o-", "C0", water)], {}
     rows = read("curve_codes")["rows"]
