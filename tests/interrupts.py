@@ -133,9 +133,7 @@ def interrupt(name, places, made, moments):
         code, said, _ = call(words, places, moment * seconds)
         ending = f"{name}, interrupted after {moment:.3f} of {seconds:.2f} s, ends with {code}: {said}"
         traceback_there = "Traceback" in said and "Exception ignored in" not in said and code != 130
-        if said.strip().splitlines()[-1:] == [
-            "Aborted!"
-        ]:  # click's own word, before the command begins and after it has ended
+        if said.rstrip().endswith("Aborted!"):  # click's own word, before the command begins and after it has ended
             code, said = 130, "interrupted"
         if code not in (0, 130) or traceback_there or (code == 130) != ("interrupted" in said):
             wrong.append(ending)

@@ -265,6 +265,7 @@ def test_the_input_of_a_single_point_says_where_its_atoms_are(name, changes, tmp
         ({"SolutionMethod diagon": "MD.Steps 3"}, "but that of its input, whose atoms moved"),
         ({"SolutionMethod diagon": "MD.TypeOfRun FC"}, "but that of its input, whose atoms moved"),
         ({"LatticeConstant 9.0 Ang\n": ""}, "but that of its input, which leaves the cell to SIESTA"),
+        ({"SolutionMethod diagon": "%include steps.fdf"}, "but that of its input, which takes parts from other files"),
     ],
 )
 def test_the_input_is_not_asked_where_it_cannot_know(changes, reason, tmp_path):

@@ -97,10 +97,13 @@ def geometry_of_input(run: Run, own: dict[str, Path], printed_cell_cv: Array | N
         raise Refused(Kind.MISSING_FILES, run.main, "has no geometry beside it", expected)
     path = own[".fdf"]
     given = read_fdf(path)
+    if not given.is_whole:
+        what = "has no geometry beside it but that of its input, which takes parts from other files"
+        raise Refused(Kind.MISSING_FILES, run.main, what, expected)
     if given.moves_atoms():
         what = "has no geometry beside it but that of its input, whose atoms moved"
         raise Refused(Kind.MISSING_FILES, run.main, what, expected)
-    if printed_cell_cv is None and given.is_whole and "latticeconstant" not in given.words:
+    if printed_cell_cv is None and "latticeconstant" not in given.words:
         what = "has no geometry beside it but that of its input, which leaves the cell to SIESTA"
         raise Refused(Kind.MISSING_FILES, run.main, what, f"{expected}, or the output")
     plain = PlainInput.of(path, printed_cell_cv)
