@@ -496,8 +496,10 @@ class TestCheckpoint:
         save_file({"a": torch.zeros(3)}, tmp_path / "other.safetensors")
         with pytest.raises(Refused, match="no slem-model"):
             load_model(tmp_path / "other.safetensors")
-        with pytest.raises(Refused, match=r"(?i)no such file"):
+        with pytest.raises(Refused, match="is a folder without a model"):
             load_model(tmp_path)
+        with pytest.raises(Refused, match=r"(?i)no such file"):
+            load_model(tmp_path / "none.safetensors")
 
     def test_old_versions_are_upgraded_step_by_step(self, model, frames, tmp_path, monkeypatch):
         save_checkpoint(tmp_path / "m.safetensors", model)
