@@ -244,7 +244,7 @@ IN_BOHR = {"AtomicCoordinatesFormat Ang": "AtomicCoordinatesFormat Bohr"} | {
     ],
 )
 def test_the_input_of_a_single_point_says_where_its_atoms_are(name, changes, tmp_path):
-    """HSX of version 0 has no places; up to 4.0 nothing else is written by default."""
+    """HSX of version 0 has no places."""
     if changes is IN_BOHR:
         pytest.importorskip("sisl")
     (frame,) = frames_of("siesta", name)
@@ -264,7 +264,10 @@ def test_the_input_of_a_single_point_says_where_its_atoms_are(name, changes, tmp
     [
         ({"SolutionMethod diagon": "MD.Steps 3"}, "but that of its input, whose atoms moved"),
         ({"SolutionMethod diagon": "MD.TypeOfRun FC"}, "but that of its input, whose atoms moved"),
-        ({"LatticeConstant 9.0 Ang\n": ""}, "but that of its input, which leaves the cell to SIESTA"),
+        (
+            {"LatticeConstant 9.0 Ang\n": ""},
+            "but that of its input, which leaves the cell to SIESTA; its output would say it",
+        ),
         ({"SolutionMethod diagon": "%include steps.fdf"}, "but that of its input, which takes parts from other files"),
     ],
 )

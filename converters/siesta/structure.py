@@ -92,26 +92,27 @@ def read_structure(
 
 def geometry_of_input(run: Run, own: dict[str, Path], printed_cell_cv: Array | None) -> tuple[Array, Array]:
     """Cell and positions (Angstrom) of a run that left them in its input alone and did not move its atoms."""
-    expected = "an XV or STRUCT_OUT file of the same label"
-    if ".fdf" not in own:
-        raise Refused(Kind.MISSING_FILES, run.main, "has no geometry beside it", expected)
-    path = own[".fdf"]
-    given = read_fdf(path)
-    if not given.is_whole:
-        what = "has no geometry beside it but that of its input, which takes parts from other files"
-        raise Refused(Kind.MISSING_FILES, run.main, what, expected)
-    if given.moves_atoms():
-        what = "has no geometry beside it but that of its input, whose atoms moved"
-        raise Refused(Kind.MISSING_FILES, run.main, what, expected)
-    if printed_cell_cv is None and "latticeconstant" not in given.words:
-        what = "has no geometry beside it but that of its input, which leaves the cell to SIESTA"
-        raise Refused(Kind.MISSING_FILES, run.main, what, f"{expected}, or the output")
+    path = own.get(".fdf")
+    if path is None or (doubt := doubt_about(read_fdf(path), printed_cell_cv)):
+        what = "has no geometry beside it" + (f" but that of its input, {doubt}" if path else "")
+        raise Refused(Kind.MISSING_FILES, run.main, what, "an XV or STRUCT_OUT file of the same label")
     plain = PlainInput.of(path, printed_cell_cv)
     if plain is not None:
         return plain.cell, plain.xyz
     with by_sisl(path) as fdf:
         geometry = fdf.read_geometry(output=False)
         return np.array(geometry.cell), np.array(geometry.xyz)
+
+
+def doubt_about(given: Fdf, printed_cell_cv: Array | None) -> str:
+    """Why an input does not say where the atoms of the matrices are; empty where it does."""
+    if not given.is_whole:
+        return "which takes parts from other files"
+    if given.moves_atoms():
+        return "whose atoms moved"
+    if printed_cell_cv is None and "latticeconstant" not in given.words:
+        return "which leaves the cell to SIESTA; its output would say it"
+    return ""
 
 
 def of_the_matrices(following: Sequence[Array], computed: Sequence[Array]) -> list[Array]:
