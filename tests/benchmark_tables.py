@@ -223,10 +223,8 @@ def draw_curve(path):
     figure, ((left, right), (errors, codes)) = pyplot.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
     for minutes, style in zip(sorted({row["minutes"] for row in rows}), ("-", "--", ":"), strict=False):
         for start, colour, matrix, unit in (("h", "tab:blue", "H, meV", 1), ("dm", "tab:orange", "DM", 1e3)):
-            mine, time = (
-                [row for row in rows if (row["start"], row["minutes"]) == (start, minutes)],
-                round(60 * minutes),
-            )
+            mine = [row for row in rows if (row["start"], row["minutes"]) == (start, minutes)]
+            time = round(60 * minutes)
             name = matrix if unit == 1 else f"{matrix}, 1e-3"
             left.loglog(*curve_of(mine, matrix, unit), f"o{style}", color=colour, label=f"{name} ({time} s)")
             right.semilogx(*curve_of(mine, "saved"), f"o{style}", color=colour, label=f"start from {start} ({time} s)")
