@@ -10,6 +10,7 @@ from ase.build import molecule
 from click.testing import CliRunner
 from pyscf import dft, gto
 
+from converters.openmx.restart import absolute_moment
 from converters.pyscf import frame_from_scf
 from converters.starts.start import Progress
 from converters.starts.targets import restart_module
@@ -407,7 +408,9 @@ def test_two_ends_of_an_scf_that_still_creeps_are_one_state():
         ("siesta", "spin", 2.27291, None),
         ("siesta", "soc", 3.93005, None),
         ("siesta", "si2", None, None),
-        ("openmx", "spin", 2.142111082, None),
+        ("openmx", "spin", 2.142111082, 2.142111082),
+        ("openmx", "cluster_spinor", 1.0, 1.07046),
+        ("openmx", "h2o", 0.0, 0.0),
         ("abacus", "spin_fe_f", 1.75879, 1.7638),
         ("abacus", "bad_spinor_o2", 1.99992048, 2.066),
     ],
@@ -417,6 +420,22 @@ def test_moments_are_those_that_the_codes_print(code, name, moment, absolute):
     progress = restart_module(code).read_progress(unpacked(code, name))
     for found, printed in ((progress.moment, moment), (progress.absolute, absolute)):
         assert found is None if printed is None else found == pytest.approx(printed, abs=1e-6)
+
+
+def test_moments_of_an_antiferromagnet_in_openmx_do_not_cancel():
+    """As OpenMX printed them for MnO, whose total moment is none."""
+    printed = """  Total spin moment (muB)   0.000000000
+
+                    Up spin      Down spin     Sum           Diff
+      1  Mn1      9.235931169  4.872027839  14.107959007   4.363903330
+      2  Mn2      4.873007646  9.237576243  14.110583889  -4.364568597
+      3    O      3.443568188  3.447347847   6.890916034  -0.003779659
+      4    O      3.447492998  3.443048072   6.890541070   0.004444926
+
+ Sum of MulP: up   =    21.00000 down          =    21.00000
+"""
+    assert absolute_moment(printed) == pytest.approx(8.736696512)
+    assert absolute_moment("  Total spin moment (muB)   0.000000000\n") is None
 
 
 def test_moments_of_siesta_5_stand_behind_their_components(tmp_path):

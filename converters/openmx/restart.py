@@ -211,4 +211,12 @@ def read_progress(folder: Path) -> Progress:
     energy = None if output.energy is None else output.energy * HARTREE
     moment = last_length(r"Total spin moment \(muB\)\s*(-?\d+\.\d+)", content)
     took = next(iter([*lost, *found]), None)
-    return Progress(output.iterations, energy, output.converged, residuals, took, moment=moment)
+    return Progress(
+        output.iterations, energy, output.converged, residuals, took, moment=moment, absolute=absolute_moment(content)
+    )
+
+
+def absolute_moment(content: str) -> float | None:
+    """The sum of what the moments of all atoms measure (magnetons), from the last Mulliken populations of an output; None without spins."""
+    tables = re.findall(r"^ *Up.*Sum +Diff.*\n((?: +\d+ +[A-Za-z]\S* .*\n)+)", content, re.M)
+    return sum(abs(float(row.split()[5])) for row in tables[-1].splitlines()) if tables else None

@@ -109,7 +109,7 @@ class Written:
 class Progress:
     """How a run went: iterations, final energy (eV), residual and energy (eV) after each iteration as the code printed them, and whether it took the guess.
 
-    `moment` (magnetons) is the one at the end, of noncollinear spins its length, `absolute` the integral of the absolute spin density.
+    `moment` (magnetons) is the one at the end, of noncollinear spins its length, `absolute` the integral of the absolute spin density (OpenMX: the sum of the lengths of the moments of its atoms).
     `atoms` is for scripts, whose structure only the log knows.
     """
 

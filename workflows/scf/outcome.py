@@ -100,7 +100,7 @@ class Outcome:
 
     @property
     def moments(self) -> tuple[float, float] | None:
-        """Moments (magnetons) in which both ended; the integrals of the absolute spin density where the code prints those, since antiferromagnets have no other.
+        """Moments (magnetons) in which both ended; those that do not cancel (`Progress.absolute`) where the code prints them, since antiferromagnets have no other.
 
         None where the code prints none, and where neither has any.
         """
