@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from basis.radial import GaussianFunction
 from basis.spin import Spin
 from converters.abacus import restart as abacus
 from converters.errors import Refused
@@ -70,6 +71,22 @@ def test_abacus_grid_is_the_one_that_it_prints(name):
 
 
 # What all have in common
+def test_one_species_may_have_several_names_in_a_run_and_several_one():
+    """Antiferromagnets: both sublattices have a name of their own in one of the two, and their radial functions come along."""
+    (frame,), target = frames_of("siesta", "h2o"), find_target(unpacked("siesta", "h2o"))
+    radial = tuple(
+        tuple(GaussianFunction(shell.l, np.array([float(n)]), np.ones(1)) for shell in species.shells)
+        for n, species in enumerate(frame.basis, 1)
+    )
+    frame = replace(frame, functions=radial)
+    apart = fit_to_target(frame, replace(target, labels_a=("O", "H1", "H2")))
+    assert [species.name for species in apart.basis] == ["O", "H1", "H2"]
+    assert apart.functions == (radial[0], radial[1], radial[1])
+    together = fit_to_target(apart, target)
+    assert [species.name for species in together.basis] == ["O", "H"]
+    assert together.functions == radial
+
+
 def test_predictions_in_another_order_fit_the_run(tmp_path):
     """A prediction made from a file that lists the atoms in another order, some of them in other cells."""
     (frame,), target = frames_of("abacus", "soc_gaas"), find_target(unpacked("abacus", "soc_gaas"))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from basis import Array
+from basis.radial import Functions
 from basis.shells import Species
 from basis.spin import TRANSPOSED, Spin
 from converters.errors import Kind, Refused
@@ -55,21 +56,30 @@ def fit_to_target(frame: Frame, target: Target) -> Frame:
     moved = reorder_atoms(frame, *match_atoms(frame, target))
     labels = list(dict.fromkeys(target.labels_a))
     basis: list[Species] = []
+    functions: list[Functions | None] = []
     for label in labels:
-        own = {moved.basis[s] for s, name in zip(moved.species_a, target.labels_a, strict=True) if name == label}
-        if len(own) != 1:
+        own = {s: replace(moved.basis[s], name=label) for s in species_named(moved, target, label)}
+        if len(set(own.values())) != 1:
             raise Refused(
                 Kind.OTHER_STRUCTURE, place, f"has atoms {label} whose matrices are of {len(own)} different bases"
             )
-        species = own.pop()
+        s, species = next(iter(own.items()))
         wanted = target.radials.get(label, "")
         if wanted and species.radial and frame.provenance.code == target.code and wanted != species.radial:
             raise Refused(
                 Kind.OTHER_MODEL, place, f"has the orbitals {wanted} for {label}; the matrices are of {species.radial}"
             )
-        basis.append(replace(species, name=label))
+        basis.append(species)
+        functions.append(moved.functions[s] if moved.functions else None)
     species_a = np.array([labels.index(label) for label in target.labels_a])
-    return replace(moved, basis=tuple(basis), species_a=species_a)
+    return replace(
+        moved, basis=tuple(basis), species_a=species_a, functions=tuple(functions) if moved.functions else ()
+    )
+
+
+def species_named(frame: Frame, target: Target, label: str) -> list[int]:
+    """The species that atoms of one name in a run have in a frame of the same atoms: one species may have several names there, and several one."""
+    return sorted({int(s) for s, name in zip(frame.species_a, target.labels_a, strict=True) if name == label})
 
 
 def match_atoms(frame: Frame, target: Target) -> tuple[Array, Array]:
