@@ -171,6 +171,8 @@ def describe(blueprint: Blueprint) -> dict[str, Any]:
         del network["kind"]
     if not network["learned"]:
         del network["learned"]
+    if not plain["aligned"]:
+        del plain["aligned"]
     return {**plain, **network, "spin": str(blueprint.spin)}
 
 

@@ -16,6 +16,7 @@ from converters.errors import Kind, Refused
 from converters.frames.blocks import Pairs
 from converters.frames.folding import Mesh, closest_of_images
 from converters.frames.frame import Frame, Outcome, Provenance, Spectrum
+from converters.frames.moments import UP
 from converters.frames.neighbours import Bonds, Structure, find_bonds, own_pairs
 from converters.frames.origin import Made, Origin
 from converters.physics.kspace import uniform_mesh
@@ -40,7 +41,8 @@ class Blueprint:
     """All that must be known to build a model before its numbers are loaded.
 
     `learned` are the operators that the network corrects; an overlap is its baseline alone and not among them. `mesh` is
-    the k mesh over whose supercell the blocks are folded, where the code gave no others: the model is for this mesh alone.
+    the k mesh over whose supercell the blocks are folded, where the code gave no others: the model is for this mesh alone. `aligned` are
+    spinors with moments along one axis of each frame.
     """
 
     code: str
@@ -50,6 +52,7 @@ class Blueprint:
     operators: tuple[str, ...]
     network: NetworkSpec
     mesh: tuple[int, int, int] | None = None
+    aligned: bool = False
 
     @property
     def learned(self) -> tuple[str, ...]:
@@ -57,7 +60,20 @@ class Blueprint:
 
     def form(self, name: str) -> BlockForm:
         """How the blocks of an operator are taken apart."""
-        return BlockForm(self.basis, fields_of(self.layout(name), self.time_reversal))
+        return BlockForm(self.basis, fields_of(self.layout(name), self.time_reversal, self.aligned))
+
+    @property
+    def moments(self) -> str:
+        """What of spinors breaks time reversal; empty where nothing does."""
+        if self.spin is not Spin.SPINOR or self.time_reversal:
+            return ""
+        return "along an axis" if self.aligned else "in any direction"
+
+    def axis(self, structure: Structure) -> Array | None:
+        """The axis along which moments of a structure point, where this is of moments along one axis."""
+        if not self.aligned:
+            return None
+        return UP if structure.axis_v is None else structure.axis_v
 
     def layout(self, name: str) -> Spin:
         return Spin.NONE if name == "S" else self.spin

@@ -254,7 +254,8 @@ def blocks_of_pairs(model: Model, structure: Structure, pairs: Pairs, ends: Ends
         if name == "H" and "S" in rows:
             rows[name][0] += model.shift(structure) * rows["S"][0]
     layouts = {name: blueprint.layout(name) for name in blueprint.operators}
-    found = {name: from_fields(rows[name], spin, blueprint.time_reversal) for name, spin in layouts.items()}
+    axis_v = blueprint.axis(structure)
+    found = {name: from_fields(rows[name], spin, blueprint.time_reversal, axis_v) for name, spin in layouts.items()}
     exact = model.exact_overlap(structure, pairs)
     return found if exact is None else {**found, "S": exact[None]}
 

@@ -30,7 +30,7 @@ from converters.starts.density import (
     scale_density,
 )
 from converters.starts.fit import SAME_PLACE, fit_to_target, hermitian_part, sampling_of, without_magnetism
-from converters.starts.magnetism import other_order, unasked_order
+from converters.starts.magnetism import other_order, turned_to_input, unasked_order
 from converters.starts.meshes import density_on_mesh
 from converters.starts.start import Options, Route, Target, Written, ending_at
 from converters.starts.targets import find_target, is_scripted, restart_module, script_module, startable
@@ -154,7 +154,7 @@ def export_to_code(code: str, frame: Frame, output: Path, request: Request, targ
     """Fit the frame to the run, make ready what the route needs, and write it."""
     module = restart_module(code)
     if target is not None:
-        frame = fit_to_target(frame, target)
+        frame = turned_to_input(fit_to_target(frame, target), target)
     if request.overlap is not None:
         frame = with_overlap(frame, request.overlap)
     origin = f"that of {request.overlap}" if request.overlap else source_of(frame)

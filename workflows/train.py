@@ -178,6 +178,7 @@ def begin(
             model = begin_with(model, before, len(chosen))
     model.history |= {"data": description, "program": program(), "config": asdict(config)}
     model.history["names of both signs"] = names_of_both_signs(frames.take(chosen[:LOOKED_AT]))
+    model.history["moments"] = model.blueprint.moments
     model.history["in some frames alone"] = {name: count for name, count in having.items() if count < len(chosen)}
     model.history["DM repeated at"] = list(repeated_onsite(frames[chosen[0]])) if "DM" in model.operators else []
     model.history["validated and learned"] = [

@@ -84,7 +84,8 @@ def read_target(path: Path) -> Target:
         nonmagnetic=spin is Spin.SPINOR and text.flag(given, "noncolin") != "1",
         energy_tolerance=max(1e-5, 10 * threshold * RYDBERG) * len(labels_a),
         settings=given,
-        moments_a=stru.moments_a if spin is Spin.COLLINEAR and stru.moments_a.any() else None,
+        moments_a=stru.moments_av[:, 2] if spin is Spin.COLLINEAR and stru.moments_av.any() else None,
+        moments_av=stru.moments_av if spin is Spin.SPINOR and stru.moments_av.any() else None,
         files=(stru_path, mesh_path),
     )
 

@@ -13,6 +13,7 @@ from converters.abacus.convention import BOHR
 from converters.abacus.log import Log
 from converters.codes.elements import element_named
 from converters.errors import Kind, Refused
+from converters.frames.moments import along
 from converters.frames.neighbours import is_place
 from converters.physics.kspace import require_mesh, uniform_mesh
 
@@ -85,7 +86,7 @@ def spin_components(path: Path, given: dict[str, str]) -> int:
 class Stru:
     """A STRU file: atoms grouped by species in the order of ATOMIC_SPECIES and moved into the cell, as ABACUS uses them.
 
-    Lengths in Angstrom, the lattice constant in Bohr. `moments_a` are the initial moments along z.
+    Lengths in Angstrom, the lattice constant in Bohr. `moments_av` are the initial moments, of collinear spins along z.
     """
 
     labels: tuple[str, ...]
@@ -95,7 +96,7 @@ class Stru:
     species_a: Array
     positions_av: Array
     lattice_constant: float
-    moments_a: Array
+    moments_av: Array
 
 
 SECTIONS = (
@@ -136,7 +137,7 @@ def read_stru(path: Path, latname: str = "none") -> Stru:
         cell_cv = lattice_constant * BOHR * lattice_vectors(path, sections, latname)
         labels = tuple(words[0] for words in sections["ATOMIC_SPECIES"])
         potentials = tuple(words[2] if len(words) > 2 else "" for words in sections["ATOMIC_SPECIES"])
-        species_a, positions_av, moments_a = read_positions(
+        species_a, positions_av, moments_av = read_positions(
             path, sections["ATOMIC_POSITIONS"], labels, cell_cv, lattice_constant
         )
     except (ValueError, IndexError) as error:
@@ -154,7 +155,7 @@ def read_stru(path: Path, latname: str = "none") -> Stru:
             Kind.DAMAGED, path, f"has {len(species_a)} atoms in a cell of {np.linalg.det(cell_cv):g} cubic Angstrom"
         )
     positions_av = move_into_cell(positions_av, cell_cv)
-    return Stru(labels, potentials, orbitals, cell_cv, species_a, positions_av, lattice_constant, moments_a)
+    return Stru(labels, potentials, orbitals, cell_cv, species_a, positions_av, lattice_constant, moments_av)
 
 
 def lattice_vectors(path: Path, sections: dict[str, list[list[str]]], latname: str) -> Array:
@@ -180,7 +181,7 @@ def read_positions(
     kind, at = lines[0][0].lower(), 1
     rows: list[list[float]] = []
     species: list[int] = []
-    moments: list[float] = []
+    moments: list[Array] = []
     while at < len(lines):
         if lines[at][0] not in labels:
             raise Refused(Kind.DAMAGED, path, f'has positions of "{lines[at][0]}", which ATOMIC_SPECIES does not name')
@@ -199,13 +200,16 @@ def read_positions(
     return np.array(species)[order], positions_av[order], np.array(moments)[order]
 
 
-def initial_moment(words: list[str], of_species: float) -> float:
-    """The moment along z behind the coordinates of an atom: one number or the third of three; else that of its species."""
-    for at, word in enumerate(words):
-        if word in ("mag", "magmom"):
-            vector = [other for other in words[at + 1 : at + 4] if re.fullmatch(r"-?[\d.]+([eE][-+]?\d+)?", other)]
-            return float(vector[2] if len(vector) == 3 else vector[0])
-    return of_species
+def initial_moment(words: list[str], of_species: float) -> Array:
+    """The moment behind the coordinates of an atom: three numbers, or one along z or two angles; else that of its species."""
+    given = dict(zip(words, range(1, len(words) + 1), strict=True))
+    angles = [float(words[given[name]]) if name in given else 0.0 for name in ("angle1", "angle2")]
+    for name in ("mag", "magmom"):
+        if name in given:
+            at = given[name]
+            vector = [float(other) for other in words[at : at + 3] if re.fullmatch(r"-?[\d.]+([eE][-+]?\d+)?", other)]
+            return np.array(vector) if len(vector) == 3 else vector[0] * along(*angles)
+    return of_species * along(*angles)
 
 
 def to_angstrom(path: Path, kind: str, coordinates_av: Array, cell_cv: Array, lattice_constant: float) -> Array:

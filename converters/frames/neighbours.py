@@ -15,6 +15,7 @@ from basis import Array
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Pairs, is_canonical
 from converters.frames.frame import Frame
+from converters.frames.moments import moments_of
 
 # Atoms closer than this (Angstrom) are a mistake.
 NEAREST = 1e-3
@@ -26,12 +27,13 @@ FARTHEST = 1e9
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """Atoms in a cell; species are numbered as in some basis."""
+    """Atoms in a cell; species are numbered as in some basis. `axis_v` is where moments of spinors are to point, up where nothing says it."""
 
     cell_cv: Array
     pbc_c: Array
     positions_av: Array
     species_a: Array
+    axis_v: Array | None = None
 
     @cached_property
     def places(self) -> "Places":
@@ -163,4 +165,6 @@ def require_sane(structure: Structure) -> None:
 
 
 def structure_of(frame: Frame) -> Structure:
-    return Structure(frame.cell_cv, frame.pbc_c, frame.positions_av, frame.species_a)
+    moments = moments_of(frame)
+    axis_v = moments.axis_v if moments else None
+    return Structure(frame.cell_cv, frame.pbc_c, frame.positions_av, frame.species_a, axis_v)

@@ -1,7 +1,7 @@
 """The run of OpenMX that a .dat file describes: its atoms where OpenMX puts them, its k-points and its filling."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from basis import Array
 from basis.spin import Spin
 from basis.units import HARTREE, KELVIN
 from converters.errors import Kind, Refused
+from converters.frames.moments import UP, along
 from converters.openmx import text
 from converters.openmx.convention import BOHR
 from converters.openmx.grid import FACTORS, energy_cutoff, origin_of_fractions
@@ -43,6 +44,7 @@ def read_target(path: Path) -> Target:
     try:
         places_av = np.array([row[2:5] for row in atoms], dtype=float)
         spins_as = np.array([row[5:7] for row in atoms], dtype=float)
+        directions_av = np.array([direction_of(row) for row in atoms])
         electrons = float(spins_as.sum())
         electrons -= float(given.words.get("scf.system.charge", "0"))
         mesh_c = [int(n) for n in given.words.get("scf.kgrid", "4 4 4").split()[:3]]
@@ -74,8 +76,15 @@ def read_target(path: Path) -> Target:
         electrons=electrons,
         energy_tolerance=max(1e-5 * len(atoms), 10 * criterion * HARTREE),
         moments_a=moments_a if spin is Spin.COLLINEAR and moments_a.any() else None,
+        moments_av=moments_a[:, None] * directions_av if spin is Spin.SPINOR and moments_a.any() else None,
         settings=given.words,
     )
+
+
+def direction_of(row: Sequence[str]) -> Array:
+    """Where the spin of an atom points; without angles its row goes on with the word on or off, or ends."""
+    angles = row[7:9]
+    return along(float(angles[0]), float(angles[1])) if len(angles) == 2 and row[7].lower() not in ("on", "off") else UP
 
 
 def is_input(path: Path) -> bool:

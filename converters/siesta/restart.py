@@ -18,6 +18,7 @@ from basis.spin import Spin
 from basis.units import KELVIN
 from converters.errors import Kind, Refused
 from converters.frames.frame import Frame
+from converters.frames.moments import UP, along
 from converters.physics.kspace import points_of_supercell, require_mesh, uniform_mesh
 from converters.physics.sparse import Source
 from converters.siesta import text
@@ -69,6 +70,8 @@ def target_of(path: Path, fdf: Any) -> Target:
     tolerance = number(fdf, "SCF.DM.Tolerance", number(fdf, "DM.Tolerance", 1e-4))
     kpoints_kc, weights_k = mesh_of(path, fdf)
     kind = spin_kind(fdf)
+    spin = LAYOUTS[kind]
+    moments_av = initial_moments(fdf, len(named), spin)
     return Target(
         code="siesta",
         path=path,
@@ -77,7 +80,7 @@ def target_of(path: Path, fdf: Any) -> Target:
         labels_a=tuple(label for _, label in named),
         numbers_a=np.array([element_of(int(z)) for z, _ in named]),
         radials={},
-        spin=LAYOUTS[kind],
+        spin=spin,
         kpoints_kc=kpoints_kc,
         weights_k=weights_k,
         smearing=smearing_of(
@@ -86,7 +89,8 @@ def target_of(path: Path, fdf: Any) -> Target:
         width=float(fdf.get("ElectronicTemperature", unit="eV", default=300 * KELVIN)),
         moment=number(fdf, "Spin.Total", 0.0) if is_on(fdf, "Spin.Fix") else None,
         energy_tolerance=max(1e-5, 0.2 * tolerance) * len(named),
-        moments_a=initial_moments(fdf, len(named)) if LAYOUTS[kind] is Spin.COLLINEAR else None,
+        moments_a=None if moments_av is None or spin is not Spin.COLLINEAR else moments_av[:, 2],
+        moments_av=moments_av if spin is Spin.SPINOR else None,
         settings={
             "spin": kind,
             "label": str(fdf.get("SystemLabel", default="siesta")),
@@ -95,17 +99,18 @@ def target_of(path: Path, fdf: Any) -> Target:
     )
 
 
-def initial_moments(fdf: Any, natoms: int) -> Array | None:
-    """The moments of DM.InitSpin, +1 and -1 for the words + and -, or those that DM.InitSpin.AF alternates; None where the input has neither."""
+def initial_moments(fdf: Any, natoms: int, spin: Spin) -> Array | None:
+    """The moments of DM.InitSpin, +1 and -1 for the words + and -, along z or, of spinors, two angles, or those that DM.InitSpin.AF alternates; None where the input has neither."""
     rows = fdf.get("DM.InitSpin", default=None)
     if not isinstance(rows, list):
         alternate = is_on(fdf, "DM.InitSpin.AF")
-        return np.where(np.arange(natoms) % 2, -1.0, 1.0) if alternate else None
-    moments_a = np.zeros(natoms)
+        return np.outer(np.where(np.arange(natoms) % 2, -1.0, 1.0), UP) if alternate else None
+    moments_av = np.zeros((natoms, 3))
     for words in (words_of(row) for row in rows):
-        atom, moment = int(words[0]), words[1]
-        moments_a[atom - 1 if atom > 0 else atom] = float({"+": "1", "-": "-1"}.get(moment, moment))
-    return moments_a
+        atom, moment = int(words[0]), float({"+": "1", "-": "-1"}.get(words[1], words[1]))
+        angles = [float(word.lower().replace("d", "e")) for word in words[2:4]] if spin is Spin.SPINOR else []
+        moments_av[atom - 1 if atom > 0 else atom] = moment * (along(*angles) if len(angles) == 2 else UP)
+    return moments_av
 
 
 def memory_of_mixer(fdf: Any) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 from basis import Array
 from basis.spin import Spin
 from converters.frames.frame import Frame
+from converters.frames.moments import UP, along_one_axis, moments_of, onsite_moments, spins_along, with_moments_along
 from converters.physics.populations import populations
 from converters.starts.start import Target
 
@@ -16,16 +17,14 @@ MOST_NAMED = 6
 
 
 def other_order(frame: Frame, target: Target | None) -> str:
-    """Why a collinear DM would start another order of moments than the input's; empty where it does not, and where the input says nothing.
+    """Why a DM would start another order of moments than the input's; empty where it does not, and where the input says nothing.
 
     Where the signs of all moments differ, the state is the same turned over.
     """
-    if target is None or target.moments_a is None or frame.spin is not Spin.COLLINEAR:
+    asked = asked_of(target)
+    if asked is None or not has_moments(frame):
         return ""
-    if not {"DM", "S"} <= set(frame.operators):
-        return ""
-    up_a, down_a = populations(frame)
-    asked_a, found_a = target.moments_a, up_a - down_a
+    asked_a, found_a = asked[1], found_along(frame, asked[0])
     clear_a = np.flatnonzero((np.abs(asked_a) >= LEAST) & (np.abs(found_a) >= LEAST))
     same_a = asked_a[clear_a] * found_a[clear_a] > 0
     if same_a.all() or not same_a.any():
@@ -35,17 +34,43 @@ def other_order(frame: Frame, target: Target | None) -> str:
 
 
 def unasked_order(frame: Frame, target: Target | None) -> str:
-    """Which opposed moments a collinear DM has where the input names none, so that the code would begin with all of them up, or with none; empty where it has none."""
-    if target is None or target.moments_a is not None or target.spin is not Spin.COLLINEAR:
+    """Which opposed moments a DM has where the input names none, so that the code would begin with all of them up, or with none; empty where it has none."""
+    if target is None or asked_of(target) is not None or target.spin is not frame.spin or not has_moments(frame):
         return ""
-    if frame.spin is not Spin.COLLINEAR or not {"DM", "S"} <= set(frame.operators):
-        return ""
-    up_a, down_a = populations(frame)
-    found_a = up_a - down_a
+    found_a = found_along(frame, UP)
     clear_a = np.flatnonzero(np.abs(found_a) >= LEAST)
     if not clear_a.size or abs(np.sign(found_a[clear_a]).sum()) == clear_a.size:
         return ""
     return f"names no moments to begin with; the prediction has {in_words(found_a, clear_a)} on the atoms {numbers_of(clear_a)}, and the run starts from them"
+
+
+def asked_of(target: Target | None) -> tuple[Array, Array] | None:
+    """The axis and the moments along it with which an input begins, where it names any."""
+    if target is not None and target.spin is Spin.COLLINEAR and target.moments_a is not None:
+        return UP, target.moments_a
+    if target is not None and target.spin is Spin.SPINOR and target.moments_av is not None:
+        return along_one_axis(target.moments_av)
+    return None
+
+
+def has_moments(frame: Frame) -> bool:
+    return frame.spin is not Spin.NONE and {"DM", "S"} <= set(frame.operators)
+
+
+def found_along(frame: Frame, axis_v: Array) -> Array:
+    """The moments (magnetons) of the atoms of a DM, of spinors along an axis."""
+    up_a, down_a = populations(spins_along(frame, axis_v) if frame.spin is Spin.SPINOR else frame)
+    return np.asarray(up_a - down_a)
+
+
+def turned_to_input(frame: Frame, target: Target) -> Frame:
+    """A predicted frame of a magnet whose moments point up, with moments as the input of a run turns them; the whole is turned over where all signs differ."""
+    asked = asked_of(target)
+    if asked is None or frame.spin is not Spin.SPINOR:
+        return frame
+    axis_v, asked_a = asked
+    found_a = onsite_moments(frame)
+    return with_moments_along(frame, -axis_v if found_a @ asked_a < 0 else axis_v)
 
 
 def in_words(moments_a: Array, atoms: Array) -> str:
@@ -69,10 +94,10 @@ def names_of_both_signs(frames: Iterable[Frame]) -> list[str]:
     """Species whose atoms have moments of either sign, in one frame or in several, so that their name does not tell it."""
     signs: dict[str, set[bool]] = {}
     for frame in frames:
-        if frame.spin is not Spin.COLLINEAR or not {"DM", "S"} <= set(frame.operators):
+        if not has_moments(frame):
             continue
-        up_a, down_a = populations(frame)
-        for species, moment in zip(frame.species_a, up_a - down_a, strict=True):
+        moments = moments_of(frame)
+        for species, moment in zip(frame.species_a, found_along(frame, moments.axis_v if moments else UP), strict=True):
             if abs(moment) >= LEAST:
                 signs.setdefault(frame.basis[species].name, set()).add(bool(moment > 0))
     return [name for name, found in signs.items() if len(found) == 2]

@@ -28,7 +28,7 @@ class Target:
     """A run that is to be started, as its input files describe it; None or nothing where they do not say.
 
     `labels_a` and `radials` (label to orbital file) are the run's own names. `settings` holds what only its code knows.
-    `moments_a` are those of collinear spins with which the SCF begins by default, where the input names any.
+    `moments_a` are those of collinear spins with which the SCF begins by default, where the input names any, `moments_av` those of spinors.
     """
 
     code: str
@@ -49,6 +49,7 @@ class Target:
     energy_tolerance: float = 1e-4  # eV: two starts of this run that differ by less are the same state
     settings: Mapping[str, str] = field(default_factory=dict)
     moments_a: Array | None = None
+    moments_av: Array | None = None
     files: tuple[Path, ...] = ()  # that the input names and that were read
 
     @property

@@ -65,7 +65,7 @@ def begin_with(model: Model, before: Model, frames: int) -> Model:
 def require_alike(model: Model, before: Model) -> None:
     """Refuse to begin with a model of other symmetries or another network."""
     mine, earlier = model.blueprint, before.blueprint
-    if mine.time_reversal is not earlier.time_reversal or mine.mesh != earlier.mesh:
+    if (mine.time_reversal, mine.aligned) != (earlier.time_reversal, earlier.aligned) or mine.mesh != earlier.mesh:
         found = "is folded over another k mesh, or breaks time reversal otherwise, than what the model to begin with learned"
         raise Refused(Kind.OTHER_MODEL, "data", found)
     shapes = [replace(one.network, neighbours=1.0, messages=1.0, learned=()) for one in (mine, earlier)]

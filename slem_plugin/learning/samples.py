@@ -11,6 +11,7 @@ from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.folding import centred_mesh_of_frame
 from converters.frames.frame import Frame, operator_on
+from converters.frames.moments import CURRENT, MAGNETIC, moments_of
 from converters.frames.neighbours import structure_of
 from slem_plugin.baseline.baseline import Baseline, learned_distances
 from slem_plugin.baseline.fitting import Sample, fit_hopping, fit_onsite
@@ -26,8 +27,8 @@ from slem_plugin.network.channels import Channels
 from slem_plugin.network.layers import calibrate
 from slem_plugin.network.spec import NetworkSpec, default_channels
 
-# Spinor data with larger parts than this (eV, electrons) that time reversal forbids is taken to break it.
-MAGNETIC = 1e-5
+# Moments point along one axis where no more than this part of what time reversal forbids is across it.
+MOST_ACROSS = 0.3
 # Baselines have few coefficients; more frames than these would only cost time.
 MOST_FRAMES = 200
 # Matrix elements of all these frames together: a fit holds several matrices of each.
@@ -98,9 +99,10 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
         found = ", ".join(there) or "none in all its frames"
         raise Refused(Kind.OTHER_MODEL, "config", f'operators is "{config.operators}"; the data has {found}')
     learned = [name for name in operators if name != "S"]
-    time_reversal = not (
-        first.spin is Spin.SPINOR
-        and any(breaks_time_reversal(frame.operators[name].values_sx, MAGNETIC) for frame in chosen for name in learned)
+    time_reversal = first.spin is not Spin.SPINOR or not any(
+        breaks_time_reversal(frame.operators[name].values_sx, MAGNETIC, CURRENT if name == "H" else MAGNETIC)
+        for frame in chosen
+        for name in learned
     )
     pairs = len(frames) * float(np.mean([len(frame.pairs) for frame in chosen]))
     blueprint = Blueprint(
@@ -111,6 +113,7 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
         operators=operators,
         network=network_spec(config, chosen, pairs, len(learned)),
         mesh=centred_mesh_of_frame(first),
+        aligned=not time_reversal and have_moments_along_an_axis(chosen),
     )
     # The overlap is needed by the baseline of H, also where nobody asked for it.
     needed = [name for name in ("S", *learned) if name in operators or (name == "S" and name in there)]
@@ -129,6 +132,12 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
         model.network = model.untrained_network().to(getattr(torch, config.precision))
         calibrate(model.network, join_graphs(bonds[:4]).to(model.dtype))
     return model
+
+
+def have_moments_along_an_axis(frames: Sequence[Frame]) -> bool:
+    """Whether the moments of each spinor frame that has any point along one axis."""
+    found = [moments for moments in map(moments_of, frames) if moments is not None]
+    return bool(found) and all(moments.across <= MOST_ACROSS for moments in found)
 
 
 def network_spec(config: Config, frames: Sequence[Frame], pairs: float, operators: int) -> NetworkSpec:
@@ -192,7 +201,9 @@ def shift_left_over(frame: Frame, model: Model) -> float:
     pairs, graph = model.graph(structure)
     form, bonds = model.blueprint.form("H"), bond_frames(structure, pairs, model.blueprint.basis)
     stored, S_x = operator_on(frame, "H", pairs), operator_on(frame, "S", pairs).values_sx[0]
-    rows_fx = to_fields(stored.values_sx, frame.layout("H"), model.blueprint.time_reversal)
+    rows_fx = to_fields(
+        stored.values_sx, frame.layout("H"), model.blueprint.time_reversal, model.blueprint.axis(structure)
+    )
     rest_x = (rows_fx - model.base(structure, bonds, graph).rows("H", form, bonds))[0]
     weight_x = np.where(pairs.onsite_p, 1.0, 2.0)[pairs.pair_x] * (True if stored.known_x is None else stored.known_x)
     return float(weight_x @ (rest_x * S_x) / (weight_x @ S_x**2))
@@ -203,7 +214,9 @@ def baseline_sample(frame: Frame, name: str, form: BlockForm, blueprint: Bluepri
     structure = structure_of(frame)
     degrees = max(len(onsite.natural) for onsite in form.onsite_s) - 1
     bonds = bond_frames(structure, frame.pairs, form.basis)
-    rows_fx = to_fields(frame.operators[name].values_sx, frame.layout(name), blueprint.time_reversal)
+    rows_fx = to_fields(
+        frame.operators[name].values_sx, frame.layout(name), blueprint.time_reversal, blueprint.axis(structure)
+    )
     return Sample(
         make_graph(structure, frame.pairs, len(form.basis), degrees),
         form.take_apart(bonds, rows_fx),
@@ -221,7 +234,9 @@ def make_lesson(frame: Frame, model: Model) -> Lesson:
     for name in model.blueprint.learned:
         form = model.blueprint.form(name)
         stored = operator_on(frame, name, pairs)
-        rows_fx = to_fields(stored.values_sx, frame.layout(name), model.blueprint.time_reversal)
+        rows_fx = to_fields(
+            stored.values_sx, frame.layout(name), model.blueprint.time_reversal, model.blueprint.axis(structure)
+        )
         rest = form.take_apart(bonds, rows_fx - base.rows(name, form, bonds))
         known = form.known_components(bonds, stored.known_x)
         sizes = model.baselines[name].sizes(graph)

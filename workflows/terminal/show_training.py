@@ -70,6 +70,14 @@ def show_training(
         )
 
 
+# By what of spinors breaks time reversal, as models say it.
+NOTES_OF_MOMENTS = {
+    "along an axis": "moments point along one axis in each run, and their sizes are learned: a prediction has them along z, a start where the input of its run turns them",
+    "in any direction": "the data breaks time reversal, and not by moments along one axis: no structure says where such moments or a field point, "
+    "so predictions have them too small, or none (docs/training.md)",
+}
+
+
 def notes_of(model: Any) -> list[str]:
     """What a user should know of a model before it learns."""
     notes = []
@@ -93,6 +101,8 @@ def notes_of(model: Any) -> list[str]:
             f"atoms named {', '.join(names)} have moments of both signs, which the network cannot tell apart where their surroundings "
             "are alike; give those of opposite moments names of their own in the runs (docs/training.md)"
         )
+    if said := NOTES_OF_MOMENTS.get(model.history.get("moments", "")):
+        notes.append(said)
     if cells := model.history.get("DM repeated at"):
         notes.append(
             f"DM between an atom and its image in cell {tuple(cells)} is that of the atom itself: the k mesh is so coarse that images add to DM, "
