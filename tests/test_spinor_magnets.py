@@ -10,7 +10,14 @@ from basis.spin import Spin, from_pauli, to_pauli
 from converters.errors import Refused
 from converters.frames.moments import UP, along, moments_of, onsite_moments
 from converters.frames.neighbours import structure_of
-from converters.starts.magnetism import asked_of, found_along, names_of_both_signs, other_order, turned_to_input
+from converters.starts.magnetism import (
+    are_opposed,
+    asked_of,
+    found_along,
+    names_of_both_signs,
+    other_order,
+    turned_to_input,
+)
 from converters.starts.targets import find_target
 from slem_plugin.checkpoint import load_checkpoint, save_checkpoint
 from slem_plugin.config import Config
@@ -145,6 +152,13 @@ def test_orders_of_moments_along_an_axis():
     wrong = replace(run, moments_av=np.outer(wrong_a, AXIS))
     with pytest.raises(Refused, match="another magnetic order"):
         require_order(frame, wrong, Request())
+
+
+def test_densities_whose_moments_point_elsewhere_are_not_combined():
+    frame, near = magnet(), magnet(along(48.0, 110.0))
+    for other, opposed in ((frame, False), (near, False), (magnet(UP), True), (magnet(-AXIS), True)):
+        assert are_opposed(frame, other) is opposed
+    assert not are_opposed(frame, made_frame(random_structure(), two_species("1s1p1d"), Spin.SPINOR))
 
 
 def test_moments_of_a_run_with_spin_orbit_coupling_point_where_its_input_says():

@@ -14,6 +14,8 @@ from converters.starts.start import Target
 # Moments of atoms (magnetons) below this say nothing: neighbours of magnets have such of either sign.
 LEAST = 0.5
 MOST_NAMED = 6
+# The cosine of the angle by which moments of runs that are one state may differ: spin-orbit coupling turns them by some degrees.
+SAME_DIRECTION = 0.9
 
 
 def other_order(frame: Frame, target: Target | None) -> str:
@@ -82,12 +84,20 @@ def numbers_of(atoms: Array) -> str:
 
 
 def are_opposed(one: Frame, other: Frame) -> bool:
-    """Whether an atom has clear moments of opposite signs in two collinear frames of the same atoms: means of such densities have none."""
-    if one.spin is not Spin.COLLINEAR or not {"DM", "S"} <= set(one.operators) & set(other.operators):
+    """Whether an atom has clear moments in two frames of the same atoms that point elsewhere: means of such densities have none, or smaller ones."""
+    if one.spin is not other.spin or not has_moments(one) or not has_moments(other):
         return False
-    (up_a, down_a), (other_up_a, other_down_a) = populations(one), populations(other)
-    moment_a, other_a = up_a - down_a, other_up_a - other_down_a
-    return bool(((moment_a * other_a < 0) & (np.minimum(np.abs(moment_a), np.abs(other_a)) >= LEAST)).any())
+    mine_av, others_av = vectors_of(one), vectors_of(other)
+    lengths_a, other_a = (np.linalg.norm(vectors_av, axis=1) for vectors_av in (mine_av, others_av))
+    clear_a = np.minimum(lengths_a, other_a) >= LEAST
+    return bool((clear_a & ((mine_av * others_av).sum(axis=1) < SAME_DIRECTION * lengths_a * other_a)).any())
+
+
+def vectors_of(frame: Frame) -> Array:
+    """The moments of the atoms, of collinear spins along z."""
+    if frame.spin is Spin.COLLINEAR:
+        return np.outer(found_along(frame, UP), UP)
+    return np.stack([found_along(frame, axis_v) for axis_v in np.eye(3)], axis=1)
 
 
 def names_of_both_signs(frames: Iterable[Frame]) -> list[str]:
