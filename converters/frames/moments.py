@@ -37,7 +37,7 @@ def moments_of(frame: Frame) -> Moments | None:
         return None
     O_sx = to_pauli(frame.operators[name].values_sx)
     spin_vx, current_x = O_sx[1:].real, O_sx[0].imag
-    if np.abs(spin_vx).max(initial=0) < MAGNETIC:
+    if not MAGNETIC <= np.abs(spin_vx).max(initial=0) < np.inf:  # numbers that are none say nothing
         return None
     square_n, axes_vn = np.linalg.eigh(spin_vx @ spin_vx.T)
     axis_v = axes_vn[:, -1]
