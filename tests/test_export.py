@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from basis.radial import GaussianFunction
 from basis.spin import Spin
 from converters.abacus import restart as abacus
-from converters.errors import Refused
+from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator
 from converters.physics import kspace
 from converters.runs import code_module, search
@@ -71,6 +71,13 @@ def test_abacus_grid_is_the_one_that_it_prints(name):
 
 
 # What all have in common
+def test_matrices_with_spins_do_not_start_a_run_without_and_the_cure_speaks_of_the_model():
+    (frame,), target = frames_of("openmx", "spin"), find_target(unpacked("openmx", "spin"))
+    with pytest.raises(Refused, match="needs matrices with the spin layout none; these have collinear") as refused:
+        fit_to_target(frame, replace(target, spin=Spin.NONE))
+    assert refused.value.kind is Kind.OTHER_MODEL
+
+
 def test_one_species_may_have_several_names_in_a_run_and_several_one():
     """Antiferromagnets: both sublattices have a name of their own in one of the two, and their radial functions come along."""
     (frame,), target = frames_of("siesta", "h2o"), find_target(unpacked("siesta", "h2o"))

@@ -48,7 +48,7 @@ def fit_to_target(frame: Frame, target: Target) -> Frame:
         )
     if frame.spin is not target.spin:
         raise Refused(
-            Kind.OTHER_STRUCTURE,
+            Kind.OTHER_MODEL,
             place,
             f"needs matrices with the spin layout {target.spin}; these have {frame.spin}, and would start another state",
         )
