@@ -154,6 +154,21 @@ def test_orders_of_moments_along_an_axis():
         require_order(frame, wrong, Request())
 
 
+def test_moments_that_a_prediction_lacks_are_told():
+    run, bare = (
+        find_target(unpacked("siesta", "soc")),
+        made_frame(random_structure(), two_species("1s1p1d"), Spin.SPINOR),
+    )
+    asked_a = np.array([3.0, 0.2, 0, 0, 0, 0])
+    asked = replace(run, moments_av=np.outer(asked_a, AXIS))
+    (note,) = require_order(bare, asked, Request())
+    assert (
+        note == "fept.fdf begins with moments +3.0 on the atoms 1; the prediction has none, and the run starts without"
+    )
+    assert require_order(magnet(), asked, Request()) == []
+    assert require_order(bare, replace(run, moments_av=0.1 * asked.moments_av), Request()) == []
+
+
 def test_densities_whose_moments_point_elsewhere_are_not_combined():
     frame, near = magnet(), magnet(along(48.0, 110.0))
     for other, opposed in ((frame, False), (near, False), (magnet(UP), True), (magnet(-AXIS), True)):

@@ -46,6 +46,17 @@ def unasked_order(frame: Frame, target: Target | None) -> str:
     return f"names no moments to begin with; the prediction has {in_words(found_a, clear_a)} on the atoms {numbers_of(clear_a)}, and the run starts from them"
 
 
+def lost_moments(frame: Frame, target: Target | None) -> str:
+    """Which moments of an input a DM has none of, so that the run begins without, and where symmetry forbids them ends without; empty where there are some."""
+    asked = asked_of(target)
+    if asked is None or not has_moments(frame):
+        return ""
+    clear_a = np.flatnonzero(np.abs(asked[1]) >= LEAST)
+    if not clear_a.size or (np.abs(found_along(frame, asked[0])) >= LEAST).any():
+        return ""
+    return f"begins with moments {in_words(asked[1], clear_a)} on the atoms {numbers_of(clear_a)}; the prediction has none, and the run starts without"
+
+
 def asked_of(target: Target | None) -> tuple[Array, Array] | None:
     """The axis and the moments along it with which an input begins, where it names any."""
     if target is not None and target.spin is Spin.COLLINEAR and target.moments_a is not None:
