@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from ase.build import molecule
 from click.testing import CliRunner
 from pyscf import dft, gto
 
+from converters.errors import Refused
 from converters.openmx.restart import absolute_moment
 from converters.pyscf import frame_from_scf
+from converters.starts.agreement import Agreement
 from converters.starts.start import Progress
 from converters.starts.targets import restart_module
 from converters.storage.writer import DatasetWriter
@@ -23,6 +26,7 @@ from workflows.cli import scf_command
 from workflows.scf.judge import compare, judge
 from workflows.scf.outcome import Outcome, Start
 from workflows.scf.queues import Here
+from workflows.scf.run_folders import Work
 from workflows.terminal.show_scf import gain_of, shared_notes
 from workflows.train import train_folder
 
@@ -361,6 +365,24 @@ def test_an_scf_that_does_not_converge_is_said_before_its_exit_code(tmp_path):
 
     assert beside(endless).endswith("; the default start did not converge either")
     assert beside(broken).endswith("; the default start failed too")
+
+
+@pytest.mark.parametrize("repeated", [[0, 2, 0], []])
+def test_a_refused_start_says_that_the_model_learned_images_in_DM(repeated, tmp_path, monkeypatch):
+    """Its DM alone may be wrong then."""
+
+    def export(_, staged, *__):
+        staged.mkdir()
+        return SimpleNamespace(agreement=Agreement(0.2, 5.0))
+
+    monkeypatch.setattr("workflows.scf.run_folders.export", export)
+    job = SimpleNamespace(request=SimpleNamespace(route="auto"))
+    model = SimpleNamespace(history={"DM repeated at": repeated})
+    work = Work(model, job, None, start=lambda _: None)
+    with pytest.raises(Refused) as refused:
+        work.put_guess(tmp_path, SimpleNamespace(labels_a=("Ti", "O")), None)
+    assert "is not started: the predicted H and DM are 0.2 electrons apart (more than 0.15)" in str(refused.value)
+    assert ("--dm-mesh auto, or name a route from H" in str(refused.value)) is bool(repeated)
 
 
 def test_what_is_to_be_known_of_all_starts_is_said_once():

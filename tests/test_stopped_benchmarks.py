@@ -1,5 +1,7 @@
 """Benchmarks that were stopped go on, and take nothing half made for the whole."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from slem_plugin.checkpoint import BEST, LAST, load_checkpoint
 from tests.fixtures import frames_of
 from workflows.benchmarks.curve import LEARNED, bench_curve
 from workflows.benchmarks.starts_of_cases import is_trained, train_quietly
-from workflows.benchmarks.starts_of_runs import convert_whole
+from workflows.benchmarks.starts_of_runs import Plan, convert_whole, learn
 
 HERE = "workflows.benchmarks"
 
@@ -95,3 +97,16 @@ def test_runs_are_gathered_whole(tmp_path, monkeypatch):
     with Dataset(tmp_path / "data.h5") as frames:
         assert len(frames) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["data.h5"]
+
+
+def test_what_spoils_a_model_is_said_by_the_benchmark_of_starts(tmp_path, monkeypatch):
+    """As slem-train says it: its DM has images of a coarse k mesh."""
+    said, place = [], tmp_path / "from_1"
+    blueprint = SimpleNamespace(mesh=None, unreached=0)
+    model = SimpleNamespace(blueprint=blueprint, history={"DM repeated at": [0, 2, 0]})
+    monkeypatch.setattr(f"{HERE}.starts_of_runs.gather", lambda *_: None)
+    monkeypatch.setattr(f"{HERE}.starts_of_runs.is_trained", lambda _: True)
+    monkeypatch.setattr("slem_plugin.checkpoint.load_model", lambda _: model)
+    learn([tmp_path / "a"], place, Plan("siesta", say=said.append), 1.0)
+    assert len(said) == 1
+    assert "convert with --dm-mesh auto" in said[0]

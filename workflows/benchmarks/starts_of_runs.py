@@ -35,6 +35,7 @@ from workflows.scf.outcome import CLOSELY, ROUGHLY, Outcome
 from workflows.scf.queues import Ended, Here
 from workflows.scf.run_folders import Board, Job, Work, each_in_turn, run_all, run_folders
 from workflows.terminal.progress import Tell, progress, silent
+from workflows.terminal.show_training import notes_of
 
 NOT_FINISHED = "unfinished"  # marks a run folder of ours while it runs
 DATA = "data.h5"  # what a model of ours learned from, beside it
@@ -55,6 +56,14 @@ def aloud(title: str) -> Iterator[Tell]:
         yield tell
 
 
+def say_nothing(_: str) -> None:
+    """A note that nobody hears."""
+
+
+def say_aloud(note: str) -> None:
+    click.echo(f"note: {note}", err=True)
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is to be measured: the command of the code, how many runs to learn from, minutes of training for each number (or one for all), how many to keep back in each set, and routes."""
@@ -68,6 +77,7 @@ class Plan:
     at_once: int = 1
     timeout: float | None = None
     stage: Stage = field(default=quietly)
+    say: Callable[[str], None] = say_nothing
 
 
 def bench_starts(runs: Sequence[Path], work: Path, plan: Plan) -> list[dict[str, Any]]:
@@ -150,7 +160,9 @@ def has_matrices(folder: Path) -> bool:
 
 
 def learn(folders: Sequence[Path], place: Path, plan: Plan, minutes: float) -> Path:
-    """A model of some runs, without those whose SCF did not converge; one of an earlier call is kept."""
+    """A model of some runs, without those whose SCF did not converge; one of an earlier call is kept. What spoils it is said."""
+    from slem_plugin.checkpoint import load_model
+
     data, model = place / DATA, place / "model"
     place.mkdir(exist_ok=True)
     if not data.exists():
@@ -165,6 +177,8 @@ def learn(folders: Sequence[Path], place: Path, plan: Plan, minutes: float) -> P
         title = f"learning from the first {len(folders)}{without}, {minutes:g} minutes of the processor"
         with plan.stage(title) as tell:
             train_quietly(data, model, minutes, tell)
+    for note in notes_of(load_model(model)):
+        plan.say(note)
     return model
 
 

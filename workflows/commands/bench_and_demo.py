@@ -188,10 +188,10 @@ def measure_starts(
     paths: list[Path], folder: Path, minutes: tuple[float, ...], learn: str, routes: str, **options: Any
 ) -> list[dict[str, Any]]:
     """The rows of the benchmark of starts."""
-    from workflows.benchmarks.starts_of_runs import Plan, aloud, bench_starts
+    from workflows.benchmarks.starts_of_runs import Plan, aloud, bench_starts, say_aloud
 
     counts = numbers_of(learn)
-    plan = Plan(learn=counts, routes=tuple(routes.split(",")), minutes=minutes, stage=aloud, **options)
+    plan = Plan(learn=counts, routes=tuple(routes.split(",")), minutes=minutes, stage=aloud, say=say_aloud, **options)
     return bench_starts(paths, folder, plan)
 
 

@@ -203,12 +203,22 @@ class Work:
         if self.job.request.route == "auto" and done.agreement is not None and done.agreement.doubt:
             # Both are wrong then, and the code's own start is better than either (docs/results.md).
             shutil.rmtree(staged)
-            raise Refused(Kind.NO_START, copy, f"is not started: {done.agreement.doubt}")
+            raise Refused(Kind.NO_START, copy, f"is not started: {done.agreement.doubt}{self.wrong_density}")
         for path in sorted(staged.iterdir()):
             os.replace(path, copy / path.name)
         staged.rmdir()
         apart = done.agreement.apart if done.agreement else None
         return replace(record, route=done.route.name, notes=done.notes, apart=apart)
+
+    @property
+    def wrong_density(self) -> str:
+        """What is to be known of the DM of a model that learned the images of a coarse k mesh: then H may be right, and DM alone is not."""
+        if self.model is None or not self.model.history.get("DM repeated at"):
+            return ""
+        return (
+            "; this model learned a DM to which images of a coarse k mesh add, so its DM may be what is wrong: "
+            "learn from runs converted with --dm-mesh auto, or name a route from H (--route h2dm)"
+        )
 
     def matrices_for(self, copy: Path, target: Target) -> "Frame":
         """What the run in a copy is to start from."""
