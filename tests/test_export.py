@@ -3,6 +3,7 @@
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from converters.storage.dataset import Dataset
 from converters.storage.writer import DatasetWriter
 from tests.fixtures import frames_of, scratch, unpacked
 from workflows.cli import export_command
-from workflows.export import Request, export
+from workflows.export import Request, describe_levels, export
 
 
 def accepted(name):
@@ -135,6 +136,16 @@ def test_ghost_states_of_h_fall_back_to_the_predicted_density(tmp_path):
     without = replace(ruined, operators={name: ruined.operators[name] for name in ("H", "S")})
     done = exported(without, tmp_path / "b", target, route="h2dm")
     assert any("left out" in note for note in done.notes)
+
+
+@pytest.mark.parametrize(("filtered", "advice"), [(1e-3, "use --route dm"), (0.0, "takes the default start")])
+def test_a_doubtful_h_sends_to_the_predicted_density_for_ghost_states_alone(filtered, advice):
+    """Where H and DM do not agree, DM may be the wrong one."""
+    levels = SimpleNamespace(doubt="as it is", density=SimpleNamespace(measured={"S filter": filtered}))
+    said = describe_levels(frames_of("siesta", "si2")[0], levels)
+    assert said.startswith("WARNING: as it is")
+    assert ("use --route dm" in said) is (filtered > 0)
+    assert advice in said
 
 
 def times_density(frame, factor):

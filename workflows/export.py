@@ -355,7 +355,8 @@ def describe_levels(frame: Frame, levels: Levels | None) -> str:
     if levels is None:
         return "H was not searched for ghost states: that needs S, k-points and a cell that is not too large"
     if levels.doubt:
-        return f"WARNING: {levels.doubt}; use --route dm"
+        ghosts = levels.density.measured["S filter"]
+        return f"WARNING: {levels.doubt}; {'use --route dm' if ghosts else 'one of them is wrong, and slem-scf takes the default start where no route is named'}"
     return "H has no ghost states" if levels.agreement is None else f"H has no ghost states; {levels.agreement}"
 
 
