@@ -1,6 +1,6 @@
 """Benchmarks that were stopped go on, and take nothing half made for the whole."""
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,14 +99,13 @@ def test_runs_are_gathered_whole(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["data.h5"]
 
 
-def test_what_spoils_a_model_is_said_by_the_benchmark_of_starts(tmp_path, monkeypatch):
-    """As slem-train says it: its DM has images of a coarse k mesh."""
-    said, place = [], tmp_path / "from_1"
-    blueprint = SimpleNamespace(mesh=None, unreached=0)
-    model = SimpleNamespace(blueprint=blueprint, history={"DM repeated at": [0, 2, 0]})
-    monkeypatch.setattr(f"{HERE}.starts_of_runs.gather", lambda *_: None)
-    monkeypatch.setattr(f"{HERE}.starts_of_runs.is_trained", lambda _: True)
-    monkeypatch.setattr("slem_plugin.checkpoint.load_model", lambda _: model)
-    learn([tmp_path / "a"], place, Plan("siesta", say=said.append), 1.0)
-    assert len(said) == 1
-    assert "convert with --dm-mesh auto" in said[0]
+def test_what_spoils_a_model_is_said_by_the_benchmark_of_starts(tmp_path):
+    """As slem-train says it: DM has images of a coarse k mesh."""
+    said = []
+    (tmp_path / "from_1").mkdir()
+    with DatasetWriter(tmp_path / "from_1/data.h5") as writer:
+        for frame in frames_of("siesta", "ptse2") * 2:
+            writer.append(frame)
+    folders = [Path(part) for part in Path(frame.provenance.path).parts]  # the names of the learned runs
+    learn(folders, tmp_path / "from_1", Plan("siesta", say=said.append), 0.01)
+    assert len([note for note in said if "convert with --dm-mesh auto" in note]) == 1

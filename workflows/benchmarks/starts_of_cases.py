@@ -19,6 +19,7 @@ from converters.errors import Kind, Refused
 from workflows.benchmarks.start_cases import CASES, Case, make_scf, run_scf, structures
 from workflows.processes.clock import Clock
 from workflows.terminal.progress import Tell, silent
+from workflows.terminal.show_training import notes_of
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -103,8 +104,17 @@ def where_it_stands(model: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return history.get("progress", {}), history["config"]
 
 
-def train_quietly(data: Path, model: Path, minutes: float, tell: Tell = silent) -> None:
-    """Train for so many minutes of the processor, or go on where an earlier call was stopped; of the seconds is told, and the steps that were made."""
+def say_nothing(_: str) -> None:
+    """A note that nobody hears."""
+
+
+def train_quietly(
+    data: Path, model: Path, minutes: float, tell: Tell = silent, say: Callable[[str], None] = say_nothing
+) -> None:
+    """Train for so many minutes of the processor, or go on where an earlier call was stopped; of the seconds is told, and the steps that were made.
+
+    What `slem-train` notes before it begins is said.
+    """
     from slem_plugin.config import Config
     from workflows.train import start_config, train_folder
 
@@ -117,7 +127,11 @@ def train_quietly(data: Path, model: Path, minutes: float, tell: Tell = silent) 
         clock.set(progress)
         tell(int(progress.seconds), int(60 * minutes), f"{progress.step} steps")
 
-    train_folder(data, model, config, resume=bool(began), prepared=nothing, watch=watch, report=nothing)
+    def prepared(model: "Model", *_: object) -> None:
+        for note in notes_of(model):
+            say(note)
+
+    train_folder(data, model, config, resume=bool(began), prepared=prepared, watch=watch, report=nothing)
 
 
 def run_one(name: str, n: int, folder: str) -> None:

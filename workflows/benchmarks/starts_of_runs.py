@@ -25,7 +25,7 @@ from converters.runs import code_module, counted
 from converters.starts.start import Target
 from converters.starts.targets import code_of_scripts
 from converters.storage.dataset import Dataset
-from workflows.benchmarks.starts_of_cases import is_trained, train_quietly
+from workflows.benchmarks.starts_of_cases import is_trained, say_nothing, train_quietly
 from workflows.convert import InputOutcome, Options, convert, find
 from workflows.export import Request
 from workflows.predict import evaluate_dataset
@@ -35,7 +35,6 @@ from workflows.scf.outcome import CLOSELY, ROUGHLY, Outcome
 from workflows.scf.queues import Ended, Here
 from workflows.scf.run_folders import Board, Job, Work, each_in_turn, run_all, run_folders
 from workflows.terminal.progress import Tell, progress, silent
-from workflows.terminal.show_training import notes_of
 
 NOT_FINISHED = "unfinished"  # marks a run folder of ours while it runs
 DATA = "data.h5"  # what a model of ours learned from, beside it
@@ -54,10 +53,6 @@ def aloud(title: str) -> Iterator[Tell]:
     click.echo(title, err=True)
     with progress(title) as tell:
         yield tell
-
-
-def say_nothing(_: str) -> None:
-    """A note that nobody hears."""
 
 
 def say_aloud(note: str) -> None:
@@ -161,8 +156,6 @@ def has_matrices(folder: Path) -> bool:
 
 def learn(folders: Sequence[Path], place: Path, plan: Plan, minutes: float) -> Path:
     """A model of some runs, without those whose SCF did not converge; one of an earlier call is kept. What spoils it is said."""
-    from slem_plugin.checkpoint import load_model
-
     data, model = place / DATA, place / "model"
     place.mkdir(exist_ok=True)
     if not data.exists():
@@ -176,9 +169,7 @@ def learn(folders: Sequence[Path], place: Path, plan: Plan, minutes: float) -> P
         without = f" without {missing} whose SCF did not converge" if missing else ""
         title = f"learning from the first {len(folders)}{without}, {minutes:g} minutes of the processor"
         with plan.stage(title) as tell:
-            train_quietly(data, model, minutes, tell)
-    for note in notes_of(load_model(model)):
-        plan.say(note)
+            train_quietly(data, model, minutes, tell, plan.say)
     return model
 
 
