@@ -3,6 +3,7 @@
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -289,7 +290,7 @@ def test_h_and_dm_that_are_far_apart_start_nothing_unless_a_route_is_named(tmp_p
     weak = replace(frame, operators={**frame.operators, "DM": Operator(DM_sx + (DM_sx[::-1] - DM_sx) / 4)})
     (tmp_path / "fe").mkdir()
     shutil.copy(unpacked("siesta", "spin") / "fe.fdf", tmp_path / "fe")
-    monkeypatch.setattr("slem_plugin.checkpoint.load_model", lambda path: "a model")
+    monkeypatch.setattr("slem_plugin.checkpoint.load_model", lambda path: SimpleNamespace(history={}))
     for predicted, route, started in ((weak, "auto", False), (weak, "dm", True), (frame, "auto", True)):
         monkeypatch.setattr("slem_plugin.prediction.predict", lambda *_, found=predicted: found)
         job = Job(Here("true"), "true", tmp_path / "model", overwrite=True, request=Request(route=route))
