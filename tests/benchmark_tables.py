@@ -64,6 +64,7 @@ KINDS = {
     "abacus_gaas": "ABACUS, GaAs, spin-orbit (nspin 4)",
     "openmx_si8": "OpenMX, silicon, 8 atoms",
     "openmx_fe": "OpenMX, bcc iron, 1 atom, collinear spin",
+    "openmx_mno": "OpenMX, antiferromagnetic MnO, 4 atoms",
     "openmx_water": "OpenMX, one water molecule",
 }
 SHOWN = {

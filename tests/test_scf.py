@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -458,6 +459,21 @@ def test_moments_of_an_antiferromagnet_in_openmx_do_not_cancel():
 """
     assert absolute_moment(printed) == pytest.approx(8.736696512)
     assert absolute_moment("  Total spin moment (muB)   0.000000000\n") is None
+
+
+def test_the_first_residual_of_openmx_is_none():
+    """It prints 1 after the first iteration of every run, so that no start would be better than another."""
+    folder = unpacked("openmx", "spin")
+    progress = restart_module("openmx").read_progress(folder)
+    assert progress.residuals[:2] == (1.243105653531, 1.019687273161)
+    assert len(progress.residuals) == progress.iterations - 1
+    near = replace(progress, residuals=(0.02, 0.01))
+    outcome = Outcome("run", "ok", guess=Start("a", 1.0, 0, near), default=Start("b", 1.0, 0, progress))
+    assert outcome.weakness == ""
+    assert (
+        "the first residual is 1.2, that one's 0.02"
+        in replace(outcome, guess=outcome.default, default=outcome.guess).weakness
+    )
 
 
 def test_moments_of_siesta_5_stand_behind_their_components(tmp_path):

@@ -36,6 +36,8 @@ __all__ = ["choose_route", "is_input", "patch", "read_progress", "read_structure
 KEEP_H = ("rmm-diish", "rmm-diis")
 # Mixers whose second iteration repeats the density of the first.
 REPEAT = ("rmm-diisk", "kerker")
+# What OpenMX prints after the first iteration, whatever it starts from.
+NO_RESIDUAL = 1.0
 # What makes OpenMX diagonalise the H of the files, whatever the density is.
 TAKES_H = {
     "scf.SpinOrbit.Coupling": "spin-orbit coupling",
@@ -208,6 +210,8 @@ def read_progress(folder: Path) -> Progress:
         if "Could not find restart files" in content or "in reading the restart file" in content
     ]
     residuals = numbers_of(norms, output.iterations)
+    if residuals[:1] == (NO_RESIDUAL,):
+        residuals = residuals[1:]
     energy = None if output.energy is None else output.energy * HARTREE
     moment = last_length(r"Total spin moment \(muB\)\s*(-?\d+\.\d+)", content)
     took = next(iter([*lost, *found]), None)
