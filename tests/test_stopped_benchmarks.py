@@ -12,7 +12,7 @@ from slem_plugin.checkpoint import BEST, LAST, load_checkpoint
 from tests.fixtures import frames_of
 from workflows.benchmarks.curve import LEARNED, bench_curve
 from workflows.benchmarks.starts_of_cases import is_trained, train_quietly
-from workflows.benchmarks.starts_of_runs import Plan, convert_whole, learn
+from workflows.benchmarks.starts_of_runs import Plan, bare_copies, convert_whole, learn
 
 HERE = "workflows.benchmarks"
 
@@ -109,3 +109,16 @@ def test_what_spoils_a_model_is_said_by_the_benchmark_of_starts(tmp_path):
     folders = [Path(part) for part in Path(frame.provenance.path).parts]  # the names of the learned runs
     learn(folders, tmp_path / "from_1", Plan("siesta", say=said.append), 0.01)
     assert len([note for note in said if "convert with --dm-mesh auto" in note]) == 1
+
+
+def test_kept_back_runs_of_another_input_are_not_those_of_before(tmp_path):
+    """A mixer that was changed between two calls is another measurement; what runs leave in their folders is none."""
+    run = tmp_path / "a"
+    run.mkdir()
+    (run / "si.fdf").write_text("MeshCutoff 100 Ry\n")
+    (copy,) = bare_copies([run], tmp_path / "work")
+    (run / "si.EIG").write_text("left by a run")
+    assert bare_copies([run], tmp_path / "work") == [copy]
+    (run / "si.fdf").write_text("MeshCutoff 100 Ry\nSCF.Mixer.History 6\n")
+    with pytest.raises(Refused, match=r"was made when .*si\.fdf was another file.*another --folder"):
+        bare_copies([run], tmp_path / "work")

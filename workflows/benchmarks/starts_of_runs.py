@@ -246,11 +246,22 @@ class FromOwnMatrices(Work):
 
 
 def bare_copies(kept: Sequence[Path], place: Path) -> list[Path]:
-    """The runs without their results, in a folder of ours."""
+    """The runs without their results, in a folder of ours; refused where one of an earlier call had another input."""
     for folder in kept:
-        if not (place / folder.name).exists():
-            shutil.copytree(folder, place / folder.name, ignore=shutil.ignore_patterns(*RESULTS))
+        copy = place / folder.name
+        if not copy.exists():
+            shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*RESULTS))
+        elif changed := changed_file(folder, copy):
+            raise Refused(
+                Kind.OUTPUT_EXISTS, copy, f"was made when {folder / changed} was another file", "another --folder"
+            )
     return [place / folder.name for folder in kept]
+
+
+def changed_file(folder: Path, copy: Path) -> str:
+    """A file of a copy that is another one in the folder now; what only one of them has is of runs."""
+    names = sorted(file.name for file in copy.iterdir() if file.is_file() and (folder / file.name).is_file())
+    return next((name for name in names if (folder / name).read_bytes() != (copy / name).read_bytes()), "")
 
 
 def job_of(plan: Plan, model: Path, route: str) -> Job:
