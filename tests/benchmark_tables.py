@@ -65,6 +65,8 @@ KINDS = {
     "abacus_al": "ABACUS, Al(100), 4 layers and vacuum",
     "abacus_al_gg0": "the same model of Al(100), with mixing_gg0 0",
     "abacus_gaas": "ABACUS, GaAs, spin-orbit (nspin 4)",
+    "abacus_tio2": "ABACUS, rutile TiO2 with a vacancy, 11 atoms",
+    "abacus_tio2_gg0": "the same model of TiO2, with mixing_gg0 0",
     "openmx_si8": "OpenMX, silicon, 8 atoms",
     "openmx_gaas": "OpenMX, GaAs, 2 atoms, spin-orbit",
     "openmx_fe": "OpenMX, bcc iron, 1 atom, collinear spin",
