@@ -107,6 +107,7 @@ def test_names_that_do_not_tell_the_sign_of_a_moment_are_noticed(capsys):
     ("lines", "moments"),
     [
         ("%block DM.InitSpin\n 1 -2.5 # down\n%endblock DM.InitSpin", [-2.5]),
+        ("%block DM.InitSpin\n 1 3.d0\n%endblock DM.InitSpin", [3]),
         ("%block dm_initspin\n -1 +\n%endblock dm_initspin", [1]),
         ("%block DM.InitSpin\n 1 - 90. 0.\n%endblock DM.InitSpin", [-1]),
         ("DM.InitSpinAF true", [1]),
@@ -125,6 +126,7 @@ def test_the_moments_of_an_fdf(lines, moments, tmp_path):
     [
         ("0.0", ("0 0 0 mag 2.5", "m 1 1 1 magmom -2.5"), [2.5, -2.5]),
         ("1.5", ("0 0 0", "mag -1"), [1.5, -1]),
+        ("0.0", ("mag +2.0", "mag 2. angle1 180"), [2, -2]),
         ("0.0", ("mag 0 0 3.0", "mag 0 0 -2 0 0 0"), [3, -2]),
         ("0.0", ("0 0 0", ""), None),
     ],
@@ -142,3 +144,14 @@ def test_the_moments_of_a_dat_are_its_electrons():
     assert find_target(unpacked("openmx", "spin")).moments_a == pytest.approx([3.0])
     assert find_target(unpacked("openmx", "si2_v38")).moments_a is None
     assert find_target(unpacked("siesta", "soc")).moments_a is None
+
+
+def test_what_else_a_row_of_a_dat_says_is_no_angle(tmp_path):
+    folder = shutil.copytree(unpacked("openmx", "spin"), tmp_path / "run")
+    (dat,) = folder.glob("*.dat")
+    lines = dat.read_text().splitlines()
+    at = next(n for n, line in enumerate(lines) if line.lower().startswith("<atoms.speciesandcoordinates")) + 1
+    for behind in ("Fe atom", "90.0 0.0", "on 1"):
+        lines[at] = " ".join([*lines[at].split()[:7], behind])
+        dat.write_text("\n".join(lines) + "\n")
+        assert find_target(folder).moments_a == pytest.approx([3.0]), behind

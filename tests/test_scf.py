@@ -461,13 +461,15 @@ def test_moments_of_an_antiferromagnet_in_openmx_do_not_cancel():
     assert absolute_moment("  Total spin moment (muB)   0.000000000\n") is None
 
 
-def test_the_first_residual_of_openmx_is_none():
-    """It prints 1 after the first iteration of every run, so that no start would be better than another."""
+def test_the_first_residual_of_openmx_says_nothing_of_a_start():
+    """It prints 1 after the first iteration of every run; each residual keeps the place of its iteration."""
     folder = unpacked("openmx", "spin")
     progress = restart_module("openmx").read_progress(folder)
-    assert progress.residuals[:2] == (1.243105653531, 1.019687273161)
-    assert len(progress.residuals) == progress.iterations - 1
-    near = replace(progress, residuals=(0.02, 0.01))
+    assert progress.residuals[:3] == (1.0, 1.243105653531, 1.019687273161)
+    assert len(progress.residuals) == progress.iterations
+    assert progress.first_residual == 1.243105653531
+    near = replace(progress, residuals=(1.0, 0.02, 0.01))
+    assert replace(near, residuals=(1.0,)).first_residual is None
     outcome = Outcome("run", "ok", guess=Start("a", 1.0, 0, near), default=Start("b", 1.0, 0, progress))
     assert outcome.weakness == ""
     assert (

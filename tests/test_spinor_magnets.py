@@ -189,7 +189,14 @@ def test_moments_of_a_run_with_spin_orbit_coupling_point_where_its_input_says():
 
 @pytest.mark.parametrize(
     ("behind", "moments"),
-    [("mag 2.0", [0, 0, 2]), ("mag 1 0 -2", [1, 0, -2]), ("mag 2.0 angle1 90 angle2 90", [0, 2, 0])],
+    [
+        ("mag 2.0", [0, 0, 2]),
+        ("mag +2.0", [0, 0, 2]),
+        ("mag 1 0 -2", [1, 0, -2]),
+        ("mag 2.0 angle1 90 angle2 90", [0, 2, 0]),
+        ("mag 0 -3 4 angle1 90", [5, 0, 0]),
+        ("angle1 180 mag 0 0 2", [0, 0, -2]),
+    ],
 )
 def test_the_vectors_of_a_stru(behind, moments, tmp_path):
     folder = shutil.copytree(unpacked("abacus", "soc_gaas"), tmp_path / "run", ignore=shutil.ignore_patterns("OUT*"))
@@ -209,3 +216,5 @@ def test_the_vectors_of_a_dat(tmp_path):
     assert find_target(folder).moments_av is None
     dat.write_text(text.replace("6.5 6.5 0.0 0.0", "7.5 5.5 90.0 0.0"))
     np.testing.assert_allclose(find_target(folder).moments_av, [[2, 0, 0], [0, 0, 0]], atol=1e-12)
+    dat.write_text(text.replace("6.5 6.5 0.0 0.0", "7.5 5.5 Ga atom"))
+    np.testing.assert_allclose(find_target(folder).moments_av, [[0, 0, 2], [0, 0, 0]], atol=1e-12)

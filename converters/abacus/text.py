@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def number(given: dict[str, str], keyword: str, default: float) -> float:
         raise Refused(Kind.DAMAGED, "INPUT", f'has "{keyword} {value}"', "a number") from error
 
 
+# Where the moment of an atom points: from z, and in the plane of x and y.
+ANGLES = ("angle1", "angle2")
 # Numbers of k-points that are nearer to the next whole number than this depend on rounding.
 UNDECIDED = 1e-6
 SMEARINGS = {
@@ -201,15 +204,26 @@ def read_positions(
 
 
 def initial_moment(words: list[str], of_species: float) -> Array:
-    """The moment behind the coordinates of an atom: three numbers, or one along z or two angles; else that of its species."""
+    """The moment behind the coordinates of an atom: three numbers, or one along z, else that of its species; two angles leave of it the length alone."""
     given = dict(zip(words, range(1, len(words) + 1), strict=True))
-    angles = [float(words[given[name]]) if name in given else 0.0 for name in ("angle1", "angle2")]
-    for name in ("mag", "magmom"):
+    numbers = [of_species]
+    for name in ("magmom", "mag"):
         if name in given:
-            at = given[name]
-            vector = [float(other) for other in words[at : at + 3] if re.fullmatch(r"-?[\d.]+([eE][-+]?\d+)?", other)]
-            return np.array(vector) if len(vector) == 3 else vector[0] * along(*angles)
-    return of_species * along(*angles)
+            numbers = leading_numbers(words[given[name] :][:3])
+    is_vector, has_angles = len(numbers) == 3, not given.keys().isdisjoint(ANGLES)
+    if is_vector and not has_angles:
+        return np.array(numbers)
+    angles = [float(words[given[name]]) if name in given else 0.0 for name in ANGLES]
+    return (float(np.linalg.norm(numbers)) if is_vector else numbers[0]) * along(*angles)
+
+
+def leading_numbers(words: list[str]) -> list[float]:
+    """The numbers that come before the first word that is none."""
+    numbers: list[float] = []
+    with suppress(ValueError):
+        for word in words:
+            numbers.append(float(word))
+    return numbers
 
 
 def to_angstrom(path: Path, kind: str, coordinates_av: Array, cell_cv: Array, lattice_constant: float) -> Array:

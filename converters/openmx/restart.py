@@ -210,17 +210,22 @@ def read_progress(folder: Path) -> Progress:
         if "Could not find restart files" in content or "in reading the restart file" in content
     ]
     residuals = numbers_of(norms, output.iterations)
-    if residuals[:1] == (NO_RESIDUAL,):
-        residuals = residuals[1:]
     energy = None if output.energy is None else output.energy * HARTREE
     moment = last_length(r"Total spin moment \(muB\)\s*(-?\d+\.\d+)", content)
     took = next(iter([*lost, *found]), None)
     return Progress(
-        output.iterations, energy, output.converged, residuals, took, moment=moment, absolute=absolute_moment(content)
+        output.iterations,
+        energy,
+        output.converged,
+        residuals,
+        took,
+        moment=moment,
+        absolute=absolute_moment(content),
+        residuals_of_any_start=int(residuals[:1] == (NO_RESIDUAL,)),
     )
 
 
 def absolute_moment(content: str) -> float | None:
-    """The sum of what the moments of all atoms measure (magnetons), from the last Mulliken populations of an output; None without spins."""
+    """The sum of what the moments of all atoms measure (magnetons), from the last Mulliken populations of an output; None where it has none, 0 without spin polarization."""
     tables = re.findall(r"^ *Up.*Sum +Diff.*\n((?: +\d+ +[A-Za-z]\S* .*\n)+)", content, re.M)
     return sum(abs(float(row.split()[5])) for row in tables[-1].splitlines()) if tables else None

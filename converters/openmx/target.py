@@ -44,7 +44,6 @@ def read_target(path: Path) -> Target:
     try:
         places_av = np.array([row[2:5] for row in atoms], dtype=float)
         spins_as = np.array([row[5:7] for row in atoms], dtype=float)
-        directions_av = np.array([direction_of(row) for row in atoms])
         electrons = float(spins_as.sum())
         electrons -= float(given.words.get("scf.system.charge", "0"))
         mesh_c = [int(n) for n in given.words.get("scf.kgrid", "4 4 4").split()[:3]]
@@ -60,6 +59,7 @@ def read_target(path: Path) -> Target:
     kpoints_kc, weights_k = uniform_mesh(mesh_c, [1 / (2 * n) - 0.5 for n in mesh_c])
     spin = LAYOUTS.get(given.words.get("scf.spinpolarization", "off").lower(), Spin.NONE)
     moments_a = spins_as[:, 0] - spins_as[:, 1]
+    directions_av = np.array([direction_of(row) for row in atoms])
     return Target(
         code="openmx",
         path=path,
@@ -82,9 +82,12 @@ def read_target(path: Path) -> Target:
 
 
 def direction_of(row: Sequence[str]) -> Array:
-    """Where the spin of an atom points; without angles its row goes on with the word on or off, or ends."""
-    angles = row[7:9]
-    return along(float(angles[0]), float(angles[1])) if len(angles) == 2 and row[7].lower() not in ("on", "off") else UP
+    """Where the spin of an atom points: along z where no two numbers follow those of its electrons."""
+    try:
+        theta, phi = map(float, row[7:9])
+    except ValueError:
+        return UP
+    return along(theta, phi)
 
 
 def is_input(path: Path) -> bool:

@@ -107,8 +107,8 @@ def initial_moments(fdf: Any, natoms: int, spin: Spin) -> Array | None:
         return np.outer(np.where(np.arange(natoms) % 2, -1.0, 1.0), UP) if alternate else None
     moments_av = np.zeros((natoms, 3))
     for words in (words_of(row) for row in rows):
-        atom, moment = int(words[0]), float({"+": "1", "-": "-1"}.get(words[1], words[1]))
-        angles = [float(word.lower().replace("d", "e")) for word in words[2:4]] if spin is Spin.SPINOR else []
+        atom, moment = int(words[0]), fortran_number({"+": "1", "-": "-1"}.get(words[1], words[1]))
+        angles = [fortran_number(word) for word in words[2:4]] if spin is Spin.SPINOR else []
         moments_av[atom - 1 if atom > 0 else atom] = moment * (along(*angles) if len(angles) == 2 else UP)
     return moments_av
 
@@ -134,8 +134,12 @@ def only_fdf(path: Path) -> Path:
 
 
 def number(fdf: Any, name: str, default: float) -> float:
+    return fortran_number(str(fdf.get(name, default=default)).split()[0])
+
+
+def fortran_number(word: str) -> float:
     """A number that Fortran may have written."""
-    return float(str(fdf.get(name, default=default)).split()[0].lower().replace("d", "e"))
+    return float(word.lower().replace("d", "e"))
 
 
 def is_on(fdf: Any, name: str) -> bool:

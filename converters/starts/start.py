@@ -111,6 +111,7 @@ class Progress:
     """How a run went: iterations, final energy (eV), residual and energy (eV) after each iteration as the code printed them, and whether it took the guess.
 
     `moment` (magnetons) is the one at the end, of noncollinear spins its length, `absolute` the integral of the absolute spin density (OpenMX: the sum of the lengths of the moments of its atoms).
+    So many `residuals_of_any_start` come first: they are the same whatever the run starts from, and say nothing of its start.
     `atoms` is for scripts, whose structure only the log knows.
     """
 
@@ -124,6 +125,12 @@ class Progress:
     atoms: int | None = None
     moment: float | None = None
     absolute: float | None = None
+    residuals_of_any_start: int = 0
+
+    @property
+    def first_residual(self) -> float | None:
+        """The first residual that says how near the start was."""
+        return next(iter(self.residuals[self.residuals_of_any_start :]), None)
 
 
 def basis_file(name: str, folders: Iterable[Path]) -> Path:

@@ -154,9 +154,9 @@ class Outcome:
         """Why the guess was no better a start than the code's own, as the first numbers that the code printed say; else empty."""
         if self.guess is None or self.default is None:
             return ""
-        mine, own = self.guess.progress, self.default.progress
-        if mine.residuals and own.residuals and mine.residuals[0] >= own.residuals[0]:
-            return f"no better than the default start: the first residual is {mine.residuals[0]:.2g}, that one's {own.residuals[0]:.2g}"
+        mine, own = self.guess.progress.first_residual, self.default.progress.first_residual
+        if mine is not None and own is not None and mine >= own:
+            return f"no better than the default start: the first residual is {mine:.2g}, that one's {own:.2g}"
         far, own_far = self.guess.first_error, self.default.first_error
         if far is not None and own_far is not None and far > own_far:
             return (
