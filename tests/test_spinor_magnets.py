@@ -1,5 +1,6 @@
 """Magnets with spinors: their moments point along an axis that no structure says, so its matrices are learned along it and turned to where a run begins."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -205,8 +206,29 @@ def test_the_vectors_of_a_stru(behind, moments, tmp_path):
     at = next(n for n in range(first + 2, len(lines)) if len(lines[n].split()) >= 3)
     lines[at] = " ".join([*lines[at].split()[:3], behind])
     (folder / "STRU").write_text("\n".join(lines) + "\n")
+    along_z = find_target(folder)  # with noncolin 0
+    assert along_z.nonmagnetic is (abs(moments[2]) < 1e-3)
+    given = (folder / "INPUT").read_text()
+    (folder / "INPUT").write_text(re.sub(r"noncolin +0", "noncolin 1", given))
     found = find_target(folder).moments_av
     np.testing.assert_allclose(found[0], moments, atol=1e-12)
+    if along_z.nonmagnetic:
+        assert along_z.moments_av is None
+    else:
+        np.testing.assert_allclose(along_z.moments_av[0], found[0] * UP, atol=1e-12)
+
+
+def test_spinors_of_abacus_are_without_magnetism_where_their_stru_says_so(tmp_path):
+    """ABACUS ends iron with noncolin 0 in a magnet, and begins with moments of its own where all are 0."""
+    folder = shutil.copytree(unpacked("abacus", "soc_gaas"), tmp_path / "run", ignore=shutil.ignore_patterns("OUT*"))
+    given = find_target(folder)
+    assert given.nonmagnetic
+    assert given.moments_av is None
+    stru = (folder / "STRU").read_text()
+    (folder / "STRU").write_text(stru.replace(" mag 0.0 0.0 0.0001", ""))
+    silent = find_target(folder)
+    assert not silent.nonmagnetic
+    assert silent.moments_av is None
 
 
 def test_the_vectors_of_a_dat(tmp_path):

@@ -19,6 +19,7 @@ from converters.abacus.write import generation, write
 from converters.errors import Kind, Refused
 from converters.frames.blocks import Operator, make_pairs
 from converters.frames.frame import Frame
+from converters.frames.moments import UP
 from converters.physics.density_grid import Grid, density_on_grid
 from converters.physics.kspace import dense_at
 from converters.starts.density import operator_on_mesh
@@ -43,6 +44,8 @@ __all__ = ["choose_route", "is_input", "patch", "read_progress", "read_structure
 
 FOLDER = "guess"  # read_file_dir of the patched INPUT
 KERKER = "mixing_gg0"
+# Where all moments of STRU (magnetons) are below the first, ABACUS begins with moments of its own; below the second they are none.
+NOT_SET, NO_MOMENT = 1e-5, 1e-3
 DIGITS = 11  # 3 digits of a density cost iterations
 # Of a matrix; ABACUS's own files have as many where INPUT says nothing (docs/results.md).
 DIGITS_OF_MATRIX = 8
@@ -66,6 +69,10 @@ def read_target(path: Path) -> Target:
     wanted = text.number(given, "nelec", 0)
     moment = text.number(given, "nupdown", 0) if "nupdown" in given else None
     threshold = text.number(given, "scf_thr", 1e-7)
+    # With noncolin 0 spinors have moments along z alone.
+    is_along_z = spin is Spin.SPINOR and text.flag(given, "noncolin") != "1"
+    moments_av = stru.moments_av * UP if is_along_z else stru.moments_av
+    nonmagnetic = is_along_z and bool(np.abs(stru.moments_av).max() > NOT_SET and np.abs(moments_av).max() < NO_MOMENT)
     return Target(
         code="abacus",
         path=path,
@@ -81,11 +88,11 @@ def read_target(path: Path) -> Target:
         width=text.number(given, "smearing_sigma", 0.015) * RYDBERG,
         electrons=wanted if wanted > 0 else valence_electrons(path, given, stru),
         moment=moment,
-        nonmagnetic=spin is Spin.SPINOR and text.flag(given, "noncolin") != "1",
+        nonmagnetic=nonmagnetic,
         energy_tolerance=max(1e-5, 10 * threshold * RYDBERG) * len(labels_a),
         settings=given,
         moments_a=stru.moments_av[:, 2] if spin is Spin.COLLINEAR and stru.moments_av.any() else None,
-        moments_av=stru.moments_av if spin is Spin.SPINOR and stru.moments_av.any() else None,
+        moments_av=moments_av if spin is Spin.SPINOR and not nonmagnetic and moments_av.any() else None,
         files=(stru_path, mesh_path),
     )
 
