@@ -9,7 +9,7 @@ import pytest
 
 from basis.spin import Spin, from_pauli, to_pauli
 from converters.errors import Refused
-from converters.frames.moments import UP, along, moments_of, onsite_moments
+from converters.frames.moments import UP, along, along_one_axis, moments_of, onsite_moments
 from converters.frames.neighbours import structure_of
 from converters.starts.magnetism import (
     are_opposed,
@@ -32,9 +32,9 @@ from workflows.export import Request, require_order
 AXIS = along(40.0, 110.0)
 
 
-def magnet(axis_v=AXIS, seed=0, across=0.0, sign_a=None):
+def magnet(axis_v=AXIS, seed=0, across=0.0, sign_a=None, natoms=6):
     """A made-up spinor frame with moments along an axis: what time reversal allows, and a collinear splitting of its spins times the axis."""
-    basis, structure = two_species("1s1p1d"), random_structure(seed)
+    basis, structure = two_species("1s1p1d"), random_structure(seed, natoms, size=5.0 * (natoms / 6) ** (1 / 3))
     frame, split = (
         made_frame(structure, basis, Spin.SPINOR, seed=seed),
         made_frame(structure, basis, Spin.NONE, seed=seed),
@@ -109,6 +109,9 @@ def test_predictions_point_where_they_are_asked_to():
     assert turned_to_input(up, replace(run, moments_av=None)) is up
     asked_z = replace(run, moments_av=np.outer(np.ones(frame.natoms), UP))
     assert turned_to_input(frame, asked_z) is frame  # not a prediction: its moments are its own
+    np.testing.assert_allclose(onsite_moments(turned_to_input(asked, asked_z)), np.abs(onsite_moments(up)), atol=1e-6)
+    bare = replace(up, operators={"S": up.operators["S"]})
+    assert turned_to_input(bare, asked_z) is bare
 
 
 def test_a_turned_structure_with_its_axis_has_turned_matrices():
@@ -163,11 +166,45 @@ def test_moments_that_a_prediction_lacks_are_told():
     asked_a = np.array([3.0, 0.2, 0, 0, 0, 0])
     asked = replace(run, moments_av=np.outer(asked_a, AXIS))
     (note,) = require_order(bare, asked, Request())
-    assert (
-        note == "fept.fdf begins with moments +3.0 on the atoms 1; the prediction has none, and the run starts without"
-    )
+    begins = "fept.fdf begins with moments (-0.7 +1.8 +2.3) on the atoms 1"
+    assert note == f"{begins}; the prediction has none, and the run starts without"
     assert require_order(magnet(), asked, Request()) == []
     assert require_order(bare, replace(run, moments_av=0.1 * asked.moments_av), Request()) == []
+
+
+def test_moments_of_an_input_that_point_elsewhere():
+    """Of one order in another direction it is told; inputs with moments in several directions turn no prediction, and are another order."""
+    run, frame = find_target(unpacked("siesta", "soc")), magnet()
+    elsewhere = replace(run, moments_av=np.tile(2.0 * along(130.0, 110.0), (frame.natoms, 1)))
+    (note,) = require_order(frame, elsewhere, Request())
+    assert "has them along another axis" in note
+    crossed_av = 2.0 * np.array([along(90, 0), UP] * 3)
+    crossed = replace(run, moments_av=crossed_av)
+    assert turned_to_input(frame, crossed) is frame
+    with pytest.raises(Refused, match="another magnetic order"):
+        require_order(frame, crossed, Request())
+
+
+def test_the_axis_does_not_depend_on_how_many_atoms_there_are():
+    """Small opposed moments of many atoms of the first species do not say which end is up."""
+    for natoms in (6, 24):
+        frame = magnet(sign_a=[-0.05, 1] * (natoms // 2), natoms=natoms)
+        np.testing.assert_allclose(moments_of(frame).axis_v, AXIS, atol=1e-6)
+
+
+def test_a_frame_with_hardly_any_moments_does_not_spoil_a_model():
+    """What an SCF leaves has no direction, and is small beside the moments of the other frames; large moments across the axis count."""
+    frames = [magnet(along(20 * n, 30), seed=n) for n in range(3)]
+    leftover = made_frame(random_structure(5), two_species("1s1p1d"), Spin.SPINOR, seed=5)
+    O_sx = to_pauli(leftover.operators["H"].values_sx)
+    row_x, column_x = leftover.pairs.row_column_x
+    diagonal_x = leftover.pairs.onsite_p[leftover.pairs.pair_x] & (row_x == column_x)
+    O_sx[1:] += diagonal_x * np.random.default_rng(0).normal(scale=3e-3, size=(3, O_sx.shape[1]))
+    H = replace(leftover.operators["H"], values_sx=from_pauli(O_sx))
+    leftover = replace(leftover, operators={**leftover.operators, "H": H})
+    assert moments_of(leftover).across > 0.3
+    assert small_model([*frames, leftover]).blueprint.moments == "along an axis"
+    assert small_model([*frames, magnet(across=1.0)]).blueprint.moments == "in any direction"
 
 
 def test_densities_whose_moments_point_elsewhere_are_not_combined():
@@ -180,7 +217,7 @@ def test_densities_whose_moments_point_elsewhere_are_not_combined():
 def test_moments_of_a_run_with_spin_orbit_coupling_point_where_its_input_says():
     """FePt in SIESTA; its moments are those that began, but for a few degrees that the SCF turned them by."""
     run, (frame,) = find_target(unpacked("siesta", "soc")), frames_of("siesta", "soc")
-    axis_v, moments_a = asked_of(run)
+    axis_v, moments_a = along_one_axis(asked_of(run))
     assert moments_a.tolist() == pytest.approx([3.0, 0.5])
     found = moments_of(frame)
     assert found.axis_v @ axis_v > 0.99

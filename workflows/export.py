@@ -30,7 +30,7 @@ from converters.starts.density import (
     scale_density,
 )
 from converters.starts.fit import SAME_PLACE, fit_to_target, hermitian_part, sampling_of, without_magnetism
-from converters.starts.magnetism import lost_moments, other_order, turned_to_input, unasked_order
+from converters.starts.magnetism import other_moments, other_order, turned_to_input, unasked_order
 from converters.starts.meshes import density_on_mesh
 from converters.starts.start import Options, Route, Target, Written, ending_at
 from converters.starts.targets import find_target, is_scripted, restart_module, script_module, startable
@@ -276,12 +276,12 @@ def require_electrons(frame: Frame, sampling: Sampling, most: float = MOST_LOST)
 
 
 def require_order(frame: Frame, target: Target | None, request: Request) -> list[str]:
-    """A warning where the density has another magnetic order than the run begins with; refused unless a route was named, and a note where the input leaves it open, or names moments that the density has none of."""
+    """A warning where the density has another magnetic order than the run begins with; refused unless a route was named, and a note where the input leaves it open, or names moments that the density has not, or elsewhere."""
     if target is None:
         return []
     reason = other_order(frame, target)
     if not reason:
-        order = unasked_order(frame, target) or lost_moments(frame, target)
+        order = unasked_order(frame, target) or other_moments(frame, target)
         return [f"{target.path.name} {order}"] if order else []
     if request.route == "auto":
         raise Refused(Kind.NO_START, target.path, reason, "the same order")

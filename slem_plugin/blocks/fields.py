@@ -6,8 +6,8 @@ spinor     O = O_0 + O_x sx + O_y sy + O_z sz: Re O_0 and Im O_v, which are all 
            then Im O_0 and Re O_v where the data breaks it
 
 Nothing in a structure says where moments point, so those of a magnet cannot be learned as a vector. Where they point along one
-axis n, Re O_v is n times a scalar, which is learned in place of Im O_0 and Re O_v. H has no more: its Im O_0 vanishes, and its
-Im O_v is of the atoms. Of DM a part is left out that spin-orbit coupling makes of the moments.
+axis n, Re O_v is n times a scalar, which is learned in place of Im O_0 and Re O_v. H of a local functional has no more: its Im O_0
+vanishes, and its Im O_v is of the atoms. Of DM, and of H with exact exchange, a part is left out that spin-orbit coupling makes of the moments.
 
 Vectors are in the order (y, z, x) of our l = 1 harmonics; they are axial.
 """

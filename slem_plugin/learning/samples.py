@@ -11,7 +11,7 @@ from basis.spin import Spin
 from converters.errors import Kind, Refused
 from converters.frames.folding import centred_mesh_of_frame
 from converters.frames.frame import Frame, operator_on
-from converters.frames.moments import CURRENT, MAGNETIC, moments_of
+from converters.frames.moments import CURRENT, MAGNETIC, MOST_ACROSS, moments_of
 from converters.frames.neighbours import structure_of
 from slem_plugin.baseline.baseline import Baseline, learned_distances
 from slem_plugin.baseline.fitting import Sample, fit_hopping, fit_onsite
@@ -27,8 +27,6 @@ from slem_plugin.network.channels import Channels
 from slem_plugin.network.layers import calibrate
 from slem_plugin.network.spec import NetworkSpec, default_channels
 
-# Moments point along one axis where no more than this part of what time reversal forbids is across it.
-MOST_ACROSS = 0.3
 # Baselines have few coefficients; more frames than these would only cost time.
 MOST_FRAMES = 200
 # Matrix elements of all these frames together: a fit holds several matrices of each.
@@ -135,9 +133,10 @@ def make_model(frames: Sequence[Frame], config: Config, survey: Survey | None = 
 
 
 def have_moments_along_an_axis(frames: Sequence[Frame]) -> bool:
-    """Whether the moments of each spinor frame that has any point along one axis."""
+    """Whether the moments of each spinor frame point along one axis; frames count as much as their moments are large."""
     found = [moments for moments in map(moments_of, frames) if moments is not None]
-    return bool(found) and all(moments.across <= MOST_ACROSS for moments in found)
+    across = sum((moments.across * moments.size) ** 2 for moments in found)
+    return bool(found) and across <= MOST_ACROSS**2 * sum(moments.size**2 for moments in found)
 
 
 def network_spec(config: Config, frames: Sequence[Frame], pairs: float, operators: int) -> NetworkSpec:
