@@ -56,6 +56,7 @@ KINDS = {
     "siesta_ptse2_history": "the same model of PtSe2, with SCF.Mixer.History 6",
     "siesta_fept": "SIESTA, FePt, 2 atoms, a magnet with spin-orbit",
     "siesta_fept_history": "the same model of FePt, with SCF.Mixer.History 6",
+    "siesta_liquid": "SIESTA, liquid water, boxes of 32 and of 16 molecules",
     "siesta5_mos2": "SIESTA 5, MoS2 monolayer, 3 atoms",
     "abacus_si8": "ABACUS, silicon, 8 atoms",
     "abacus_graphene": "ABACUS, graphene, 2 atoms",
