@@ -60,6 +60,7 @@ KINDS = {
     "siesta5_mos2": "SIESTA 5, MoS2 monolayer, 3 atoms",
     "abacus_si8": "ABACUS, silicon, 8 atoms",
     "abacus_graphene": "ABACUS, graphene, 2 atoms",
+    "abacus_liquid": "ABACUS, liquid water, boxes of 32 and of 16 molecules",
     "abacus_mos2": "ABACUS, MoS2 monolayer, 3 atoms",
     "abacus_mos2_gg0": "the same model of MoS2, with mixing_gg0 0",
     "abacus_fe": "ABACUS, bcc iron, 2 atoms, nspin 2",
